@@ -1,0 +1,286 @@
+"""Schedule: requests -> turns at decode and engine -> own results. Next: score.
+
+Work-conserving: an idle engine runs at once, a busy one takes what is ready when it
+finishes, up to its batch, and nothing ever waits for company. Callers take turns. Expired
+and cancelled requests leave before they cost anything. Batch-mates cannot hurt each other:
+an image that fails to decode fails alone, and after an engine failure every image of the
+batch is tried once more, alone.
+
+Everything here runs on one event loop; only `prepare` and `Engine.evidence` run in threads.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.engines import Engine
+from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull, RequestError
+from cxr_server.pipeline.fair_queue import FairQueue
+
+TRIES = 2
+"""How often an image may be in an engine call that fails."""
+
+
+class Prepared(Protocol):
+    """What `prepare` returns: anything that holds the network's input."""
+
+    @property
+    def image_chw(self) -> NDArray[np.float32]:
+        """The fitted image [1, H, W] in [-1024, 1024]."""
+        ...
+
+
+P = TypeVar("P", bound=Prepared)
+
+
+class EngineFailure(Exception):
+    """The engine failed twice on this image; its first error is the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[P]):
+    """What came of one request: what was prepared, its evidence [K, h, w], its times."""
+
+    prepared: P
+    evidence_khw: NDArray[np.float32]
+    decode_s: float
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket(Generic[P]):
+    prepare: Callable[[], P]
+    caller: str
+    deadline: float
+    answer: asyncio.Future[Turn[P]]
+    arrived: float = field(default_factory=time.monotonic)
+    prepared: P | None = None
+    decode_s: float = 0.0
+    failures: int = 0
+
+    def gone(self) -> bool:
+        """Whether nobody waits any more; answers a caller whose deadline has passed."""
+        if not self.answer.done() and time.monotonic() >= self.deadline:
+            self.answer.set_exception(DeadlineExpired("the deadline passed in the queue"))
+        return self.answer.done()
+
+
+class Scheduler:
+    """Gives decode and engine to requests in fair turns.
+
+    Args:
+        engine: Where images go, `max_batch` at a time and `max_in_flight` calls at once.
+        decode_slots: Most images decoded at once.
+        max_waiting: Most requests that wait for their first turn.
+        on_failure: Called, on the loop, with the error when the engine has failed. The
+            scheduler then pauses until `resume`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        decode_slots: int,
+        max_waiting: int = 1024,
+        on_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._engine: Engine | None = engine
+        self._decode_slots = decode_slots
+        self._max_waiting = max_waiting
+        self._on_failure = on_failure
+        self._waiting: FairQueue[_Ticket[Any]] = FairQueue()
+        self._ready: deque[_Ticket[Any]] = deque()
+        self._decoding = 0
+        self._inferring = 0
+        self._closed = False
+        self._steps: set[asyncio.Task[None]] = set()
+        self._decoders = ThreadPoolExecutor(decode_slots, thread_name_prefix="decode")
+        self._lanes = ThreadPoolExecutor(engine.max_in_flight, thread_name_prefix="engine")
+        self._turn_s = 0.1
+        self.batches = 0
+        self.images = 0
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests that wait for a turn at decode or engine."""
+        return len(self._waiting) + len(self._ready)
+
+    @property
+    def busy(self) -> int:
+        """Images being decoded plus engine calls running."""
+        return self._decoding + self._inferring
+
+    def retry_after_ms(self) -> int:
+        """When a refused call is worth repeating: the time to work off half the queue."""
+        return int(1000 * min(max(self._turn_s * (1 + len(self._waiting) / 2), 0.05), 5.0))
+
+    async def submit(
+        self, prepare: Callable[[], P], *, caller: str = "", deadline: float = float("inf")
+    ) -> Turn[P]:
+        """Decode and infer one image, in its turn.
+
+        Args:
+            prepare: Runs in a thread; its errors are this request's alone.
+            caller: Whose turn it is; callers share the server evenly.
+            deadline: On the clock of `time.monotonic`.
+
+        Raises:
+            QueueFull: `max_waiting` requests wait already.
+            DeadlineExpired: The deadline passed before a turn came.
+            EngineFailure: The engine failed on this image alone, twice.
+            Draining: The scheduler was closed first.
+            Exception: Whatever `prepare` raised.
+        """
+        if self._closed:
+            raise Draining("the server is shutting down")
+        if len(self._waiting) >= self._max_waiting:
+            raise QueueFull("too many calls are waiting", retry_after_ms=self.retry_after_ms())
+        ticket = _Ticket(prepare, caller, deadline, asyncio.get_running_loop().create_future())
+        self._waiting.push(caller, ticket)
+        self._pump()
+        try:
+            return await ticket.answer
+        finally:  # a caller that went away frees its place at once
+            if not self._waiting.discard(caller, ticket) and ticket in self._ready:
+                self._ready.remove(ticket)
+                self._pump()
+
+    def pause(self) -> None:
+        """Start nothing more on the engine until `resume`."""
+        self._engine = None
+
+    def resume(self, engine: Engine) -> None:
+        """Go on with this engine, with everything that waits."""
+        self._engine = engine
+        self._pump()
+
+    async def idle(self) -> None:
+        """Wait until no engine call is running."""
+        while self._inferring:
+            await asyncio.sleep(0.01)
+
+    def fail_all(self, error: RequestError) -> None:
+        """Answer everything that waits with an error."""
+        while self._waiting:
+            _refuse(self._waiting.pop(), error)
+        while self._ready:
+            _refuse(self._ready.popleft(), error)
+
+    async def close(self) -> None:
+        """Refuse what waits, wait for what runs, end the threads. Does not close the engine."""
+        self._closed = True
+        self.fail_all(Draining("the server is shutting down"))
+        while self._steps:
+            await asyncio.wait(self._steps)
+        self._decoders.shutdown()
+        self._lanes.shutdown()
+
+    def _pump(self) -> None:
+        """Start everything that can start now: engine first, so that work is finished."""
+        while (engine := self._engine) and self._ready and self._inferring < engine.max_in_flight:
+            if batch := self._next_batch(engine.max_batch):
+                self._inferring += 1
+                self._start(self._infer(engine, batch))
+        # Decode no further ahead than one round of the engine: the rest waits as bytes,
+        # where dropping it costs nothing and callers still take turns.
+        ahead = max(self._decode_slots, engine.max_batch * engine.max_in_flight if engine else 0)
+        while (
+            self._waiting
+            and self._decoding < self._decode_slots
+            and self._decoding + len(self._ready) < ahead
+        ):
+            ticket = self._waiting.pop()
+            if not ticket.gone():
+                self._decoding += 1
+                self._start(self._decode(ticket))
+
+    def _start(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(step)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+
+    async def _decode(self, ticket: _Ticket[Any]) -> None:
+        loop, started = asyncio.get_running_loop(), time.monotonic()
+        try:
+            ticket.prepared = await loop.run_in_executor(self._decoders, ticket.prepare)
+        except Exception as error:
+            _refuse(ticket, error)
+        finally:
+            self._decoding -= 1
+        ticket.decode_s = time.monotonic() - started
+        if not ticket.gone():
+            if self._closed:
+                _refuse(ticket, Draining("the server is shutting down"))
+            else:
+                self._ready.append(ticket)
+        self._pump()
+
+    def _next_batch(self, size: int) -> list[_Ticket[Any]]:
+        batch: list[_Ticket[Any]] = []
+        while self._ready and len(batch) < size:
+            ticket = self._ready[0]
+            if ticket.failures and batch and not ticket.gone():
+                break
+            self._ready.popleft()
+            if ticket.gone():
+                continue
+            batch.append(ticket)
+            if ticket.failures:  # suspect: alone
+                break
+        return batch
+
+    async def _infer(self, engine: Engine, batch: list[_Ticket[Any]]) -> None:
+        loop, started = asyncio.get_running_loop(), time.monotonic()
+        images = [ticket.prepared.image_chw for ticket in batch]
+        try:
+            evidence = await loop.run_in_executor(
+                self._lanes, lambda: engine.evidence(np.stack(images))
+            )
+        except Exception as error:
+            self._inferring -= 1
+            self._failed(engine, batch, error)
+            return
+        self._inferring -= 1
+        inference_s = time.monotonic() - started
+        self.batches += 1
+        self.images += len(batch)
+        self._turn_s += 0.1 * (inference_s / len(batch) / engine.max_in_flight - self._turn_s)
+        self._pump()  # the engine first, the answers then
+        for ticket, evidence_khw in zip(batch, evidence, strict=True):
+            if not ticket.answer.done():
+                waited_s = max(started - ticket.arrived - ticket.decode_s, 0.0)
+                ticket.answer.set_result(
+                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, inference_s)
+                )
+
+    def _failed(self, engine: Engine, batch: list[_Ticket[Any]], error: Exception) -> None:
+        first = self._engine is engine
+        if first:
+            self.pause()
+        for ticket in reversed(batch):
+            ticket.failures += 1
+            if ticket.gone():
+                continue
+            if self._closed or ticket.failures >= TRIES:
+                failure = EngineFailure("the engine failed on this image")
+                failure.__cause__ = error
+                _refuse(ticket, failure)
+            else:
+                self._ready.appendleft(ticket)
+        if first and self._on_failure:
+            self._on_failure(error)
+        elif first:
+            self.fail_all(ModelLoading("the engine has failed", retry_after_ms=1000))
+
+
+def _refuse(ticket: _Ticket[Any], error: BaseException) -> None:
+    if not ticket.answer.done():
+        ticket.answer.set_exception(error)

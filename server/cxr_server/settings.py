@@ -1,0 +1,154 @@
+"""Settings: flag > environment `CXR_*` > default, checked before anything starts.
+
+One frozen class holds every knob with its help text, so that `--help`, the README's table
+(a test compares them) and the code cannot drift apart.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PORT = 50051
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot work; the message names it."""
+
+
+def _knob(default: Any, help_text: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": help_text, **extra})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of `cxr-server serve`. Raises SettingsError when one cannot work."""
+
+    model: str = _knob("phantom", "bundle to serve: a name or a folder")
+    listen: str = _knob(f"127.0.0.1:{DEFAULT_PORT}", "address to serve on; port 0 picks one")
+    engine: str = _knob("auto", "inference engine", choices=("auto", "openvino", "torch"))
+    device: str = _knob("auto", "device of the engine: auto, cpu, cuda, cuda:N")
+    bundle_home: str = _knob("", "folder of prepared bundles (empty: the user's data folder)")
+    cache_dir: str = _knob("", "folder for compiled models (empty: the user's cache folder)")
+    max_request_mib: int = _knob(32, "largest request, MiB", low=1, high=512)
+    min_side_px: int = _knob(32, "shortest side of an image, pixels", low=1, high=4096)
+    max_side_px: int = _knob(16_384, "longest side of an image, pixels", low=32, high=65_535)
+    max_pixels: int = _knob(50_000_000, "most pixels of an image", low=1024, high=500_000_000)
+    max_queue: int = _knob(64, "most calls waiting for their turn", low=1, high=65_536)
+    max_inflight_mib: int = _knob(256, "most request bytes held at once, MiB", low=1, high=65_536)
+    upload_timeout_s: float = _knob(30.0, "longest time to receive a request, seconds", low=0.1)
+    cache_entries: int = _knob(256, "radiographs whose evidence is kept; 0: none", low=0)
+    decode_threads: int = _knob(0, "most images decoded at once; 0: one per core", low=0, high=256)
+    engine_threads: int = _knob(0, "cores the CPU engine uses; 0: all", low=0, high=1024)
+    reflection: bool = _knob(True, "serve gRPC reflection")
+    drain_pause_s: float = _knob(0.0, "serve on after SIGTERM, reporting NOT_SERVING, s", low=0.0)
+    grace_s: float = _knob(20.0, "time for calls in flight to finish at shutdown, s", low=0.0)
+    metrics_listen: str = _knob("", "address of the Prometheus endpoint (empty: none)")
+    health_listen: str = _knob("", "address of a plaintext health-only port (empty: none)")
+    tls_cert: str = _knob("", "file of the server's certificate chain, PEM")
+    tls_key: str = _knob("", "file of the server's private key, PEM")
+    tls_client_ca: str = _knob("", "file of the CA whose client certificates are required, PEM")
+    tokens_file: str = _knob("", "file of accepted bearer tokens, hashed")
+    insecure: bool = _knob(False, "allow plaintext on addresses other than loopback")
+    log_format: str = _knob("auto", "log lines", choices=("auto", "console", "json"))
+    log_level: str = _knob("info", "lowest level logged", choices=("debug", "info", "warning"))
+
+    def __post_init__(self) -> None:
+        """Check every value against its range and the others."""
+        for knob in fields(self):
+            value, meta = getattr(self, knob.name), knob.metadata
+            if "choices" in meta and value not in meta["choices"]:
+                raise SettingsError(f"{knob.name} must be one of {', '.join(meta['choices'])}")
+            low, high = meta.get("low"), meta.get("high", float("inf"))
+            if low is not None and not low <= value <= high:
+                limit = f"from {low} to {high}" if "high" in meta else f"at least {low}"
+                raise SettingsError(f"{knob.name} must be {limit}, not {value}")
+        for name in ("listen", "metrics_listen", "health_listen"):
+            if getattr(self, name) or name == "listen":
+                split_address(getattr(self, name), name)
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise SettingsError("tls_cert and tls_key must be given together")
+        if self.tls_client_ca and not self.tls_cert:
+            raise SettingsError("tls_client_ca needs tls_cert and tls_key")
+        for name in ("tls_cert", "tls_key", "tls_client_ca", "tokens_file"):
+            if (path := getattr(self, name)) and not Path(path).is_file():
+                raise SettingsError(f"{name}: no such file: {path}")
+        if not (self.tls_cert or self.insecure or is_loopback(self.listen)):
+            raise SettingsError(
+                f"listen: {self.listen} is not a loopback address: give tls_cert and tls_key, "
+                "or --insecure where the network itself is trusted"
+            )
+
+
+def split_address(address: str, name: str = "address") -> tuple[str, int]:
+    """Return host and port of "host:port" or "[v6]:port". Raises SettingsError."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise SettingsError(f"{name} must look like 127.0.0.1:50051 or [::1]:50051")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach the address."""
+    host, _ = split_address(address)
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one flag for each setting. Defaults are left out, so that absence is known."""
+    for knob in fields(Settings):
+        flag, meta = "--" + knob.name.replace("_", "-"), knob.metadata
+        text = f"{meta['help']} (default: {_shown(knob.default)}; env: {env_name(knob.name)})"
+        if isinstance(knob.default, bool):
+            kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        else:
+            kind = {"type": type(knob.default), "choices": meta.get("choices")}
+            kind["metavar"] = None if kind["choices"] else knob.name.rpartition("_")[2].upper()
+        parser.add_argument(
+            flag, dest=knob.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind
+        )
+
+
+def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = None) -> Settings:
+    """Join flags, environment and defaults. Raises SettingsError naming the bad one."""
+    env = os.environ if env is None else env
+    values: dict[str, Any] = {}
+    for knob in fields(Settings):
+        if hasattr(args, knob.name):
+            values[knob.name] = getattr(args, knob.name)
+        elif (text := env.get(env_name(knob.name))) is not None:
+            values[knob.name] = _parsed(text, type(knob.default), env_name(knob.name))
+    return Settings(**values)
+
+
+def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
+    """Settings from command-line words alone; for tests and embedding."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return from_arguments(parser.parse_args(argv), env)
+
+
+def env_name(name: str) -> str:
+    """Name of the environment variable of a setting."""
+    return "CXR_" + name.upper()
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default) if default != "" else "empty"
+
+
+def _parsed(text: str, kind: type, name: str) -> Any:
+    if kind is bool:
+        words = {"1": True, "true": True, "yes": True, "on": True}
+        words |= {"0": False, "false": False, "no": False, "off": False}
+        if text.lower() not in words:
+            raise SettingsError(f"{name} must be true or false, not {text!r}")
+        return words[text.lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a number, not {text!r}") from None
