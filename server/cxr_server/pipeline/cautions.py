@@ -1,0 +1,130 @@
+"""Cautions: Radiograph -> what makes an answer about it less trustworthy. Beside: fit.
+
+Cheap looks at the pixels themselves, without a model. They do not prove that an image is a
+frontal chest radiograph; they catch what commonly goes wrong on the way to a model.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.errors import ImageRefused
+
+if TYPE_CHECKING:
+    from cxr_server.pipeline.decode import Radiograph
+
+
+class Caution(StrEnum):
+    """Named as the contract's `WarningCode`, without its prefix."""
+
+    PHANTOM_MODEL = "PHANTOM_MODEL"
+    CROPPED = "CROPPED"
+    LOW_RESOLUTION = "LOW_RESOLUTION"
+    LOW_CONTRAST = "LOW_CONTRAST"
+    CLIPPED = "CLIPPED"
+    POSSIBLY_INVERTED = "POSSIBLY_INVERTED"
+    COLOR = "COLOR"
+    TRANSPARENT = "TRANSPARENT"
+    UNUSUAL_SHAPE = "UNUSUAL_SHAPE"
+    REORIENTED = "REORIENTED"
+
+
+MESSAGES: dict[Caution, str] = {
+    Caution.PHANTOM_MODEL: (
+        "The model is a phantom, trained on drawings; its scores say nothing of people."
+    ),
+    Caution.CROPPED: ("The image is not square; what lies outside the centred square was cut off."),
+    Caution.LOW_RESOLUTION: ("A side is shorter than the network's input; the image was enlarged."),
+    Caution.LOW_CONTRAST: "The image uses a small part of its grey range.",
+    Caution.CLIPPED: "A large part of the image is pure black or pure white.",
+    Caution.POSSIBLY_INVERTED: (
+        "The upper corners are bright and the centre is dark; grey values may be inverted."
+    ),
+    Caution.COLOR: "The image has colour, which a radiograph has not; it was turned to grey.",
+    Caution.TRANSPARENT: "The image is transparent in parts; it was laid over black.",
+    Caution.UNUSUAL_SHAPE: "The image is much taller or wider than a chest radiograph.",
+    Caution.REORIENTED: "The image was turned or mirrored as its EXIF orientation says.",
+}
+"""A sentence for people for each caution."""
+
+UNLIKELY = frozenset(
+    {
+        Caution.LOW_CONTRAST,
+        Caution.CLIPPED,
+        Caution.POSSIBLY_INVERTED,
+        Caution.COLOR,
+        Caution.TRANSPARENT,
+        Caution.UNUSUAL_SHAPE,
+    }
+)
+"""Cautions that no well exported frontal chest radiograph raises."""
+
+SAMPLE_SIDE = 256
+"""Pixels are judged on a grid of about this many rows and columns."""
+LEAST_SPREAD = 0.25
+"""Share of the grey range between the 1st and 99th percentile below which contrast is low."""
+MOST_BLACK = 0.50
+"""Largest share of pure black pixels: collimated films have black borders."""
+MOST_WHITE = 0.20
+"""Largest share of pure white pixels."""
+BRIGHT_CORNER, DARK_CENTRE = 0.70, 0.45
+"""Grey shares beyond which the upper corners and the centre hint at inversion."""
+MOST_ELONGATED = 2.0
+"""Largest ratio of the longer to the shorter side."""
+
+
+def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[Caution, ...]:
+    """Return every caution on a radiograph, those seen in decoding included.
+
+    Args:
+        radiograph: The decoded image.
+        input_side_px: Side of the network's input.
+    """
+    height_px, width_px = radiograph.height_px, radiograph.width_px
+    short_px, long_px = sorted((height_px, width_px))
+    sample_hw = radiograph.pixels_hw[
+        :: max(1, height_px // SAMPLE_SIDE), :: max(1, width_px // SAMPLE_SIDE)
+    ]
+    low, high = np.percentile(sample_hw, (1, 99))
+    checks = {
+        Caution.CROPPED: short_px != long_px,
+        Caution.LOW_RESOLUTION: short_px < input_side_px,
+        Caution.LOW_CONTRAST: high - low < LEAST_SPREAD * radiograph.max_value,
+        Caution.CLIPPED: (
+            np.count_nonzero(sample_hw == 0) > MOST_BLACK * sample_hw.size
+            or np.count_nonzero(sample_hw == radiograph.max_value) > MOST_WHITE * sample_hw.size
+        ),
+        Caution.POSSIBLY_INVERTED: _looks_inverted(sample_hw, radiograph.max_value),
+        Caution.UNUSUAL_SHAPE: long_px > MOST_ELONGATED * short_px,
+    }
+    return radiograph.cautions + tuple(caution for caution, found in checks.items() if found)
+
+
+def _looks_inverted(sample_hw: NDArray[np.uint8] | NDArray[np.uint16], max_value: int) -> bool:
+    """Tell whether air beside the neck is bright and the middle of the chest dark.
+
+    In a radiograph that shows bone white, the two upper corners show air (black) and the
+    middle the spine and heart (bright).
+    """
+    height, width = sample_hw.shape
+    corner_h, corner_w = max(1, height // 8), max(1, width // 8)
+    corners = (sample_hw[:corner_h, :corner_w], sample_hw[:corner_h, -corner_w:])
+    centre = sample_hw[height // 4 : height - height // 4, width // 3 : width - width // 3]
+    corner_share = min(float(np.median(corner)) for corner in corners) / max_value
+    centre_share = float(np.median(centre)) / max_value if centre.size else 1.0
+    return corner_share > BRIGHT_CORNER and centre_share < DARK_CENTRE
+
+
+def refuse_unlikely(cautions: tuple[Caution, ...]) -> None:
+    """Raise `ImageRefused` when a caution says that this is hardly a chest radiograph.
+
+    Those are the cautions in `UNLIKELY`. Being cropped, small or turned upright does not
+    speak against a radiograph.
+    """
+    reasons = [MESSAGES[caution] for caution in cautions if caution in UNLIKELY]
+    if reasons:
+        raise ImageRefused("Not taken for a frontal chest radiograph: " + " ".join(reasons))

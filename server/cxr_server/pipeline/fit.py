@@ -1,0 +1,88 @@
+"""Fit: Radiograph -> the network's input. Next: schedule, engine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.pipeline.decode import Radiograph
+from cxr_server.pipeline.fit_operator import fit_operator
+
+HALF_RANGE = 1024.0
+"""The network sees black as minus and white as plus this (torchxrayvision's `normalize`)."""
+BLOCK_ROW_COUNT = 32
+"""Output rows computed at a time, so that large images are never wholly turned to float."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in the upright image; its right and lower edges lie outside."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+def crop_box(height_px: int, width_px: int) -> Box:
+    """Return the centred square that the network sees, as torchxrayvision's XRayCenterCrop."""
+    side_px = min(height_px, width_px)
+    return Box(
+        x_px=width_px // 2 - side_px // 2,
+        y_px=height_px // 2 - side_px // 2,
+        width_px=side_px,
+        height_px=side_px,
+    )
+
+
+def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
+    """Crop, resize and scale a radiograph for the network.
+
+    Equal to torchxrayvision 1.5.7's `normalize`, `XRayCenterCrop` and `XRayResizer(side_px)`
+    (its scikit-image engine, zeros beyond the edge included) within 0.01.
+
+    Args:
+        radiograph: The image, of any size.
+        side_px: Side of the network's input.
+
+    Returns:
+        float32 [1, side_px, side_px] in [-1024, 1024].
+    """
+    box = crop_box(radiograph.height_px, radiograph.width_px)
+    crop_hw = radiograph.pixels_hw[
+        box.y_px : box.y_px + box.height_px, box.x_px : box.x_px + box.width_px
+    ]
+    operator = fit_operator(box.width_px, side_px)
+    resized_hw = _resize(crop_hw, side_px)
+    # The reference scales to [-1024, 1024] first and resizes then, so that the zeros beyond
+    # the edge are mid-grey. Resizing is linear, so scaling afterwards gives the same if the
+    # offset is weighted as the pixels were.
+    scale = 2 * HALF_RANGE / radiograph.max_value
+    coverage_hw = np.outer(operator.row_sums, operator.row_sums)
+    fitted_hw = resized_hw * np.float32(scale) - (HALF_RANGE * coverage_hw).astype(np.float32)
+    low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
+    if operator.has_zero_row:
+        # scikit-image clips to the input's range, and lets the fill value through if it shows.
+        low, high = min(low, 0.0), max(high, 0.0)
+    return np.clip(fitted_hw, low, high, out=fitted_hw)[None]
+
+
+def _resize(crop_hw: NDArray[np.uint8] | NDArray[np.uint16], side_px: int) -> NDArray[np.float32]:
+    """Return `A @ crop @ A.T` for the operator `A`, in blocks of output rows."""
+    matrix = fit_operator(crop_hw.shape[0], side_px).matrix
+    narrow = np.empty((side_px, crop_hw.shape[1]), dtype=np.float32)
+    for top in range(0, side_px, BLOCK_ROW_COUNT):
+        block = matrix[top : top + BLOCK_ROW_COUNT]
+        if block.nnz == 0:
+            narrow[top : top + BLOCK_ROW_COUNT] = 0
+            continue
+        first, last = int(block.indices.min()), int(block.indices.max())
+        rows = crop_hw[first : last + 1].astype(np.float32)
+        narrow[top : top + BLOCK_ROW_COUNT] = block[:, first : last + 1] @ rows
+    return np.ascontiguousarray((matrix @ np.ascontiguousarray(narrow.T)).T)
+
+
+def model_input_picture(fitted_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return what the network saw as a picture: uint8 [side, side], black is 0."""
+    scaled = (fitted_chw[0] + HALF_RANGE) * np.float32(255 / (2 * HALF_RANGE))
+    return np.asarray(np.rint(scaled), dtype=np.uint8)
