@@ -1,0 +1,53 @@
+"""Network: torchxrayvision's DenseNet, small, and its evidence maps. Next: train."""
+
+from collections.abc import Mapping
+
+import torch
+import torchxrayvision as xrv
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cxr_server.phantom.findings import FINDINGS
+
+ARCHITECTURE: Mapping[str, int | tuple[int, ...]] = {
+    "growth_rate": 8,
+    "block_config": (3, 4, 6, 4),
+    "num_init_features": 16,
+    "num_classes": len(FINDINGS),
+    "in_channels": 1,
+}
+"""Four blocks as in DenseNet-121, so a 224 input gives a 7 x 7 grid; some 70,000 parameters."""
+
+
+def build_network() -> nn.Module:
+    """An untrained `torchxrayvision.models.DenseNet` with the phantom's labels."""
+    network: nn.Module = xrv.models.DenseNet(weights=None, **ARCHITECTURE)
+    return network
+
+
+def normalised(pixels_nhw: Tensor) -> Tensor:
+    """uint8 [N, H, W] -> float32 [N, 1, H, W] in [-1024, 1024], torchxrayvision's range."""
+    return (pixels_nhw.float() * (2 / 255) - 1).unsqueeze(1) * 1024
+
+
+def evidence_of(network: nn.Module, images_nchw: Tensor) -> Tensor:
+    """Signed evidence [N, K, 7, 7]: the classifier applied before the pooling, without bias."""
+    features: nn.Module = network.get_submodule("features")
+    classifier = network.get_submodule("classifier")
+    weight: Tensor = classifier.get_parameter("weight")
+    maps = functional.relu(features(images_nchw))
+    return functional.conv2d(maps, weight[:, :, None, None])
+
+
+def logits_of(network: nn.Module, evidence_nkhw: Tensor) -> Tensor:
+    """Logits [N, K]: mean evidence plus bias."""
+    bias = network.get_submodule("classifier").get_parameter("bias")
+    return evidence_nkhw.mean((2, 3)) + bias
+
+
+def stray_share(evidence_nkhw: Tensor, near_nkhw: Tensor, labels_nk: Tensor) -> Tensor:
+    """Mean share of positive evidence that lies away from the mask, over planted findings."""
+    positive = functional.relu(evidence_nkhw)
+    stray = (positive * ~near_nkhw).sum((2, 3)) / (positive.sum((2, 3)) + 1e-3)
+    planted = labels_nk.to(stray.dtype)
+    return (stray * planted).sum() / planted.sum().clamp(min=1)
