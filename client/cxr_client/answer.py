@@ -1,0 +1,123 @@
+"""Answer: what the replies of several RPCs have in common -> frozen dataclasses. Next: results."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.enums import ImageFormat, WarningCode
+
+
+class SameFields:
+    """A dataclass with the fields of its message in the contract."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Convert from the contract."""
+        names = cls.__dataclass_fields__  # type: ignore[attr-defined]
+        return cls(**{name: getattr(message, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Box(SameFields):
+    """A box in the original (upright) image; its right and lower edges lie outside."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding(SameFields):
+    """One finding with its scores on one radiograph.
+
+    `score` in [0, 1] is the operating-point score: 0.5 is the decision boundary. It is not a
+    probability, and not comparable between findings as one. `probability` is the network's raw
+    sigmoid output, uncalibrated; `threshold` is the `probability` at which `score` is 0.5.
+    """
+
+    label: str
+    class_index: int
+    score: float
+    probability: float
+    threshold: float
+    above_threshold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo(SameFields):
+    """The model that answered."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    intended_use: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the server read from the image; sizes are of the upright image.
+
+    The network saw `crop_box` and nothing else.
+    """
+
+    format: ImageFormat
+    width_px: int
+    height_px: int
+    bit_depth: int
+    crop_box: Box
+
+    @classmethod
+    def of(cls, info: pb.ImageInfo) -> Self:
+        """Convert from the contract."""
+        return cls(
+            format=ImageFormat.of(info.format),
+            width_px=info.width_px,
+            height_px=info.height_px,
+            bit_depth=info.bit_depth,
+            crop_box=Box.of(info.crop_box),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Something that makes an answer less trustworthy (`Warning` in the contract)."""
+
+    code: WarningCode
+    message: str
+
+    @classmethod
+    def of(cls, warning: Any) -> Self:
+        """Convert from the contract, whose stub takes its `Warning` for Python's own."""
+        return cls(WarningCode.of(warning.code), warning.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time went on the server, in milliseconds; None for a stage that did not run."""
+
+    decode_ms: float | None
+    queue_ms: float | None
+    inference_ms: float | None
+    render_ms: float | None
+    evidence_cached: bool
+
+    @classmethod
+    def of(cls, timing: pb.Timing) -> Self:
+        """Convert from the contract."""
+
+        def ms(stage: str, duration: Duration) -> float | None:
+            return duration.ToNanoseconds() / 1e6 if timing.HasField(stage) else None
+
+        return cls(
+            decode_ms=ms("decode_duration", timing.decode_duration),
+            queue_ms=ms("queue_duration", timing.queue_duration),
+            inference_ms=ms("inference_duration", timing.inference_duration),
+            render_ms=ms("render_duration", timing.render_duration),
+            evidence_cached=timing.evidence_cached,
+        )

@@ -1,0 +1,238 @@
+"""Calls: what each method of the clients does, step by step, without doing any of it.
+
+    arguments -> [Read] -> request -> [Send] -> reply -> result
+                              ^          `-> refusal -> [Pause] -.
+                              `----------------------------------'
+
+Each function here is a generator that yields the steps in brackets and is sent their outcome.
+`Client` takes the steps by blocking, `AsyncClient` by awaiting: what is decided (deadlines,
+retries, errors, results) is decided here, once.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.channel import Settings, check_timeout
+from cxr_client.description import Health, ModelDescription
+from cxr_client.enums import ExplanationMethod
+from cxr_client.errors import (
+    REQUEST_ID_KEY,
+    CxrError,
+    DeadlineError,
+    FailedCall,
+    OverloadedError,
+    ProtocolError,
+    RequestTooLargeError,
+    UnavailableError,
+    error_of,
+)
+from cxr_client.requests import ImageSource, RenderOptions, explain_request, predict_request
+from cxr_client.results import ExplanationSet, Prediction
+
+_JITTER = 0.25  # Spreads callers that were refused together; never earlier than told.
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read an image of at most `max_bytes`. Outcome: its bytes, one more where it is longer."""
+
+    image: ImageSource
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request. Outcome: a `Reply`, or the error of grpc."""
+
+    rpc: str
+    request: Message
+    timeout_s: float
+    metadata: tuple[tuple[str, str], ...]
+    wait_for_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait. Outcome: none."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, and the metadata that followed it."""
+
+    message: Any
+    trailing_metadata: Sequence[tuple[str, str | bytes]]
+
+
+Step = Read | Send | Pause
+Outcome = bytes | Reply | FailedCall | None
+T = TypeVar("T")
+Steps = Generator[Step, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The time that a call may take in all, attempts and pauses included."""
+
+    timeout_s: float
+    end_s: float
+
+    @classmethod
+    def after(cls, timeout_s: float) -> "Deadline":
+        """Return the deadline that is `timeout_s` from now."""
+        return cls(check_timeout(timeout_s), time.monotonic() + timeout_s)
+
+    @property
+    def left_s(self) -> float:
+        """What is left, in seconds; negative once it has passed."""
+        return self.end_s - time.monotonic()
+
+
+def predict(
+    settings: Settings,
+    image: ImageSource,
+    top_k: int | None,
+    strict_input: bool | None,
+    timeout_s: float | None,
+    request_id: str | None,
+) -> Steps[Prediction]:
+    """Read, send, convert."""
+    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
+    data: bytes = yield Read(image, settings.max_request_bytes)
+    request = predict_request(data, top_k=top_k, strict_input=strict_input)
+    return (yield from _call(settings, "Predict", request, Prediction.of, deadline, request_id))
+
+
+def explain(
+    settings: Settings,
+    image: ImageSource,
+    labels: str | Sequence[str],
+    method: ExplanationMethod | str | None,
+    render: RenderOptions | None,
+    strict_input: bool | None,
+    timeout_s: float | None,
+    request_id: str | None,
+) -> Steps[ExplanationSet]:
+    """Read, send, convert."""
+    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
+    labels = (labels,) if isinstance(labels, str) else tuple(labels)
+    data: bytes = yield Read(image, settings.max_request_bytes)
+    request = explain_request(
+        data, labels=labels, method=method, render=render, strict_input=strict_input
+    )
+
+    def result_of(response: pb.ExplainResponse, request_id: str) -> ExplanationSet:
+        return ExplanationSet.of(response, request_id, labels)
+
+    return (yield from _call(settings, "Explain", request, result_of, deadline, request_id))
+
+
+def health(settings: Settings, timeout_s: float | None, request_id: str | None) -> Steps[Health]:
+    """Send, convert."""
+    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
+    request = pb.HealthRequest()
+    return (yield from _call(settings, "Health", request, Health.of, deadline, request_id))
+
+
+def describe_model(
+    settings: Settings, timeout_s: float | None, request_id: str | None
+) -> Steps[ModelDescription]:
+    """Send, convert."""
+    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
+    request = pb.DescribeModelRequest()
+    result_of = ModelDescription.of
+    return (yield from _call(settings, "DescribeModel", request, result_of, deadline, request_id))
+
+
+def wait_until_ready(settings: Settings, timeout_s: float) -> Steps[Health]:
+    """Ask for the health until the service serves."""
+    deadline = Deadline.after(timeout_s)
+    state = "it could not be reached"
+    while True:
+        try:
+            report = yield from _call(
+                settings, "Health", pb.HealthRequest(), Health.of, deadline, None, patient=True
+            )
+            if report.serving:
+                return report
+            state = f"its status was {report.status.name}"
+        except UnavailableError as error:
+            state = error.message
+        except DeadlineError:
+            pass
+        if deadline.left_s <= _POLL_S:
+            raise DeadlineError(f"{settings.server} was not ready within {timeout_s:g} s: {state}")
+        yield Pause(_POLL_S)
+
+
+def _call(
+    settings: Settings,
+    rpc: str,
+    request: Message,
+    result_of: Callable[[Any, str], T],
+    deadline: Deadline,
+    request_id: str | None,
+    *,
+    patient: bool = False,
+) -> Steps[T]:
+    """Send a request until it is answered, refused for good, or out of time.
+
+    gRPC itself repeats what ended UNAVAILABLE (see `Settings.arguments`); here it is about
+    refusals for load that say when to come back. A `patient` call waits for a connection.
+    """
+    request_id = uuid.uuid4().hex if request_id is None else request_id
+    metadata = settings.metadata(request_id)
+    if request.ByteSize() > settings.max_request_bytes:
+        raise RequestTooLargeError(
+            f"the request is larger than the limit of {settings.max_request_bytes} bytes",
+            request_id=request_id,
+        )
+    attempt = 1
+    while True:
+        if deadline.left_s <= 0:
+            message = f"no answer within {deadline.timeout_s:g} s"
+            raise DeadlineError(message, request_id=request_id)
+        outcome = yield Send(rpc, request, deadline.left_s, metadata, patient)
+        if isinstance(outcome, Reply):
+            return _converted(outcome, result_of, request_id)
+        error = error_of(outcome, request_id)
+        pause_s = pause_before_retry(error, attempt, settings.max_attempts, deadline.left_s)
+        if pause_s is None:
+            raise error
+        yield Pause(pause_s)
+        attempt += 1
+
+
+def pause_before_retry(
+    error: CxrError, attempt: int, max_attempts: int, left_s: float
+) -> float | None:
+    """Return how long to wait before the next attempt, in seconds; None when there is none.
+
+    Only a refusal for load that says when to come back is repeated, and only where the answer
+    can still come in time.
+    """
+    if not isinstance(error, OverloadedError) or error.retry_after_s is None:
+        return None
+    pause_s = error.retry_after_s * random.uniform(1, 1 + _JITTER)
+    return pause_s if attempt < max_attempts and pause_s < left_s else None
+
+
+def _converted(reply: Reply, result_of: Callable[[Any, str], T], request_id: str) -> T:
+    """Convert a reply; the server's own id of the call goes before the one that was sent."""
+    metadata = dict(reply.trailing_metadata)
+    request_id = str(metadata.get(REQUEST_ID_KEY) or request_id)
+    try:
+        return result_of(reply.message, request_id)
+    except ProtocolError as error:
+        error.request_id = request_id
+        raise

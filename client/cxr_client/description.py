@@ -1,0 +1,135 @@
+"""Description: replies of Health and DescribeModel -> frozen dataclasses. Next: the caller."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.answer import ModelInfo, SameFields
+from cxr_client.enums import ExplanationMethod, ImageFormat, Reliability, ServingStatus
+from cxr_client.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The state of the service; `model` is None while it is loading."""
+
+    status: ServingStatus
+    model: ModelInfo | None
+    engine: str
+    device: str
+    server_version: str
+    uptime_s: float
+    queue_depth: int
+    in_flight_count: int
+    request_id: str
+
+    @property
+    def serving(self) -> bool:
+        """Whether Predict and Explain are answered."""
+        return self.status is ServingStatus.SERVING
+
+    @classmethod
+    def of(cls, response: pb.HealthResponse, request_id: str) -> Self:
+        """Convert from the contract.
+
+        Raises:
+            ProtocolError: The reply has no status.
+        """
+        if response.status == pb.SERVING_STATUS_UNSPECIFIED:
+            raise ProtocolError("the reply to Health has no status")
+        return cls(
+            status=ServingStatus.of(response.status),
+            model=ModelInfo.of(response.model) if response.HasField("model") else None,
+            engine=response.engine,
+            device=response.device,
+            server_version=response.server_version,
+            uptime_s=response.uptime_duration.ToNanoseconds() / 1e9,
+            queue_depth=response.queue_depth,
+            in_flight_count=response.in_flight_count,
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FindingDescription:
+    """One finding that the model scores, and how far to trust it."""
+
+    label: str
+    class_index: int
+    threshold: float
+    reliability: Reliability
+    reliability_note: str
+
+    @classmethod
+    def of(cls, finding: pb.FindingDescription) -> Self:
+        """Convert from the contract."""
+        return cls(
+            label=finding.label,
+            class_index=finding.class_index,
+            threshold=finding.threshold,
+            reliability=Reliability.of(finding.reliability),
+            reliability_note=finding.reliability_note,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(SameFields):
+    """The server's limits on requests."""
+
+    max_request_bytes: int
+    min_side_px: int
+    max_side_px: int
+    max_pixel_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """The loaded model, its findings in the order of `class_index`, its limits and options."""
+
+    model: ModelInfo
+    architecture: str
+    findings: tuple[FindingDescription, ...]
+    input_side_px: int
+    preprocessing_id: str
+    evidence_side: int
+    file_sha256: dict[str, str]
+    upstream_sha256: str
+    limits: Limits
+    image_formats: tuple[ImageFormat, ...]
+    methods: tuple[ExplanationMethod, ...]
+    license: str
+    notices: tuple[str, ...]
+    create_time: datetime | None
+    request_id: str
+
+    @classmethod
+    def of(cls, response: pb.DescribeModelResponse, request_id: str) -> Self:
+        """Convert from the contract.
+
+        Raises:
+            ProtocolError: The reply has no model or no findings.
+        """
+        if not (response.findings and response.HasField("model")):
+            raise ProtocolError("the reply to DescribeModel has no findings or no model")
+        return cls(
+            model=ModelInfo.of(response.model),
+            architecture=response.architecture,
+            findings=tuple(FindingDescription.of(finding) for finding in response.findings),
+            input_side_px=response.input_side_px,
+            preprocessing_id=response.preprocessing_id,
+            evidence_side=response.evidence_side,
+            file_sha256=dict(response.file_sha256),
+            upstream_sha256=response.upstream_sha256,
+            limits=Limits.of(response.limits),
+            image_formats=tuple(ImageFormat.of(number) for number in response.image_formats),
+            methods=tuple(ExplanationMethod.of(number) for number in response.methods),
+            license=response.license,
+            notices=tuple(response.notices),
+            create_time=(
+                response.create_time.ToDatetime(tzinfo=UTC)
+                if response.HasField("create_time")
+                else None
+            ),
+            request_id=request_id,
+        )
