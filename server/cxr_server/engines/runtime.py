@@ -1,0 +1,33 @@
+"""Runtime: the openvino package without its telemetry and its model converter.
+
+Plain `import openvino` reports itself to a web service unless the user has opted out, and
+spends more than half of its time on the converter, which serving never needs. Everything
+here that needs openvino imports it from this module.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_TELEMETRY = "openvino_telemetry"
+_CONVERTER = "openvino.tools.ovc"
+
+# None in sys.modules makes an import fail; openvino then goes on without. Telemetry stays off.
+sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
+_hidden = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-type]
+try:
+    import openvino
+    from openvino import properties
+finally:
+    if _hidden:
+        del sys.modules[_CONVERTER]
+
+__all__ = ["model_converter", "openvino", "properties"]
+
+
+def model_converter() -> Callable[..., Any]:
+    """Return `openvino.convert_model`, which turns torch modules into OpenVINO models."""
+    from openvino.tools.ovc import convert_model
+
+    converter: Callable[..., Any] = convert_model
+    return converter
