@@ -18,16 +18,17 @@ A wrong argument that never reaches the server is a `ValueError`, a file that ca
 an `OSError`, as everywhere in Python.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 REQUEST_ID_KEY = "x-request-id"
-_DETAILS_KEY = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class FailedCall(Protocol):
 def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
     """Turn a failed call into its exception, with all that the server said about it."""
     metadata = dict(call.trailing_metadata() or ())
-    info, bad_request, retry_info = _details(metadata.get(_DETAILS_KEY))
+    info, bad_request, retry_info = _details(call)
     code, message = call.code(), call.details() or ""
     kind = BY_REASON.get(info.reason, BY_STATUS[code])
     # gRPC's own size limits use the status of overload, but waiting does not help there.
@@ -196,18 +197,16 @@ def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
 
 
 def _details(
-    packed: str | bytes | None,
+    call: FailedCall,
 ) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:
     """Unpack the rich status; what is missing or broken stays empty."""
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
     retry_info = error_details_pb2.RetryInfo()
-    kinds: tuple[Message, ...] = (info, bad_request, retry_info)
-    try:
-        status = status_pb2.Status.FromString(packed if isinstance(packed, bytes) else b"")
-        for detail in status.details:
-            for kind in kinds:
+    # What does not fit together is some proxy's doing: the plain status still holds.
+    with contextlib.suppress(ValueError, DecodeError):
+        status = rpc_status.from_call(call)
+        for detail in status.details if status else ():
+            for kind in (info, bad_request, retry_info):
                 detail.Unpack(kind)
-    except DecodeError:  # A proxy's doing: the status itself still holds.
-        pass
     return info, bad_request, retry_info
