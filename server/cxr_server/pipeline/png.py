@@ -23,7 +23,9 @@ _BIT_DEPTHS = {
     GREY_ALPHA: (8, 16),
     RGB_ALPHA: (8, 16),
 }
-_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_TRANSPARENCY_BYTES = {GREY: 2, RGB: 6}
+"""Length of the transparency chunk where it names one colour; a palette has up to 256."""
 MAX_CHUNK_COUNT = 65_536
 """More chunks than any encoder writes; bounds the time that walking them takes."""
 
@@ -43,7 +45,7 @@ class PngBody:
     """What the chunks after the header hold.
 
     Attributes:
-        pixel_file: A PNG file with the chunks that make up the pixels.
+        pixel_file: A PNG file with the chunks that make up the pixels as stored.
         palette: Red, green and blue of each palette entry, or None.
         transparency: The transparency chunk, or None.
         orientation: EXIF orientation, 1 to 8.
@@ -87,8 +89,9 @@ def read_body(data: bytes, header: PngHeader) -> PngBody:
     seen: dict[bytes, bytes] = {}
     orientation, previous = 1, b""
     for kind, payload, chunk in _chunks(data):
-        if kind in _KEPT:
-            kept.append(chunk)
+        if kind in _KEPT or kind == b"tRNS":
+            if kind in _KEPT:
+                kept.append(chunk)
             again = kind in seen and (kind != b"IDAT" or previous != b"IDAT")
             if again or (kind in (b"PLTE", b"tRNS") and b"IDAT" in seen):
                 raise ImageUnreadable("The chunks of the PNG file are out of order.")
@@ -109,7 +112,17 @@ def read_body(data: bytes, header: PngHeader) -> PngBody:
             raise ImageUnreadable("The PNG file lacks its palette.")
     elif len(palette) % 3 or not 3 <= len(palette) <= 768:
         raise ImageUnreadable("The palette of the PNG file is broken.")
-    return PngBody(b"".join(kept), palette, seen.get(b"tRNS"), orientation)
+    return PngBody(b"".join(kept), palette, _transparency(seen, header), orientation)
+
+
+def _transparency(seen: dict[bytes, bytes], header: PngHeader) -> bytes | None:
+    transparency = seen.get(b"tRNS")
+    if transparency is None:
+        return None
+    length = _TRANSPARENCY_BYTES.get(header.color_type)
+    if header.color_type in (GREY_ALPHA, RGB_ALPHA) or length not in (None, len(transparency)):
+        raise ImageUnreadable("The transparency of the PNG file is broken.")
+    return transparency
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
