@@ -48,7 +48,7 @@ def make_engine(bundle: Bundle, settings: Settings) -> Engine:
     return choose_engine(
         bundle,
         engine=settings.engine,
-        device=settings.device,
+        device=settings.device or None,
         cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
         threads=settings.engine_threads or None,
     )

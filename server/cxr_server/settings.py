@@ -29,7 +29,7 @@ class Settings:
     model: str = _knob("phantom", "bundle to serve: a name or a folder")
     listen: str = _knob(f"127.0.0.1:{DEFAULT_PORT}", "address to serve on; port 0 picks one")
     engine: str = _knob("auto", "inference engine", choices=("auto", "openvino", "torch"))
-    device: str = _knob("auto", "device of the engine: auto, cpu, cuda, cuda:N")
+    device: str = _knob("", "device of the engine: CPU, cuda:0, ... (empty: choose)")
     bundle_home: str = _knob("", "folder of prepared bundles (empty: the user's data folder)")
     cache_dir: str = _knob("", "folder for compiled models (empty: the user's cache folder)")
     max_request_mib: int = _knob(32, "largest request, MiB", low=1, high=512)

@@ -1,0 +1,37 @@
+"""Image files for tests, made in memory."""
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+
+def chest_like(height_px: int = 256, width_px: int = 256, seed: int = 0) -> np.ndarray:
+    """A smooth grey picture with the rough layout of a chest film, uint8 [H, W]."""
+    rows, columns = np.mgrid[0:height_px, 0:width_px]
+    y, x = rows / height_px - 0.5, columns / width_px - 0.5
+    body = 190 * np.exp(-((x / 0.42) ** 8) - ((y / 0.6) ** 8))
+    lungs = sum(np.exp(-(((x - side) / 0.13) ** 2) - ((y + 0.02) / 0.27) ** 2) for side in (-0.2, 0.2))
+    noise = np.random.default_rng(seed).normal(0, 4, (height_px, width_px))
+    return np.clip(body * (1 - 0.75 * lungs) + 20 + noise, 0, 255).astype(np.uint8)
+
+
+def png(pixels: np.ndarray | None = None, **options: object) -> bytes:
+    return encoded(pixels, "PNG", **options)
+
+
+def jpeg(pixels: np.ndarray | None = None, **options: object) -> bytes:
+    return encoded(pixels, "JPEG", **options)
+
+
+def encoded(pixels: np.ndarray | None, file_format: str, **options: object) -> bytes:
+    file = BytesIO()
+    pixels = chest_like() if pixels is None else pixels
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def pixels_of(file: bytes) -> np.ndarray:
+    """The pixels of an image file, in the mode that it has."""
+    with Image.open(BytesIO(file)) as image:
+        return np.asarray(image)
