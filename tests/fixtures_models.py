@@ -1,0 +1,45 @@
+"""Fixtures: bundles with random weights, made once for the whole run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:  # torch takes seconds to import; tests without it should not wait for it
+    from torch import nn
+
+
+@pytest.fixture(scope="session")
+def small_densenet() -> "nn.Module":
+    """torchxrayvision's DenseNet in the phantom's size."""
+    from random_models import SMALL, SMALL_LABELS, random_densenet
+
+    return random_densenet(SMALL, len(SMALL_LABELS))
+
+
+@pytest.fixture(scope="session")
+def full_densenet() -> "nn.Module":
+    """torchxrayvision's DenseNet-121."""
+    from random_models import FULL, FULL_LABELS, random_densenet
+
+    return random_densenet(FULL, len(FULL_LABELS))
+
+
+@pytest.fixture(scope="session")
+def phantom_like_bundle(
+    tmp_path_factory: pytest.TempPathFactory, small_densenet: "nn.Module"
+) -> Path:
+    """A bundle of the phantom's architecture with random weights; do not write into it."""
+    from random_models import SMALL_LABELS, write_random_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "phantom-like"
+    return write_random_bundle(folder, small_densenet, SMALL_LABELS)
+
+
+@pytest.fixture(scope="session")
+def full_bundle(tmp_path_factory: pytest.TempPathFactory, full_densenet: "nn.Module") -> Path:
+    """A bundle of a full-size DenseNet-121 with random weights; do not write into it."""
+    from random_models import FULL_LABELS, write_random_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "random-densenet121"
+    return write_random_bundle(folder, full_densenet, FULL_LABELS)
