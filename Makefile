@@ -1,0 +1,102 @@
+# The one door to this project: people, CI and the README use these targets.
+# `make demo` and `make test` each work as the first command in a fresh clone.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+BUF := tools/buf/node_modules/.bin/buf
+PYTEST_ARGS ?=
+RADIOGRAPH ?=
+
+SERVE_STAMP := $(VENV)/.installed-serve
+DEV_STAMP := $(VENV)/.installed-dev
+PYPROJECTS := client/pyproject.toml server/pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-serve demo test lint type proto proto-check proto-breaking pytest \
+	test-gpu format phantom image lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- setting up ------------------------------------------------------------------------------
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# Locked and hashed; the project itself in place, built with the locked setuptools.
+$(SERVE_STAMP): locks/serve.txt $(PYPROJECTS) | $(PY)
+	$(PIP) install --require-hashes -r locks/serve.txt
+	$(PIP) install --no-deps --no-build-isolation -e client -e server
+	@touch $@
+
+$(DEV_STAMP): locks/dev.txt $(SERVE_STAMP)
+	@echo "installing torch and the tools: 5.5 GB, some minutes"
+	$(PIP) install --require-hashes -r locks/dev.txt
+	@touch $@
+
+$(BUF): tools/buf/package-lock.json
+	@command -v npm >/dev/null || { echo "buf, the linter of the contract, needs npm (Debian: apt-get install npm)"; exit 1; }
+	npm ci --prefix tools/buf --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
+
+install: $(DEV_STAMP) $(BUF) ## set up .venv with everything, torch included
+
+lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping what still fits
+	UV=$(BIN)/uv scripts/lock.sh
+
+# --- trying ----------------------------------------------------------------------------------
+
+demo: $(SERVE_STAMP) ## serve the phantom model and explain a phantom; RADIOGRAPH=FILE adds a real one
+	@$(PY) scripts/demo.py $(RADIOGRAPH)
+
+# --- checking --------------------------------------------------------------------------------
+
+test: lint type proto-check pytest ## everything that CI checks: lint, types, stubs, tests
+
+pytest: $(DEV_STAMP) ## the tests alone; PYTEST_ARGS="tests/pipeline -k fit" chooses
+	$(PY) -m pytest -m "not gpu" $(PYTEST_ARGS)
+
+test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
+	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP) $(BUF) ## ruff and buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BUF) lint protos
+
+type: $(DEV_STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+format: $(DEV_STAMP) ## lay out the code, mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- the contract ----------------------------------------------------------------------------
+
+proto: $(DEV_STAMP) ## make the stubs in client/cxr/v1
+	PYTHON=$(PY) scripts/proto.sh
+
+proto-check: $(DEV_STAMP) ## fail unless the stubs are what the contract makes
+	PYTHON=$(PY) scripts/proto.sh --check
+
+proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag
+	$(BUF) breaking protos --against ".git#tag=$$(git describe --tags --abbrev=0),subdir=protos"
+
+# --- making ----------------------------------------------------------------------------------
+
+phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)
+	$(PY) -m cxr_server.phantom.train --output build/phantom
+	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/phantom/bundle
+
+image: ## build the container image and ask it for a prediction, without a Docker engine (root)
+	scripts/build-image.sh
+
+clean: ## remove what was made, .venv aside
+	rm -rf build demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find client server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
