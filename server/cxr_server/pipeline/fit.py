@@ -60,10 +60,8 @@ def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
     scale = 2 * HALF_RANGE / radiograph.max_value
     coverage_hw = np.outer(operator.row_sums, operator.row_sums)
     fitted_hw = resized_hw * np.float32(scale) - (HALF_RANGE * coverage_hw).astype(np.float32)
+    # scikit-image clips to the input's range, so that the zeros do not show in a bright image.
     low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
-    if operator.has_zero_row:
-        # scikit-image clips to the input's range, and lets the fill value through if it shows.
-        low, high = min(low, 0.0), max(high, 0.0)
     return np.clip(fitted_hw, low, high, out=fitted_hw)[None]
 
 
@@ -73,9 +71,6 @@ def _resize(crop_hw: NDArray[np.uint8] | NDArray[np.uint16], side_px: int) -> ND
     narrow = np.empty((side_px, crop_hw.shape[1]), dtype=np.float32)
     for top in range(0, side_px, BLOCK_ROW_COUNT):
         block = matrix[top : top + BLOCK_ROW_COUNT]
-        if block.nnz == 0:
-            narrow[top : top + BLOCK_ROW_COUNT] = 0
-            continue
         first, last = int(block.indices.min()), int(block.indices.max())
         rows = crop_hw[first : last + 1].astype(np.float32)
         narrow[top : top + BLOCK_ROW_COUNT] = block[:, first : last + 1] @ rows
