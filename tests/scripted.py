@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import grpc
-from cxr.v1 import chest_xray_pb2 as pb
-from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NOTICE = "For research use only."
@@ -54,6 +55,21 @@ class Ending(NamedTuple):
     code: grpc.StatusCode
     details: str
     trailing_metadata: Any
+
+
+class Hold:
+    """A fault that keeps a call until it is released."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._release = threading.Event()
+
+    def __call__(self, context: grpc.ServicerContext) -> None:
+        self.entered.set()
+        self._release.wait(20)
+
+    def release(self) -> None:
+        self._release.set()
 
 
 @dataclass
@@ -137,14 +153,6 @@ def _common(request: Any) -> dict[str, Any]:
         "timing": pb.Timing(decode_duration=Duration(nanos=1_500_000), evidence_cached=True),
         "notice": NOTICE,
     }
-
-
-@dataclass
-class ScriptedServer:
-    """The address of a running server, and its script."""
-
-    address: str
-    script: Script
 
 
 class ScriptedServer:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cxr_client import AsyncClient, Client
 from scripted import Ask, Script, ScriptedServer
+
+from cxr_client import AsyncClient, Client
 
 
 @pytest.fixture

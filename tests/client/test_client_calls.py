@@ -8,6 +8,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from scripted import PNG, Ask, Hold, Script, ScriptedServer, overload, refusal
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
     AsyncClient,
@@ -25,8 +28,6 @@ from cxr_client import (
     UnavailableError,
 )
 from cxr_client.calls import pause_before_retry
-from google.rpc import error_details_pb2
-from scripted import PNG, Ask, Script, ScriptedServer, overload, refusal
 
 UNAVAILABLE = refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING")
 RPCS = [method.name for method in pb.DESCRIPTOR.services_by_name["ChestXrayService"].methods]
@@ -208,11 +209,11 @@ def test_without_an_invitation_only_unavailable_is_repeated(
 
 
 def test_the_deadline_ends_a_call_that_hangs(scripted: ScriptedServer, ask: Ask) -> None:
-    release = threading.Event()
-    scripted.script.faults.append(lambda _: release.wait(20) and None)
+    hold = Hold()
+    scripted.script.faults.append(hold)
     with pytest.raises(DeadlineError) as caught:
         ask(scripted.address, "predict", PNG, timeout_s=0.3)
-    release.set()
+    hold.release()
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.request_id == scripted.script.received[0].metadata["x-request-id"]
 
@@ -333,12 +334,12 @@ def test_waiting_does_not_wait_for_what_will_not_change(scripted: ScriptedServer
 
 
 def test_closing_a_client_ends_its_calls(scripted: ScriptedServer) -> None:
-    release, entered = threading.Event(), threading.Event()
-    scripted.script.faults.append(lambda _: (entered.set(), release.wait(20)) and None)
+    hold = Hold()
+    scripted.script.faults.append(hold)
     client = Client(scripted.address)
 
     def close() -> None:
-        entered.wait(20)
+        hold.entered.wait(20)
         client.close()
 
     closer = threading.Thread(target=close)
@@ -346,37 +347,37 @@ def test_closing_a_client_ends_its_calls(scripted: ScriptedServer) -> None:
     with pytest.raises(CallCancelledError):
         client.predict(PNG)
     closer.join()
-    release.set()
+    hold.release()
     with pytest.raises(CallCancelledError, match="closed"):
         client.predict(PNG)
     client.close()
 
 
 async def test_closing_an_async_client_ends_its_calls(scripted: ScriptedServer) -> None:
-    release, entered = threading.Event(), threading.Event()
-    scripted.script.faults.append(lambda _: (entered.set(), release.wait(20)) and None)
+    hold = Hold()
+    scripted.script.faults.append(hold)
     client = AsyncClient(scripted.address)
     call = asyncio.create_task(client.predict(PNG))
-    await asyncio.to_thread(entered.wait, 20)
+    await asyncio.to_thread(hold.entered.wait, 20)
     await client.aclose()
     with pytest.raises(CallCancelledError, match="closed"):
         await call
-    release.set()
+    hold.release()
     with pytest.raises(CallCancelledError, match="closed"):
         await client.predict(PNG)
     await client.aclose()
 
 
 async def test_cancelling_a_task_stays_a_cancellation(scripted: ScriptedServer) -> None:
-    release, entered = threading.Event(), threading.Event()
-    scripted.script.faults.append(lambda _: (entered.set(), release.wait(20)) and None)
+    hold = Hold()
+    scripted.script.faults.append(hold)
     async with AsyncClient(scripted.address) as client:
         call = asyncio.create_task(client.predict(PNG))
-        await asyncio.to_thread(entered.wait, 20)
+        await asyncio.to_thread(hold.entered.wait, 20)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        release.set()
+        hold.release()
 
 
 async def test_many_calls_at_once_get_their_own_answers(scripted: ScriptedServer) -> None:

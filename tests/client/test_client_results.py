@@ -1,0 +1,219 @@
+"""Results: nothing of a reply is lost, and what cannot be is no answer."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from scripted import PNG
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client import (
+    Box,
+    Caution,
+    ColorMap,
+    Explanation,
+    ExplanationMethod,
+    ExplanationSet,
+    Health,
+    ImageFormat,
+    ModelDescription,
+    Prediction,
+    ProtocolError,
+    Reliability,
+    Timing,
+    WarningCode,
+    enums,
+)
+
+MESSAGES = [
+    (Prediction, pb.PredictResponse),
+    (ExplanationSet, pb.ExplainResponse),
+    (Health, pb.HealthResponse),
+    (ModelDescription, pb.DescribeModelResponse),
+]
+
+
+def filled(message: Any) -> Any:
+    """Give every field of a message, and of those inside it, a value of its own."""
+    for number, field in enumerate(message.DESCRIPTOR.fields, start=1):
+        if field.name == "heatmap_png":
+            message.heatmap_png = PNG
+        elif field.message_type and field.message_type.GetOptions().map_entry:
+            getattr(message, field.name)["a/b"] = "c"
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            inner = getattr(message, field.name)
+            inner = inner.add() if field.is_repeated else inner
+            if field.message_type.file.package == "google.protobuf":
+                inner.seconds, inner.nanos = number, 500_000
+            else:
+                filled(inner)
+        else:
+            value = {
+                FieldDescriptor.TYPE_STRING: f"{field.name} {number}",
+                FieldDescriptor.TYPE_BOOL: True,
+                FieldDescriptor.TYPE_FLOAT: number + 0.25,
+                FieldDescriptor.TYPE_BYTES: b"?",
+            }.get(field.type, number if field.type != FieldDescriptor.TYPE_ENUM else 2)
+            if field.is_repeated:
+                getattr(message, field.name).extend([value] * 12)
+            else:
+                setattr(message, field.name, value)
+    if isinstance(message, pb.EvidenceGrid):
+        message.rows, message.columns = 3, 4
+    return message
+
+
+def converted(result: Any, message: Message) -> Any:
+    name = type(message).__name__
+    if name == "ExplainResponse":
+        return result.of(message, "id", ())
+    return result.of(message, "id")
+
+
+@pytest.mark.parametrize(("result", "message"), MESSAGES)
+def test_every_field_of_a_reply_arrives(result: Any, message: type[Message]) -> None:
+    def compare(ours: Any, theirs: Any) -> None:
+        for field in theirs.DESCRIPTOR.fields:
+            value = getattr(theirs, field.name)
+            name = field.name
+            if name.endswith("_duration"):
+                unit = "uptime_s" if name == "uptime_duration" else None
+                mine = getattr(ours, unit or name.replace("_duration", "_ms"))
+                scale = 1 if unit else 1000
+                assert mine == pytest.approx((value.seconds + value.nanos / 1e9) * scale), name
+                continue
+            mine = getattr(ours, name)
+            if isinstance(mine, datetime):
+                assert mine == value.ToDatetime(tzinfo=UTC)
+            elif field.message_type and field.message_type.GetOptions().map_entry:
+                assert mine == dict(value)
+            elif field.is_repeated:
+                assert len(mine) == len(value), name
+                for one, other in zip(mine, value, strict=True):
+                    same(one, other, name)
+            else:
+                same(mine, value, name)
+
+    def same(mine: Any, theirs: Any, name: str) -> None:
+        if isinstance(theirs, Message):
+            compare(mine, theirs)
+        elif isinstance(mine, enums.ContractEnum):
+            assert mine.number == theirs, name
+        else:
+            assert mine == theirs, name
+
+    reply = filled(message())
+    compare(converted(result, reply), reply)
+
+
+@pytest.mark.parametrize(("result", "message"), MESSAGES)
+def test_results_cannot_be_changed(result: Any, message: type[Message]) -> None:
+    converted_result = converted(result, filled(message()))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        converted_result.request_id = "other"
+    assert not hasattr(converted_result, "__dict__")
+
+
+@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))
+def test_every_enum_of_the_contract_has_its_twin(name: str) -> None:
+    twin = getattr(enums, name)
+    values = pb.DESCRIPTOR.enum_types_by_name[name].values
+    assert [member.number for member in twin] == [value.number for value in values]
+    for value in values:
+        assert value.name.endswith("_" + twin.of(value.number).name)
+
+
+def test_a_value_newer_than_the_client_is_unspecified() -> None:
+    assert WarningCode.of(99) is WarningCode.UNSPECIFIED
+    assert Caution.of(pb.Warning(code=99, message="new")).message == "new"  # type: ignore[arg-type]
+
+
+def test_enums_read_like_the_command_line() -> None:
+    assert ColorMap("VIRIDIS") is ColorMap.VIRIDIS
+    assert ExplanationMethod("grad-cam-plus-plus") is ExplanationMethod.GRAD_CAM_PLUS_PLUS
+    assert f"{ImageFormat.PNG}, {Reliability.WEAK}" == "png, weak"
+    with pytest.raises(ValueError, match="'hot' is none of inferno, viridis, jet, gray"):
+        ColorMap("hot")
+
+
+def test_a_stage_that_did_not_run_has_no_time() -> None:
+    timing = Timing.of(pb.Timing(evidence_cached=True))
+    assert timing == Timing(None, None, None, None, evidence_cached=True)
+
+
+def test_what_is_unset_is_none() -> None:
+    assert Health.of(pb.HealthResponse(status=1), "id").model is None
+    response = pb.DescribeModelResponse(model=pb.Model(), findings=[pb.FindingDescription()])
+    assert ModelDescription.of(response, "id").create_time is None
+    grid = pb.EvidenceGrid(rows=1, columns=1, values=[-1])
+    nothing = Explanation.of(pb.Explanation(evidence=grid, no_positive_evidence=True))
+    assert nothing.peak is None
+    assert nothing.regions == ()
+
+
+@pytest.mark.parametrize(
+    "explanation",
+    [
+        pb.Explanation(evidence=pb.EvidenceGrid(rows=2, columns=2, values=[1, 2, 3])),
+        pb.Explanation(evidence=pb.EvidenceGrid()),
+        pb.Explanation(
+            evidence=pb.EvidenceGrid(rows=1, columns=1, values=[1]), heatmap_png=b"GIF89a"
+        ),
+    ],
+    ids=["missing values", "no grid", "no PNG"],
+)
+def test_an_inconsistent_explanation_is_no_answer(explanation: pb.Explanation) -> None:
+    with pytest.raises(ProtocolError):
+        Explanation.of(explanation)
+
+
+def test_explanations_of_other_findings_are_no_answer() -> None:
+    response = filled(pb.ExplainResponse())
+    label = response.explanations[0].finding.label
+    assert ExplanationSet.of(response, "id", [label]).explanations[0].finding.label == label
+    with pytest.raises(ProtocolError, match="other findings"):
+        ExplanationSet.of(response, "id", ["Mass"])
+
+
+def test_the_grid_becomes_an_array_row_by_row() -> None:
+    explanation = filled(pb.Explanation())
+    explanation.evidence.CopyFrom(pb.EvidenceGrid(rows=2, columns=3, values=range(6)))
+    grid = Explanation.of(explanation).evidence.to_numpy()
+    assert grid.dtype == np.float32
+    assert grid.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_picture_is_saved_as_it_came(tmp_path: Path) -> None:
+    explanation = Explanation.of(filled(pb.Explanation()))
+    path = explanation.save(str(tmp_path / "heat.png"))
+    assert path == tmp_path / "heat.png"
+    assert path.read_bytes() == PNG
+    with pytest.raises(ValueError, match="no picture"):
+        dataclasses.replace(explanation, heatmap_png=b"").save(path)
+
+
+def test_boxes_and_numbers_are_plain_python() -> None:
+    prediction = Prediction.of(filled(pb.PredictResponse()), "id")
+    assert isinstance(prediction.image_info.crop_box, Box)
+    assert math.isclose(prediction.findings[0].score, 3.25)
+    assert isinstance(prediction.timing.decode_ms, float)
+
+
+def test_importing_the_client_loads_no_heavy_library() -> None:
+    code = (
+        "import json, sys, cxr_client, cxr_client.cli, cxr_client.cli.commands;"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))
+    heavy = {"numpy", "torch", "PIL", "cxr_server", "pandas", "scipy", "rich", "click", "openvino"}
+    assert not heavy & set(loaded)
+    assert {"cxr_client", "cxr", "grpc"} <= set(loaded)
