@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from scripted import Ask, Script, ScriptedServer
 
 from cxr_client import AsyncClient, Client
+from scripted import Ask, Script, ScriptedServer
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from scripted import PNG, Ask, Hold, Script, ScriptedServer, overload, refusal
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
@@ -28,6 +27,7 @@ from cxr_client import (
     UnavailableError,
 )
 from cxr_client.calls import pause_before_retry
+from scripted import PNG, Ask, Hold, Script, ScriptedServer, overload, refusal
 
 UNAVAILABLE = refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING")
 RPCS = [method.name for method in pb.DESCRIPTOR.services_by_name["ChestXrayService"].methods]

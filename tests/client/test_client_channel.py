@@ -11,10 +11,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from scripted import PNG, Ask, Script, ScriptedServer
 
 from cxr_client import AsyncClient, Client, UnavailableError
 from cxr_client.channel import Settings, is_loopback
+from scripted import PNG, Ask, Script, ScriptedServer
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from scripted import PNG
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
@@ -33,6 +32,7 @@ from cxr_client import (
     WarningCode,
     enums,
 )
+from scripted import PNG
 
 MESSAGES = [
     (Prediction, pb.PredictResponse),

@@ -24,11 +24,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Ask a cxr-serve server about chest radiographs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    predict = commands.add_parser("predict", help="score radiographs")
+    def command(name: str, purpose: str) -> argparse.ArgumentParser:
+        # Abbreviations would take "--token SECRET" for "--token-file SECRET".
+        parser: argparse.ArgumentParser = commands.add_parser(
+            name, help=purpose, description=purpose.capitalize() + ".", allow_abbrev=False
+        )
+        _add_connection(parser)
+        return parser
+
+    predict = command("predict", "score radiographs")
     _add_files(predict)
     predict.add_argument(
         "--top-k", type=_at_least_one, metavar="N", help="findings per image (default: 5)"
@@ -37,22 +46,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     form.add_argument("--json", action="store_true", help="print one JSON object per image")
     form.add_argument("--csv", action="store_true", help="print one CSV row per finding")
 
-    explain = commands.add_parser("explain", help="draw where the evidence for findings lies")
+    explain = command("explain", "draw where the evidence for findings lies")
     _add_files(explain)
     _add_drawing(explain)
     explain.add_argument("--json", action="store_true", help="print one JSON object per image")
 
-    health = commands.add_parser("health", help="tell whether the server serves")
+    health = command("health", "tell whether the server serves")
     health.add_argument(
         "--wait", type=_seconds, metavar="SECONDS", help="wait as long until it does"
     )
     health.add_argument("--json", action="store_true", help="print a JSON object")
 
-    model = commands.add_parser("model", help="describe the loaded model")
+    model = command("model", "describe the loaded model")
     model.add_argument("--json", action="store_true", help="print a JSON object")
-
-    for command in (predict, explain, health, model):
-        _add_connection(command)
     return parser.parse_args(argv)
 
 

@@ -1,0 +1,61 @@
+"""The example callers, run as a newcomer runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from scripted import NOTICE, PNG, ScriptedServer, refusal
+
+EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
+
+
+def run(example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", EXAMPLES / example, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_the_sync_example_prints_a_table_and_writes_a_picture(
+    scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(b"12345")
+    result = run("predict_sync.py", film, "--server", scripted.address, "--output", tmp_path / "o")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "film.png: scripted 1"
+    assert lines[1].split() == ["*", "Effusion", "0.750"]
+    picture = tmp_path / "o" / "film-Effusion.png"
+    assert f"wrote {picture}" in lines
+    assert lines[-1] == NOTICE
+    assert picture.read_bytes().startswith(PNG)
+
+
+def test_the_async_example_takes_many_files_at_once(
+    scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    films = [tmp_path / f"film-{number}.png" for number in range(8)]
+    for film in films:
+        film.write_bytes(b"12345")
+    arguments = [*films, "--server", scripted.address, "--output", tmp_path / "out"]
+    result = run("predict_async.py", *arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("Effusion         0.750") == 8
+    assert result.stdout.splitlines()[-1] == NOTICE
+    assert len(list((tmp_path / "out").glob("film-?-Effusion.png"))) == 8
+
+
+@pytest.mark.parametrize("example", ["predict_sync.py", "predict_async.py"])
+def test_the_examples_say_what_failed(
+    scripted: ScriptedServer, tmp_path: Path, example: str
+) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(b"12345")
+    bad = refusal(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
+    scripted.script.faults.extend([bad] * 2)
+    result = run(example, film, "--server", scripted.address, "--output", tmp_path)
+    assert result.returncode == 1
+    assert "It is broken. [IMAGE_UNREADABLE, request " in result.stderr
+    assert "Traceback" not in result.stderr
