@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from serving import ServerProcess
 

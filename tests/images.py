@@ -11,7 +11,9 @@ def chest_like(height_px: int = 256, width_px: int = 256, seed: int = 0) -> np.n
     rows, columns = np.mgrid[0:height_px, 0:width_px]
     y, x = rows / height_px - 0.5, columns / width_px - 0.5
     body = 190 * np.exp(-((x / 0.42) ** 8) - ((y / 0.6) ** 8))
-    lungs = sum(np.exp(-(((x - side) / 0.13) ** 2) - ((y + 0.02) / 0.27) ** 2) for side in (-0.2, 0.2))
+    lungs = sum(
+        np.exp(-(((x - side) / 0.13) ** 2) - ((y + 0.02) / 0.27) ** 2) for side in (-0.2, 0.2)
+    )
     noise = np.random.default_rng(seed).normal(0, 4, (height_px, width_px))
     return np.clip(body * (1 - 0.75 * lungs) + 20 + noise, 0, 255).astype(np.uint8)
 

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -131,7 +131,9 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         return configuration()
 
     return grpc.dynamic_ssl_server_credentials(
-        configuration(), fetch, require_client_authentication=bool(settings.tls_client_ca)
+        configuration(),
+        cast(Any, fetch),  # None, for no change, is allowed though its type does not say so
+        require_client_authentication=bool(settings.tls_client_ca),
     )
 
 

@@ -68,7 +68,7 @@ class App:
             upload_timeout_s=settings.upload_timeout_s,
         )
         server = grpc.aio.server(interceptors=[gate], options=_channel_options(settings))
-        pb_grpc.add_ChestXrayServiceServicer_to_server(self.servicer, server)
+        pb_grpc.add_ChestXrayServiceServicer_to_server(self.servicer, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self.lifecycle.health, server)
         if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

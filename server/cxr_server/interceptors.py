@@ -10,7 +10,7 @@ place. On the wire the two are the same.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -36,10 +36,11 @@ MODEL_METHODS = frozenset({"Predict", "Explain"})
 """Methods that need the model: refused while it is not ready, bounded in number."""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 log = structlog.get_logger("cxr_server.calls")
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Gate(grpc.aio.ServerInterceptor):
     """Wraps every method of ChestXrayService, and asks for a token on reflection."""
 
     def __init__(
@@ -61,9 +62,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> RpcHandler | None:
         """Return the method's handler behind the gate; other services' pass, but reflection."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
@@ -208,7 +209,7 @@ async def _abort(
     raise AssertionError("abort returned")
 
 
-def _refusing_stream() -> grpc.RpcMethodHandler:
+def _refusing_stream() -> RpcHandler:
     async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid bearer token is required")
 

@@ -49,7 +49,7 @@ def predict_response(
 
 
 def explain_response(
-    explained: Explained, method: "pb.ExplanationMethod", manifest: Manifest, request_id: str
+    explained: Explained, method: str, manifest: Manifest, request_id: str
 ) -> pb.ExplainResponse:
     """The explanations and the common part."""
     return pb.ExplainResponse(
@@ -82,7 +82,7 @@ def duration(seconds: float) -> Duration:
     return message
 
 
-def _explanation(each: Explanation, method: "pb.ExplanationMethod") -> pb.Explanation:
+def _explanation(each: Explanation, method: str) -> pb.Explanation:
     rows, columns = each.evidence_hw.shape
     message = pb.Explanation(
         finding=finding_of(each.finding),
@@ -98,7 +98,7 @@ def _explanation(each: Explanation, method: "pb.ExplanationMethod") -> pb.Explan
             for region in each.regions
         ],
         no_positive_evidence=each.no_positive_evidence,
-        method=method,
+        method=f"EXPLANATION_METHOD_{method}",
     )
     if each.peak:
         message.peak.CopyFrom(
@@ -109,7 +109,7 @@ def _explanation(each: Explanation, method: "pb.ExplanationMethod") -> pb.Explan
 
 def _image_info(facts: ImageFacts) -> pb.ImageInfo:
     return pb.ImageInfo(
-        format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{facts.file_format}"),
+        format=f"IMAGE_FORMAT_{facts.file_format}",
         width_px=facts.width_px,
         height_px=facts.height_px,
         bit_depth=facts.bit_depth,
@@ -124,7 +124,7 @@ def _box(box: Box) -> pb.Box:
 def _warnings(reading: Reading, manifest: Manifest) -> Iterable[pb.Warning]:
     of_model = (Caution.PHANTOM_MODEL,) if manifest.phantom else ()
     return [
-        pb.Warning(code=pb.WarningCode.Value(f"WARNING_CODE_{caution.name}"), message=MESSAGES[caution])
+        pb.Warning(code=f"WARNING_CODE_{caution.name}", message=MESSAGES[caution])
         for caution in (*of_model, *reading.cautions)
     ]
 

@@ -14,8 +14,9 @@ from cxr_server.errors import InvalidField, ModelLoading
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.loading import LoadedModel
 from cxr_server.metrics import Metrics
+from cxr_server.pipeline.colormaps import ColorMap
 from cxr_server.pipeline.explain import Scale
-from cxr_server.pipeline.render import ColorMap, Frame, RenderKind, RenderOptions
+from cxr_server.pipeline.render import Frame, RenderKind, RenderOptions
 from cxr_server.pipeline.run import GRAD_CAM, Times
 from cxr_server.settings import Settings
 
@@ -73,8 +74,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             deadline=this.deadline,
         )
         self._observe(this, explained.times)
-        number = pb.ExplanationMethod.Value(f"EXPLANATION_METHOD_{method}")
-        return messages.explain_response(explained, number, model.manifest, this.request_id)
+        return messages.explain_response(explained, method, model.manifest, this.request_id)
 
     async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         """Report the state, whatever it is."""
@@ -106,7 +106,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
                     label=label,
                     class_index=manifest.class_indices[row],
                     threshold=manifest.thresholds[row],
-                    reliability=pb.Reliability.Value(f"RELIABILITY_{level.upper()}"),
+                    reliability=f"RELIABILITY_{level.upper()}",
                     reliability_note=note,
                 )
             )
@@ -127,7 +127,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
                 max_pixel_count=settings.max_pixels,
             ),
             image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
-            methods=[pb.ExplanationMethod.Value(f"EXPLANATION_METHOD_{name}") for name in methods],
+            methods=[f"EXPLANATION_METHOD_{name}" for name in methods],
             license=manifest.license,
             notices=[messages.notice_of(manifest), *manifest.notices],
             create_time=created,

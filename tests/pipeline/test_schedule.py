@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull
 from cxr_server.pipeline.fair_queue import FairQueue
 from cxr_server.pipeline.schedule import EngineFailure, Scheduler
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
             assert kind == "cancel"
             return "cancelled"
         except ValueError as error:
-            assert str(error) == f"bad {number}"
-            return "bad"
+            return str(error)
         except DeadlineExpired:
             assert kind == "expire"
             return "expired"
@@ -161,7 +161,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
             if kind == "answer" and not fault_rate:
                 assert (end, tries) == ("answered", 1)
             if kind == "bad image":
-                assert (end, tries) == ("bad", 0)
+                assert (end, tries) == (f"bad {number}", 0)
         assert engine.most_running <= max_in_flight
         assert max(map(len, engine.seen), default=0) <= max_batch
 
@@ -195,9 +195,7 @@ async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> 
     held = [asyncio.ensure_future(run.submit(lambda n=n: prepare(n))) for n in (0, 1)]
     await until(lambda: decoded == [0, 1] and engine.seen == [[0]])
     gone = asyncio.ensure_future(run.submit(lambda: prepare(2)))
-    late = asyncio.ensure_future(
-        run.submit(lambda: prepare(3), deadline=time.monotonic() + 0.02)
-    )
+    late = asyncio.ensure_future(run.submit(lambda: prepare(3), deadline=time.monotonic() + 0.02))
     await until(lambda: run.queue_depth == 3)
     gone.cancel()
     await until(lambda: run.queue_depth == 2)

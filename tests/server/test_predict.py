@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from images import chest_like, jpeg, png
-
 from cxr_server.phantom.draw import draw_phantom
+from images import chest_like, jpeg, png
 
 
 def phantom_png(*findings: str, seed: int = 5, size_px: int = 512) -> bytes:
@@ -67,9 +67,7 @@ def test_a_reply_explains_itself(phantom_stub: ChestXrayServiceStub) -> None:
 
 
 @pytest.mark.parametrize("bad_id", ["", "x" * 65, "with space", "new\tline"])
-def test_an_invalid_request_id_is_replaced(
-    phantom_stub: ChestXrayServiceStub, bad_id: str
-) -> None:
+def test_an_invalid_request_id_is_replaced(phantom_stub: ChestXrayServiceStub, bad_id: str) -> None:
     reply = phantom_stub.Predict(
         pb.PredictRequest(image=png()), metadata=(("x-request-id", bad_id),)
     )
@@ -94,8 +92,7 @@ def test_a_16_bit_image_scores_as_its_8_bit_twin(phantom_stub: ChestXrayServiceS
     pixels = draw_phantom(11, findings=["Effusion"], size_px=512).pixels_hw
     deep = pixels.astype(np.uint16) * 257
     replies = [
-        phantom_stub.Predict(pb.PredictRequest(image=png(each), top_k=6))
-        for each in (pixels, deep)
+        phantom_stub.Predict(pb.PredictRequest(image=png(each), top_k=6)) for each in (pixels, deep)
     ]
     assert [reply.image_info.bit_depth for reply in replies] == [8, 16]
     one, other = ({f.label: f.probability for f in reply.findings} for reply in replies)

@@ -242,9 +242,7 @@ class Pipeline:
             cautions.refuse_unlikely(noticed)
         height_px, width_px = radiograph.height_px, radiograph.width_px
         crop = fit.crop_box(height_px, width_px)
-        facts = ImageFacts(
-            radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop
-        )
+        facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
         image_chw = fit.fit(radiograph, self._side_px)
         return Prepared(image_chw, radiograph if pixels else None, facts, noticed)
 
@@ -283,4 +281,3 @@ class Pipeline:
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._artists, work)
-

@@ -239,7 +239,7 @@ class Scheduler:
 
     async def _infer(self, engine: Engine, batch: list[_Ticket[Any]]) -> None:
         loop, started = asyncio.get_running_loop(), time.monotonic()
-        images = [ticket.prepared.image_chw for ticket in batch]
+        images = [ticket.prepared.image_chw for ticket in batch if ticket.prepared]
         try:
             evidence = await loop.run_in_executor(
                 self._lanes, lambda: engine.evidence(np.stack(images))
