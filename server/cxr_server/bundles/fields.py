@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 MAX_TEXT = 10_000
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -69,7 +69,7 @@ class Fields:
 
     def identifier(self, key: str) -> str:
         """Take a short name of letters, digits, '.', '_', '+' and '-'."""
-        return self._match(key, _IDENTIFIER, "a short name")
+        return self._match(key, IDENTIFIER, "a short name")
 
     def sha256(self, key: str) -> str:
         """Take a SHA-256 in lower-case hex."""

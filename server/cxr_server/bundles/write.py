@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cxr_server.bundles.fields import BundleError
-from cxr_server.bundles.load import MANIFEST_NAME, load_bundle
+from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle
 from cxr_server.bundles.manifest import PREPROCESSING_ID, FileEntry, Manifest, Upstream
 from cxr_server.engines.network import EvidenceNet, build_densenet, weights_of
 from cxr_server.engines.runtime import model_converter, openvino
@@ -53,13 +53,19 @@ class Description:
     create_time: str | None = None
 
 
-def write_bundle(output: Path, state: Mapping[str, Tensor], description: Description) -> Path:
+def write_bundle(
+    output: Path,
+    state: Mapping[str, Tensor],
+    description: Description,
+    check: Callable[[Bundle], None] | None = None,
+) -> Path:
     """Write the bundle of torchxrayvision's DenseNet with the state `state` to `output`.
 
-    The folder appears whole or not at all; one that is there already is replaced.
+    The folder appears whole, and after `check` has passed on it, or not at all; a bundle that
+    is there already is replaced.
 
     Raises:
-        BundleError: The weights do not fit the description.
+        BundleError: The weights do not fit the description, or `output` is no bundle's place.
     """
     weights = weights_of(state)
     try:
@@ -86,7 +92,9 @@ def write_bundle(output: Path, state: Mapping[str, Tensor], description: Descrip
         text = _manifest(description, files, bias, evidence.shape[-1]).to_json()
         (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
         (folder / MANIFEST_NAME).chmod(0o644)
-        load_bundle(folder)
+        bundle = load_bundle(folder)
+        if check is not None:
+            check(bundle)
     return output
 
 
@@ -143,7 +151,8 @@ def _entry(path: Path) -> FileEntry:
 def new_folder(output: Path) -> Iterator[Path]:
     """Give an empty folder beside `output` that takes its place when the block succeeds."""
     output = output.absolute()
-    if output.exists() and not (output / MANIFEST_NAME).is_file() and any(output.iterdir()):
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / MANIFEST_NAME).is_file():
         raise BundleError(f"{output} is there already and is not a bundle: nothing was changed")
     output.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))

@@ -22,6 +22,17 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # torchxrayvision turns all warnings off for the whole process when it is imported.
     import torchxrayvision as xrv
 
+__all__ = [
+    "OPERATING_POINTS",
+    "EvidenceNet",
+    "PlacedNet",
+    "build_densenet",
+    "fold_normalization",
+    "load_densenet",
+    "weights_of",
+    "xrv",
+]
+
 OPERATING_POINTS = "op_threshs"
 """A buffer of torchxrayvision's DenseNet that is no weight: thresholds are in `model.json`."""
 

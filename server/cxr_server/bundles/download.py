@@ -1,0 +1,135 @@
+"""Download: URL -> checked file, resumable, whole or not there. Next: unpickle."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 18
+TIMEOUT_S = 30.0
+MAX_BYTES = 1 << 30
+ATTEMPTS = 4
+"""Times that a download is taken up again where it was cut."""
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and the bytes in all, or None when unknown."""
+
+
+class DownloadError(Exception):
+    """The file could not be had, or is not the one that was expected."""
+
+
+def download(
+    url: str,
+    destination: Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Download `url` to `destination` and return the SHA-256 in lower-case hex.
+
+    What has arrived is kept beside it as `NAME.part`, from where a later call goes on. A file
+    that turns out wrong is deleted.
+
+    Args:
+        url: An http or https address.
+        destination: Where the whole, checked file appears.
+        sha256: What its SHA-256 must be, if known.
+        size: What its size must be, if known.
+        progress: Told of every piece.
+
+    Raises:
+        DownloadError: No connection, an error of the server, or a wrong size or hash.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise DownloadError("only http and https addresses are downloaded")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part = destination.with_name(destination.name + ".part")
+    for attempt in range(ATTEMPTS):
+        before = _size(part)
+        try:
+            _fetch(url, part, size, progress)
+            break
+        except (OSError, HTTPException) as error:
+            # Progress since the last cut earns another try; a server that sends nothing does not.
+            if attempt + 1 == ATTEMPTS or _size(part) == before or _is_final(error):
+                raise DownloadError(f"{url}: {_describe(error)}") from error
+    found = _sha256(part)
+    if (size is not None and _size(part) != size) or (sha256 is not None and found != sha256):
+        part.unlink()
+        raise DownloadError(f"{url} has not the size or SHA-256 that was expected: deleted")
+    os.replace(part, destination)
+    return found
+
+
+def _fetch(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
+    """Append what is missing to `part`."""
+    start = _size(part)
+    if size is not None and start == size:
+        return
+    if size is not None and start > size:
+        part.unlink()
+        start = 0
+    request = urllib.request.Request(url, headers={"User-Agent": "cxr-server"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and start:  # nothing is missing, or the file is another one
+                if _total(error.headers.get("Content-Range")) == start:
+                    return
+                part.unlink()
+        raise
+    with response, part.open("ab") as file:
+        if response.status != 206:  # the server sends the file from its start
+            file.truncate(0)
+            start = 0
+        elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
+            raise OSError("the server sent another part than was asked for")
+        left = response.headers.get("Content-Length")
+        total = start + int(left) if left and left.isdigit() else size
+        done = start
+        if progress:
+            progress(done, total)
+        while chunk := response.read(CHUNK_BYTES):
+            done += len(chunk)
+            if done > (size or MAX_BYTES):
+                part.unlink()
+                raise DownloadError(f"{url} is larger than expected: deleted")
+            file.write(chunk)
+            if progress:
+                progress(done, total)
+    if total is not None and done < total:
+        raise OSError("the connection was cut")
+
+
+def _total(content_range: str | None) -> int | None:
+    """Return the size in a header such as "bytes */123"."""
+    size = (content_range or "").rpartition("/")[2]
+    return int(size) if size.isdigit() else None
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 416
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code}"
+    reason = getattr(error, "reason", None) or error
+    return str(reason) or type(error).__name__
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

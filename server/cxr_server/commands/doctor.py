@@ -1,0 +1,147 @@
+"""`cxr-server doctor`: can this machine serve, and if not, why not?"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from cxr_server.bundles.load import Bundle, BundleError, load_bundle
+from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
+from cxr_server.engines.choose import EngineUnavailable, choose_engine, why_not
+from cxr_server.engines.cores import usable_cores
+
+NEEDED = ("numpy", "scipy", "pillow", "grpcio", "protobuf")
+OPTIONAL = ("openvino", "torch", "torchxrayvision", "grad-cam")
+MIN_MEMORY_MIB = 1024
+RUNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `state` is "ok", "note" or "fail"."""
+
+    name: str
+    state: str
+    detail: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--model", default=PHANTOM, help="bundle to try (default: phantom)")
+    parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
+    parser.add_argument("--port", type=int, default=50051, help="port to try (default: 50051)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every check and print it. Returns 0, or 1 when one failed."""
+    checks = []
+    for check in _checks(args):
+        checks.append(check)
+        if not args.json:
+            print(f"{check.state:5}{check.name}: {check.detail}", flush=True)
+    if args.json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    return int(any(check.state == "fail" for check in checks))
+
+
+def _checks(args: argparse.Namespace) -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield from _packages()
+    yield Check("cores", "ok", f"{usable_cores()} usable of {os.cpu_count()}")
+    yield _memory()
+    bundles = list_bundles(args.bundle_home)
+    for name, path in bundles.items():
+        yield _attempt(f"bundle {name}", lambda path=path: _whole(path))
+    try:
+        bundle = load_bundle(resolve(args.model, args.bundle_home))
+    except BundleError as error:
+        yield Check("inference", "fail", str(error))
+    else:
+        if args.model not in bundles:
+            yield Check(f"bundle {args.model}", "ok", f"whole, at {bundle.path}")
+        yield from _engines(bundle)
+    yield _port(args.port)
+
+
+def _packages() -> Iterator[Check]:
+    for name in NEEDED + OPTIONAL:
+        try:
+            yield Check(name, "ok", version(name))
+        except PackageNotFoundError:
+            state = "fail" if name in NEEDED else "note"
+            yield Check(name, state, "not installed")
+
+
+def _memory() -> Check:
+    try:
+        pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)
+    except (ValueError, OSError, AttributeError):
+        return Check("memory", "note", "cannot be told on this system")
+    return Check("memory", "ok" if pages >= MIN_MEMORY_MIB else "note", f"{pages} MiB free")
+
+
+def _whole(path: Path) -> str:
+    manifest = load_bundle(path).manifest
+    return f"whole, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
+
+
+def _engines(bundle: Bundle) -> Iterator[Check]:
+    """Try every engine that can run; it is a failure when none can."""
+    reasons = {name: why_not(name, bundle) for name in ("openvino", "torch")}
+    for name, reason in reasons.items():
+        if reason is not None:
+            state = "fail" if all(reasons.values()) else "note"
+            yield Check(f"engine {name}", state, reason)
+        else:
+            yield _attempt(f"engine {name}", lambda name=name: _infer(bundle, name))
+
+
+def _infer(bundle: Bundle, name: str) -> str:
+    """Start an engine as `serve` would, run it, and say how long that took."""
+    start = time.perf_counter()
+    engine = choose_engine(bundle, name, cache_dir=cache_home())
+    started = time.perf_counter() - start
+    side = bundle.manifest.input_side_px
+    ramp = np.linspace(-1024, 1024, side * side, dtype=np.float32).reshape(1, 1, side, side)
+    seconds = []
+    try:
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            evidence = engine.evidence(ramp)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        engine.close()
+    if not np.isfinite(evidence).all():
+        raise EngineUnavailable("the evidence is not finite")
+    median_ms = float(np.median(seconds)) * 1000
+    return f"{engine.device}, started in {started:.1f} s, {median_ms:.1f} ms an image"
+
+
+def _port(port: int) -> Check:
+    name = f"port {port}"
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Check(name, "note", f"{reason}: serve on another with --listen")
+    return Check(name, "ok", "free")
+
+
+def _attempt(name: str, attempt: Callable[[], str]) -> Check:
+    """Run a check that may fail in ways that only this machine knows."""
+    try:
+        return Check(name, "ok", attempt())
+    except (BundleError, EngineUnavailable) as error:
+        return Check(name, "fail", str(error))
+    except Exception as error:  # a driver's or a runtime's own error is what is looked for
+        return Check(name, "fail", f"{type(error).__name__}: {error}")

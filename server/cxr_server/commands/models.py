@@ -1,0 +1,70 @@
+"""`cxr-server models`: what can be prepared, and what is."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from cxr_server.bundles.catalog import CATALOG
+from cxr_server.bundles.load import MANIFEST_NAME, BundleError
+from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.store import bundle_home, list_bundles
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list. Returns 0."""
+    home = args.bundle_home or bundle_home()
+    prepared = [_describe(name, path) for name, path in list_bundles(home).items()]
+    names = {model["name"] for model in prepared}
+    available = [
+        {
+            "name": entry.name,
+            "trained_on": entry.trained_on,
+            "url": entry.url,
+            "sha256": entry.sha256,
+            "prepared": entry.name in names,
+        }
+        for entry in CATALOG.values()
+    ]
+    if args.json:
+        content = {"bundle_home": str(home), "bundles": prepared, "catalog": available}
+        print(json.dumps(content, indent=2))
+        return 0
+    print(f"Bundles (in {home}):")
+    for model in prepared:
+        if model["error"]:
+            print(f"  {model['name']:26} BROKEN: {model['error']}")
+        else:
+            print(
+                f"  {model['name']:26} {model['architecture']}, {len(model['labels'])} findings,"
+                f" version {model['version']}"
+            )
+    print("Can be prepared with `cxr-server prepare NAME`:")
+    for entry in available:
+        note = "" if entry["sha256"] else "; SHA-256 not known"
+        done = "; prepared" if entry["prepared"] else ""
+        print(f"  {entry['name']:26} {entry['trained_on']}{note}{done}")
+    return 0
+
+
+def _describe(name: str, path: Path) -> dict[str, Any]:
+    """Describe a bundle by its manifest alone; `doctor` checks the files."""
+    model: dict[str, Any] = {"name": name, "path": str(path), "error": None}
+    try:
+        manifest = Manifest.from_json((path / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (BundleError, OSError, ValueError) as error:
+        return model | {"error": str(error)}
+    return model | {
+        "version": manifest.version,
+        "architecture": manifest.architecture,
+        "labels": list(manifest.labels),
+        "phantom": manifest.phantom,
+        "weights_sha256": manifest.weights_sha256,
+        "verified": manifest.upstream.verified if manifest.upstream else None,
+    }

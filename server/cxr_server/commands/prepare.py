@@ -1,0 +1,88 @@
+"""`cxr-server prepare`: makes a bundle of a model's published weights."""
+
+import argparse
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from cxr_server.bundles.fields import BundleError
+from cxr_server.bundles.store import bundle_home, cache_home
+
+MIB = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="a model of the catalogue, such as densenet121-res224-all (see `cxr-server models`),"
+        " or with --from a name for the new bundle",
+    )
+    parser.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE", help="take this file, download nothing"
+    )
+    parser.add_argument("--url", help="download from here instead of the catalogue's address")
+    parser.add_argument("--sha256", metavar="HEX", help="what the file's SHA-256 must be")
+    parser.add_argument(
+        "--trust-download",
+        action="store_true",
+        help="take a file whose SHA-256 is not known, and record it in the bundle",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="the bundle's folder (default: by name)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the bundle. Returns 0, or 1 when nothing was made."""
+    for package in ("torch", "torchxrayvision", "safetensors", "openvino"):
+        if find_spec(package) is None:
+            return _fail(f"preparing needs {package}: pip install 'cxr-server[torch]'")
+    # Imported here, for they take seconds.
+    from cxr_server.bundles.download import DownloadError
+    from cxr_server.bundles.prepare import Source, prepare
+
+    source = Source(
+        name=args.name,
+        file=args.file,
+        url=args.url,
+        sha256=args.sha256,
+        trust=args.trust_download,
+        downloads=cache_home() / "downloads",
+    )
+    output = args.output or bundle_home() / args.name
+    try:
+        prepare(source, output, say=print, progress=_bar if sys.stderr.isatty() else None)
+    except (BundleError, DownloadError, OSError) as error:
+        return _fail(str(error))
+    seconds = _warm_up(output)
+    print(f"compiled for this machine in {seconds:.1f} s")
+    print(f"prepared {output}: serve it with `cxr-server serve --model {args.output or args.name}`")
+    return 0
+
+
+def _warm_up(folder: Path) -> float:
+    """Let the OpenVINO engine fill its cache, which the server will start from."""
+    from cxr_server.bundles.load import load_bundle
+    from cxr_server.engines.choose import choose_engine
+
+    start = time.perf_counter()
+    choose_engine(load_bundle(folder), "openvino", cache_dir=cache_home()).close()
+    return time.perf_counter() - start
+
+
+def _bar(done: int, total: int | None) -> None:
+    """Draw the progress over itself on the error stream."""
+    if total:
+        filled = 30 * done // total
+        line = f"[{'#' * filled:30}] {done / MIB:6.1f} of {total / MIB:.1f} MiB"
+    else:
+        line = f"{done / MIB:6.1f} MiB"
+    print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _fail(message: str) -> int:
+    print(f"cxr-server: {message}", file=sys.stderr)
+    return 1
