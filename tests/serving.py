@@ -38,6 +38,7 @@ class ServerProcess:
         self.banner = self.process.stdout.readline()  # printed once it serves
         timer.cancel()
         if not self.banner:
+            self.__exit__(None, None, None)
             raise AssertionError(f"the server did not start: {self.log}")
         self.address = self.banner.split(" on ")[1].split()[0]
         return self

@@ -62,9 +62,9 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[RpcHandler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["RpcHandler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> RpcHandler | None:
+    ) -> "RpcHandler | None":
         """Return the method's handler behind the gate; other services' pass, but reflection."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
@@ -209,7 +209,7 @@ async def _abort(
     raise AssertionError("abort returned")
 
 
-def _refusing_stream() -> RpcHandler:
+def _refusing_stream() -> "RpcHandler":
     async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid bearer token is required")
 
