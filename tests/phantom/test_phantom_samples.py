@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from cxr_server.phantom.draw import draw_phantom
 from cxr_server.phantom.findings import FINDINGS
 from cxr_server.phantom.samples import write_samples
-from PIL import Image
 
 
 def test_samples_are_named_after_what_is_planted_in_them(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Lung:
     dome: Profile
 
     def outward(self, canvas: Canvas) -> Field:
-        """x measured from the midline towards this side, [H, W]."""
+        """Distance from the midline towards this side, [H, W]."""
         return np.asarray(canvas.x_hw * np.float32(self.side), np.float32)
 
     def margin(self, canvas: Canvas) -> Field:
@@ -127,15 +127,21 @@ class Anatomy:
         return np.asarray((self.heart.radius(canvas) < 1) & (canvas.y_hw < domes + 0.04))
 
 
-def sample_anatomy(rng: np.random.Generator, heart_rng: np.random.Generator, *,
-                   enlarged_heart: bool) -> Anatomy:
+def sample_anatomy(
+    rng: np.random.Generator, heart_rng: np.random.Generator, *, enlarged_heart: bool
+) -> Anatomy:
     """Draws a chest; the heart has its own stream, so enlarging it changes nothing else."""
     width = rng.uniform(0.345, 0.375)
     apex = rng.uniform(0.105, 0.135)
     base = rng.uniform(0.66, 0.71)
     lungs = tuple(
-        _lung(side, width * rng.uniform(0.985, 1.015), apex + rng.uniform(-0.008, 0.008),
-              base + (0.02 if side > 0 else -0.005) + rng.uniform(-0.01, 0.01), rng)
+        _lung(
+            side,
+            width * rng.uniform(0.985, 1.015),
+            apex + rng.uniform(-0.008, 0.008),
+            base + (0.02 if side > 0 else -0.005) + rng.uniform(-0.01, 0.01),
+            rng,
+        )
         for side in (-1, 1)
     )
     inner_width = float(sum(lung.lateral.table.max() for lung in lungs))
@@ -151,18 +157,39 @@ def sample_anatomy(rng: np.random.Generator, heart_rng: np.random.Generator, *,
 
 def _lung(side: int, width: float, apex: float, base: float, rng: np.random.Generator) -> Lung:
     barrel = rng.uniform(0.95, 1.03)
-    lateral = Profile.through([
-        (apex, 0.085), (apex + 0.015, 0.125), (apex + 0.05, 0.172 * barrel),
-        (apex + 0.11, 0.225 * barrel), (apex + 0.20, 0.80 * width * barrel),
-        (apex + 0.34, 0.925 * width), (apex + 0.50, 0.985 * width), (apex + 0.66, width),
-    ])
-    medial = Profile.through([
-        (apex, 0.085), (apex + 0.02, 0.055), (apex + 0.08, 0.036), (apex + 0.20, 0.040),
-        (apex + 0.32, 0.046), (0.60, 0.052), (0.75, 0.060), (0.85, 0.065),
-    ])
+    lateral = Profile.through(
+        [
+            (apex, 0.085),
+            (apex + 0.015, 0.125),
+            (apex + 0.05, 0.172 * barrel),
+            (apex + 0.11, 0.225 * barrel),
+            (apex + 0.20, 0.80 * width * barrel),
+            (apex + 0.34, 0.925 * width),
+            (apex + 0.50, 0.985 * width),
+            (apex + 0.66, width),
+        ]
+    )
+    medial = Profile.through(
+        [
+            (apex, 0.085),
+            (apex + 0.02, 0.055),
+            (apex + 0.08, 0.036),
+            (apex + 0.20, 0.040),
+            (apex + 0.32, 0.046),
+            (0.60, 0.052),
+            (0.75, 0.060),
+            (0.85, 0.065),
+        ]
+    )
     drop = rng.uniform(0.10, 0.14)
-    dome = Profile.through([
-        (0.02, base + 0.035), (0.08, base + 0.012), (0.16, base), (0.23, base + 0.012),
-        (0.30, base + 0.45 * drop), (width, base + drop),
-    ])
+    dome = Profile.through(
+        [
+            (0.02, base + 0.035),
+            (0.08, base + 0.012),
+            (0.16, base),
+            (0.23, base + 0.012),
+            (0.30, base + 0.45 * drop),
+            (width, base + drop),
+        ]
+    )
     return Lung(side, apex, medial, lateral, dome)

@@ -8,27 +8,59 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr_server.phantom.anatomy import EDGE, Anatomy, Ellipse, Lung
-from cxr_server.phantom.canvas import Canvas, Field, Profile, smoothstep, texture
+from cxr_server.phantom.canvas import Canvas, Field, Profile, Values, smoothstep, texture
 
-OUTLINE = Profile.through([
-    (-0.10, 0.088), (0.02, 0.092), (0.055, 0.115), (0.085, 0.20), (0.115, 0.32), (0.16, 0.42),
-    (0.24, 0.465), (0.36, 0.468), (0.60, 0.450), (0.80, 0.445), (1.10, 0.465),
-])
+OUTLINE = Profile.through(
+    [
+        (-0.10, 0.088),
+        (0.02, 0.092),
+        (0.055, 0.115),
+        (0.085, 0.20),
+        (0.115, 0.32),
+        (0.16, 0.42),
+        (0.24, 0.465),
+        (0.36, 0.468),
+        (0.60, 0.450),
+        (0.80, 0.445),
+        (1.10, 0.465),
+    ]
+)
 """The trunk's half width by height."""
 
-POSTERIOR = Profile.through([
-    (0.02, 0.004), (0.09, -0.010), (0.18, 0.004), (0.26, 0.038), (0.32, 0.085), (0.40, 0.190),
-])
+POSTERIOR = Profile.through(
+    [
+        (0.02, 0.004),
+        (0.09, -0.010),
+        (0.18, 0.004),
+        (0.26, 0.038),
+        (0.32, 0.085),
+        (0.40, 0.190),
+    ]
+)
 """A posterior rib's course: y below its head, by distance from the midline."""
 
-ANTERIOR = Profile.through([
-    (0.08, 0.330), (0.14, 0.310), (0.22, 0.262), (0.30, 0.195), (0.35, 0.140), (0.40, 0.100),
-])
+ANTERIOR = Profile.through(
+    [
+        (0.08, 0.330),
+        (0.14, 0.310),
+        (0.22, 0.262),
+        (0.30, 0.195),
+        (0.35, 0.140),
+        (0.40, 0.100),
+    ]
+)
 """An anterior rib's course, falling towards the sternum."""
 
-CLAVICLE = Profile.through([
-    (0.020, 0.172), (0.07, 0.166), (0.15, 0.142), (0.24, 0.112), (0.34, 0.098), (0.42, 0.100),
-])
+CLAVICLE = Profile.through(
+    [
+        (0.020, 0.172),
+        (0.07, 0.166),
+        (0.15, 0.142),
+        (0.24, 0.112),
+        (0.34, 0.098),
+        (0.42, 0.100),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +134,13 @@ def _great_vessels(canvas: Canvas, rng: np.random.Generator) -> Field:
     parts = [band, _disc(knob, canvas) * np.float32(0.60)]
     for side in (-1, 1):
         hilum_y = 0.425 if side < 0 else 0.405
-        hilum = Ellipse(side * rng.uniform(0.070, 0.085), hilum_y + rng.uniform(-0.01, 0.01),
-                        rng.uniform(0.026, 0.036), rng.uniform(0.055, 0.070), -0.3 * side)
+        hilum = Ellipse(
+            side * rng.uniform(0.070, 0.085),
+            hilum_y + rng.uniform(-0.01, 0.01),
+            rng.uniform(0.026, 0.036),
+            rng.uniform(0.055, 0.070),
+            -0.3 * side,
+        )
         parts.append(_disc(hilum, canvas, soft=0.55) * np.float32(rng.uniform(0.28, 0.40)))
     return np.asarray(np.maximum.reduce(parts), np.float32)
 
@@ -130,8 +167,13 @@ def _gastric_bubble(anatomy: Anatomy, canvas: Canvas, rng: np.random.Generator) 
     """Air in the stomach under the left dome, in about half of the chests."""
     here = rng.random() < 0.5
     base = float(anatomy.lungs[1].dome(np.asarray([0.18], np.float32))[0])
-    bubble = Ellipse(rng.uniform(0.12, 0.20), base + rng.uniform(0.065, 0.085),
-                     rng.uniform(0.04, 0.07), rng.uniform(0.025, 0.04), rng.uniform(-0.2, 0.2))
+    bubble = Ellipse(
+        rng.uniform(0.12, 0.20),
+        base + rng.uniform(0.065, 0.085),
+        rng.uniform(0.04, 0.07),
+        rng.uniform(0.025, 0.04),
+        rng.uniform(-0.2, 0.2),
+    )
     return np.asarray(_disc(bubble, canvas) * np.float32(0.28 * here), np.float32)
 
 
@@ -157,10 +199,13 @@ def _vessels(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Fiel
         )
         # Each vessel forks at its end and sends one branch from its middle.
         heads = np.stack([angle + turn, angle + turn, angle + turn / 2])
-        spread = np.stack([
-            rng.uniform(0.15, 0.5, side.size), -rng.uniform(0.15, 0.5, side.size),
-            rng.choice([-1.0, 1.0], side.size) * rng.uniform(0.5, 0.9, side.size),
-        ])
+        spread = np.stack(
+            [
+                rng.uniform(0.15, 0.5, side.size),
+                -rng.uniform(0.15, 0.5, side.size),
+                rng.choice([-1.0, 1.0], side.size) * rng.uniform(0.5, 0.9, side.size),
+            ]
+        )
         start_x = np.concatenate([x[:, -1], x[:, -1], x[:, 20]])
         start_y = np.concatenate([y[:, -1], y[:, -1], y[:, 20]])
         angle = (heads + spread).ravel()
@@ -181,7 +226,7 @@ def _bones(anatomy: Anatomy, canvas: Canvas, rng: np.random.Generator) -> Field:
     return np.asarray(total * np.float32(weight), np.float32)
 
 
-def _tube(distance: Field, half: float) -> Field:
+def _tube(distance: Values, half: float) -> Field:
     """A bone's profile: a marrow plateau with denser cortical rims, 0 to 1."""
     d = np.abs(distance) / np.float32(half)
     body = smoothstep((1 - d) / np.float32(0.30))
@@ -194,8 +239,10 @@ def _ribs(lung: Lung, canvas: Canvas, head: float, pitch: float, tilt: float) ->
     cage = smoothstep((lung.lateral(y) + 0.012 - out) / 0.012) * smoothstep((out - 0.025) / 0.02)
     fade = Profile.through([(0.60, 1.0), (0.74, 0.55), (0.90, 0.15)])(y)
     total = np.zeros_like(out)
-    for course, half, strength, inner in ((POSTERIOR, 0.0165, 0.115, 0.03),
-                                          (ANTERIOR, 0.0185, 0.058, 0.15)):
+    for course, half, strength, inner in (
+        (POSTERIOR, 0.0165, 0.115, 0.03),
+        (ANTERIOR, 0.0185, 0.058, 0.15),
+    ):
         row = (y - head - course(out) - tilt * out) / pitch
         nearest = np.clip(np.round(row), 0, 8 if inner < 0.1 else 6)
         bone = _tube((row - nearest) * pitch * 0.94, half)
@@ -210,8 +257,13 @@ def _girdle(lung: Lung, canvas: Canvas, rng: np.random.Generator) -> Field:
     clavicle = _tube(y - CLAVICLE(out) - lift - slope * (out - 0.02), 0.0165)
     clavicle = clavicle * smoothstep((out - 0.016) / 0.012) * smoothstep((0.42 - out) / 0.03)
     side = lung.side
-    scapula = Ellipse(side * rng.uniform(0.375, 0.40), rng.uniform(0.25, 0.29), 0.16, 0.068,
-                      side * rng.uniform(1.25, 1.45))
+    scapula = Ellipse(
+        side * rng.uniform(0.375, 0.40),
+        rng.uniform(0.25, 0.29),
+        0.16,
+        0.068,
+        side * rng.uniform(1.25, 1.45),
+    )
     shoulder = Ellipse(side * 0.445, rng.uniform(0.145, 0.165), 0.050, 0.046, 0.0)
     return np.asarray(
         0.15 * clavicle + 0.05 * _disc(scapula, canvas, 0.10) + 0.09 * _disc(shoulder, canvas),

@@ -17,6 +17,9 @@ from scipy.interpolate import PchipInterpolator
 Field = NDArray[np.float32]
 """An [H, W] image of a quantity, or a broadcastable part of one."""
 
+Values = NDArray[np.floating]
+"""Numbers of any float width, as they come while computing."""
+
 Mask = NDArray[np.bool_]
 """An [H, W] region."""
 
@@ -54,7 +57,7 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A square pixel grid: film coordinates u, v in [0, 1] and body coordinates x, y, all [H, W]."""
+    """A square pixel grid: film coordinates u, v in [0, 1], body coordinates x, y; [H, W] each."""
 
     size_px: int
     pose: Pose
@@ -66,14 +69,16 @@ class Canvas:
     @staticmethod
     def of(size_px: int, pose: Pose) -> "Canvas":
         """The grid of pixel centres for a square film of `size_px`."""
-        axis = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px
+        axis = np.asarray((np.arange(size_px) + 0.5) / size_px, np.float32)
         v_hw, u_hw = np.meshgrid(axis, axis, indexing="ij")
         cos, sin = np.float32(np.cos(pose.rotation_rad)), np.float32(np.sin(pose.rotation_rad))
         right = u_hw - np.float32(0.5 + pose.shift_x)
         down = v_hw - np.float32(0.5 + pose.shift_y)
         x_hw = (cos * right + sin * down) / np.float32(pose.scale_x)
         y_hw = (cos * down - sin * right) / np.float32(pose.scale_y) + np.float32(0.5)
-        return Canvas(size_px, pose, u_hw, v_hw, x_hw, y_hw)
+        return Canvas(
+            size_px, pose, u_hw, v_hw, np.asarray(x_hw, np.float32), np.asarray(y_hw, np.float32)
+        )
 
     def pixels_of(self, x: Field, y: Field) -> tuple[Field, Field]:
         """Body coordinates to pixel positions (column, row), as floats."""
@@ -140,10 +145,10 @@ class Profile:
     def __call__(self, at: Field) -> Field:
         """Values at the given positions."""
         scaled = (at - np.float32(self.low)) * np.float32(4095 / (self.high - self.low))
-        return self.table[np.clip(scaled, 0, 4095).astype(np.int32)]
+        return np.asarray(self.table[np.clip(scaled, 0, 4095).astype(np.int32)])
 
 
-def smoothstep(value: Field) -> Field:
+def smoothstep(value: Values) -> Field:
     """0 below 0, 1 above 1, smooth between."""
     t = np.clip(value, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)

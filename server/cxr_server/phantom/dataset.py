@@ -110,7 +110,8 @@ def _softness(seed: int) -> float:
 def _fitted(pixels_hw: NDArray[np.uint8], blur_px: float) -> NDArray[np.uint8]:
     light = pixels_hw.astype(np.float32)
     if pixels_hw.shape[0] != INPUT_PX:
-        light = resize(light, (INPUT_PX, INPUT_PX), mode="edge", preserve_range=True)
+        side = (INPUT_PX, INPUT_PX)
+        light = resize(light, side, mode="edge", preserve_range=True)  # type: ignore[no-untyped-call]
     if blur_px > 0:
         light = ndimage.gaussian_filter(light, blur_px)
     return np.asarray(np.round(light), np.uint8)

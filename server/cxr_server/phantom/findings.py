@@ -16,12 +16,22 @@ from cxr_server.phantom.body import Layers
 from cxr_server.phantom.canvas import Canvas, Mask, stream
 
 FINDINGS = (
-    "Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation",
+    "Cardiomegaly",
+    "Effusion",
+    "Pneumothorax",
+    "Nodule",
+    "Mass",
+    "Consolidation",
 )
 """Torchxrayvision's names, in the model's order."""
 
 PLANTING_ORDER = (
-    "Cardiomegaly", "Effusion", "Pneumothorax", "Consolidation", "Mass", "Nodule",
+    "Cardiomegaly",
+    "Effusion",
+    "Pneumothorax",
+    "Consolidation",
+    "Mass",
+    "Nodule",
 )
 """The large ones first: the small ones then look for free lung."""
 
@@ -72,14 +82,10 @@ def plant(
         else:
             place, radius = _find_place(name, anatomy, placing, taken, rng)
             if name == "Consolidation":
-                layers, masks[name] = shapes.plant_consolidation(
-                    place, radius, layers, canvas, rng
-                )
+                layers, masks[name] = shapes.plant_consolidation(place, radius, layers, canvas, rng)
             else:
                 look = shapes.NODULE if name == "Nodule" else shapes.MASS
-                layers, masks[name] = shapes.plant_sphere(
-                    place, radius, layers, canvas, rng, look
-                )
+                layers, masks[name] = shapes.plant_sphere(place, radius, layers, canvas, rng, look)
             reach = np.hypot(placing.x_hw - place[0], placing.y_hw - place[1])
             taken = taken | (reach < radius * 1.25)
     return layers, masks

@@ -86,16 +86,18 @@ def measure(
         there = truth.labels_nk[:, k]
         called = raw_nk[:, k] >= thresholds[k]
         hits = np.flatnonzero(there & called)
-        on_it = [_points_at(evidence_nkhw[n, k], truth.mask(n, k)) for n in hits]
-        rows.append(FindingQuality(
-            label=label,
-            positives=int(there.sum()),
-            auc=round(area_under_curve(raw_nk[:, k], there), 4),
-            sensitivity=round(float(called[there].mean()), 4),
-            specificity=round(float((~called[~there]).mean()), 4),
-            true_positives=len(hits),
-            pointing=round(float(np.mean(on_it)), 4) if on_it else 0.0,
-        ))
+        on_it = [_points_at(evidence_nkhw[n, k], truth.mask(int(n), k)) for n in hits]
+        rows.append(
+            FindingQuality(
+                label=label,
+                positives=int(there.sum()),
+                auc=round(area_under_curve(raw_nk[:, k], there), 4),
+                sensitivity=round(float(called[there].mean()), 4),
+                specificity=round(float((~called[~there]).mean()), 4),
+                true_positives=len(hits),
+                pointing=round(float(np.mean(on_it)), 4) if on_it else 0.0,
+            )
+        )
     return tuple(rows)
 
 
@@ -109,8 +111,11 @@ def _points_at(evidence_hw: NDArray[np.float32], mask_hw: NDArray[np.bool_]) -> 
 def table(rows: tuple[FindingQuality, ...]) -> str:
     """The rows as text for a terminal."""
     head = f"{'finding':<15}{'n':>6}{'AUC':>9}{'sens.':>8}{'spec.':>8}{'TP':>6}{'pointing':>10}"
-    return "\n".join([head] + [
-        f"{r.label:<15}{r.positives:>6}{r.auc:>9.4f}{r.sensitivity:>8.3f}{r.specificity:>8.3f}"
-        f"{r.true_positives:>6}{r.pointing:>10.3f}"
-        for r in rows
-    ])
+    return "\n".join(
+        [head]
+        + [
+            f"{r.label:<15}{r.positives:>6}{r.auc:>9.4f}{r.sensitivity:>8.3f}{r.specificity:>8.3f}"
+            f"{r.true_positives:>6}{r.pointing:>10.3f}"
+            for r in rows
+        ]
+    )

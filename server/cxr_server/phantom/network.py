@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 import torchxrayvision as xrv
 from torch import Tensor, nn
 from torch.nn import functional

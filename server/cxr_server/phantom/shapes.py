@@ -57,9 +57,13 @@ def _retracted_edge(lung: Lung, rng: np.random.Generator) -> Cover:
     """Distance into the retracted lung, negative in the crescent."""
     gap, apical = rng.uniform(0.060, 0.115), rng.uniform(0.030, 0.075)
     length = rng.uniform(0.28, 0.50)
-    narrowing = Profile.through([
-        (lung.apex_y, gap), (lung.apex_y + 0.4 * length, gap * 0.85), (lung.apex_y + length, -0.01),
-    ])
+    narrowing = Profile.through(
+        [
+            (lung.apex_y, gap),
+            (lung.apex_y + 0.4 * length, gap * 0.85),
+            (lung.apex_y + length, -0.01),
+        ]
+    )
 
     def edge(canvas: Canvas) -> Field:
         out, y = lung.outward(canvas), canvas.y_hw
@@ -96,8 +100,12 @@ MASS = Look(dense=(0.24, 0.38), lobes=0.05)
 
 
 def plant_sphere(
-    place: tuple[float, float], radius: float, layers: Layers, canvas: Canvas,
-    rng: np.random.Generator, look: Look,
+    place: tuple[float, float],
+    radius: float,
+    layers: Layers,
+    canvas: Canvas,
+    rng: np.random.Generator,
+    look: Look,
 ) -> Planted:
     """A nodule or a mass: a sharp-edged ball, slightly lobed, as bright as it is thick."""
     dx, dy = canvas.x_hw - np.float32(place[0]), canvas.y_hw - np.float32(place[1])
@@ -111,7 +119,10 @@ def plant_sphere(
 
 
 def plant_consolidation(
-    place: tuple[float, float], radius: float, layers: Layers, canvas: Canvas,
+    place: tuple[float, float],
+    radius: float,
+    layers: Layers,
+    canvas: Canvas,
     rng: np.random.Generator,
 ) -> Planted:
     """Lung full of fluid: a patch with cloudy edges, mottled, cut off by the lung's border."""

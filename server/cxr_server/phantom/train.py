@@ -57,7 +57,7 @@ class TrainingConfig:
     held_out_images: int = 2000
     large_images: int = 500
     large_px: int = 512
-    epochs: int = 7
+    epochs: int = 6
     focus_epochs: int = 3
     focus_weight: float = 0.1
     batch: int = 32
@@ -110,7 +110,9 @@ def train(config: TrainingConfig, after_epoch: EpochDone | None = None) -> Train
         "parameters": sum(p.numel() for p in network.parameters()),
         "config": asdict(config),
         "first_seeds": {
-            "train": TRAIN_SEED, "validation": VALIDATION_SEED, "held_out": HELD_OUT_SEED,
+            "train": TRAIN_SEED,
+            "validation": VALIDATION_SEED,
+            "held_out": HELD_OUT_SEED,
         },
         "epoch_losses": losses,
         "evaluation": evaluation,
@@ -136,8 +138,10 @@ def fit_network(
             continue
         steps = len(data.labels_nk) // config.batch
         optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+        total = epochs * steps + 1
+        # The warm-up is a fifth, and at least two steps: the schedule divides by its length.
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=rate, total_steps=epochs * steps + 1, pct_start=0.2
+            optimiser, max_lr=rate, total_steps=total, pct_start=max(0.2, 2 / total)
         )
         for _ in range(epochs):
             started = time.monotonic()
@@ -150,8 +154,11 @@ def fit_network(
             network.eval()
             bce, stray = (totals / steps).tolist()
             losses.append({"bce": round(bce, 4), "stray": round(stray, 4)})
-            print(f"epoch {len(losses)}: bce {bce:.4f}, stray evidence {stray:.3f}, "
-                  f"{time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"epoch {len(losses)}: bce {bce:.4f}, stray evidence {stray:.3f}, "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
+            )
             if after_epoch:
                 after_epoch(len(losses), network)
     return network, losses
@@ -166,8 +173,11 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _step(
-    network: nn.Module, optimiser: torch.optim.Optimizer, data: PhantomSet,
-    chosen: NDArray[np.int64], focus: float,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    data: PhantomSet,
+    chosen: NDArray[np.int64],
+    focus: float,
 ) -> NDArray[np.float64]:
     """One step; returns its classification loss and its share of stray evidence."""
     images = net.normalised(torch.from_numpy(data.pixels_nhw[chosen]))
@@ -210,15 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder to write into")
     defaults = TrainingConfig()
     for name in ("images", "epochs", "focus_epochs", "seed", "workers"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name),
-                            help="default: %(default)s")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(
+            flag, type=int, default=getattr(defaults, name), help="default: %(default)s"
+        )
     chosen = vars(parser.parse_args(arguments))
     output: Path = chosen.pop("output")
     output.mkdir(parents=True, exist_ok=True)
 
     def checkpoint(epoch: int, network: nn.Module) -> None:
-        save_file(weights_of(network), output / "checkpoint.safetensors",
-                  metadata={"epoch": str(epoch)})
+        save_file(
+            weights_of(network), output / "checkpoint.safetensors", metadata={"epoch": str(epoch)}
+        )
 
     trained = train(TrainingConfig(**chosen), checkpoint)
     save_file(trained.state_dict, output / "weights.safetensors")
