@@ -41,7 +41,8 @@ def from_png(header: png.PngHeader, body: png.PngBody) -> tuple[Pixels, Found]:
     if header.color_type == png.PALETTE:
         return _from_palette(np.asarray(image), body)
     if header.color_type == png.GREY:
-        return _from_grey(np.asarray(image), header.bit_depth, body.transparency)
+        spread = image.convert("L") if header.bit_depth == 1 else image
+        return _hide(np.asarray(spread), header.bit_depth, body.transparency)
     found: Found = ()
     if header.color_type != png.GREY_ALPHA and _has_color(np.asarray(_grid(image))):
         found = (Caution.COLOR,)
@@ -89,9 +90,8 @@ def _load_jpeg(header: JpegHeader, colorspace: str, reduction: int = 1) -> NDArr
         pixels_hwc: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             header.pixel_file,
             colorspace,
-            min_factor=reduction,
-            min_height=1,
-            min_width=1,
+            min_height=header.height_px // reduction,
+            min_width=header.width_px // reduction,
             strict=True,
         )
     except ValueError as error:
@@ -99,10 +99,8 @@ def _load_jpeg(header: JpegHeader, colorspace: str, reduction: int = 1) -> NDArr
     return pixels_hwc
 
 
-def _from_grey(stored: Pixels, bit_depth: int, transparency: bytes | None) -> tuple[Pixels, Found]:
-    grey_hw: Pixels = stored
-    if bit_depth == 1:
-        grey_hw = stored.view(np.uint8) * np.uint8(255)
+def _hide(grey_hw: Pixels, bit_depth: int, transparency: bytes | None) -> tuple[Pixels, Found]:
+    """Blacken the one grey that the file names transparent, if it does."""
     if transparency is None:
         return grey_hw, ()
     top = (1 << bit_depth) - 1
