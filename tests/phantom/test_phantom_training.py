@@ -25,7 +25,7 @@ TINY = training.TrainingConfig(
     validation_images=60,
     held_out_images=60,
     large_images=40,
-    large_px=256,
+    large_px=240,
     epochs=3,
     focus_epochs=1,
     batch=8,
@@ -103,6 +103,15 @@ def test_a_set_holds_what_its_seeds_draw() -> None:
         assert {FINDINGS[k] for k in np.flatnonzero(data.labels_nk[n])} == set(phantom.masks)
         for name, mask in phantom.masks.items():
             np.testing.assert_array_equal(data.mask(n, FINDINGS.index(name)), mask)
+
+
+def test_a_phantom_drawn_large_and_fitted_is_the_one_drawn_at_the_inputs_size() -> None:
+    small, large = draw_set([1001, 1002]), draw_set([1001, 1002], size_px=512)
+    np.testing.assert_array_equal(small.labels_nk, large.labels_nk)
+    # Apart from the outermost pixels, which fitting darkens as torchxrayvision does.
+    difference = (large.pixels_nhw.astype(int) - small.pixels_nhw)[:, 2:-2, 2:-2]
+    assert np.abs(difference).mean() < 5
+    assert np.abs(difference.mean()) < 1
 
 
 def test_every_planted_finding_has_a_cell_and_no_cell_is_far_from_its_mask() -> None:

@@ -12,11 +12,12 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.transform import resize
 
 from cxr_server.phantom.canvas import stream
 from cxr_server.phantom.draw import draw_phantom
 from cxr_server.phantom.findings import FINDINGS
+from cxr_server.pipeline.decode import Radiograph
+from cxr_server.pipeline.fit import fit, model_input_picture
 
 INPUT_PX = 224
 GRID = 7
@@ -57,8 +58,8 @@ def draw_set(
 
     Args:
         seeds: one per phantom.
-        size_px: side at which they are drawn; if it is not 224 they are then resized as
-            torchxrayvision's XRayResizer does it (skimage, anti-aliased).
+        size_px: side at which they are drawn; if it is not 224 they are then fitted as the
+            server fits what it is sent.
         soften: blur each by a little that its seed chooses, as resizing a larger film would.
         workers: drawing processes; with 1 everything happens in this one.
     """
@@ -108,13 +109,12 @@ def _softness(seed: int) -> float:
 
 
 def _fitted(pixels_hw: NDArray[np.uint8], blur_px: float) -> NDArray[np.uint8]:
-    light = pixels_hw.astype(np.float32)
     if pixels_hw.shape[0] != INPUT_PX:
-        side = (INPUT_PX, INPUT_PX)
-        light = resize(light, side, mode="edge", preserve_range=True)  # type: ignore[no-untyped-call]
+        pixels_hw = model_input_picture(fit(Radiograph(pixels_hw, 255, "PNG", 8), INPUT_PX))
     if blur_px > 0:
-        light = ndimage.gaussian_filter(light, blur_px)
-    return np.asarray(np.round(light), np.uint8)
+        soft = ndimage.gaussian_filter(pixels_hw.astype(np.float32), blur_px)
+        return np.asarray(np.round(soft), np.uint8)
+    return pixels_hw
 
 
 def _fitted_mask(mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -31,7 +31,7 @@ VALIDATION_SEED = 20_000_000
 HELD_OUT_SEED = 30_000_000
 """First seeds of the three sets. Seeds below ten million are never trained or calibrated on."""
 
-LIBRARIES = ("numpy", "scipy", "scikit-image", "torch", "torchxrayvision")
+LIBRARIES = ("numpy", "scipy", "torch", "torchxrayvision")
 
 
 @dataclass(frozen=True, slots=True)
