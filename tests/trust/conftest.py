@@ -1,0 +1,29 @@
+"""Fixtures of the trust tests: a server without a cache, so that every image is really read."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from serving import ServerProcess
+
+BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
+
+
+@pytest.fixture(scope="session")
+def plain_server() -> Iterator[ServerProcess]:
+    """A phantom server that remembers nothing."""
+    with ServerProcess("--cache-entries", "0") as server:
+        yield server
+        assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def plain_stub(plain_server: ServerProcess) -> Iterator[ChestXrayServiceStub]:
+    with grpc.insecure_channel(plain_server.address, options=BIG_MESSAGES) as channel:
+        yield ChestXrayServiceStub(channel)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Read the logs last: by then the whole run has written to them."""
+    items.sort(key=lambda item: item.path.name == "test_log_privacy.py")

@@ -1,0 +1,120 @@
+"""A TCP proxy that misbehaves on demand, between a client and a server.
+
+Every fault counts the bytes of one direction: "up" is from the client to the server, "down"
+the way back. Counting begins with each connection.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+CHUNK = 16 * 1024
+
+
+@dataclass
+class Faults:
+    """What goes wrong; by default nothing.
+
+    Attributes:
+        delay_s: Each piece waits this long.
+        up_bytes_per_s: The pace of uploads.
+        stall_up_at: After so many bytes nothing goes up any more.
+        stall_down_at: After so many bytes nothing comes down any more; 0 is a black hole.
+        cut_up_at: After so many bytes up, the connection is reset.
+        cut_down_at: After so many bytes down, the connection is reset.
+        times: How many connections the faults befall; later ones are well.
+    """
+
+    delay_s: float = 0.0
+    up_bytes_per_s: float = float("inf")
+    stall_up_at: float = float("inf")
+    stall_down_at: float = float("inf")
+    cut_up_at: float = float("inf")
+    cut_down_at: float = float("inf")
+    times: float = float("inf")
+
+
+@dataclass
+class FaultProxy:
+    """Listens on a port of its own. Use with `async with`; `faults` may change meanwhile."""
+
+    target: str
+    faults: Faults = field(default_factory=Faults)
+    address: str = ""
+    connections: int = 0
+    bytes_up: int = 0
+
+    async def __aenter__(self) -> "FaultProxy":
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.address = f"{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.connections += 1
+        faults = self.faults if self.connections <= self.faults.times else Faults()
+        host, _, port = self.target.rpartition(":")
+        writers = [near_out]
+        try:
+            far, far_out = await asyncio.open_connection(host, int(port))
+            writers.append(far_out)
+            ways = {
+                asyncio.ensure_future(self._up(near, far_out, faults)),
+                asyncio.ensure_future(self._down(far, near_out, faults)),
+            }
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        except OSError:
+            pass
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+
+    async def _up(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, faults: Faults
+    ) -> None:
+        passed = 0
+        while data := await source.read(CHUNK):
+            await asyncio.sleep(faults.delay_s + len(data) / faults.up_bytes_per_s)
+            if passed + len(data) >= faults.stall_up_at:
+                await asyncio.Event().wait()
+            if passed + len(data) >= faults.cut_up_at:
+                return
+            passed += len(data)
+            self.bytes_up += len(data)
+            await _send(sink, data)
+
+    async def _down(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, faults: Faults
+    ) -> None:
+        passed = 0
+        while data := await source.read(CHUNK):
+            await asyncio.sleep(faults.delay_s)
+            if passed + len(data) >= faults.stall_down_at:
+                await asyncio.Event().wait()
+            if passed + len(data) >= faults.cut_down_at:
+                await _send(sink, data[: int(faults.cut_down_at - passed)])
+                return
+            passed += len(data)
+            await _send(sink, data)
+
+
+async def _send(sink: asyncio.StreamWriter, data: bytes) -> None:
+    with suppress(ConnectionError):
+        sink.write(data)
+        await sink.drain()
