@@ -1,0 +1,45 @@
+# The CPU server: OpenVINO, no torch, not root. Build stages share one base, so that the
+# virtual environment built in the first runs in the second.
+#
+#   docker build -t cxr-serve .
+#   docker run --rm -e CXR_INSECURE=true -p 127.0.0.1:50051:50051 cxr-serve
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python3 -m venv /opt/cxr
+COPY LICENSE locks/serve.txt /src/
+RUN /opt/cxr/bin/pip install --quiet --require-hashes -r /src/serve.txt
+COPY client /src/client
+COPY server /src/server
+RUN /opt/cxr/bin/pip install --quiet --no-deps --no-build-isolation /src/client /src/server \
+    && /opt/cxr/bin/pip uninstall --quiet --yes setuptools pip
+
+FROM ${BASE_IMAGE} AS runtime
+LABEL org.opencontainers.image.title="cxr-serve" \
+      org.opencontainers.image.description="Chest X-ray inference over gRPC. Research use only." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Bundles are mounted read-only; the cache of compiled models is the one folder written to,
+# and the server runs without it (slower to start) when it cannot be.
+RUN groupadd --gid 10001 cxr \
+    && useradd --uid 10001 --gid cxr --no-create-home --home-dir /var/cache/cxr --shell /usr/sbin/nologin cxr \
+    && install -d -o cxr -g cxr /var/cache/cxr /var/lib/cxr/bundles
+COPY --from=build /opt/cxr /opt/cxr
+COPY LICENSE /usr/share/doc/cxr-serve/LICENSE
+# All addresses inside the container; plaintext there must be allowed by whoever runs it
+# (CXR_INSECURE=true), or TLS be set up (CXR_TLS_CERT, CXR_TLS_KEY).
+ENV PATH=/opt/cxr/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    CXR_LISTEN=0.0.0.0:50051 \
+    CXR_BUNDLE_HOME=/var/lib/cxr/bundles \
+    CXR_CACHE_DIR=/var/cache/cxr
+USER 10001:10001
+WORKDIR /var/cache/cxr
+VOLUME /var/cache/cxr
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["cxr", "health"]
+ENTRYPOINT ["cxr-server"]
+CMD ["serve"]

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Builds the container image and asks it for a prediction, where there is no Docker engine:
+# buildah with chroot isolation, on a base that debootstrap makes. For Debian, as root.
+#
+#   BASE_IMAGE=...   build on this image instead (buildah must be able to pull it)
+#   OUTPUT=FILE.tar  keep the image as an archive that `docker load` reads
+set -euo pipefail
+cd "$(dirname "$0")/.."
+image=cxr-serve
+
+if ! command -v buildah debootstrap >/dev/null; then
+    apt-get update -q
+    apt-get install -y -q --no-install-recommends buildah debootstrap
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
+b() { buildah --root "$work/storage" --runroot "$work/run" "$@"; }
+
+base=${BASE_IMAGE:-}
+if [ -z "$base" ]; then
+    echo "== base: Debian bookworm, whose python3 is 3.11"
+    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
+        bookworm "$work/base" >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
+    rm -rf "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/*
+    # What this machine trusts (a proxy of its own, perhaps) pip trusts there too.
+    certificates=/etc/ssl/certs/ca-certificates.crt
+    cp "$certificates" "$work/base$certificates"
+    container=$(b from scratch)
+    b add --quiet "$container" "$work/base" / >/dev/null
+    b config --env PIP_CERT="$certificates" --cmd /bin/sh "$container"
+    base=localhost/cxr-base
+    b commit --quiet --rm "$container" "$base" >/dev/null
+    rm -rf "$work/base"
+fi
+
+echo "== build"
+b build --quiet --format docker --build-arg BASE_IMAGE="$base" --tag "$image" . >/dev/null
+b inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Cmd}}' "$image"
+container=$(b from "$image")
+du -sh "$(b mount "$container")" | cut -f1
+b umount "$container" >/dev/null
+
+echo "== run: serve the phantom model and ask for predictions and heatmaps"
+b run "$container" -- sh -euc '
+    [ "$(id -u)" = 10001 ]
+    ! command -v pip && ! python3 -c "import torch" 2>/dev/null
+    cxr-server serve --listen 127.0.0.1:0 >/tmp/banner &
+    server=$!
+    for _ in $(seq 120); do [ -s /tmp/banner ] && break; kill -0 $server; sleep 0.5; done
+    cat /tmp/banner
+    export CXR_SERVER=$(sed "s/.* on \([^ ]*\) .*/\1/" /tmp/banner)
+    cxr health
+    cxr-server phantom-samples --output /tmp/phantoms --count 6 >/dev/null
+    cxr predict --top-k 1 /tmp/phantoms
+    cxr explain --output /tmp/heatmaps /tmp/phantoms
+    ls -l /tmp/heatmaps
+    kill -TERM $server
+    wait $server
+    echo "stopped cleanly"
+'
+
+if [ -n "${OUTPUT:-}" ]; then
+    b push --quiet "$image" "docker-archive:$OUTPUT:$image:latest"
+    ls -lh "$OUTPUT"
+fi
