@@ -69,7 +69,7 @@ def chunk_boundaries(file: bytes) -> list[int]:
         (length,) = struct.unpack_from(">I", file, offset)
         boundaries += [offset, offset + 4, offset + 8, offset + 8 + length]
         offset += 12 + length
-    return boundaries
+    return sorted(set(boundaries))
 
 
 def segment(marker: int, payload: bytes) -> bytes:

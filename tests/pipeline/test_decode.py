@@ -315,3 +315,9 @@ def test_threads_decode_side_by_side() -> None:
         decoded = list(pool.map(decode, files))
     for radiograph, picture in zip(decoded, pictures * 4, strict=True):
         assert (radiograph.pixels_hw == picture).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_image_of_the_value_that_marks_missing_rows_is_read(dtype: type) -> None:
+    pixels_hw = np.full((40, 40), 0x5A if dtype is np.uint8 else 0x5AC7, dtype=dtype)
+    assert (decode(png(pixels_hw)).pixels_hw == pixels_hw).all()

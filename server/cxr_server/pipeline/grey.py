@@ -31,13 +31,23 @@ COLOR_SHARE = 0.002
 JPEG_COLOR_REDUCTION = 8
 """JPEG colour is looked for in a picture reduced by this: its pixels are the averages of the
 file's 8 x 8 blocks, and come without a transform."""
+_UNLIKELY: dict[str, int | tuple[int, ...]] = {
+    "1": 1,
+    "L": 0x5A,
+    "P": 0xC7,
+    "I;16": 0x5AC7,
+    "RGB": (0x5A, 0xC7, 0x13),
+    "LA": (0x5A, 0x13),
+    "RGBA": (0x5A, 0xC7, 0x13, 0x13),
+}
+"""A value, by Pillow's mode, that hardly ever fills the last row of a PNG."""
 _LUMA = np.array([19_595, 38_470, 7_471], dtype=np.uint32)
 """ITU-R 601 luma times 65536, rounded as in Pillow and libjpeg."""
 
 
 def from_png(header: png.PngHeader, body: png.PngBody) -> tuple[Pixels, Found]:
     """Decode a PNG's pixels to grey, uint16 for grey of 16 bits and else uint8."""
-    image = _load_png(body.pixel_file)
+    image = _load_png(header, body)
     if header.color_type == png.PALETTE:
         return _from_palette(np.asarray(image), body)
     if header.color_type == png.GREY:
@@ -74,13 +84,27 @@ def from_jpeg(header: JpegHeader) -> tuple[Pixels, Found]:
     return _load_jpeg(header, "GRAY")[..., 0], found
 
 
-def _load_png(pixel_file: bytes) -> Image.Image:
-    """Decode a PNG's pixels; whatever Pillow says becomes one sentence of ours."""
+def _load_png(header: png.PngHeader, body: png.PngBody) -> Image.Image:
+    """Decode a PNG's pixels; whatever Pillow says becomes one sentence of ours.
+
+    Where the compressed pixels end early but cleanly, Pillow leaves the rest as it was. So the
+    image is filled with an unlikely value first, and counted where that shows in the end.
+    """
     try:
-        image = PngImagePlugin.PngImageFile(BytesIO(pixel_file))
+        image = PngImagePlugin.PngImageFile(BytesIO(body.pixel_file))
+        blank = Image.new(image.mode, image.size, _UNLIKELY[image.mode])
+        image.im = blank.im
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
+    # Rows come in order; of an interlaced image the odd rows come last.
+    last = image.height - 1
+    if header.interlaced and last % 2 == 0:
+        last = max(0, last - 1)
+    row = image.crop((0, last, image.width, last + 1))
+    untouched = row.tobytes() == Image.new(row.mode, row.size, _UNLIKELY[row.mode]).tobytes()
+    if untouched and not png.is_complete(body, header):
+        raise ImageUnreadable("The PNG file holds fewer pixels than it states.")
     return image
 
 

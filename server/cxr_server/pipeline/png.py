@@ -26,8 +26,20 @@ _BIT_DEPTHS = {
 _KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _TRANSPARENCY_BYTES = {GREY: 2, RGB: 6}
 """Length of the transparency chunk where it names one colour; a palette has up to 256."""
-MAX_CHUNK_COUNT = 65_536
-"""More chunks than any encoder writes; bounds the time that walking them takes."""
+MAX_CHUNK_COUNT = 16_384
+"""Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB; bounds the time that
+walking them takes."""
+_CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""Adam7 interlacing: first column, first row, columns apart, rows apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class PngHeader:
     height_px: int
     bit_depth: int
     color_type: int
+    interlaced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,7 @@ def read_header(data: bytes) -> PngHeader:
         raise ImageUnreadable("The PNG file states an impossible size.")
     if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or methods[:2] != [0, 0] or methods[2] > 1:
         raise ImageUnreadable("The PNG file states a combination that PNG does not have.")
-    return PngHeader(width_px, height_px, bit_depth, color_type)
+    return PngHeader(width_px, height_px, bit_depth, color_type, bool(methods[2]))
 
 
 def read_body(data: bytes, header: PngHeader) -> PngBody:
@@ -113,6 +126,30 @@ def read_body(data: bytes, header: PngHeader) -> PngBody:
     elif len(palette) % 3 or not 3 <= len(palette) <= 768:
         raise ImageUnreadable("The palette of the PNG file is broken.")
     return PngBody(b"".join(kept), palette, _transparency(seen, header), orientation)
+
+
+def is_complete(body: PngBody, header: PngHeader) -> bool:
+    """Tell whether the compressed pixels are as many as the header states."""
+    missing = _stored_byte_count(header)
+    inflate = zlib.decompressobj()
+    for kind, payload, _ in _chunks(body.pixel_file):
+        compressed: bytes | memoryview = payload if kind == b"IDAT" else b""
+        while compressed and missing > 0 and not inflate.eof:
+            missing -= len(inflate.decompress(compressed, 1 << 20))
+            compressed = inflate.unconsumed_tail
+    return missing <= 0
+
+
+def _stored_byte_count(header: PngHeader) -> int:
+    """Return the bytes that the pixels take before compression, filter bytes included."""
+    pixel_bits = header.bit_depth * _CHANNELS[header.color_type]
+    byte_count = 0
+    for left, top, across, down in _PASSES if header.interlaced else ((0, 0, 1, 1),):
+        columns = -(-(header.width_px - left) // across)
+        rows = -(-(header.height_px - top) // down)
+        if columns > 0 and rows > 0:
+            byte_count += rows * (1 + (columns * pixel_bits + 7) // 8)
+    return byte_count
 
 
 def _transparency(seen: dict[bytes, bytes], header: PngHeader) -> bytes | None:
