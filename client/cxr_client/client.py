@@ -70,19 +70,9 @@ class Client(Connection):
     ) -> ExplanationSet:
         """Show where in a chest radiograph the evidence for findings lies.
 
-        Args:
-            image: As in `predict`.
-            labels: The findings to explain; none: the one with the highest score.
-            method: How the map is made; the default is Grad-CAM.
-            render: How the map is drawn.
-            strict_input: As in `predict`.
-            timeout_s: As in `predict`.
-            request_id: As in `predict`.
-
-        Raises:
-            CxrError: The call failed.
-            OSError: The file cannot be read.
-            ValueError: An argument is none that could be sent.
+        `labels` are the findings to explain (none: the one with the highest score), `method` is
+        how the map is made (default: Grad-CAM) and `render` how it is drawn. The rest, and what
+        is raised, is as in `predict`.
         """
         steps = calls.explain(
             self._settings, image, labels, method, render, strict_input, timeout_s, request_id
@@ -195,15 +185,13 @@ class AsyncClient(Connection):
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> Health:
         """Ask for the state of the service."""
-        steps = calls.health(self._settings, timeout_s, request_id)
-        return await self._take(steps)
+        return await self._take(calls.health(self._settings, timeout_s, request_id))
 
     async def describe_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> ModelDescription:
         """Ask for the loaded model, its findings, limits and options."""
-        steps = calls.describe_model(self._settings, timeout_s, request_id)
-        return await self._take(steps)
+        return await self._take(calls.describe_model(self._settings, timeout_s, request_id))
 
     async def wait_until_ready(self, timeout_s: float) -> Health:
         """Wait until the service serves, as `Client.wait_until_ready`."""

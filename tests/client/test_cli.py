@@ -90,7 +90,7 @@ def test_no_more_calls_at_a_time_than_jobs(cxr: Run, tmp_path: Path, scripted: S
     def count(context: grpc.ServicerContext) -> None:
         running.add(context)
         most.append(len(running))
-        Hold().entered.wait(0.02)
+        Hold().entered.wait(0.1)
         running.discard(context)
 
     scripted.script.faults.extend([count] * 12)
@@ -189,7 +189,7 @@ def test_predict_passes_every_option_on(cxr: Run, scripted: ScriptedServer, fold
     (call,) = scripted.script.received
     assert call.request == pb.PredictRequest(image=bytes(2), top_k=3, strict_input=True)
     assert call.metadata["authorization"] == "Bearer s3cret"
-    assert 6 < call.time_remaining_s <= 7
+    assert 3 < call.time_remaining_s <= 7
 
 
 def test_the_token_comes_from_the_environment_too(
@@ -301,9 +301,9 @@ def test_health_tells_by_its_status(cxr: Run, scripted: ScriptedServer) -> None:
     status, out, _ = cxr("health", "--json")
     assert status == 1
     assert json.loads(out)["status"] == "draining"
-    status, out, err = cxr("health", "--wait", "0.3")
+    status, out, err = cxr("health", "--wait", "2")
     assert (status, out) == (1, "")
-    assert "not ready within 0.3 s: its status was DRAINING" in err
+    assert "not ready within 2 s: its status was DRAINING" in err
     assert cxr("health", "--server", "127.0.0.1:1", "--max-attempts", "1")[0] == 3
 
 

@@ -48,7 +48,7 @@ def test_every_call_carries_a_deadline_and_an_id(
 ) -> None:
     result = ask(scripted.address, method, *arguments)
     (call,) = scripted.script.received
-    assert 29 < call.time_remaining_s <= 30
+    assert 15 < call.time_remaining_s <= 30
     assert re.fullmatch(r"[0-9a-f]{32}", call.metadata["x-request-id"])
     assert result.request_id == call.metadata["x-request-id"]
 
@@ -212,7 +212,7 @@ def test_the_deadline_ends_a_call_that_hangs(scripted: ScriptedServer, ask: Ask)
     hold = Hold()
     scripted.script.faults.append(hold)
     with pytest.raises(DeadlineError) as caught:
-        ask(scripted.address, "predict", PNG, timeout_s=0.3)
+        ask(scripted.address, "predict", PNG, timeout_s=2)
     hold.release()
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.request_id == scripted.script.received[0].metadata["x-request-id"]
@@ -321,8 +321,8 @@ def test_waiting_for_a_service_that_never_serves_ends_in_time(
     scripted: ScriptedServer, ask: Ask
 ) -> None:
     scripted.script.replies["Health"] = pb.HealthResponse(status=pb.SERVING_STATUS_FAILED)
-    with pytest.raises(DeadlineError, match=r"not ready within 0\.5 s: its status was FAILED"):
-        ask(scripted.address, "wait_until_ready", 0.5)
+    with pytest.raises(DeadlineError, match="not ready within 2 s: its status was FAILED"):
+        ask(scripted.address, "wait_until_ready", 2)
     with pytest.raises(DeadlineError, match="could not be reached"):
         ask("127.0.0.1:1", "wait_until_ready", 0.5)
 
