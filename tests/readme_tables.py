@@ -1,0 +1,53 @@
+"""The README's tables as the code has them. Prints them: `python tests/readme_tables.py`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from cxr_server import errors
+from cxr_server.settings import Settings, env_name
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def reasons() -> Iterator[type[errors.RequestError]]:
+    """Every error that has a reason of its own, in the order of the module."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.RequestError) and "reason" in vars(kind):
+            yield kind
+
+
+def errors_table() -> list[str]:
+    rows = [
+        f"| `{kind.reason}` | {kind.status} | {(kind.__doc__ or '').splitlines()[0]} |"
+        for kind in reasons()
+        if kind is not errors.RequestError
+    ]
+    return ["| Reason | Status | When |", "|---|---|---|", *rows]
+
+
+def settings_table() -> list[str]:
+    rows = []
+    for knob in fields(Settings):
+        flag = "--" + knob.name.replace("_", "-")
+        if isinstance(knob.default, bool):
+            default = "on" if knob.default else "off"
+        else:
+            default = f"`{knob.default}`" if knob.default != "" else ""
+        text = knob.metadata["help"]
+        if choices := knob.metadata.get("choices"):
+            text += ": " + ", ".join(choices)
+        rows.append(f"| `{flag}` | `{env_name(knob.name)}` | {default} | {text} |")
+    return ["| Flag | Environment | Default | Meaning |", "|---|---|---|---|", *rows]
+
+
+def table_in_readme(name: str) -> list[str]:
+    """The lines of the table below `<!-- table: name -->`."""
+    found = re.search(rf"<!-- table: {name} -->\n((?:\|.*\n)+)", README.read_text())
+    assert found, f"the README has no table {name}"
+    return found[1].splitlines()
+
+
+if __name__ == "__main__":
+    print("\n".join([*errors_table(), "", *settings_table()]))

@@ -1,0 +1,168 @@
+"""The README is true: its commands run, its tables are the code's, its links lead somewhere."""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from readme_tables import errors_table, settings_table, table_in_readme
+from serving import ServerProcess
+
+from cxr_server import settings
+from cxr_server.__main__ import COMMANDS
+from cxr_server.commands import prepare
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ADDRESS = "127.0.0.1:50051"
+
+
+class Block(NamedTuple):
+    mode: str
+    language: str
+    code: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The block's lines as words, without comments."""
+        lines = (shlex.split(line, comments=True) for line in self.code.splitlines())
+        return [words for words in lines if words]
+
+
+BLOCKS = [
+    Block(*found)
+    for found in re.findall(r"<!-- test: (\w+) -->\n```(\w+)\n(.*?)```", README, re.DOTALL)
+]
+
+
+def blocks(mode: str) -> list[Block]:
+    found = [block for block in BLOCKS if block.mode == mode]
+    assert found, f"the README has no block of the mode {mode}"
+    return found
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the README's reader has it after `make install-serve` and the samples."""
+    folder = tmp_path_factory.mktemp("readme")
+    tools = folder / "bin"
+    tools.mkdir()
+    if not shutil.which("grpcurl"):
+        script = tools / "grpcurl"
+        stand_in = Path(__file__).with_name("mini_grpcurl.py")
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" "$@"\n')
+        script.chmod(0o755)
+    (setup,) = blocks("setup")
+    samples = [line for line in setup.code.splitlines() if line.startswith("cxr-server ")]
+    assert len(samples) == 1
+    run(samples[0], folder)
+    return folder
+
+
+def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash") -> str:
+    """Run a block in the folder, with the address of a server that really runs."""
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    code = code.replace(ADDRESS, address)
+    words = [sys.executable, "-c", code]
+    if language == "bash":
+        words = ["bash", "-euo", "pipefail", "-c", code]
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "CXR_SERVER": address},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_command_block_says_how_it_is_tested() -> None:
+    code_blocks = re.findall(r"^```(?:bash|python|sh)$", README, re.MULTILINE)
+    assert len(code_blocks) == len(BLOCKS)
+    modes = {"ci", "setup", "serve", "live", "prepare", "grpcurl", "container"}
+    assert {block.mode for block in BLOCKS} <= modes
+
+
+def test_the_first_commands_are_what_ci_runs() -> None:
+    (block,) = blocks("ci")
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert block.commands == [["make", "demo"], ["make", "test"]]
+    for words in block.commands:
+        assert " ".join(words) in ci
+
+
+def test_every_make_target_named_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", page.read_text(), re.MULTILINE))
+        assert named <= targets, page
+
+
+def test_the_serve_command_serves(phantom_server: ServerProcess) -> None:
+    (block,) = blocks("serve")
+    ((program, command, *flags),) = block.commands
+    assert (program, command) == ("cxr-server", "serve")
+    assert settings.parse(flags, {}) == settings.Settings()  # so it is what phantom_server runs
+    assert phantom_server.banner.startswith("serving phantom on 127.0.0.1:")
+
+
+def test_the_live_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:
+    printed = ""
+    for block in blocks("live"):
+        printed += run(block.code, shell, phantom_server.address, block.language)
+    assert "Effusion" in printed
+    assert "Effusion" in (shell / "scores.csv").read_text()
+    pictures = [shell / "effusion.png", *(shell / "heatmaps").glob("*.png")]
+    assert len(pictures) == 1 + 2 * len(list((shell / "phantoms").glob("*.png")))
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_the_grpcurl_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:
+    printed = "".join(
+        run(block.code, shell, phantom_server.address) for block in blocks("grpcurl")
+    )
+    assert "cxr.v1.ChestXrayService" in printed
+    assert '"SERVING"' in printed
+    assert '"weightsSha256"' in printed
+    assert '"findings"' in printed
+    assert (shell / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_commands_for_a_real_model_are_understood() -> None:
+    """They need the network: `tests/bundles` prepares files, here the words are checked."""
+    (block,) = blocks("prepare")
+    for program, command, *words in block.commands:
+        if program == "make":
+            continue
+        assert program == "cxr-server"
+        assert command in (*COMMANDS, "serve")
+        if command == "serve":
+            assert settings.parse(words, {}).model == "densenet121-res224-all"
+        if command == "prepare":
+            parser = argparse.ArgumentParser()
+            prepare.add_arguments(parser)
+            assert parser.parse_args(words).name == "densenet121-res224-all"
+
+
+def test_the_settings_table_is_the_codes() -> None:
+    assert table_in_readme("settings") == settings_table()
+
+
+def test_the_errors_table_is_the_codes() -> None:
+    assert table_in_readme("errors") == errors_table()
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
