@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import skimage.transform
+import torchxrayvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import chest_like
 from scipy import ndimage
 
 from cxr_server.pipeline.decode import Radiograph, decode
 from cxr_server.pipeline.fit import Box, crop_box, fit, model_input_picture
 from cxr_server.pipeline.fit_operator import _gaussian_kernel, fit_operator
+from images import chest_like
 
 TOLERANCE = 0.01
 """Of the range of 2048, as the project promises."""
@@ -45,9 +47,10 @@ SHAPES_HW = [
 
 def reference(pixels_hw: np.ndarray, max_value: int) -> np.ndarray:
     """What torchxrayvision makes of an image: float32 [1, 224, 224]."""
-    xrv = pytest.importorskip("torchxrayvision")
-    image_chw = xrv.utils.normalize(pixels_hw, max_value)[None]
-    return xrv.datasets.XRayResizer(224)(xrv.datasets.XRayCenterCrop()(image_chw))
+    image_chw = torchxrayvision.utils.normalize(pixels_hw, max_value)[None]
+    return torchxrayvision.datasets.XRayResizer(224)(
+        torchxrayvision.datasets.XRayCenterCrop()(image_chw)
+    )
 
 
 def noisy(
@@ -104,11 +107,10 @@ def test_real_radiographs_fit_as_in_torchxrayvision(radiographs: list) -> None:
 @settings(max_examples=60, deadline=None)
 @given(side_in=st.integers(1, 1500), side_out=st.integers(1, 320), seed=st.integers(0, 99))
 def test_an_operator_row_resizes_as_scikit_image(side_in: int, side_out: int, seed: int) -> None:
-    transform = pytest.importorskip("skimage.transform")
     line = np.random.default_rng(seed).uniform(-1, 1, side_in)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        expected = transform.resize(line, (side_out,), order=1, mode="constant", clip=False)
+        expected = skimage.transform.resize(line, (side_out,), order=1, mode="constant", clip=False)
     assert fit_operator(side_in, side_out).matrix @ line == pytest.approx(expected, abs=1e-6)
 
 
@@ -149,8 +151,7 @@ def test_the_gaussian_is_that_of_scipy() -> None:
 def test_the_crop_is_the_centred_square(height_px: int, width_px: int, box: Box) -> None:
     assert crop_box(height_px, width_px) == box
     rows_columns = np.stack(np.mgrid[0:height_px, 0:width_px])
-    xrv = pytest.importorskip("torchxrayvision")
-    cropped = xrv.datasets.XRayCenterCrop()(rows_columns)
+    cropped = torchxrayvision.datasets.XRayCenterCrop()(rows_columns)
     assert cropped[:, 0, 0].tolist() == [box.y_px, box.x_px]
     assert cropped.shape[1:] == (box.height_px, box.width_px)
 
