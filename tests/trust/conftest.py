@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from serving import ServerProcess
 

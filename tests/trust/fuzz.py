@@ -18,6 +18,7 @@ from collections import Counter
 
 import grpc
 import numpy as np
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from images import chest_like, jpeg, png
@@ -39,7 +40,7 @@ def base_files() -> list[bytes]:
         png(deep),
         png(color),
         png(np.dstack([color, grey])),
-        png((grey > 99)),
+        png(grey > 99),
         jpeg(grey, quality=70),
         jpeg(color, quality=70),
         jpeg(color, quality=70, progressive=True, restart_marker_blocks=2),

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from images import chest_like, jpeg
 from PIL import Image
+
+from images import chest_like, jpeg
 
 OK = "OK"
 EMPTY, UNREADABLE = "IMAGE_EMPTY", "IMAGE_UNREADABLE"

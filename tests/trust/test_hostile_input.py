@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from images import png

@@ -1,0 +1,159 @@
+"""Between client and server everything may break: the call still ends, once and clearly."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client import AsyncClient, Client, CxrError, DeadlineError, Prediction, UnavailableError
+from images import chest_like, png
+from serving import ServerProcess
+from trust.fault_proxy import FaultProxy, Faults
+from trust.outcomes import reason_of
+from trust.ports import free_port
+
+IMAGE = png(chest_like(640, 640, seed=9))
+"""Some 300 KB: many pieces on the wire."""
+TIMEOUT_S = 2.5
+
+
+def same(one: Prediction, other: Prediction) -> bool:
+    return one.findings == other.findings and one.image_info == other.image_info
+
+
+@pytest.fixture
+async def expected(plain_server: ServerProcess) -> AsyncIterator[Prediction]:
+    """The right answer; afterwards the server must have nothing left in flight."""
+    async with AsyncClient(plain_server.address) as client:
+        yield await client.predict(IMAGE)
+        async with asyncio.timeout(10):
+            while (await client.health()).in_flight_count:
+                await asyncio.sleep(0.05)
+        assert same(await client.predict(IMAGE), await client.predict(IMAGE))
+
+
+WELL = {
+    "nothing": Faults(),
+    "a delay": Faults(delay_s=0.02),
+    "a thin line": Faults(up_bytes_per_s=400_000),
+    "one cut in mid-upload": Faults(cut_up_at=100_000, times=1),
+    "one cut before the answer": Faults(cut_down_at=150, times=1),
+    "one connection that is refused": Faults(cut_up_at=0, times=1),
+}
+ILL = {
+    "a stall in mid-upload": Faults(stall_up_at=100_000),
+    "cuts in mid-upload": Faults(cut_up_at=100_000),
+    "cuts in mid-answer": Faults(cut_down_at=700),
+    "cuts before the answer": Faults(cut_down_at=150),
+    "a stall in mid-answer": Faults(stall_down_at=700),
+    "a black hole": Faults(stall_down_at=0),
+    "a line far too thin": Faults(up_bytes_per_s=20_000),
+}
+
+
+@pytest.mark.parametrize("name", WELL)
+async def test_what_a_client_can_get_over_it_gets_over(
+    plain_server: ServerProcess, expected: Prediction, name: str
+) -> None:
+    async with (
+        FaultProxy(plain_server.address, WELL[name]) as proxy,
+        AsyncClient(proxy.address, timeout_s=30) as client,
+    ):
+        assert same(await client.predict(IMAGE), expected)
+
+
+@pytest.mark.parametrize("name", ILL)
+async def test_what_a_client_cannot_get_over_is_one_clear_error_in_time(
+    plain_server: ServerProcess, expected: Prediction, name: str
+) -> None:
+    async with (
+        FaultProxy(plain_server.address, ILL[name]) as proxy,
+        AsyncClient(proxy.address, timeout_s=TIMEOUT_S) as client,
+    ):
+        started = time.monotonic()
+        with pytest.raises((UnavailableError, DeadlineError)) as caught:
+            await client.predict(IMAGE)
+        assert caught.value.request_id
+        assert time.monotonic() - started < TIMEOUT_S + 2  # the deadline is what is tested
+
+
+@pytest.mark.parametrize("name", ["one cut in mid-upload", "a black hole"])
+async def test_the_blocking_client_does_the_same(
+    plain_server: ServerProcess, expected: Prediction, name: str
+) -> None:
+    def call(address: str) -> Prediction | CxrError:
+        with Client(address, timeout_s=TIMEOUT_S) as client:
+            try:
+                return client.predict(IMAGE)
+            except CxrError as error:
+                return error
+
+    async with FaultProxy(plain_server.address, (WELL | ILL)[name]) as proxy:
+        end = await asyncio.to_thread(call, proxy.address)
+    if name in WELL:
+        assert isinstance(end, Prediction)
+        assert same(end, expected)
+    else:
+        assert isinstance(end, DeadlineError | UnavailableError)
+
+
+async def test_a_stalled_upload_without_a_deadline_is_ended_by_the_server() -> None:
+
+    with ServerProcess("--upload-timeout-s", "0.5") as server:
+        async with (
+            FaultProxy(server.address, Faults(stall_up_at=100_000)) as proxy,
+            grpc.aio.insecure_channel(proxy.address) as channel,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=IMAGE))
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert reason_of(caught.value) == "DEADLINE_EXPIRED"
+        async with AsyncClient(server.address) as client:
+            assert (await client.health()).in_flight_count == 0
+        assert server.stop() == 0
+
+
+async def test_a_server_killed_under_load_and_started_again_costs_no_answer() -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}", "--cache-entries", "0")
+    images = [png(chest_like(256, 256, seed=n)) for n in range(60)]
+    found: dict[int, Prediction] = {}
+    given_up = 0
+
+    async def ask(client: AsyncClient, numbers: list[int]) -> None:
+        nonlocal given_up
+        while numbers:
+            number = numbers.pop()
+            try:
+                found[number] = await client.predict(images[number])
+            except UnavailableError:  # nothing else: the client's own retries were used up
+                given_up += 1
+                numbers.append(number)
+                await client.wait_until_ready(30)
+
+    first = ServerProcess(*listen)
+    with first:
+        async with AsyncClient(first.address, timeout_s=40) as client:
+            todo = list(range(len(images)))
+            asking = [asyncio.create_task(ask(client, todo)) for _ in range(6)]
+            async with asyncio.timeout(20):
+                while len(found) < 10:
+                    await asyncio.sleep(0.01)
+            first.process.kill()
+            await asyncio.to_thread(first.process.wait)
+            assert len(found) < len(images)
+            with ExitStack() as stack:
+                second = await asyncio.to_thread(stack.enter_context, ServerProcess(*listen))
+                await asyncio.gather(*asking)
+                assert sorted(found) == list(range(len(images)))
+                for number, image in enumerate(images):
+                    again = await client.predict(image)
+                    assert same(again, found[number])
+                answers = {tuple(f.probability for f in p.findings) for p in found.values()}
+                assert len(answers) > len(images) / 2  # a mix-up would show
+                assert second.stop() == 0
+    assert given_up <= len(asking)
