@@ -224,14 +224,14 @@ def _prove(model: LoadedModel) -> None:
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: Any) -> int:
-    port = (
-        server.add_secure_port(address, credentials)
-        if credentials
-        else server.add_insecure_port(address)
-    )
-    if port == 0:
-        raise OSError(f"cannot listen on {address}")
-    return int(port)
+    try:
+        return int(
+            server.add_secure_port(address, credentials)
+            if credentials
+            else server.add_insecure_port(address)
+        )
+    except RuntimeError:  # grpc's; why, it has written on stderr itself
+        raise OSError(f"cannot listen on {address}") from None
 
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:
