@@ -14,7 +14,11 @@ README = Path(__file__).parents[1] / "README.md"
 def reasons() -> Iterator[type[errors.RequestError]]:
     """Every error that has a reason of its own, in the order of the module."""
     for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, errors.RequestError) and "reason" in vars(kind):
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, errors.RequestError)
+            and "reason" in vars(kind)
+        ):
             yield kind
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from readme_tables import errors_table, settings_table, table_in_readme
-from serving import ServerProcess
 
 from cxr_server import settings
 from cxr_server.__main__ import COMMANDS
 from cxr_server.commands import prepare
+from readme_tables import errors_table, settings_table, table_in_readme
+from serving import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -67,7 +67,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash") -> str:
     """Run a block in the folder, with the address of a server that really runs."""
-    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
     code = code.replace(ADDRESS, address)
     words = [sys.executable, "-c", code]
     if language == "bash":
@@ -127,9 +129,7 @@ def test_the_live_commands_answer(shell: Path, phantom_server: ServerProcess) ->
 
 
 def test_the_grpcurl_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:
-    printed = "".join(
-        run(block.code, shell, phantom_server.address) for block in blocks("grpcurl")
-    )
+    printed = "".join(run(block.code, shell, phantom_server.address) for block in blocks("grpcurl"))
     assert "cxr.v1.ChestXrayService" in printed
     assert '"SERVING"' in printed
     assert '"weightsSha256"' in printed

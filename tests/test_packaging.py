@@ -1,0 +1,186 @@
+"""Who may import whom, what an installed client pulls in, what the repository holds."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+SERVER = ROOT / "server" / "cxr_server"
+CLIENT = ROOT / "client" / "cxr_client"
+MAX_FILE_BYTES = 2 << 20
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the top-level packages and dotted modules that a file imports, at any depth."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), path.name)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def importers(folder: Path, package: str) -> list[str]:
+    """Files below a folder (or the file itself) that import a package."""
+    files = [folder] if folder.suffix else sorted(folder.rglob("*.py"))
+    assert files, folder
+    return [
+        str(path.relative_to(ROOT))
+        for path in files
+        if any(name.split(".")[0] == package for name in imported(path))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "package"),
+    [
+        (SERVER / "pipeline", "grpc"),
+        (SERVER / "pipeline", "cxr"),
+        (SERVER / "pipeline", "torch"),
+        (SERVER / "engines", "grpc"),
+        (SERVER / "engines", "cxr"),
+        (SERVER / "bundles", "grpc"),
+        (SERVER / "phantom", "grpc"),
+        (SERVER / "servicer.py", "torch"),
+        (SERVER, "cxr_client"),
+        (CLIENT, "cxr_server"),
+        (CLIENT, "torch"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_boundaries_between_packages_hold(who: Path, package: str) -> None:
+    assert importers(who, package) == []
+
+
+def test_the_test_of_boundaries_can_fail() -> None:
+    assert importers(SERVER / "servicer.py", "grpc") == ["server/cxr_server/servicer.py"]
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules loaded in a fresh interpreter after running the code."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=50
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_client_pulls_neither_torch_nor_numpy() -> None:
+    modules = modules_after("import cxr_client, cxr_client.cli")
+    assert "grpc" in modules
+    assert modules.isdisjoint({"torch", "numpy", "PIL", "openvino", "cxr_server"})
+
+
+def test_importing_the_server_pulls_no_torch() -> None:
+    modules = modules_after("import cxr_server.__main__, cxr_server.app")
+    assert "numpy" in modules
+    assert modules.isdisjoint({"torch", "torchvision", "torchxrayvision", "pandas", "skimage"})
+
+
+def needed_by(distribution: str, extras: tuple[str, ...] = ("",)) -> set[str]:
+    """Every distribution that installing one brings, itself included."""
+    found: set[str] = set()
+    waiting = [distribution]
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found.add(name)
+        for line in importlib.metadata.requires(name) or []:
+            need = Requirement(line)
+            if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in extras):
+                waiting.append(need.name)
+        extras = ("",)
+    return found
+
+
+def test_installing_the_client_brings_grpc_and_protobuf_alone() -> None:
+    assert needed_by("cxr-client") == {
+        "cxr-client",
+        "googleapis-common-protos",
+        "grpcio",
+        "grpcio-status",
+        "protobuf",
+        "typing-extensions",
+    }
+
+
+def test_installing_the_server_brings_no_torch_unless_asked() -> None:
+    heavy = {"torch", "torchvision", "torchxrayvision", "grad-cam", "pandas", "scikit-image"}
+    assert needed_by("cxr-server").isdisjoint(heavy)
+    assert heavy <= needed_by("cxr-server", ("torch",))
+
+
+def pins(name: str) -> dict[str, str]:
+    """Version by distribution of a lock file."""
+    return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / "locks" / name).read_text(), re.M))
+
+
+def test_the_lock_for_serving_covers_the_server_and_nothing_heavy() -> None:
+    needed = needed_by("cxr-server") - {"cxr-server", "cxr-client"}
+    assert needed <= set(pins("serve.txt"))
+    assert not {name for name in pins("serve.txt") if re.match(r"torch|nvidia|triton", name)}
+
+
+def test_both_locks_agree_and_every_pin_has_a_hash() -> None:
+    serve, dev = pins("serve.txt"), pins("dev.txt")
+    assert serve.items() <= dev.items()
+    for name in ("serve.txt", "dev.txt"):
+        text = (ROOT / "locks" / name).read_text()
+        assert len(re.findall(r"^\S+==.* \\\n    --hash=sha256:", text, re.M)) == len(
+            re.findall(r"^\S+==", text, re.M)
+        )
+        assert "://" not in text
+
+
+def test_the_grpc_packages_are_of_one_version() -> None:
+    versions = {v for name, v in pins("dev.txt").items() if re.match(r"grpcio(-|$)", name)}
+    assert len(versions) == 1
+
+
+def test_client_server_and_image_have_one_version() -> None:
+    def project(folder: str) -> dict[str, object]:
+        table = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+        assert isinstance(table, dict)
+        return table
+
+    version = project("server")["version"]
+    assert project("client")["version"] == version
+    assert f"cxr-client=={version}" in str(project("server")["dependencies"])
+    assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text()
+    assert importlib.metadata.version("cxr-server") == version
+
+
+def tracked_files() -> Iterator[Path]:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
+    )
+    return (ROOT / name for name in listed.stdout.split("\0") if name)
+
+
+def test_no_tracked_file_is_large() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    sizes = {path: path.stat().st_size for path in tracked_files() if path.is_file()}
+    assert sizes
+    assert {path: size for path, size in sizes.items() if size > MAX_FILE_BYTES} == {}
+
+
+def test_the_shipped_bundle_is_package_data() -> None:
+    bundle = SERVER / "phantom" / "bundle"
+    patterns = tomllib.loads((ROOT / "server" / "pyproject.toml").read_text())["tool"]["setuptools"]
+    (pattern,) = patterns["package-data"]["cxr_server.phantom"]
+    shipped = {path for path in bundle.parent.glob(pattern + "/*") if path.is_file()}
+    files = {path for path in bundle.rglob("*") if path.is_file()}
+    assert files
+    assert files <= shipped
