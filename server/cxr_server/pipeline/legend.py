@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from cxr_server.pipeline.colormaps import ColorMap, colors
 from cxr_server.pipeline.explain import HeatMap
 
-LEAST_HEIGHT_PX = 96
+LEAST_HEIGHT_PX = 128
+"""Smaller pictures get a taller panel, or the scale would not fit."""
 PAPER, INK = (16, 16, 16), (235, 235, 235)
 
 
