@@ -130,6 +130,9 @@ class _Machine:
     def _do_mark(self, _: None) -> None:
         self._stack.append(_MARK)
 
+    def _do_pop(self, _: None) -> None:
+        self._stack.pop()
+
     def _do_binput(self, index: int) -> None:
         self._memo[index] = self._top()
 

@@ -6,6 +6,7 @@ the keys of its storages, the storages). Nothing here is torch's or Python's unp
 
 import io
 import math
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -30,6 +31,18 @@ MAX_MEMBERS = 100_000
 ATTRIBUTES = ("targets", "pathologies", "labels", "op_threshs", "input_resolution")
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_BROKEN = (
+    zipfile.BadZipFile,
+    struct.error,
+    ArithmeticError,
+    LookupError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What zipfile, struct and numpy raise on files that are not what they claim."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -60,10 +73,10 @@ def read_saved_model(content: bytes) -> SavedModel:
             saved, storages = _read_zip(content)
         else:
             saved, storages = _read_legacy(io.BytesIO(content))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+        collector = _Collector(storages)
+        collector.collect(saved)
+    except _BROKEN:
         raise PickleRefused("it is broken") from None
-    collector = _Collector(storages)
-    collector.collect(saved)
     attributes = saved.state if type(saved) is Record else {}
     return SavedModel(
         collector.state,

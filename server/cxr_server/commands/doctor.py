@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield _memory()
     bundles = list_bundles(args.bundle_home)
     for name, path in bundles.items():
-        yield _attempt(f"bundle {name}", lambda path=path: _whole(path))
+        yield _attempt(f"bundle {name}", partial(_whole, path))
     try:
         bundle = load_bundle(resolve(args.model, args.bundle_home))
     except BundleError as error:
@@ -102,7 +103,7 @@ def _engines(bundle: Bundle) -> Iterator[Check]:
             state = "fail" if all(reasons.values()) else "note"
             yield Check(f"engine {name}", state, reason)
         else:
-            yield _attempt(f"engine {name}", lambda name=name: _infer(bundle, name))
+            yield _attempt(f"engine {name}", partial(_infer, bundle, name))
 
 
 def _infer(bundle: Bundle, name: str) -> str:
