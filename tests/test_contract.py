@@ -1,6 +1,7 @@
 """The contract is whole: commented throughout, mapped by the server, fit to be evolved."""
 
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -68,17 +69,19 @@ def test_every_enum_starts_unspecified_and_carries_its_prefix(enum: EnumDescript
 @pytest.mark.parametrize(
     ("ours", "theirs", "prefix"),
     [
-        (Caution, pb.WarningCode, "WARNING_CODE_"),
-        (ColorMap, pb.ColorMap, "COLOR_MAP_"),
-        (Scale, pb.HeatScale, "HEAT_SCALE_"),
-        (Frame, pb.RenderFrame, "RENDER_FRAME_"),
-        (RenderKind, pb.RenderKind, "RENDER_KIND_"),
+        (Caution, pb.WarningCode.DESCRIPTOR, "WARNING_CODE_"),
+        (ColorMap, pb.ColorMap.DESCRIPTOR, "COLOR_MAP_"),
+        (Scale, pb.HeatScale.DESCRIPTOR, "HEAT_SCALE_"),
+        (Frame, pb.RenderFrame.DESCRIPTOR, "RENDER_FRAME_"),
+        (RenderKind, pb.RenderKind.DESCRIPTOR, "RENDER_KIND_"),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
+    ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_the_pipelines_words_are_the_contracts(ours: type, theirs: object, prefix: str) -> None:
-    names = {name.removeprefix(prefix) for name in theirs.keys()}  # type: ignore[attr-defined]
-    assert {member.name for member in ours} == names - {"UNSPECIFIED"}  # type: ignore[attr-defined]
+def test_the_pipelines_words_are_the_contracts(
+    ours: type[Enum], theirs: EnumDescriptor, prefix: str
+) -> None:
+    names = {value.name.removeprefix(prefix) for value in theirs.values}
+    assert {member.name for member in ours} == names - {"UNSPECIFIED"}
 
 
 def test_every_reason_is_raised_somewhere_and_tested_somewhere() -> None:
