@@ -36,6 +36,7 @@ from cxr_client.errors import (
 from cxr_client.requests import ImageSource, RenderOptions, explain_request, predict_request
 from cxr_client.results import ExplanationSet, Prediction
 
+_REQUEST_BYTES_KEY = "x-request-bytes"
 _JITTER = 0.25  # Spreads callers that were refused together; never earlier than told.
 _POLL_S = 0.2
 
@@ -191,8 +192,10 @@ def _call(
     refusals for load that say when to come back. A `patient` call waits for a connection.
     """
     request_id = uuid.uuid4().hex if request_id is None else request_id
-    metadata = settings.metadata(request_id)
-    if request.ByteSize() > settings.max_request_bytes:
+    request_bytes = request.ByteSize()
+    # Told beforehand, so that a server without room for it can refuse before the upload.
+    metadata = (*settings.metadata(request_id), (_REQUEST_BYTES_KEY, str(request_bytes)))
+    if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
             f"the request is larger than the limit of {settings.max_request_bytes} bytes",
             request_id=request_id,

@@ -1,0 +1,257 @@
+"""A full server says so before the upload, to calls for the model and to nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client import AsyncClient, OverloadedError
+from images import chest_like, png
+from scrape import scrape
+from serving import ServerProcess
+from trust.fault_proxy import FaultProxy, Faults
+from trust.outcomes import reason_of, retry_after_s
+from trust.ports import free_port
+
+MIB = 2**20
+SLOTS = 2
+PREDICT = "/cxr.v1.ChestXrayService/Predict"
+
+
+@pytest.fixture(scope="module")
+def small_server() -> Iterator[ServerProcess]:
+    """Takes two calls and 4 MiB at once."""
+    metrics = f"127.0.0.1:{free_port()}"
+    flags = ("--max-queue", str(SLOTS), "--max-inflight-mib", "4", "--metrics-listen", metrics)
+    with ServerProcess(*flags, "--cache-entries", "0") as server:
+        server.metrics = metrics  # type: ignore[attr-defined]
+        yield server
+        assert server.stop() == 0
+
+
+@pytest.fixture
+async def channel(small_server: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(small_server.address) as channel:
+        yield channel
+
+
+async def in_flight(channel: grpc.aio.Channel, count: int) -> None:
+    """Wait until so many calls for the model are in flight."""
+    stub = ChestXrayServiceStub(channel)
+    async with asyncio.timeout(10):
+        while (await stub.Health(pb.HealthRequest())).in_flight_count != count:
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stalled(
+    channel: grpc.aio.Channel, count: int, *, declared_bytes: int = 0
+) -> AsyncIterator[list[Any]]:
+    """Hold so many calls whose uploads never come; cancelled at the end."""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    metadata = (("x-request-bytes", str(declared_bytes)),) if declared_bytes else ()
+    await in_flight(channel, 0)
+    calls = [channel.stream_unary(PREDICT)(nothing(), metadata=metadata) for _ in range(count)]
+    await in_flight(channel, count)
+    try:
+        yield calls
+    finally:
+        for call in calls:
+            call.cancel()
+        await in_flight(channel, 0)
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    """The refusal that the call ends with, within a few seconds."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(8):
+            await call
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert 0.05 <= retry_after_s(caught.value) <= 5
+    return caught.value
+
+
+async def test_a_refusal_does_not_wait_for_an_upload_that_never_begins(
+    channel: grpc.aio.Channel,
+) -> None:
+    async with stalled(channel, SLOTS):
+
+        async def nothing() -> AsyncIterator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+        call = channel.stream_unary(PREDICT)(nothing(), timeout=30)
+        assert reason_of(await refused(call)) == "QUEUE_FULL"
+
+
+async def test_a_refusal_comes_before_a_slow_upload_has_gone(
+    small_server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    image = bytes(8 * MIB)
+    async with (
+        stalled(channel, SLOTS),
+        FaultProxy(small_server.address, Faults(up_bytes_per_s=200_000)) as proxy,
+        grpc.aio.insecure_channel(proxy.address) as slow,
+    ):
+        call = ChestXrayServiceStub(slow).Predict(pb.PredictRequest(image=image), timeout=60)
+        assert reason_of(await refused(call)) == "QUEUE_FULL"
+        assert proxy.bytes_up < len(image) / 4
+
+
+async def test_bytes_in_flight_are_bounded_by_what_callers_declare(
+    channel: grpc.aio.Channel,
+) -> None:
+    async with stalled(channel, 1, declared_bytes=3 * MIB):
+        predict = channel.unary_unary(PREDICT)
+        message = pb.PredictRequest(image=png()).SerializeToString()
+        much = (("x-request-bytes", str(3 * MIB)),)
+        assert reason_of(await refused(predict(message, metadata=much))) == "MEMORY_FULL"
+        little = (("x-request-bytes", str(len(message))),)
+        assert await predict(message, metadata=little)
+
+
+async def test_bytes_that_nobody_declared_count_when_they_have_arrived(
+    channel: grpc.aio.Channel,
+) -> None:
+    async with stalled(channel, 1, declared_bytes=3 * MIB):
+        call = ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=bytes(2 * MIB)))
+        assert reason_of(await refused(call)) == "MEMORY_FULL"
+
+
+async def test_the_client_declares_what_it_sends(
+    small_server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    async with (
+        stalled(channel, 1, declared_bytes=3 * MIB),
+        FaultProxy(small_server.address, Faults(up_bytes_per_s=200_000)) as proxy,
+        AsyncClient(proxy.address, max_attempts=1) as client,
+    ):
+        with pytest.raises(OverloadedError) as caught:
+            await client.predict(bytes(8 * MIB))
+        assert caught.value.reason == "MEMORY_FULL"
+        assert proxy.bytes_up < 2 * MIB
+
+
+async def test_health_description_and_reflection_are_never_refused_for_load(
+    channel: grpc.aio.Channel,
+) -> None:
+    async with stalled(channel, SLOTS):
+        stub = ChestXrayServiceStub(channel)
+        health = await stub.Health(pb.HealthRequest(), timeout=10)
+        assert health.status == pb.SERVING_STATUS_SERVING
+        assert (await stub.DescribeModel(pb.DescribeModelRequest(), timeout=10)).findings
+        check = health_pb2_grpc.HealthStub(channel).Check
+        status = await check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert status.status == health_pb2.HealthCheckResponse.SERVING
+        asking = reflection_pb2.ServerReflectionRequest(list_services="")
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        answers = [answer async for answer in reflect(iter([asking]), timeout=10)]
+        names = {each.name for each in answers[0].list_services_response.service}
+        assert "cxr.v1.ChestXrayService" in names
+
+
+async def test_a_caller_that_vanishes_frees_its_place_at_once(
+    small_server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    good = pb.PredictRequest(image=png())
+    async with stalled(channel, SLOTS) as calls:
+        await refused(ChestXrayServiceStub(channel).Predict(good))
+        calls[0].cancel()
+        await in_flight(channel, SLOTS - 1)
+        assert (await ChestXrayServiceStub(channel).Predict(good)).findings
+    async with (
+        FaultProxy(small_server.address, Faults(stall_up_at=100_000)) as proxy,
+        grpc.aio.insecure_channel(proxy.address) as other,
+    ):
+        call = ChestXrayServiceStub(other).Predict(pb.PredictRequest(image=bytes(MIB)))
+        await in_flight(channel, 1)
+        await proxy.__aexit__()  # no cancellation reaches the server: the line is dead
+        await in_flight(channel, 0)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+
+
+async def test_the_client_comes_back_when_it_was_told_to(
+    small_server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    refusals = 'cxr_calls_refused_total{reason="QUEUE_FULL"}'
+
+    async def count() -> float:
+        values = await asyncio.to_thread(scrape, small_server.metrics)  # type: ignore[attr-defined]
+        return values.get(refusals, 0)
+
+    async with (
+        AsyncClient(small_server.address, max_attempts=50, timeout_s=20) as client,
+        stalled(channel, SLOTS) as calls,
+    ):
+        before = await count()
+        asking = asyncio.create_task(client.predict(png()))
+        async with asyncio.timeout(10):
+            while await count() < before + 2:
+                await asyncio.sleep(0.02)
+        assert not asking.done()
+        calls[0].cancel()
+        assert (await asking).findings
+
+
+async def test_a_client_without_time_or_tries_says_that_the_server_is_full(
+    small_server: ServerProcess, channel: grpc.aio.Channel
+) -> None:
+    async with stalled(channel, SLOTS), AsyncClient(small_server.address) as client:
+        with pytest.raises(OverloadedError) as caught:
+            await client.predict(png(), timeout_s=0.4)
+        assert caught.value.reason == "QUEUE_FULL"
+        assert caught.value.retry_after_s
+
+
+async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: Path) -> None:
+    metrics = f"127.0.0.1:{free_port()}"
+    flags = ("--cache-entries", "0", "--metrics-listen", metrics, "--decode-threads", "1")
+    images = [png(chest_like(128, 128, seed=seed)) for seed in range(40)]
+
+    async def ask(stub: ChestXrayServiceStub, number: int) -> str:
+        call = stub.Predict(
+            pb.PredictRequest(image=images[number]), timeout=0.25 if number % 2 else None
+        )
+        if number % 2 == 0:
+            await asyncio.sleep(0.2)
+            call.cancel()
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        except asyncio.CancelledError:
+            return "CANCELLED"
+        return "OK"
+
+    with ServerProcess(*flags, model=str(full_bundle)) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = ChestXrayServiceStub(channel)
+            await stub.Predict(pb.PredictRequest(image=images[0]))
+            before = await asyncio.to_thread(scrape, metrics)
+            ends = await asyncio.gather(*(ask(stub, number) for number in range(len(images))))
+            await in_flight(channel, 0)
+            last = await stub.Predict(pb.PredictRequest(image=images[0]))  # what ran has ended
+            assert last.findings
+        after = await asyncio.to_thread(scrape, metrics)
+        assert server.stop() == 0
+    assert set(ends) <= {"OK", "DEADLINE_EXCEEDED", "CANCELLED"}
+    lost = len(ends) - ends.count("OK")
+    assert lost > len(images) / 2
+    inferred = after["cxr_engine_images_total"] - before["cxr_engine_images_total"] - 1
+    # Those whose caller left while they were decoded or on the engine: a few, never the queue.
+    assert inferred <= ends.count("OK") + 6
+    dropped = 'cxr_calls_dropped_total{cause="cancelled"}'
+    assert after[dropped] > before.get(dropped, 0)

@@ -1,0 +1,185 @@
+"""A process from start to end: it never says that it serves when it does not."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from images import png
+from serving import ServerProcess
+from trust.outcomes import reason_of, retry_after_s
+from trust.ports import free_port
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+PREDICT = "/cxr.v1.ChestXrayService/Predict"
+GOOD = pb.PredictRequest(image=png())
+EAGER = (("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 20))
+
+
+class Upload:
+    """A call whose request goes when `finish` is called."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._go = asyncio.Event()
+        self.call = channel.stream_unary(PREDICT)(self._requests())
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        await self._go.wait()
+        yield GOOD.SerializeToString()
+
+    async def finish(self) -> pb.PredictResponse:
+        self._go.set()
+        return pb.PredictResponse.FromString(await self.call)
+
+
+async def held(channel: grpc.aio.Channel) -> Upload:
+    """An upload that the server has begun to wait for."""
+    upload = Upload(channel)
+    stub = ChestXrayServiceStub(channel)
+    async with asyncio.timeout(10):
+        while (await stub.Health(pb.HealthRequest())).in_flight_count != 1:
+            await asyncio.sleep(0.01)
+    return upload
+
+
+async def refusal(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def next_status(watch: Any) -> int:
+    async with asyncio.timeout(30):
+        return (await watch.read()).status
+
+
+async def left(server: ServerProcess) -> int:
+    return await asyncio.to_thread(server.process.wait, 30)
+
+
+async def test_health_is_earned_and_given_back() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    async with grpc.aio.insecure_channel(address, options=EAGER) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service="cxr.v1.ChestXrayService"), wait_for_ready=True
+        )
+        stub = ChestXrayServiceStub(channel)
+        early = asyncio.ensure_future(stub.Health(pb.HealthRequest(), wait_for_ready=True))
+        starting = asyncio.create_task(
+            asyncio.to_thread(ServerProcess("--listen", address).__enter__)
+        )
+        assert await next_status(watch) == NOT_SERVING
+        assert (await early).status == pb.SERVING_STATUS_LOADING
+        error = await refusal(stub.Predict(GOOD))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(error) == "MODEL_LOADING"
+        assert retry_after_s(error) > 0
+        assert await next_status(watch) == SERVING
+        server = await starting
+        with_server(server)
+        assert (await stub.Predict(GOOD)).findings
+        server.process.send_signal(signal.SIGTERM)
+        assert await next_status(watch) == NOT_SERVING
+        assert await left(server) == 0
+        server.__exit__(None, None, None)
+
+
+def with_server(server: ServerProcess) -> None:
+    assert server.banner.startswith("serving phantom on 127.0.0.1:")
+    assert server.banner.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_leaves_in_order_and_loses_no_call(number: signal.Signals) -> None:
+    with ServerProcess("--drain-pause-s", "1.5", "--cache-entries", "0") as server:
+        async with (
+            grpc.aio.insecure_channel(server.address) as channel,
+            grpc.aio.insecure_channel(
+                server.address, options=(("grpc.use_local_subchannel_pool", 1),)
+            ) as other,
+        ):
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert await next_status(watch) == SERVING
+            upload = await held(channel)
+            server.process.send_signal(number)
+            assert await next_status(watch) == NOT_SERVING
+            stub = ChestXrayServiceStub(other)
+            assert (await stub.Health(pb.HealthRequest())).status == pb.SERVING_STATUS_DRAINING
+            assert (await stub.Predict(GOOD)).findings  # the pause: still serving
+            async with asyncio.timeout(20):
+                while True:  # until the pause is over
+                    try:
+                        await stub.Predict(GOOD)
+                    except grpc.aio.AioRpcError as error:
+                        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+                        break
+            assert server.process.poll() is None
+            assert not upload.call.done()
+            assert (await upload.finish()).findings
+            assert await left(server) == 0
+        assert '"left"' in server.log
+        assert "unforeseen" not in server.log
+
+
+async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
+    with ServerProcess("--grace-s", "0.3") as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            upload = await held(channel)
+            server.process.send_signal(signal.SIGTERM)
+            error = await refusal(upload.call)
+            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            assert await left(server) == 0
+        assert "Traceback" not in server.log
+
+
+async def test_a_second_signal_ends_at_once() -> None:
+    with ServerProcess("--drain-pause-s", "25") as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert await next_status(watch) == SERVING
+            server.process.send_signal(signal.SIGTERM)
+            assert await next_status(watch) == NOT_SERVING
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait, 15) == 130
+
+
+def cannot_start(*flags: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cxr_server", "serve", *flags],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) -> None:
+    status, text = cannot_start("--listen", phantom_server.address)
+    assert status == 1
+    assert f"cannot listen on {phantom_server.address}" in text
+
+
+def test_a_bundle_that_is_not_what_it_was_is_not_served(phantom_like_bundle: Path, tmp_path: Path) -> None:
+    import shutil
+
+    bundle = tmp_path / "changed"
+    shutil.copytree(phantom_like_bundle, bundle)
+    weights = bundle / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    status, text = cannot_start("--listen", "127.0.0.1:0", "--model", str(bundle))
+    assert status == 1
+    assert "weights.safetensors" in text
