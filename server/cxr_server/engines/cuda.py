@@ -22,6 +22,7 @@ class CudaLane:
     def __init__(
         self, net: PlacedNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
     ) -> None:
+        self._net = net  # the graphs use its weights, but do not keep them
         self._device = torch.device(device)
         self._stream: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._graphs: dict[int, _Graph] = {}

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,10 @@ class OpenVINOEngine:
             # OpenVINO tells models apart by path and time; the folder does by content.
             digest = "".join(bundle.manifest.files[name].sha256[:16] for name in _FILES)
             folder = cache_dir / "openvino" / digest
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            core.set_property({properties.cache_dir: str(folder)})
+            # Without a cache the server starts slower, and works.
+            with suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                core.set_property({properties.cache_dir: str(folder)})
         self._lane = _Compiled(core, model, device, self.max_in_flight, self.max_in_flight)
         self._alone = (
             _Compiled(core, model, device, self.max_in_flight, 1)

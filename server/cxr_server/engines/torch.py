@@ -65,6 +65,8 @@ class TorchEngine:
             bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
         )
         self._saliency = Saliency(densenet, manifest.bias, device)
+        if cuda:
+            torch.backends.cudnn.benchmark = True  # shapes are fixed, so the search pays
         features_type = torch.float16 if (cuda if half is None else half) else torch.float32
         net = PlacedNet(EvidenceNet(densenet), device, features_type)
         self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
