@@ -22,9 +22,9 @@ from cxr_server.phantom.measure import area_under_curve, measure, operating_poin
 
 TINY = training.TrainingConfig(
     images=64,
-    validation_images=60,
-    held_out_images=60,
-    large_images=40,
+    validation_images=24,
+    held_out_images=24,
+    large_images=16,
     large_px=240,
     epochs=3,
     focus_epochs=1,

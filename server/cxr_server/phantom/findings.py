@@ -35,7 +35,7 @@ PLANTING_ORDER = (
 )
 """The large ones first: the small ones then look for free lung."""
 
-RADIUS = {"Consolidation": (0.085, 0.130), "Mass": (0.052, 0.085), "Nodule": (0.023, 0.036)}
+RADIUS = {"Consolidation": (0.085, 0.130), "Mass": (0.052, 0.085), "Nodule": (0.028, 0.037)}
 """Film widths. A film is some 40 cm wide and 3 cm parts a nodule from a mass: 0.0375."""
 
 FIRST_STREAM = 10

@@ -95,7 +95,7 @@ class Look:
     lobes: float
 
 
-NODULE = Look(dense=(0.16, 0.26), lobes=0.02)
+NODULE = Look(dense=(0.28, 0.42), lobes=0.02)
 MASS = Look(dense=(0.24, 0.38), lobes=0.05)
 
 

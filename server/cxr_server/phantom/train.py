@@ -57,7 +57,7 @@ class TrainingConfig:
     held_out_images: int = 2000
     large_images: int = 500
     large_px: int = 512
-    epochs: int = 6
+    epochs: int = 5
     focus_epochs: int = 3
     focus_weight: float = 0.1
     batch: int = 32
