@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,15 +135,15 @@ def regions(heat: HeatMap, crop: Box, threshold: float = 0.5) -> tuple[Region, .
     if not highest > 0:
         return ()
     level = threshold * highest
-    numbered, count = ndimage.label(heat.values_hw >= level, structure=np.ones((3, 3)))
-    numbers = np.arange(1, count + 1)
-    sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
-    peaks = ndimage.maximum(heat.values_hw, numbered, numbers)
-    boxes = ndimage.find_objects(numbered)
-    return tuple(
-        Region(_to_original(boxes[index], heat.values_hw.shape, crop), float(peaks[index]), level)
-        for index in np.argsort(-sizes, kind="stable")
-    )
+    # Diagonal neighbours hang together, too.
+    numbered, _ = ndimage.label(heat.values_hw >= level, structure=np.ones((3, 3)))
+    sizes = np.bincount(numbered.ravel())
+    found = []
+    for number, box in enumerate(ndimage.find_objects(numbered), start=1):
+        peak_value = float(heat.values_hw[box][numbered[box] == number].max())
+        place = _to_original(box, heat.values_hw.shape, crop)
+        found.append((-sizes[number], number, Region(place, peak_value, level)))
+    return tuple(region for _, _, region in sorted(found, key=itemgetter(0, 1)))
 
 
 def enlarge(values_hw: NDArray[np.float64], side_px: int) -> NDArray[np.float64]:

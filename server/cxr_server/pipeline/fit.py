@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.pipeline.decode import Radiograph
-from cxr_server.pipeline.fit_operator import fit_operator
+from cxr_server.pipeline.fit_operator import FitOperator, fit_operator
 
 HALF_RANGE = 1024.0
 """The network sees black as minus and white as plus this (torchxrayvision's `normalize`)."""
-BLOCK_ROW_COUNT = 32
-"""Output rows computed at a time, so that large images are never wholly turned to float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +51,26 @@ def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
         box.y_px : box.y_px + box.height_px, box.x_px : box.x_px + box.width_px
     ]
     operator = fit_operator(box.width_px, side_px)
-    resized_hw = _resize(crop_hw, side_px)
     # The reference scales to [-1024, 1024] first and resizes then, so that the zeros beyond
     # the edge are mid-grey. Resizing is linear, so scaling afterwards gives the same if the
     # offset is weighted as the pixels were.
     scale = 2 * HALF_RANGE / radiograph.max_value
     coverage_hw = np.outer(operator.row_sums, operator.row_sums)
-    fitted_hw = resized_hw * np.float32(scale) - (HALF_RANGE * coverage_hw).astype(np.float32)
+    fitted_hw = _resize(crop_hw, operator) * np.float32(scale)
+    fitted_hw -= (HALF_RANGE * coverage_hw).astype(np.float32)
     # scikit-image clips to the input's range, so that the zeros do not show in a bright image.
     low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
-    return np.clip(fitted_hw, low, high, out=fitted_hw)[None]
+    return np.ascontiguousarray(np.clip(fitted_hw, low, high))[None]
 
 
-def _resize(crop_hw: NDArray[np.uint8] | NDArray[np.uint16], side_px: int) -> NDArray[np.float32]:
-    """Return `A @ crop @ A.T` for the operator `A`, in blocks of output rows."""
-    matrix = fit_operator(crop_hw.shape[0], side_px).matrix
-    narrow = np.empty((side_px, crop_hw.shape[1]), dtype=np.float32)
-    for top in range(0, side_px, BLOCK_ROW_COUNT):
-        block = matrix[top : top + BLOCK_ROW_COUNT]
-        first, last = int(block.indices.min()), int(block.indices.max())
-        rows = crop_hw[first : last + 1].astype(np.float32)
-        narrow[top : top + BLOCK_ROW_COUNT] = block[:, first : last + 1] @ rows
-    return np.ascontiguousarray((matrix @ np.ascontiguousarray(narrow.T)).T)
+def _resize(
+    crop_hw: NDArray[np.uint8] | NDArray[np.uint16], operator: FitOperator
+) -> NDArray[np.float32]:
+    """Return `A @ crop @ A.T` for the operator `A`, in bands of rows."""
+    low_hw = np.empty((operator.matrix.shape[0], crop_hw.shape[1]), dtype=np.float32)
+    for rows, columns, band in operator.bands:
+        low_hw[rows] = band @ crop_hw[columns].astype(np.float32)
+    return np.asarray((operator.matrix @ np.ascontiguousarray(low_hw.T)).T)
 
 
 def model_input_picture(fitted_chw: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ scikit-image's `resize` is linear and treats the axes alike, so resizing a squar
 interpolation between pixel centres, zeros beyond the edge in both.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+BAND_ROW_COUNT = 32
+"""Output rows made at a time, so that a large image is never wholly turned to float."""
 GAUSSIAN_TRUNCATE = 4.0
 """scipy.ndimage, which scikit-image calls, cuts the Gaussian off after so many deviations."""
 
@@ -25,10 +28,13 @@ class FitOperator:
     Attributes:
         matrix: float32 CSR matrix [side_out, side_in]; every weight is above zero.
         row_sums: float64 [side_out], below 1 where zeros beyond the edge come in.
+        bands: The matrix cut into bands of rows, without the columns that are zero there: the
+            rows' slice, the columns' slice and the band.
     """
 
     matrix: sparse.csr_array
     row_sums: NDArray[np.float64]
+    bands: tuple[tuple[slice, slice, sparse.csr_array], ...]
 
 
 @lru_cache(maxsize=64)
@@ -50,7 +56,17 @@ def fit_operator(side_in: int, side_out: int) -> FitOperator:
     matrix = sparse.csr_array(
         (taps[inside], (rows[inside], columns[inside])), shape=(side_out, side_in)
     )
-    return FitOperator(matrix.astype(np.float32), np.asarray(matrix.sum(axis=1)).ravel())
+    row_sums = np.asarray(matrix.sum(axis=1)).ravel()
+    matrix = matrix.astype(np.float32)
+    return FitOperator(matrix, row_sums, tuple(_bands(matrix)))
+
+
+def _bands(matrix: sparse.csr_array) -> Iterator[tuple[slice, slice, sparse.csr_array]]:
+    for top in range(0, matrix.shape[0], BAND_ROW_COUNT):
+        rows = slice(top, top + BAND_ROW_COUNT)
+        band = matrix[rows]
+        columns = slice(int(band.indices.min()), int(band.indices.max()) + 1)
+        yield rows, columns, band[:, columns]
 
 
 def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:

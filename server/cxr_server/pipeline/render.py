@@ -1,9 +1,7 @@
 """Render: heat map (and radiograph) -> PNG. The last step of Explain."""
 
-import zlib
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +9,14 @@ from PIL import Image
 
 from cxr_server.pipeline.colormaps import ColorMap, colors
 from cxr_server.pipeline.decode import Radiograph
+from cxr_server.pipeline.encode import encode_png
 from cxr_server.pipeline.explain import HeatMap, Scale
 from cxr_server.pipeline.fit import Box
 from cxr_server.pipeline.legend import add_legend
 
-PNG_LEVEL, PNG_STRATEGY = 1, zlib.Z_DEFAULT_STRATEGY
-"""Time over size: measured, see the module's tests and benchmarks."""
+OPAQUE_FROM = 0.5
+"""Heat from which an overlay has its full opacity; below, the opacity follows the heat. Half of
+the highest heat is also where a region ends."""
 
 
 class RenderKind(StrEnum):
@@ -57,7 +57,7 @@ def render(
 ) -> bytes:
     """Draw a heat map as a PNG file, empty for `RenderKind.NONE`.
 
-    The overlay's opacity follows the heat, so that without heat the radiograph shows as is.
+    An overlay's opacity follows the heat, so that without heat the radiograph shows as is.
     In the original frame, what lies outside the crop carries no heat.
 
     Args:
@@ -83,11 +83,11 @@ def render(
     color_picture.putpalette(colors(options.color_map).tobytes())
     picture = color_picture.convert("RGB")
     if options.kind is RenderKind.OVERLAY:
-        opacity = [round(options.opacity * value) for value in range(256)]
-        picture = Image.composite(picture, under.convert("RGB"), heat_picture.point(opacity))
+        visible = [round(options.opacity * min(255, level / OPAQUE_FROM)) for level in range(256)]
+        picture = Image.composite(picture, under.convert("RGB"), heat_picture.point(visible))
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
-    return _png(picture)
+    return encode_png(np.asarray(picture))
 
 
 def _eight_bits(radiograph: Radiograph) -> Image.Image:
@@ -121,9 +121,3 @@ def _place_heat(
     placed = Image.new("L", size)
     placed.paste(values, (left, top))
     return placed
-
-
-def _png(picture: Image.Image) -> bytes:
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=PNG_LEVEL, compress_type=PNG_STRATEGY)
-    return file.getvalue()
