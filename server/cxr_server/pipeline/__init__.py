@@ -4,8 +4,9 @@
                                 |                                          |
                                 `-> cautions                               `-> explain -> render
 
-Read the modules in that order. `header`, `png` and `jpeg` are decode's eyes: they judge a file
-by its header before any pixel costs anything. `run` ties the steps together and `cache` lets
-an Explain after a Predict of the same bytes skip everything up to the evidence.
-Nothing in here knows of gRPC.
+Read the modules in that order. Under decode, `header`, `png` and `jpeg` judge a file before any
+pixel costs anything, and `grey` turns its pixels to grey; under fit, `fit_operator` makes the
+matrices; under render, `colormaps`, `legend` and `encode` do what their names say. `run` ties
+the steps together, and `cache` lets an Explain after a Predict of the same bytes skip everything
+up to the evidence. Nothing in here knows of gRPC.
 """
