@@ -1,0 +1,105 @@
+"""`models`, `doctor` and `phantom-samples`, as an operator meets them."""
+
+import argparse
+import json
+import shutil
+import socket
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cxr_server.bundles.catalog import CATALOG
+from cxr_server.commands import doctor, models, samples
+
+
+def run(command: ModuleType, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+@pytest.fixture
+def home(phantom_like_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
+    shutil.copytree(phantom_like_bundle, tmp_path / "home" / "mine")
+    return tmp_path / "home"
+
+
+def test_models_lists_what_is_prepared_and_what_can_be(home, capsys):
+    assert run(models, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [bundle["name"] for bundle in listed["bundles"]] == ["phantom", "mine"]
+    assert {entry["name"] for entry in listed["catalog"]} == set(CATALOG)
+    assert run(models) == 0
+    printed = capsys.readouterr().out
+    for word in ("mine", "6 findings", "densenet121-res224-all", "SHA-256 not known"):
+        assert word in printed
+
+
+def test_models_names_a_broken_bundle(home, capsys):
+    (home / "mine" / "model.json").write_text("{}")
+    assert run(models) == 0
+    assert "BROKEN" in capsys.readouterr().out
+
+
+def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
+    return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+
+
+def test_doctor_finds_a_sound_machine_sound(home, capsys):
+    assert run(doctor, "--json", "--model", "mine", "--port", "0") == 0
+    found = checks(capsys)
+    assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"
+    for engine in ("openvino", "torch"):
+        assert found[f"engine {engine}"]["state"] == "ok"
+        assert "ms an image" in found[f"engine {engine}"]["detail"]
+    assert found["numpy"]["state"] == "ok"
+    assert {"python", "cores", "memory", "port 0"} <= set(found)
+
+
+def test_doctor_fails_on_a_changed_bundle_and_names_the_file(home, capsys):
+    path = home / "mine" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert run(doctor, "--port", "0") == 1
+    printed = capsys.readouterr().out
+    assert "fail bundle mine: weights.safetensors" in printed
+    assert "ok   bundle phantom" in printed
+
+
+def test_doctor_fails_when_the_model_is_not_there(home, capsys):
+    assert run(doctor, "--json", "--model", "missing") == 1
+    assert "cxr-server prepare missing" in checks(capsys)["inference"]["detail"]
+
+
+def test_doctor_says_why_an_engine_is_not_there(home, capsys, monkeypatch):
+    monkeypatch.setattr("cxr_server.engines.choose.find_spec", lambda name: None)
+    assert run(doctor, "--json") == 1
+    found = checks(capsys)
+    assert "pip install openvino" in found["engine openvino"]["detail"]
+    assert "cxr-server[torch]" in found["engine torch"]["detail"]
+
+
+def test_doctor_notes_a_port_that_is_taken(home, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert run(doctor, "--json", "--port", str(port)) == 0
+    assert checks(capsys)[f"port {port}"]["state"] == "note"
+
+
+def test_phantom_samples_are_written_and_named(tmp_path, capsys):
+    words = ("--output", str(tmp_path / "p"), "--count", "2", "--size", "64", "--masks")
+    assert run(samples, *words) == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(printed) == 2
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in printed)
+    assert list((tmp_path / "p" / "masks").iterdir())
+
+
+def test_phantom_samples_refuse_what_cannot_be_drawn(tmp_path, capsys):
+    assert run(samples, "--output", str(tmp_path), "--count", "0") == 1
+    assert run(samples, "--output", str(tmp_path), "--size", "1") == 1
+    assert capsys.readouterr().err.count("cxr-server: ") == 2
