@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-BUF := tools/buf/node_modules/.bin/buf
+BUF := tools/buf/node_modules/@bufbuild/buf-linux-$(subst x86_64,x64,$(shell uname -m))/bin/buf
 PYTEST_ARGS ?=
 RADIOGRAPH ?=
 
@@ -40,8 +40,8 @@ $(DEV_STAMP): locks/dev.txt $(SERVE_STAMP)
 
 $(BUF): tools/buf/package-lock.json
 	@command -v npm >/dev/null || { echo "buf, the linter of the contract, needs npm (Debian: apt-get install npm)"; exit 1; }
-	npm ci --prefix tools/buf --ignore-scripts --no-audit --no-fund --loglevel=error
-	@touch $@
+	cd tools/buf && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@test -x $@ && touch $@
 
 install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
 
