@@ -20,8 +20,8 @@ LABEL org.opencontainers.image.title="cxr-serve" \
       org.opencontainers.image.description="Chest X-ray inference over gRPC. Research use only." \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Bundles are mounted read-only; the cache of compiled models is the one folder written to,
-# and the server runs without it (slower to start) when it cannot be.
+# Bundles are mounted read-only. The cache of compiled models is the one folder written to: a
+# volume, so that the rest of the file system can be read-only.
 RUN groupadd --gid 10001 cxr \
     && useradd --uid 10001 --gid cxr --no-create-home --home-dir /var/cache/cxr --shell /usr/sbin/nologin cxr \
     && install -d -o cxr -g cxr /var/cache/cxr /var/lib/cxr/bundles

@@ -68,9 +68,9 @@ def serving() -> Iterator[str]:
         server.stdout.close()
 
 
-def run_example(name: str, address: str, *images: Path) -> None:
+def run_example(name: str, address: str, output: Path, *images: Path) -> None:
     """Run an example caller on these images."""
-    words = [*map(str, images), "--server", address, "--output", str(OUTPUT)]
+    words = [*map(str, images), "--server", address, "--output", str(output)]
     subprocess.run([sys.executable, str(EXAMPLES / name), *words], check=True)
 
 
@@ -84,14 +84,14 @@ def main(radiographs: list[str]) -> int:
     say("the server, with the bundled phantom model")
     with serving() as address:
         say(f"examples/predict_sync.py on {phantoms[0].name}")
-        run_example("predict_sync.py", address, phantoms[0])
+        run_example("predict_sync.py", address, OUTPUT, phantoms[0])
         say("examples/predict_async.py on all of them at once")
-        run_example("predict_async.py", address, *phantoms)
+        run_example("predict_async.py", address, OUTPUT / "many", *phantoms)
         for radiograph in radiographs:
             say(f"examples/predict_sync.py on {Path(radiograph).name}")
-            run_example("predict_sync.py", address, Path(radiograph))
+            run_example("predict_sync.py", address, OUTPUT, Path(radiograph))
 
-    pictures = sorted(OUTPUT.glob("*.png"))
+    pictures = sorted([*OUTPUT.glob("*.png"), *OUTPUT.glob("many/*.png")])
     say(f"{len(pictures)} heatmaps in {OUTPUT.resolve()}")
     print("\n".join(map(str, pictures)))
     return 0

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from cxr_server import settings
 
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server" / "cxr_server"
@@ -184,3 +187,12 @@ def test_the_shipped_bundle_is_package_data() -> None:
     files = {path for path in bundle.rglob("*") if path.is_file()}
     assert files
     assert files <= shipped
+
+
+def test_deployments_set_variables_that_exist() -> None:
+    known = {settings.env_name(knob.name) for knob in fields(settings.Settings)}
+    known |= {"CXR_SERVER", "CXR_TOKEN"}  # the command `cxr` reads these
+    for name in ("Dockerfile", "docker-compose.yml", "deploy/kubernetes.yaml"):
+        used = set(re.findall(r"CXR_[A-Z_]+", (ROOT / name).read_text()))
+        assert used
+        assert used <= known, name
