@@ -16,7 +16,7 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve demo test lint type proto proto-check proto-breaking pytest \
-	test-gpu format phantom image lock clean
+	test-gpu format phantom image lock clean bench bench-peers bench-smoke bench-decode
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,8 +85,10 @@ proto: $(DEV_STAMP) ## make the stubs in client/cxr/v1
 proto-check: $(DEV_STAMP) ## fail unless the stubs are what the contract makes
 	PYTHON=$(PY) scripts/proto.sh --check
 
-proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag
-	$(BUF) breaking protos --against ".git#tag=$$(git describe --tags --abbrev=0),subdir=protos"
+proto-breaking: AGAINST ?= $(addprefix tag=,$(shell git describe --tags --abbrev=0 2>/dev/null))
+proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag, or AGAINST=branch=main
+	@test -n "$(AGAINST)" || { echo "there is no tag yet to compare with: give AGAINST=branch=main"; exit 1; }
+	$(BUF) breaking protos --against ".git#$(AGAINST),subdir=protos"
 
 # --- making ----------------------------------------------------------------------------------
 
@@ -98,5 +100,5 @@ image: ## build the container image and ask it for a prediction, without a Docke
 	scripts/build-image.sh
 
 clean: ## remove what was made, .venv aside
-	rm -rf build demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
