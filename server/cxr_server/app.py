@@ -15,8 +15,10 @@ from grpc_reflection.v1alpha import reflection
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server.access import Access, server_credentials
 from cxr_server.admission import Admission
+from cxr_server.engines.choose import EngineUnavailable
+from cxr_server.errors import ModelLoading, RequestError
 from cxr_server.interceptors import Gate
-from cxr_server.lifecycle import SERVICE, Lifecycle, Phase
+from cxr_server.lifecycle import SERVICE, HealthServicer, Lifecycle, Phase
 from cxr_server.loading import (
     LoadedModel,
     assemble,
@@ -27,6 +29,7 @@ from cxr_server.loading import (
 )
 from cxr_server.metrics import Metrics
 from cxr_server.pipeline.render import RenderOptions
+from cxr_server.pipeline.schedule import EngineFailure
 from cxr_server.servicer import MIB, ChestXrayServicer
 from cxr_server.settings import Settings, split_address
 
@@ -58,7 +61,7 @@ class App:
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises SettingsError and OSError."""
         settings = self.settings
-        await self.lifecycle.enter(Phase.LOADING)
+        self.lifecycle.enter(Phase.LOADING)
         gate = Gate(
             lifecycle=self.lifecycle,
             admission=self.admission,
@@ -67,9 +70,10 @@ class App:
             max_request_bytes=settings.max_request_mib * MIB,
             upload_timeout_s=settings.upload_timeout_s,
         )
+        health_servicer = HealthServicer(self.lifecycle)
         server = grpc.aio.server(interceptors=[gate], options=_channel_options(settings))
         pb_grpc.add_ChestXrayServiceServicer_to_server(self.servicer, server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(self.lifecycle.health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
@@ -78,7 +82,7 @@ class App:
         self._servers.append(server)
         if settings.health_listen:
             probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-            health_pb2_grpc.add_HealthServicer_to_server(self.lifecycle.health, probes)
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, probes)
             self.health_port = _bind(probes, settings.health_listen, None)
             self._servers.append(probes)
         if settings.metrics_listen:
@@ -96,19 +100,23 @@ class App:
         """
         bundle = await asyncio.to_thread(read_bundle, self.settings)
         engine = await asyncio.to_thread(make_engine, bundle, self.settings)
-        model = assemble(bundle, engine, self.settings, self._engine_failed)
-        await _warm_up(model)
+        model = assemble(bundle, engine, self.settings, lambda e: self._engine_failed(model, e))
+        try:
+            await _warm_up(model)
+        except (RequestError, EngineFailure) as error:
+            raise EngineUnavailable("the engine failed while warming up") from error
         self.servicer.model = model
-        await self.lifecycle.enter(Phase.SERVING)
+        self.lifecycle.enter(Phase.SERVING)
         return model
 
     async def drain(self) -> None:
         """Leave in order: say so, serve on for a while, refuse, finish, release."""
         settings = self.settings
         log.info("leaving", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
-        await self.lifecycle.enter(Phase.LEAVING)
-        await asyncio.sleep(settings.drain_pause_s)
-        await self.lifecycle.enter(Phase.DRAINING)
+        if not self.failed.is_set():
+            self.lifecycle.enter(Phase.LEAVING)
+            await asyncio.sleep(settings.drain_pause_s)
+        self.lifecycle.enter(Phase.DRAINING)
         await asyncio.gather(*(server.stop(settings.grace_s) for server in self._servers))
         if self._rebuild:
             self._rebuild.cancel()
@@ -117,7 +125,7 @@ class App:
         if model := self.servicer.model:
             await model.scheduler.close()
             model.pipeline.close()
-            model.engine.close()
+            await _close_engine(model)
         if self._stop_metrics:
             await asyncio.to_thread(self._stop_metrics)
         log.info("left")
@@ -142,22 +150,21 @@ class App:
             }
         return values
 
-    def _engine_failed(self, error: Exception) -> None:
+    def _engine_failed(self, model: LoadedModel, error: Exception) -> None:
         self.metrics.engine_failures.inc()
         log.error("engine failed", error=type(error).__name__, exc_info=error)
-        self._rebuild = asyncio.get_running_loop().create_task(self._rebuild_engine())
-
-    async def _rebuild_engine(self) -> None:
-        """Replace the engine under the requests that wait; give up after some tries."""
-        model = self.servicer.model
-        if model is None:  # failed while warming up: `load` reports it
+        if self.servicer.model is None:  # while warming up: `load` reports it
+            model.scheduler.fail_all(ModelLoading("the engine has failed"))
             return
-        await self.lifecycle.enter(Phase.FAILED)
+        self._rebuild = asyncio.get_running_loop().create_task(self._rebuild_engine(model))
+
+    async def _rebuild_engine(self, model: LoadedModel) -> None:
+        """Replace the engine under the requests that wait; give up after some tries."""
+        self.lifecycle.enter(Phase.FAILED)
         await model.scheduler.idle()
+        await _close_engine(model)
         for attempt in range(1, REBUILD_TRIES + 1):
             try:
-                with suppress(Exception):
-                    await asyncio.to_thread(model.engine.close)
                 model.engine = await asyncio.to_thread(make_engine, model.bundle, self.settings)
                 await asyncio.to_thread(_prove, model)
             except Exception as error:
@@ -167,9 +174,11 @@ class App:
                 log.info("engine rebuilt", attempt=attempt)
                 model.pipeline.methods = saliency_methods(model.engine)
                 model.scheduler.resume(model.engine)
-                await self.lifecycle.enter(Phase.SERVING)
+                self.lifecycle.enter(Phase.SERVING)
                 return
+        log.error("engine given up")
         self.failed.set()
+        await model.scheduler.close()  # answers those that wait
 
 
 async def serve(settings: Settings) -> int:
@@ -212,6 +221,12 @@ async def _warm_up(model: LoadedModel) -> None:
     cache = model.pipeline.cache
     await model.pipeline.explain(warm_up_image(), options=RenderOptions(legend=True))
     cache.clear()
+
+
+async def _close_engine(model: LoadedModel) -> None:
+    """Release the engine; one that is broken, or closed already, may object in vain."""
+    with suppress(Exception):
+        await asyncio.to_thread(model.engine.close)
 
 
 def _prove(model: LoadedModel) -> None:

@@ -1,6 +1,7 @@
 """A process from start to end: it never says that it serves when it does not."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from images import png
 from serving import ServerProcess
 from trust.outcomes import reason_of, retry_after_s
@@ -55,6 +57,12 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+async def answered_forever(stub: ChestXrayServiceStub) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            await stub.Predict(GOOD)
 
 
 async def next_status(watch: Any) -> int:
@@ -115,17 +123,13 @@ async def test_it_leaves_in_order_and_loses_no_call(number: signal.Signals) -> N
             stub = ChestXrayServiceStub(other)
             assert (await stub.Health(pb.HealthRequest())).status == pb.SERVING_STATUS_DRAINING
             assert (await stub.Predict(GOOD)).findings  # the pause: still serving
-            async with asyncio.timeout(20):
-                while True:  # until the pause is over
-                    try:
-                        await stub.Predict(GOOD)
-                    except grpc.aio.AioRpcError as error:
-                        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
-                        break
+            error = await refusal(answered_forever(stub))  # until the pause is over
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert server.process.poll() is None
             assert not upload.call.done()
             assert (await upload.finish()).findings
             assert await left(server) == 0
+            assert await watch.read() is grpc.aio.EOF  # a watcher does not keep it from leaving
         assert '"left"' in server.log
         assert "unforeseen" not in server.log
 
@@ -171,8 +175,9 @@ def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) ->
     assert f"cannot listen on {phantom_server.address}" in text
 
 
-def test_a_bundle_that_is_not_what_it_was_is_not_served(phantom_like_bundle: Path, tmp_path: Path) -> None:
-    import shutil
+def test_a_bundle_that_is_not_what_it_was_is_not_served(
+    phantom_like_bundle: Path, tmp_path: Path
+) -> None:
 
     bundle = tmp_path / "changed"
     shutil.copytree(phantom_like_bundle, bundle)
