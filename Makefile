@@ -90,6 +90,30 @@ proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag
 	@test -n "$(AGAINST)" || { echo "there is no tag yet to compare with: give AGAINST=branch=main"; exit 1; }
 	$(BUF) breaking protos --against ".git#$(AGAINST),subdir=protos"
 
+# --- measuring -------------------------------------------------------------------------------
+
+PEERS := build/peers
+PEERS_PYTHON ?= /usr/bin/python3.11
+BENCH_ARGS ?=
+
+bench: $(DEV_STAMP) ## compare with the usual ways, 15 minutes; BENCH_ARGS="--rounds 5"
+	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it (Debian's python3.11)
+	$(PY) -m benchmarks.run --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
+
+bench-smoke: $(DEV_STAMP) ## the same with a small model and small images: does it still run?
+	$(PY) -m benchmarks.run --smoke --rounds 1 --seconds 0.5 $(BENCH_ARGS)
+
+bench-decode: $(DEV_STAMP) ## processor time of image libraries
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)
+
+# nvidia-pytriton 0.7 embeds Debian's own python3.11 and wants numpy below 2.
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PEERS_PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/peers.txt
+	@touch $@
+
 # --- making ----------------------------------------------------------------------------------
 
 phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)

@@ -1,0 +1,84 @@
+"""Model: a DenseNet-121 with random weights as a bundle, made once. Speed depends on no weight."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.radiographs import CACHE
+from cxr_server.bundles.load import load_bundle
+from cxr_server.bundles.write import Description, write_bundle
+
+FULL: dict[str, int | tuple[int, ...]] = {
+    "growth_rate": 32,
+    "block_config": (6, 12, 24, 16),
+    "num_init_features": 64,
+    "in_channels": 1,
+    "bn_size": 4,
+}
+"""As torchxrayvision's published models: 7.0 M weights, 2.8 GMAC an image."""
+SMALL = FULL | {"growth_rate": 8, "block_config": (3, 4, 6, 4), "num_init_features": 16}
+"""As the shipped phantom: for trying out that everything runs."""
+CLASS_COUNT = 18
+
+
+def bundle(small: bool = False) -> Path:
+    """Return the folder of the bundle, after making it where it is not there yet."""
+    folder = CACHE / "bundles" / ("small" if small else "densenet121")
+    if not (folder / "model.json").is_file():
+        network = SMALL if small else FULL
+        torch.manual_seed(0)
+        import torchxrayvision as xrv
+
+        densenet = xrv.models.DenseNet(num_classes=CLASS_COUNT, **network)
+        _liven(densenet)
+        labels = tuple(xrv.models.DenseNet.targets)
+        write_bundle(
+            folder,
+            densenet.state_dict(),
+            Description(
+                name=f"{folder.name}-random",
+                version="1",
+                architecture="densenet121",
+                network=network,
+                labels=labels,
+                class_indices=tuple(range(CLASS_COUNT)),
+                thresholds=(0.5,) * CLASS_COUNT,
+                license="Apache-2.0",
+                notices=("Random weights, for measuring speed.",),
+            ),
+        )
+    return folder
+
+
+def densenet(folder: Path) -> Any:
+    """Return the bundle's network as torchxrayvision's own model, as users load it."""
+    import torchxrayvision as xrv
+    from safetensors.torch import load_file
+
+    manifest = load_bundle(folder).manifest
+    model = xrv.models.DenseNet(
+        num_classes=len(manifest.labels),
+        op_threshs=torch.tensor(manifest.thresholds),
+        **dict(manifest.network),
+    )
+    missing, _ = model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
+    if set(missing) - {"op_threshs"}:
+        raise ValueError(f"the bundle lacks {missing}")
+    model.targets = list(manifest.labels)
+    return model.eval()
+
+
+def _liven(densenet: Any) -> None:
+    """Give batch norm statistics that keep activations in range, as training would."""
+    generator = torch.Generator().manual_seed(0)
+    norms = [each for each in densenet.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    densenet.train()
+    with torch.no_grad():
+        for _ in range(2):
+            noise = torch.randn(2, 1, 224, 224, generator=generator)
+            densenet.features(512 * noise)
+    densenet.eval()

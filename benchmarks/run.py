@@ -1,0 +1,211 @@
+"""Run: every system on the same images, side by side. `make bench`.
+
+In each round every server is started (and its start timed); then each cell is measured on one
+server after the other, so that whatever else the machine does meets all of them; the engine
+alone is measured at the round's beginning and end. Numbers are medians over the rounds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import model, radiographs, report, systems
+from benchmarks.radiographs import Kind, encoded
+from benchmarks.systems import LITSERVE, OURS, USUAL, Running, System
+
+RESULTS = Path(__file__).parent / "results"
+SHOWN = Path(__file__).parent.parent / "docs" / "bench.png"
+PACKAGES = (
+    *("grpcio", "protobuf", "numpy", "scipy", "pillow", "simplejpeg", "openvino"),
+    *("torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
+)
+MEMORY_CALLERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is asked of a server: a method on a kind of image, by so many callers."""
+
+    kind: str
+    method: str
+    callers: int
+
+
+def cells(kinds: tuple[Kind, Kind, Kind], most_callers: int) -> list[tuple[Cell, bool]]:
+    """Return the cells, each with whether the others are measured on it, or ours alone."""
+    png, jpeg, deep = kinds
+    found = []
+    for kind in (png, jpeg, deep):
+        for method in ("predict", "explain"):
+            for callers in (1, 4, 16):
+                everyone = callers == 4 or (callers == 1 and kind is not deep)
+                found.append((Cell(kind.name, method, callers), everyone))
+                if (kind, method, callers) == (png, "predict", 4):
+                    found.append((Cell(kind.name, method, most_callers), False))
+        found.append((Cell(kind.name, "explain_again", 1), False))
+    return found
+
+
+def main() -> int:
+    """Measure, print the table, write JSON and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a window")
+    parser.add_argument("--smoke", action="store_true", help="tiny: shows that everything runs")
+    parser.add_argument("--only", nargs="+", help="names of the systems to measure")
+    parser.add_argument("--peers-python", help="interpreter with nvidia-pytriton: adds Triton")
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    parser.add_argument("--plot", type=Path, help="where to draw the plot")
+    parser.add_argument("--show", type=Path, help="measure nothing: print this file's table again")
+    args = parser.parse_args()
+    if args.show:
+        results = json.loads(args.show.read_text(encoding="utf-8"))
+    else:
+        results = measured(args)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = args.json or RESULTS / f"{'smoke-' if args.smoke else ''}{stamp}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {path}", file=sys.stderr)
+    print(report.text(results))
+    if args.plot or not (args.smoke or args.show):
+        from benchmarks import plot
+
+        plot.draw(results, args.plot or SHOWN)
+    return 0
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Take all measurements."""
+    chosen: list[System] = [OURS, USUAL, LITSERVE]
+    if args.peers_python:
+        chosen.append(systems.triton(args.peers_python))
+    if args.only:
+        chosen = [each for each in chosen if each.name in args.only]
+    kinds = (radiographs.PNG_1024, radiographs.JPEG_2373, radiographs.PNG_1024_16)
+    most_callers, large = 64, radiographs.PNG_10_MB
+    if args.smoke:
+        kinds = (radiographs.PNG_224, radiographs.JPEG_224, radiographs.PNG_224_16)
+        most_callers, large = 8, radiographs.PNG_224
+    for kind in (*kinds, large):
+        for seed in range(kind.films):
+            encoded(kind, seed)
+    bundle = model.bundle(small=args.smoke)
+    if any(each is OURS for each in chosen):
+        with Running(OURS, bundle) as first:  # compiles the model, once for all starts to come
+            first_start_s = first.started_s
+    settings: dict[str, Any] = {"seconds": args.seconds}
+    if args.smoke:
+        settings |= {"warm_up_s": 0.2, "least": 2}
+    rounds = []
+    for number in range(args.rounds):
+        begun = time.monotonic()
+        rounds.append(one_round(chosen, bundle, cells(kinds, most_callers), settings))
+        load = os.getloadavg()[0]
+        print(
+            f"round {number + 1} of {args.rounds}: {time.monotonic() - begun:.0f} s, "
+            f"load {load:.1f}",
+            file=sys.stderr,
+            flush=True,
+        )
+    results = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "smoke": args.smoke,
+        "machine": machine(),
+        "versions": versions(),
+        "images": {kind.name: len(encoded(kind)) for kind in (*kinds, large)},
+        "kinds": [kind.name for kind in kinds],
+        "systems": [each.name for each in chosen],
+        "most_callers": most_callers,
+        "rounds": rounds,
+    }
+    if any(each is OURS for each in chosen):
+        results["first_start_s"] = first_start_s
+        results["memory_under_load"] = memory_under_load(bundle, large, most_callers, settings)
+    return results
+
+
+def one_round(
+    chosen: list[System],
+    bundle: Path,
+    wanted: list[tuple[Cell, bool]],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Start every system, measure every cell on each in turn, and stop them."""
+    ceilings = [systems.ceiling(bundle, settings["seconds"])]
+    measurements: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        running = [stack.enter_context(Running(each, bundle)) for each in chosen]
+        starts = {each.system.name: each.started_s for each in running}
+        idle = {each.system.name: each.memory_mib()["rss"] for each in running}
+        for cell, everyone in wanted:
+            for each in running:
+                able = cell.method in each.system.methods
+                if able and (everyone or each.system is OURS):
+                    measurement = each.measure(**asdict(cell), **settings)
+                    measurements.append({"system": each.system.name} | asdict(cell) | measurement)
+        memory = {each.system.name: each.memory_mib() for each in running}
+    ceilings.append(systems.ceiling(bundle, settings["seconds"]))
+    return {
+        "ceilings": ceilings,
+        "starts_s": starts,
+        "rss_at_start_mib": idle,
+        "memory_mib": memory,
+        "cells": measurements,
+    }
+
+
+def memory_under_load(
+    bundle: Path, kind: Kind, callers: int, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Send large images from many callers to a fresh server; its memory must stay bounded."""
+    with Running(OURS, bundle) as server:
+        before = server.memory_mib()["rss"]
+        measurement = server.measure(kind=kind.name, method="predict", callers=callers, **settings)
+        return {
+            "callers": callers,
+            "file_bytes": len(encoded(kind)),
+            "rss_before_mib": before,
+            "peak_mib": server.memory_mib()["peak"],
+            **measurement,
+        }
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": platform.system(),
+        "load_at_end": os.getloadavg()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was measured."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The benchmark still runs, on a small model and small images; no time is judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(folder: Path, *systems: str) -> tuple[dict[str, Any], str]:
+    """Run the smoke variant on some systems; return its numbers and its report."""
+    path = folder / "numbers.json"
+    command = [sys.executable, "-m", "benchmarks.run", "--smoke", "--rounds", "1"]
+    command += ["--seconds", "0.1", "--json", str(path), "--plot", str(folder / "plot.png")]
+    command += ["--only", *systems]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text()), done.stdout
+
+
+def cells_of(results: dict[str, Any], system: str) -> set[tuple[str, str, int]]:
+    """The cells of a system, all of which must have answered without a failure."""
+    cells = [cell for cell in results["rounds"][0]["cells"] if cell["system"] == system]
+    for cell in cells:
+        assert cell["count"] >= 2, cell
+        assert cell["per_s"] > 0, cell
+        assert cell["p50_ms"] <= cell["p95_ms"], cell
+        assert cell["server_cpu_ms"] > 0, cell
+        assert "failures" not in cell, cell
+    return {(cell["kind"], cell["method"], cell["callers"]) for cell in cells}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_engine_and_the_server_are_measured(tmp_path: Path) -> None:
+    results, report = bench(tmp_path, "cxr-serve")
+    assert all(each["per_s"] > 0 for each in results["rounds"][0]["ceilings"])
+    cells = cells_of(results, "cxr-serve")
+    for kind in results["kinds"]:
+        for method in ("predict", "explain"):
+            assert {(kind, method, callers) for callers in (1, 4, 16)} <= cells
+        assert (kind, "explain_again", 1) in cells
+    assert results["rounds"][0]["starts_s"]["cxr-serve"] > 0
+    assert results["rounds"][0]["memory_mib"]["cxr-serve"]["rss"] > 50
+    assert results["memory_under_load"]["peak_mib"] > 50
+    claims = [line for line in report.splitlines() if line.endswith(("met", "NOT MET"))]
+    assert len(claims) == 7  # those that need no other system
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("system", ["usual way", "LitServe"])
+def test_the_usual_ways_are_measured(tmp_path: Path, system: str) -> None:
+    results, report = bench(tmp_path, system)
+    cells = cells_of(results, system)
+    assert {(kind, "explain", 4) for kind in results["kinds"]} <= cells
+    assert {(kind, "predict", 4) for kind in results["kinds"]} <= cells
+    assert system in report
