@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from cxr_server.bundles.write import Description, write_bundle
 from cxr_server.engines.network import xrv
-from torch import Tensor, nn
 
 FULL = {
     "growth_rate": 32,
