@@ -5,6 +5,7 @@ One frozen class holds every knob with its help text, so that `--help`, the READ
 """
 
 import argparse
+import ipaddress
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -93,7 +94,10 @@ def split_address(address: str, name: str = "address") -> tuple[str, int]:
 def is_loopback(address: str) -> bool:
     """Whether only this machine can reach the address."""
     host, _ = split_address(address)
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name; one that merely begins with "127." is anybody's
+        return host == "localhost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
