@@ -51,7 +51,7 @@ def _smooth(anchors: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Six lines, since importing scipy.interpolate would take a quarter of the server's start.
     """
-    slopes = np.gradient(anchors, axis=0, edge_order=min(2, len(anchors) - 1))
+    slopes = np.gradient(anchors, axis=0, edge_order=2 if len(anchors) > 2 else 1)
     place = np.linspace(0, len(anchors) - 1, 256)
     left = np.minimum(place.astype(int), len(anchors) - 2)
     t = (place - left)[:, None]

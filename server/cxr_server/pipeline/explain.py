@@ -7,8 +7,8 @@ from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from cxr_server.pipeline import components
 from cxr_server.pipeline.fit import Box
 
 FIXED_FULL_SCALE_LOGITS = 0.5
@@ -135,12 +135,13 @@ def regions(heat: HeatMap, crop: Box, threshold: float = 0.5) -> tuple[Region, .
     if not highest > 0:
         return ()
     level = threshold * highest
-    # Diagonal neighbours hang together, too.
-    numbered, _ = ndimage.label(heat.values_hw >= level, structure=np.ones((3, 3)))
+    numbered, count = components.label(heat.values_hw >= level)
     sizes = np.bincount(numbered.ravel())
     found = []
-    for number, box in enumerate(ndimage.find_objects(numbered), start=1):
-        peak_value = float(heat.values_hw[box][numbered[box] == number].max())
+    for number in range(1, count + 1):
+        rows, columns = np.nonzero(numbered == number)
+        box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        peak_value = float(heat.values_hw[rows, columns].max())
         place = _to_original(box, heat.values_hw.shape, crop)
         found.append((-sizes[number], number, Region(place, peak_value, level)))
     return tuple(region for _, _, region in sorted(found, key=itemgetter(0, 1)))

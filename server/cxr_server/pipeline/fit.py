@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.pipeline.decode import Radiograph
-from cxr_server.pipeline.fit_operator import FitOperator, fit_operator
+from cxr_server.pipeline.fit_operator import fit_operator
 
 HALF_RANGE = 1024.0
 """The network sees black as minus and white as plus this (torchxrayvision's `normalize`)."""
@@ -56,21 +56,12 @@ def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
     # offset is weighted as the pixels were.
     scale = 2 * HALF_RANGE / radiograph.max_value
     coverage_hw = np.outer(operator.row_sums, operator.row_sums)
-    fitted_hw = _resize(crop_hw, operator) * np.float32(scale)
+    low_hw = operator.apply(crop_hw)
+    fitted_hw = operator.apply(low_hw.T).T * np.float32(scale)
     fitted_hw -= (HALF_RANGE * coverage_hw).astype(np.float32)
     # scikit-image clips to the input's range, so that the zeros do not show in a bright image.
     low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
     return np.ascontiguousarray(np.clip(fitted_hw, low, high))[None]
-
-
-def _resize(
-    crop_hw: NDArray[np.uint8] | NDArray[np.uint16], operator: FitOperator
-) -> NDArray[np.float32]:
-    """Return `A @ crop @ A.T` for the operator `A`, in bands of rows."""
-    low_hw = np.empty((operator.matrix.shape[0], crop_hw.shape[1]), dtype=np.float32)
-    for rows, columns, band in operator.bands:
-        low_hw[rows] = band @ crop_hw[columns].astype(np.float32)
-    return np.asarray((operator.matrix @ np.ascontiguousarray(low_hw.T)).T)
 
 
 def model_input_picture(fitted_chw: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,24 +1,37 @@
-"""Fit operator: side lengths -> the sparse matrix that resizes one axis. Used by fit.
+"""Fit operator: side lengths -> the banded matrix that resizes one axis. Used by fit.
 
 scikit-image's `resize` is linear and treats the axes alike, so resizing a square image is
-`A @ image @ A.T`. Here `A` comes from numpy alone, and is that of
-`skimage.transform.resize(order=1, mode="constant", cval=0)` of scikit-image 0.26
-(`transform/_warps.py`): a Gaussian against aliasing where the image shrinks, then linear
-interpolation between pixel centres, zeros beyond the edge in both.
+`A @ image @ A.T`. Here `A` comes from numpy alone (importing scipy would take a fifth of the
+server's start), and is that of `skimage.transform.resize(order=1, mode="constant", cval=0)` of
+scikit-image 0.26 (`transform/_warps.py`): a Gaussian against aliasing where the image shrinks,
+then linear interpolation between pixel centres, zeros beyond the edge in both.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-BAND_ROW_COUNT = 32
-"""Output rows made at a time, so that a large image is never wholly turned to float."""
 GAUSSIAN_TRUNCATE = 4.0
 """scipy.ndimage, which scikit-image calls, cuts the Gaussian off after so many deviations."""
+BAND_ROW_COUNT = 16
+"""Rows of a band: few, so that a band holds few zeros, but enough for a fast product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Some rows of the matrix, without the columns that are zero in all of them.
+
+    Attributes:
+        rows: Where the rows lie in the output.
+        columns: Where the columns lie in the input.
+        weights: float32 [rows, columns].
+    """
+
+    rows: slice
+    columns: slice
+    weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +39,23 @@ class FitOperator:
     """How one axis of `side_in` pixels becomes one of `side_out`.
 
     Attributes:
-        matrix: float32 CSR matrix [side_out, side_in]; every weight is above zero.
+        bands: The matrix [side_out, side_in], top to bottom.
         row_sums: float64 [side_out], below 1 where zeros beyond the edge come in.
-        bands: The matrix cut into bands of rows, without the columns that are zero there: the
-            rows' slice, the columns' slice and the band.
     """
 
-    matrix: sparse.csr_array
+    bands: tuple[Band, ...]
     row_sums: NDArray[np.float64]
-    bands: tuple[tuple[slice, slice, sparse.csr_array], ...]
+
+    def apply(self, values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Resize along the first axis: [side_in, W] of any dtype -> float32 [side_out, W].
+
+        Turns no more of the input to float at a time than one band needs.
+        """
+        resized_hw = np.empty((len(self.row_sums), values_hw.shape[1]), dtype=np.float32)
+        for band in self.bands:
+            part_hw = values_hw[band.columns].astype(np.float32, copy=False)
+            np.matmul(band.weights, part_hw, out=resized_hw[band.rows])
+        return resized_hw
 
 
 @lru_cache(maxsize=64)
@@ -51,22 +72,18 @@ def fit_operator(side_in: int, side_out: int) -> FitOperator:
     taps[:, 1:] += share * kernel
     first = lower.astype(np.int64) - len(kernel) // 2
     columns = first[:, None] + np.arange(taps.shape[1])
-    rows = np.broadcast_to(np.arange(side_out)[:, None], columns.shape)
     inside = (columns >= 0) & (columns < side_in) & (taps > 0)
-    matrix = sparse.csr_array(
-        (taps[inside], (rows[inside], columns[inside])), shape=(side_out, side_in)
-    )
-    row_sums = np.asarray(matrix.sum(axis=1)).ravel()
-    matrix = matrix.astype(np.float32)
-    return FitOperator(matrix, row_sums, tuple(_bands(matrix)))
-
-
-def _bands(matrix: sparse.csr_array) -> Iterator[tuple[slice, slice, sparse.csr_array]]:
-    for top in range(0, matrix.shape[0], BAND_ROW_COUNT):
-        rows = slice(top, top + BAND_ROW_COUNT)
-        band = matrix[rows]
-        columns = slice(int(band.indices.min()), int(band.indices.max()) + 1)
-        yield rows, columns, band[:, columns]
+    row_sums = np.where(inside, taps, 0).sum(axis=1)
+    bands = []
+    for top in range(0, side_out, BAND_ROW_COUNT):
+        rows = slice(top, min(top + BAND_ROW_COUNT, side_out))
+        here = inside[rows]
+        row_numbers, column_numbers = np.nonzero(here)[0], columns[rows][here]
+        left, right = int(column_numbers.min()), int(column_numbers.max()) + 1
+        weights = np.zeros((rows.stop - rows.start, right - left), dtype=np.float32)
+        weights[row_numbers, column_numbers - left] = taps[rows][here]
+        bands.append(Band(rows, slice(left, right), weights))
+    return FitOperator(tuple(bands), row_sums)
 
 
 def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:
