@@ -1,5 +1,7 @@
 """Choose: bundle and settings -> Engine. Imports only the runtime that it settles on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,10 +48,14 @@ def choose_engine(
     if engine == "openvino":
         from cxr_server.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(bundle, device=device or "CPU", cache_dir=cache_dir, threads=threads)
+        with _said_briefly(engine, device):
+            return OpenVINOEngine(
+                bundle, device=device or "CPU", cache_dir=cache_dir, threads=threads
+            )
     from cxr_server.engines.torch import TorchEngine
 
-    return TorchEngine(bundle, device=device or _torch_device(), threads=threads)
+    with _said_briefly(engine, device):
+        return TorchEngine(bundle, device=device or _torch_device(), threads=threads)
 
 
 def why_not(engine: str, bundle: Bundle) -> str | None:
@@ -66,6 +72,17 @@ def why_not(engine: str, bundle: Bundle) -> str | None:
     if missing:
         return f"{missing[0]} is not installed: pip install 'cxr-server[torch]'"
     return None
+
+
+@contextmanager
+def _said_briefly(engine: str, device: str | None) -> Iterator[None]:
+    """Turn a runtime's pages on what is wrong with a device into a line."""
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        where = f" on {device}" if device else ""
+        raise EngineUnavailable(f"{engine} does not start{where}: {reason}") from error
 
 
 def _best_engine(bundle: Bundle, device: str | None) -> str:

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
+from cxr_server.engines.compiled_cache import open_cache, seal_cache
 from cxr_server.engines.cores import usable_cores
 from cxr_server.engines.runtime import openvino, properties
 
@@ -52,20 +53,17 @@ class OpenVINOEngine:
         self.max_in_flight = threads or usable_cores()
         core = openvino.Core()
         model = bundle.file(MODEL_NAME)
-        if cache_dir is not None:
-            # OpenVINO tells models apart by path and time; the folder does by content.
-            digest = "".join(bundle.manifest.files[name].sha256[:16] for name in _FILES)
-            folder = cache_dir / "openvino" / digest
-            # Without a cache the server starts slower, and works.
-            with suppress(OSError):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                core.set_property({properties.cache_dir: str(folder)})
+        folder = None if cache_dir is None else cache_dir / "openvino" / _content_id(bundle)
+        if folder is not None and open_cache(folder):  # without one, starting takes longer
+            core.set_property({properties.cache_dir: str(folder)})
         self._lane = _Compiled(core, model, device, self.max_in_flight, self.max_in_flight)
         self._alone = (
             _Compiled(core, model, device, self.max_in_flight, 1)
             if self.max_in_flight > 1
             else self._lane
         )
+        if folder is not None:
+            seal_cache(folder)
         self._lock = threading.Lock()
         self._running = 0
 
@@ -122,4 +120,7 @@ class _Compiled:
                 self._idle.append(request)
 
 
-_FILES = (MODEL_NAME, str(Path(MODEL_NAME).with_suffix(".bin")))
+def _content_id(bundle: Bundle) -> str:
+    """Name the model by its content: OpenVINO tells models apart by path and time."""
+    names = (MODEL_NAME, str(Path(MODEL_NAME).with_suffix(".bin")))
+    return "".join(bundle.manifest.files[name].sha256[:16] for name in names)
