@@ -1,0 +1,42 @@
+"""What a serving process is made of."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = ("torch", "torchvision", "torchxrayvision", "pandas", "skimage", "scipy", "sklearn", "cv2")
+
+SERVE_ONE_IMAGE = """
+import asyncio, json, sys
+from cxr_server import settings
+from cxr_server.app import App
+from cxr_server.loading import warm_up_image
+
+async def main():
+    app = App(settings.parse(["--model", sys.argv[1], "--listen", "127.0.0.1:0"], env={}))
+    await app.start()
+    model = await app.load()
+    await model.pipeline.predict(warm_up_image(300))
+    print(json.dumps([model.engine.name, sorted({name.split(".")[0] for name in sys.modules})]))
+    await app.drain()
+
+asyncio.run(main())
+"""
+
+
+def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
+    phantom_like_bundle: Path,
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", SERVE_ONE_IMAGE, str(phantom_like_bundle)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    line = next(line for line in run.stdout.splitlines() if line.startswith("["))
+    engine, modules = json.loads(line)
+    assert engine == "openvino"
+    assert [name for name in HEAVY if name in modules] == []
+    assert "numpy" in modules  # so that an empty list above would mean something
