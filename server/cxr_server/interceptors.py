@@ -161,6 +161,9 @@ class Gate(grpc.aio.ServerInterceptor):
         except TimeoutError:
             raise DeadlineExpired("the request took too long to arrive") from None
         except StopAsyncIteration:
+            # So begins also the end of a call that its caller, or gRPC for its size, has given
+            # up; the cancellation follows at once.
+            await asyncio.sleep(0.05)
             raise RequestMissing("the call carried no request") from None
         call.request_bytes = len(raw)
         try:
@@ -170,7 +173,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
 
 class RequestMissing(InvalidRequest):
-    """The call ended without a request; seen when a message is over gRPC's own limit."""
+    """The call ended without a request."""
 
     reason = "INVALID_FIELD"
 
@@ -205,7 +208,10 @@ async def _abort(
     rich = rpc_status.to_status(status_of(error, call.request_id))
     trailing = (*rich.trailing_metadata, (REQUEST_ID, call.request_id))
     context.set_trailing_metadata(trailing)
-    await context.abort(rich.code, rich.details, trailing)
+    try:
+        await context.abort(rich.code, rich.details, trailing)
+    except grpc.aio.InternalError:  # the caller has gone: there is nobody to tell
+        raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
 
 
