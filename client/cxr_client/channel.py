@@ -122,8 +122,9 @@ class Settings:
                         "initialBackoff": "0.2s",
                         "backoffMultiplier": 3,
                         "maxBackoff": "5s",
-                        # No other code: RESOURCE_EXHAUSTED is also gRPC's "message too large".
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        # A server of grpc that stops ends what it has not looked at CANCELLED.
+                        # Not RESOURCE_EXHAUSTED: it is also gRPC's "message too large".
+                        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                     },
                 }
             ]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,7 @@ from cxr_server.access import Access, server_credentials
 from cxr_server.admission import Admission
 from cxr_server.engines.choose import EngineUnavailable
 from cxr_server.errors import ModelLoading, RequestError
-from cxr_server.interceptors import Gate
+from cxr_server.interceptors import MODEL_METHODS, Gate
 from cxr_server.lifecycle import SERVICE, HealthServicer, Lifecycle, Phase
 from cxr_server.loading import (
     LoadedModel,
@@ -117,7 +118,13 @@ class App:
             self.lifecycle.enter(Phase.LEAVING)
             await asyncio.sleep(settings.drain_pause_s)
         self.lifecycle.enter(Phase.DRAINING)
-        await asyncio.gather(*(server.stop(settings.grace_s) for server in self._servers))
+        # The gate refuses from here on, and says why. A server of grpc that is being stopped
+        # would end calls that it has not looked at yet as CANCELLED: so stop it last.
+        until = time.monotonic() + settings.grace_s
+        while self.metrics.active(*MODEL_METHODS) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        left_s = max(until - time.monotonic(), 0.0)
+        await asyncio.gather(*(server.stop(left_s) for server in self._servers))
         if self._rebuild:
             self._rebuild.cancel()
             with suppress(asyncio.CancelledError):

@@ -85,7 +85,7 @@ def test_the_channel_retries_unavailable_alone_and_keeps_large_images_for_it() -
     assert arguments["grpc.max_send_message_length"] == 50_000_000
     config = json.loads(str(arguments["grpc.service_config"]))
     (method,) = config["methodConfig"]
-    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert method["retryPolicy"]["maxAttempts"] == 5
     assert config["retryThrottling"]
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
