@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,12 +57,13 @@ class OpenVINOEngine:
         folder = None if cache_dir is None else cache_dir / "openvino" / _content_id(bundle)
         if folder is not None and open_cache(folder):  # without one, starting takes longer
             core.set_property({properties.cache_dir: str(folder)})
-        self._lane = _Compiled(core, model, device, self.max_in_flight, self.max_in_flight)
-        self._alone = (
-            _Compiled(core, model, device, self.max_in_flight, 1)
-            if self.max_in_flight > 1
-            else self._lane
-        )
+        cores = self.max_in_flight
+        with ThreadPoolExecutor(2) as compilers:  # reading a compiled model keeps one core busy
+            lane = compilers.submit(_Compiled, core, model, device, cores, cores)
+            alone = (
+                compilers.submit(_Compiled, core, model, device, cores, 1) if cores > 1 else lane
+            )
+            self._lane, self._alone = lane.result(), alone.result()
         if folder is not None:
             seal_cache(folder)
         self._lock = threading.Lock()
