@@ -16,7 +16,8 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve demo test lint type proto proto-check proto-breaking pytest \
-	test-gpu format phantom image lock clean bench bench-peers bench-smoke bench-decode
+	test-gpu format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	bench-decode
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,17 @@ proto-breaking: AGAINST ?= $(addprefix tag=,$(shell git describe --tags --abbrev
 proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag, or AGAINST=branch=main
 	@test -n "$(AGAINST)" || { echo "there is no tag yet to compare with: give AGAINST=branch=main"; exit 1; }
 	$(BUF) breaking protos --against ".git#$(AGAINST),subdir=protos"
+
+# --- trusting --------------------------------------------------------------------------------
+
+soak: $(DEV_STAMP) ## four times the load that the server bears, with every kind of caller; SOAK_SECONDS=300
+	$(PY) scripts/soak.py
+
+fuzz: $(DEV_STAMP) ## thousands of mutated images against a server; FUZZ_SECONDS=120
+	PYTHONPATH=tests $(PY) -m trust.fuzz
+
+audit: ## look up the locked dependencies among known vulnerabilities, where that can be reached
+	PYTHON=$(PYTHON) scripts/audit.sh
 
 # --- measuring -------------------------------------------------------------------------------
 

@@ -188,7 +188,7 @@ def _call(
 ) -> Steps[T]:
     """Send a request until it is answered, refused for good, or out of time.
 
-    gRPC itself repeats what ended UNAVAILABLE (see `Settings.arguments`); here it is about
+    gRPC itself repeats what a stopping server ends (see `Settings.arguments`); here it is about
     refusals for load that say when to come back. A `patient` call waits for a connection.
     """
     request_id = uuid.uuid4().hex if request_id is None else request_id

@@ -195,11 +195,11 @@ def test_a_wait_beyond_the_deadline_is_not_waited(scripted: ScriptedServer, ask:
 @pytest.mark.parametrize(
     "code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=lambda code: code.value[0])
 )
-def test_without_an_invitation_only_unavailable_is_repeated(
+def test_without_an_invitation_only_what_a_stopping_server_says_is_repeated(
     scripted: ScriptedServer, ask: Ask, code: grpc.StatusCode
 ) -> None:
     scripted.script.faults.append(refusal(code))
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         ask(scripted.address, "predict", PNG)
         assert len(scripted.script.received) == 2
     else:

@@ -79,7 +79,7 @@ def test_the_token_is_in_no_representation() -> None:
         assert "s3cret" not in repr(client)
 
 
-def test_the_channel_retries_unavailable_alone_and_keeps_large_images_for_it() -> None:
+def test_the_channel_retries_what_a_stopping_server_says_and_keeps_large_images_for_it() -> None:
     arguments = dict(Settings(max_request_bytes=50_000_000, max_attempts=9).arguments())
     assert int(arguments["grpc.per_rpc_retry_buffer_size"]) > 50_000_000
     assert arguments["grpc.max_send_message_length"] == 50_000_000

@@ -1,0 +1,29 @@
+"""The soak in seconds: what it claims of answers, not of times."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
+
+
+@pytest.mark.timeout(120)
+def test_a_short_soak_mixes_up_nothing_fails_nothing_and_loses_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SOAK), "--model", "phantom", "--seconds", "10", "--untimed"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for claim in (
+        "no answer was mixed up",
+        "no call failed",
+        "no accepted call was lost at SIGTERM",
+        "clean exit on SIGTERM",
+        "every kind of call was offered",
+    ):
+        assert f"ok   {claim}" in done.stdout
