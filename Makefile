@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-BUF := tools/buf/node_modules/@bufbuild/buf-linux-$(subst x86_64,x64,$(shell uname -m))/bin/buf
+BUF := $(BIN)/buf
 PYTEST_ARGS ?=
 RADIOGRAPH ?=
 
@@ -39,14 +39,9 @@ $(DEV_STAMP): locks/dev.txt $(SERVE_STAMP)
 	$(PIP) install --require-hashes -r locks/dev.txt
 	@touch $@
 
-$(BUF): tools/buf/package-lock.json
-	@command -v npm >/dev/null || { echo "buf, the linter of the contract, needs npm (Debian: apt-get install npm)"; exit 1; }
-	cd tools/buf && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-	@test -x $@ && touch $@
-
 install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
 
-install: $(DEV_STAMP) $(BUF) ## set up .venv with everything, torch included
+install: $(DEV_STAMP) ## set up .venv with everything, torch included
 
 lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping what still fits
 	UV=$(BIN)/uv scripts/lock.sh
@@ -66,7 +61,7 @@ pytest: $(DEV_STAMP) ## the tests alone; PYTEST_ARGS="tests/pipeline -k fit" cho
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
 
-lint: $(DEV_STAMP) $(BUF) ## ruff and buf
+lint: $(DEV_STAMP) ## ruff and buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BUF) lint protos
@@ -87,7 +82,7 @@ proto-check: $(DEV_STAMP) ## fail unless the stubs are what the contract makes
 	PYTHON=$(PY) scripts/proto.sh --check
 
 proto-breaking: AGAINST ?= $(addprefix tag=,$(shell git describe --tags --abbrev=0 2>/dev/null))
-proto-breaking: $(BUF) ## fail where the contract breaks callers of the last tag, or AGAINST=branch=main
+proto-breaking: $(DEV_STAMP) ## fail where the contract breaks callers of the last tag, or AGAINST=branch=main
 	@test -n "$(AGAINST)" || { echo "there is no tag yet to compare with: give AGAINST=branch=main"; exit 1; }
 	$(BUF) breaking protos --against ".git#$(AGAINST),subdir=protos"
 
@@ -129,7 +124,7 @@ $(PEERS)/.installed: benchmarks/peers.txt
 # --- making ----------------------------------------------------------------------------------
 
 phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)
-	$(PY) -m cxr_server.phantom.train --output build/phantom
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_server.phantom.train --output build/phantom
 	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/phantom/bundle
 
 image: ## build the container image and ask it for a prediction, without a Docker engine (root)
