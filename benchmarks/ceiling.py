@@ -43,7 +43,7 @@ def main() -> None:
             counts[lane] += 1
 
     threads = [threading.Thread(target=drive, args=(lane,)) for lane in range(len(counts))]
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     for thread in threads:
         thread.start()
     time.sleep(args.seconds)
@@ -51,11 +51,13 @@ def main() -> None:
     for thread in threads:
         thread.join()
     per_s = sum(counts) / (time.monotonic() - started)
+    cpu_ms = 1000 * (time.process_time() - worked) / max(sum(counts), 1)
     print(
         json.dumps(
             {
                 "alone_p50_ms": statistics.median(alone_ms),
                 "per_s": per_s,
+                "cpu_ms": cpu_ms,
                 "lanes": engine.max_in_flight,
             }
         )

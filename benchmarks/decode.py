@@ -108,10 +108,8 @@ def overlay(side_px: int) -> NDArray[np.uint8]:
     table = colors(ColorMap.INFERNO)
     color_hwc = table[np.rint(heat[..., 0] * 255).astype(int)]
     grey_hwc = film(side_px, 0)[..., None]
-    blended_hwc: NDArray[np.uint8] = np.rint(
-        grey_hwc * (1 - heat / 2) + color_hwc * heat / 2
-    ).astype(np.uint8)
-    return blended_hwc
+    blended_hwc = grey_hwc * (1 - heat / 2) + color_hwc * heat / 2
+    return np.asarray(np.rint(blended_hwc), np.uint8)
 
 
 def decoders(kind: Kind) -> dict[str, Decoder]:

@@ -63,11 +63,16 @@ def _heading(results: Results) -> str:
 
 def _engine(results: Results) -> list[str]:
     rates = [each["per_s"] for each in _all_ceilings(results)]
+    others = [cell["others_cores"] for one in results["rounds"] for cell in one["cells"]]
     alone = [each["alone_p50_ms"] for each in _all_ceilings(results)]
     return [
         f"engine alone: {statistics.median(rates):.2f} images/s "
         f"({min(rates):.2f} to {max(rates):.2f} over {len(rates)} measurements), "
-        f"a lone call {statistics.median(alone):.1f} ms ({min(alone):.1f} to {max(alone):.1f})"
+        f"a lone call {statistics.median(alone):.1f} ms ({min(alone):.1f} to {max(alone):.1f})",
+        f"processor time of the engine for an image: "
+        f"{statistics.median(each['cpu_ms'] for each in _all_ceilings(results)):.1f} ms",
+        f"other work on the machine meanwhile: median {statistics.median(others):.2f}, "
+        f"at most {max(others):.2f} of {results['machine']['cores']} cores",
     ]
 
 

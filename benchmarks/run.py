@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, help="where to draw the plot")
     parser.add_argument("--show", type=Path, help="measure nothing: print this file's table again")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
     if args.show:
         results = json.loads(args.show.read_text(encoding="utf-8"))
     else:
@@ -151,8 +153,13 @@ def one_round(
             for each in running:
                 able = cell.method in each.system.methods
                 if able and (everyone or each.system is OURS):
+                    before = systems.foreign_s(running), time.monotonic()
                     measurement = each.measure(**asdict(cell), **settings)
-                    measurements.append({"system": each.system.name} | asdict(cell) | measurement)
+                    after = systems.foreign_s(running), time.monotonic()
+                    others = (after[0] - before[0]) / (after[1] - before[1])
+                    measurement |= {"system": each.system.name, "others_cores": others}
+                    measurements.append(asdict(cell) | measurement)
+                    print(_line(measurements[-1]), file=sys.stderr, flush=True)
         memory = {each.system.name: each.memory_mib() for each in running}
     ceilings.append(systems.ceiling(bundle, settings["seconds"]))
     return {
@@ -162,6 +169,12 @@ def one_round(
         "memory_mib": memory,
         "cells": measurements,
     }
+
+
+def _line(measurement: dict[str, Any]) -> str:
+    names = ("kind", "method", "callers", "system")
+    what = ", ".join(str(measurement[name]) for name in names)
+    return f"  {what}: {measurement['per_s']:.2f}/s"
 
 
 def memory_under_load(

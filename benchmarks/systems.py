@@ -237,6 +237,14 @@ def processor_s(pid: int) -> float:
     return total
 
 
+def foreign_s(running: list[Running]) -> float:
+    """Return the processor time that went to anything but these servers, and to other guests."""
+    times = psutil.cpu_times()
+    busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    own = sum(processor_s(pid) for each in running for pid in (each.server.pid, each.callers.pid))
+    return float(busy) - own
+
+
 def ceiling(bundle: Path, seconds: float) -> dict[str, float]:
     """Measure the engine alone, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.ceiling", "--bundle", str(bundle)]
