@@ -18,7 +18,7 @@ DEADLINE_S = 10
 DEADLINE_LARGE_S = 30
 MOST_GROWTH_MIB = 64
 """For files whose pixels are few, whatever they claim; gRPC's own buffers included."""
-MOST_GROWTH_LARGE_MIB = 1024
+MOST_GROWTH_LARGE_MIB = 768
 """For images of 49 million pixels, the most that the default limits let in."""
 
 EXPLAIN = "/cxr.v1.ChestXrayService/Explain"

@@ -41,6 +41,8 @@ _UNLIKELY: dict[str, int | tuple[int, ...]] = {
     "RGBA": (0x5A, 0xC7, 0x13, 0x13),
 }
 """A value, by Pillow's mode, that hardly ever fills the last row of a PNG."""
+BAND_ROWS = 256
+"""Rows of a CMYK image that are turned to grey at once."""
 _LUMA = np.array([19_595, 38_470, 7_471], dtype=np.uint32)
 """ITU-R 601 luma times 65536, rounded as in Pillow and libjpeg."""
 
@@ -74,10 +76,19 @@ def from_jpeg(header: JpegHeader) -> tuple[Pixels, Found]:
     """Decode a JPEG's pixels to uint8 grey, straight to its luma where it has one."""
     if header.component_count == 4:
         stored_hwc = _load_jpeg(header, "CMYK")
-        ink_hwc = stored_hwc if header.adobe else ~stored_hwc
-        # Ink that is stored inverted is light: the more, the brighter.
-        rgb_hwc = _over_black(ink_hwc[..., :3], ink_hwc[..., 3:])
-        return _luma(rgb_hwc), (Caution.COLOR,) if _has_color(_grid_points(rgb_hwc)) else ()
+        inverted = 0 if header.adobe else 255
+
+        def rgb_of(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            # Ink that is stored inverted is light: the more, the brighter.
+            light = ink ^ np.uint8(inverted)
+            return _over_black(light[..., :3], light[..., 3:])
+
+        grey_hw = np.empty(stored_hwc.shape[:2], dtype=np.uint8)
+        for top in range(0, len(grey_hw), BAND_ROWS):  # a whole image in 32 bits is large
+            band = slice(top, top + BAND_ROWS)
+            grey_hw[band] = _luma(rgb_of(stored_hwc[band]))
+        has_color = _has_color(rgb_of(_grid_points(stored_hwc)))
+        return grey_hw, (Caution.COLOR,) if has_color else ()
     found: Found = ()
     if header.component_count == 3 and _has_color(_load_jpeg(header, "RGB", JPEG_COLOR_REDUCTION)):
         found = (Caution.COLOR,)
