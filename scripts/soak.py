@@ -221,7 +221,9 @@ class Soak:
             self.tally.given_up_ids.add(request_id)
         elif kind == "bad" and name == "INVALID_ARGUMENT":
             self.tally.ends["found broken"] += 1
-        elif self.leaving and name in ("UNAVAILABLE", "CANCELLED"):  # lost? the log tells
+        # Whether one of these was accepted, and so lost, the server's log tells. INTERNAL is the
+        # word of grpc's own client for a stream that ended while it was being written.
+        elif self.leaving and name in ("UNAVAILABLE", "CANCELLED", "INTERNAL"):
             self.tally.ends["turned away at the end"] += 1
         else:
             self.tally.ends["failed"] += 1
