@@ -107,29 +107,31 @@ class Gate(grpc.aio.ServerInterceptor):
                 call.caller = self._access.check(metadata) or call.caller
                 return await self._serve(call, handler, metadata, requests, context)
         except RequestError as error:
-            code = error.status
-            call.reason = error.reason
-            await _abort(context, call, error)
+            failure, code, call.reason = error, error.status, error.reason
         except asyncio.CancelledError:
             code = "DEADLINE_EXCEEDED" if call.expired else "CANCELLED"
             raise
         except Exception as error:
+            failure = RequestError(f"internal error {call.request_id}")
             code, call.reason = "INTERNAL", "INTERNAL"
             log.exception("unforeseen", request_id=call.request_id, error=type(error).__name__)
-            await _abort(context, call, RequestError(f"internal error {call.request_id}"))
         finally:
-            seconds = time.monotonic() - call.started
-            self._metrics.finished(call, code, seconds)
-            log.info(
-                "call",
-                request_id=call.request_id,
-                method=method,
-                code=code,
-                reason=call.reason or None,
-                duration_ms=round(1000 * seconds, 1),
-                request_bytes=call.request_bytes,
-                cached=call.cached,
-            )
+            self._record(call, code)  # before the caller knows: it may look at the counts next
+        await _abort(context, call, failure)
+
+    def _record(self, call: Call, code: str) -> None:
+        seconds = time.monotonic() - call.started
+        self._metrics.finished(call, code, seconds)
+        log.info(
+            "call",
+            request_id=call.request_id,
+            method=call.method,
+            code=code,
+            reason=call.reason or None,
+            duration_ms=round(1000 * seconds, 1),
+            request_bytes=call.request_bytes,
+            cached=call.cached,
+        )
 
     async def _serve(
         self,
