@@ -1,4 +1,8 @@
-"""The soak in seconds: what it claims of answers, not of times."""
+"""The soak in seconds: what it claims of answers, not of times.
+
+On a full-size model, as the soak itself: what the small phantom bears, times four, is more
+than callers on the same two cores can offer evenly.
+"""
 
 import subprocess
 import sys
