@@ -49,7 +49,7 @@ def colors(color_map: ColorMap) -> NDArray[np.uint8]:
 def _smooth(anchors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return 256 colours through evenly spaced ones, by cubic Hermite interpolation.
 
-    Six lines, since importing scipy.interpolate would take a quarter of the server's start.
+    Six lines, since importing scipy.interpolate took a quarter of the time of all imports.
     """
     slopes = np.gradient(anchors, axis=0, edge_order=2 if len(anchors) > 2 else 1)
     place = np.linspace(0, len(anchors) - 1, 256)
