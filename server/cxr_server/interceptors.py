@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 from cxr_server import call as calls
 from cxr_server.access import Access
-from cxr_server.admission import DECLARED_BYTES, Admission, declared_bytes
+from cxr_server.admission import DECLARED_BYTES, Admission, Slot, declared_bytes
 from cxr_server.call import REQUEST_ID, Call
 from cxr_server.errors import (
     DOMAIN,
@@ -77,9 +77,9 @@ class Gate(grpc.aio.ServerInterceptor):
             return handler
 
         async def behaviour(
-            requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+            _: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
         ) -> Any:
-            return await self._answer(method, handler, metadata, requests, context)
+            return await self._answer(method, handler, metadata, context)
 
         return grpc.stream_unary_rpc_method_handler(
             cast(Any, behaviour), None, handler.response_serializer
@@ -90,7 +90,6 @@ class Gate(grpc.aio.ServerInterceptor):
         method: str,
         handler: Any,
         metadata: dict[str, Any],
-        requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> Any:
         call = calls.start(
@@ -105,7 +104,7 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             with self._metrics.in_flight(method):
                 call.caller = self._access.check(metadata) or call.caller
-                return await self._serve(call, handler, metadata, requests, context)
+                return await self._serve(call, handler, metadata, context)
         except RequestError as error:
             failure, code, call.reason = error, error.status, error.reason
         except asyncio.CancelledError:
@@ -138,36 +137,42 @@ class Gate(grpc.aio.ServerInterceptor):
         call: Call,
         handler: Any,
         metadata: dict[str, Any],
-        requests: AsyncIterator[bytes],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> Any:
         inner: Handler = handler.unary_unary
         if call.method not in MODEL_METHODS:
-            return await inner(await self._receive(call, handler, requests), context)
+            return await inner(await self._receive(call, handler, context, None), context)
         if refusal := self._lifecycle.refusal():
             raise refusal
         declared = declared_bytes(str(metadata.get(DECLARED_BYTES, "")), self._max_request_bytes)
         with self._admission.slot(declared) as slot:
-            request = await self._receive(call, handler, requests)
-            slot.hold(call.request_bytes)
-            if call.expired:
-                raise DeadlineExpired("the deadline passed while the request was received")
-            return await inner(request, context)
+            # No name is kept for the request: the method drops its message once it has read it.
+            return await inner(await self._receive(call, handler, context, slot), context)
 
     async def _receive(
-        self, call: Call, handler: Any, requests: AsyncIterator[bytes]
+        self,
+        call: Call,
+        handler: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+        slot: Slot | None,
     ) -> message.Message:
         try:
             async with asyncio.timeout(self._upload_timeout_s):
-                raw = await anext(requests)
+                # Not from the iterator: grpc's would hold the message until the collector of
+                # cycles comes by, and images of 10 MB outrun that.
+                raw = cast(Any, await context.read())
         except TimeoutError:
             raise DeadlineExpired("the request took too long to arrive") from None
-        except StopAsyncIteration:
+        if raw is grpc.aio.EOF:
             # So begins also the end of a call that its caller, or gRPC for its size, has given
             # up; the cancellation follows at once.
             await asyncio.sleep(0.05)
             raise RequestMissing("the call carried no request") from None
         call.request_bytes = len(raw)
+        if slot:
+            slot.hold(call.request_bytes)
+            if call.expired:
+                raise DeadlineExpired("the deadline passed while the request was received")
         try:
             return cast(message.Message, handler.request_deserializer(raw))
         except message.DecodeError:

@@ -21,6 +21,12 @@ from cxr_server.settings import Settings
 
 SALIENCY_METHODS = ("GRAD_CAM_PLUS_PLUS", "LAYER_CAM", "EIGEN_CAM", "SCORE_CAM")
 
+LOCKED_BYTES = 2_200_000
+"""Pixels of a PNG that are decoded while Python's other threads wait: 1024 x 1024 of 16 bits."""
+FEW_CORES = 4
+"""Above this, or with a GPU, so many images come in a second that all of them would queue up for
+Python's lock."""
+
 
 @dataclass(slots=True)
 class LoadedModel:
@@ -62,6 +68,7 @@ def assemble(
 ) -> LoadedModel:
     """Build scheduler and pipeline around an engine. Call on the event loop."""
     decode_slots = settings.decode_threads or usable_cores()
+    on_few_cores = engine.device.lower() == "cpu" and usable_cores() <= FEW_CORES
     scheduler = Scheduler(
         engine,
         decode_slots=decode_slots,
@@ -75,6 +82,7 @@ def assemble(
             min_side_px=settings.min_side_px,
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
+            locked_bytes=LOCKED_BYTES if on_few_cores else 0,
         ),
         side_px=bundle.manifest.input_side_px,
         cache_entries=settings.cache_entries,

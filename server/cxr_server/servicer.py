@@ -49,8 +49,10 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         if top_k < 1:
             raise InvalidField("top_k must be at least 1", field="top_k")
         model, this = self._loaded(), call.current.get()
+        image, strict = request.image, request.strict_input
+        del request  # holds the image once more, and would do so for the whole wait
         predicted = await model.pipeline.predict(
-            request.image, strict=request.strict_input, caller=this.caller, deadline=this.deadline
+            image, strict=strict, caller=this.caller, deadline=this.deadline
         )
         self._observe(this, predicted.times)
         return messages.predict_response(predicted, top_k, model.manifest, this.request_id)

@@ -14,11 +14,20 @@ from cxr_server.pipeline.header import FileFormat, file_format
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What is decoded at most; checked against the header before any pixel is."""
+    """What is decoded at most; checked against the header before any pixel is.
+
+    Attributes:
+        min_side_px: Least height and width.
+        max_side_px: Greatest height and width.
+        max_pixel_count: Most pixels.
+        locked_bytes: Most bytes of pixels that may be decoded by a faster library that keeps
+            Python's other threads waiting, some 4 ms for each MiB; 0 for never.
+    """
 
     min_side_px: int = 32
     max_side_px: int = 16_384
     max_pixel_count: int = 50_000_000
+    locked_bytes: int = 2_200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ def decode(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Radiograph:
         png_header = png.read_header(data)
         _check_size(png_header.height_px, png_header.width_px, limits)
         body = png.read_body(data, png_header)
-        pixels_hw, found = grey.from_png(png_header, body)
+        pixels_hw, found = grey.from_png(png_header, body, limits.locked_bytes)
         orientation, bit_depth = body.orientation, png_header.bit_depth
     else:
         jpeg_header = jpeg.read_header(data)

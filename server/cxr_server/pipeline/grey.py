@@ -1,15 +1,17 @@
 """Grey: a file of pixels -> grey pixels and what was seen on the way. Next: decode.
 
-Pillow decodes PNG here and simplejpeg (libjpeg-turbo) JPEG, and nowhere else. simplejpeg is
-told to fail where libjpeg would only warn: Pillow passes over such warnings, and hands out the
-missing half of a damaged file as plain grey. Pillow's plugin class is called by itself, so
-that neither its registry nor its global settings matter.
+Pillow decodes PNG here, kornia plain grey ones of moderate size, and simplejpeg (libjpeg-turbo)
+JPEG; none of them does so anywhere else. simplejpeg is told to fail where libjpeg would only
+warn: Pillow passes over such warnings, and hands out the missing half of a damaged file as plain
+grey. Pillow's plugin class is called by itself, so that neither its registry nor its global
+settings matter.
 """
 
 from io import BytesIO
 
 import numpy as np
 import simplejpeg
+from kornia_rs.io import decode_image_png_u8, decode_image_png_u16
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
@@ -47,8 +49,18 @@ _LUMA = np.array([19_595, 38_470, 7_471], dtype=np.uint32)
 """ITU-R 601 luma times 65536, rounded as in Pillow and libjpeg."""
 
 
-def from_png(header: png.PngHeader, body: png.PngBody) -> tuple[Pixels, Found]:
-    """Decode a PNG's pixels to grey, uint16 for grey of 16 bits and else uint8."""
+def from_png(header: png.PngHeader, body: png.PngBody, locked_bytes: int) -> tuple[Pixels, Found]:
+    """Decode a PNG's pixels to grey, uint16 for grey of 16 bits and else uint8.
+
+    Args:
+        header: The file's header.
+        body: What else it holds.
+        locked_bytes: Most bytes of pixels for which the interpreter's lock may be kept.
+    """
+    if header.color_type == png.GREY and 0 < png.stored_byte_count(header) <= locked_bytes:
+        plain_hw = _load_plain(header, body)
+        if plain_hw is not None:
+            return _hide(plain_hw, header.bit_depth, body.transparency)
     image = _load_png(header, body)
     if header.color_type == png.PALETTE:
         return _from_palette(np.asarray(image), body)
@@ -93,6 +105,22 @@ def from_jpeg(header: JpegHeader) -> tuple[Pixels, Found]:
     if header.component_count == 3 and _has_color(_load_jpeg(header, "RGB", JPEG_COLOR_REDUCTION)):
         found = (Caution.COLOR,)
     return _load_jpeg(header, "GRAY")[..., 0], found
+
+
+def _load_plain(header: png.PngHeader, body: png.PngBody) -> Pixels | None:
+    """Decode a grey PNG by kornia, in a third of Pillow's time; None for what it does not read.
+
+    kornia (the png crate of Rust) keeps the interpreter's lock meanwhile, so that no other thread
+    of Python runs. What it objects to goes to Pillow, whose verdict counts.
+    """
+    if header.interlaced or header.bit_depth < 8:
+        return None
+    load = decode_image_png_u16 if header.bit_depth == 16 else decode_image_png_u8
+    try:
+        pixels_hwc: Pixels = load(body.pixel_file, (header.height_px, header.width_px), "mono")
+    except BaseException:  # a panic of Rust's is not an Exception
+        return None
+    return pixels_hwc[..., 0]
 
 
 def _load_png(header: png.PngHeader, body: png.PngBody) -> Image.Image:

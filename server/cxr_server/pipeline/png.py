@@ -130,7 +130,7 @@ def read_body(data: bytes, header: PngHeader) -> PngBody:
 
 def is_complete(body: PngBody, header: PngHeader) -> bool:
     """Tell whether the compressed pixels are as many as the header states."""
-    missing = _stored_byte_count(header)
+    missing = stored_byte_count(header)
     inflate = zlib.decompressobj()
     for kind, payload, _ in _chunks(body.pixel_file):
         compressed: bytes | memoryview = payload if kind == b"IDAT" else b""
@@ -140,7 +140,7 @@ def is_complete(body: PngBody, header: PngHeader) -> bool:
     return missing <= 0
 
 
-def _stored_byte_count(header: PngHeader) -> int:
+def stored_byte_count(header: PngHeader) -> int:
     """Return the bytes that the pixels take before compression, filter bytes included."""
     pixel_bits = header.bit_depth * _CHANNELS[header.color_type]
     byte_count = 0
