@@ -1,12 +1,14 @@
-"""Ceiling: the engine alone on ready tensors, as the server drives it. Prints JSON.
+"""Ceiling: the engine alone on ready tensors, as the server drives it.
 
-What a server that did nothing else would reach: batch-1 latency of a lone call, and images
-a second with as many threads as the engine takes calls at once.
+What a server that did nothing else would reach. Like `callers`, it stays up and carries out
+one task a line: {"callers": 1 or more, "seconds": length of the window}. One caller gives the
+latency of a lone call; more give the rate with as many threads as the engine takes calls at once.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,54 +16,59 @@ from pathlib import Path
 import numpy as np
 
 from cxr_server.bundles.load import load_bundle
+from cxr_server.engines import Engine
 from cxr_server.engines.choose import choose_engine
+
+LEAST = 4
+"""Fewest calls of a thread in a window."""
+
+
+def measure(engine: Engine, side_px: int, callers: int, seconds: float) -> dict[str, float]:
+    """Drive the engine for the window, each thread with its next image when it has answered."""
+    images = np.random.default_rng(0).uniform(-1024, 1024, (8, 1, 1, side_px, side_px))
+    images = images.astype(np.float32)
+    barrier = threading.Barrier(min(callers, engine.max_in_flight))
+    latencies_ms: list[float] = []
+    rates: list[float] = []
+
+    def drive() -> None:
+        own_ms: list[float] = []
+        engine.evidence(images[0])
+        barrier.wait()
+        ended = started = time.monotonic()
+        while ended < started + seconds or len(own_ms) < LEAST:
+            begun = ended
+            engine.evidence(images[len(own_ms) % len(images)])
+            ended = time.monotonic()
+            own_ms.append(1000 * (ended - begun))
+        rates.append(len(own_ms) / (ended - started))
+        latencies_ms.extend(own_ms)
+
+    threads = [threading.Thread(target=drive) for _ in range(barrier.parties)]
+    worked = time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    worked = time.process_time() - worked
+    return {
+        "per_s": sum(rates),
+        "p50_ms": statistics.median(latencies_ms),
+        "cpu_ms": 1000 * worked / (len(latencies_ms) + len(threads)),
+    }
 
 
 def main() -> None:
-    """Measure once and print the result."""
+    """Carry out tasks until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
-    engine = choose_engine(load_bundle(args.bundle), "openvino", cache_dir=args.cache_dir)
-    images = np.random.default_rng(0).uniform(-1024, 1024, (8, 1, 1, 224, 224)).astype(np.float32)
-    for image_nchw in images:
-        engine.evidence(image_nchw)
-    alone_ms: list[float] = []
-    started = time.monotonic()
-    while time.monotonic() - started < args.seconds / 2 or len(alone_ms) < 5:
-        begun = time.monotonic()
-        engine.evidence(images[len(alone_ms) % len(images)])
-        alone_ms.append(1000 * (time.monotonic() - begun))
-    counts = [0] * engine.max_in_flight
-    stop = threading.Event()
-
-    def drive(lane: int) -> None:
-        while not stop.is_set():
-            engine.evidence(images[counts[lane] % len(images)])
-            counts[lane] += 1
-
-    threads = [threading.Thread(target=drive, args=(lane,)) for lane in range(len(counts))]
-    started, worked = time.monotonic(), time.process_time()
-    for thread in threads:
-        thread.start()
-    time.sleep(args.seconds)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    per_s = sum(counts) / (time.monotonic() - started)
-    cpu_ms = 1000 * (time.process_time() - worked) / max(sum(counts), 1)
-    print(
-        json.dumps(
-            {
-                "alone_p50_ms": statistics.median(alone_ms),
-                "per_s": per_s,
-                "cpu_ms": cpu_ms,
-                "lanes": engine.max_in_flight,
-            }
-        )
-    )
+    bundle = load_bundle(args.bundle)
+    engine = choose_engine(bundle, "openvino", cache_dir=args.cache_dir)
+    side_px = bundle.manifest.input_side_px
+    for line in sys.stdin:
+        print(json.dumps(measure(engine, side_px, **json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
                 ha="center",
                 fontsize=9,
             )
-    rates = [each["per_s"] for one in results["rounds"] for each in one["ceilings"]]
-    engine = sorted(rates)[len(rates) // 2]
+    engine = report.value(results, report.ENGINE, png, "predict", SHOWN_CALLERS)
     axes.axhline(engine, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.annotate(
         f"the engine alone, on ready tensors: {engine:.1f}",

@@ -1,8 +1,9 @@
 """Run: every system on the same images, side by side. `make bench`.
 
-In each round every server is started (and its start timed); then each cell is measured on one
-server after the other, so that whatever else the machine does meets all of them; the engine
-alone is measured at the round's beginning and end. Numbers are medians over the rounds.
+In each round every server is started (and its start timed). Then each cell is measured in short
+windows, on the engine alone and on one server after the other, some turns in a row, so that
+whatever else the machine does meets all of them. Ratios are taken between windows side by side;
+what is printed are medians over all windows.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import model, radiographs, report, systems
+from benchmarks.processes import foreign_s
 from benchmarks.radiographs import Kind, encoded
-from benchmarks.systems import LITSERVE, OURS, USUAL, Running, System
+from benchmarks.systems import LITSERVE, OURS, USUAL, EngineAlone, Measured, Running, System
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = Path(__file__).parent.parent / "docs" / "bench.png"
@@ -29,7 +31,8 @@ PACKAGES = (
     *("grpcio", "protobuf", "numpy", "scipy", "pillow", "simplejpeg", "openvino"),
     *("torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
-MEMORY_CALLERS = 64
+LOAD_S = 15.0
+"""How long large images are sent when it is memory that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ def main() -> int:
     """Measure, print the table, write JSON and the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a window")
+    parser.add_argument("--turns", type=int, default=3, help="windows of a cell in a round")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a window")
     parser.add_argument("--smoke", action="store_true", help="tiny: shows that everything runs")
     parser.add_argument("--only", nargs="+", help="names of the systems to measure")
     parser.add_argument("--peers-python", help="interpreter with nvidia-pytriton: adds Triton")
@@ -107,11 +111,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             first_start_s = first.started_s
     settings: dict[str, Any] = {"seconds": args.seconds}
     if args.smoke:
-        settings |= {"warm_up_s": 0.2, "least": 2}
+        settings |= {"warm_up_s": 0.1, "least": 2}
     rounds = []
     for number in range(args.rounds):
         begun = time.monotonic()
-        rounds.append(one_round(chosen, bundle, cells(kinds, most_callers), settings))
+        rounds.append(one_round(chosen, bundle, cells(kinds, most_callers), args.turns, settings))
         load = os.getloadavg()[0]
         print(
             f"round {number + 1} of {args.rounds}: {time.monotonic() - begun:.0f} s, "
@@ -128,10 +132,12 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "kinds": [kind.name for kind in kinds],
         "systems": [each.name for each in chosen],
         "most_callers": most_callers,
+        "turns": args.turns,
         "rounds": rounds,
     }
     if any(each is OURS for each in chosen):
         results["first_start_s"] = first_start_s
+        settings |= {"seconds": args.seconds if args.smoke else LOAD_S}
         results["memory_under_load"] = memory_under_load(bundle, large, most_callers, settings)
     return results
 
@@ -140,41 +146,43 @@ def one_round(
     chosen: list[System],
     bundle: Path,
     wanted: list[tuple[Cell, bool]],
+    turns: int,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Start every system, measure every cell on each in turn, and stop them."""
-    ceilings = [systems.ceiling(bundle, settings["seconds"])]
-    measurements: list[dict[str, Any]] = []
+    taken: list[dict[str, Any]] = []
     with ExitStack() as stack:
         running = [stack.enter_context(Running(each, bundle)) for each in chosen]
-        starts = {each.system.name: each.started_s for each in running}
-        idle = {each.system.name: each.memory_mib()["rss"] for each in running}
+        starts = {each.name: each.started_s for each in running}
+        idle = {each.name: each.memory_mib()["rss"] for each in running}
+        engine = stack.enter_context(EngineAlone(bundle))
         for cell, everyone in wanted:
-            for each in running:
-                able = cell.method in each.system.methods
-                if able and (everyone or each.system is OURS):
-                    before = systems.foreign_s(running), time.monotonic()
-                    measurement = each.measure(**asdict(cell), **settings)
-                    after = systems.foreign_s(running), time.monotonic()
-                    others = (after[0] - before[0]) / (after[1] - before[1])
-                    measurement |= {"system": each.system.name, "others_cores": others}
-                    measurements.append(asdict(cell) | measurement)
-                    print(_line(measurements[-1]), file=sys.stderr, flush=True)
-        memory = {each.system.name: each.memory_mib() for each in running}
-    ceilings.append(systems.ceiling(bundle, settings["seconds"]))
+            servers = [
+                each
+                for each in running
+                if cell.method in each.methods and (everyone or each.system is OURS)
+            ]
+            beside: list[Measured] = [engine] if servers and cell.method in engine.methods else []
+            for _ in range(turns):
+                taken += [one_window(each, cell, settings) for each in (*beside, *servers)]
+        memory = {each.name: each.memory_mib() for each in running}
     return {
-        "ceilings": ceilings,
         "starts_s": starts,
         "rss_at_start_mib": idle,
         "memory_mib": memory,
-        "cells": measurements,
+        "cells": taken,
     }
 
 
-def _line(measurement: dict[str, Any]) -> str:
-    names = ("kind", "method", "callers", "system")
-    what = ", ".join(str(measurement[name]) for name in names)
-    return f"  {what}: {measurement['per_s']:.2f}/s"
+def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure a cell once, and how much the machine had to do besides."""
+    before = foreign_s(*each.pids), time.monotonic()
+    measurement = each.measure(**asdict(cell), **settings)
+    after = foreign_s(*each.pids), time.monotonic()
+    others_cores = (after[0] - before[0]) / (after[1] - before[1])
+    what = ", ".join(map(str, asdict(cell).values()))
+    print(f"  {what}, {each.name}: {measurement['per_s']:.2f}/s", file=sys.stderr, flush=True)
+    return asdict(cell) | {"system": each.name, "others_cores": others_cores} | measurement
 
 
 def memory_under_load(
@@ -184,11 +192,14 @@ def memory_under_load(
     with Running(OURS, bundle) as server:
         before = server.memory_mib()["rss"]
         measurement = server.measure(kind=kind.name, method="predict", callers=callers, **settings)
+        after = server.memory_mib()
         return {
             "callers": callers,
+            "seconds": settings["seconds"],
             "file_bytes": len(encoded(kind)),
             "rss_before_mib": before,
-            "peak_mib": server.memory_mib()["peak"],
+            "rss_after_mib": after["rss"],
+            "peak_mib": after["peak"],
             **measurement,
         }
 

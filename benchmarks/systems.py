@@ -1,8 +1,6 @@
 """Systems: the servers that are compared, each started as its users start it."""
 
 import http.client
-import json
-import os
 import socket
 import subprocess
 import sys
@@ -10,20 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
-import psutil
-
-from benchmarks import BUNDLE
+from benchmarks import processes
 from benchmarks.callers import Task
+from benchmarks.processes import ROOT, Worker
 from benchmarks.radiographs import CACHE
 
-ROOT = Path(__file__).parent.parent
 COMPILED = CACHE / "compiled"
 LOGS = CACHE / "logs"
 START_TIMEOUT_S = 120.0
 POLL_S = 0.01
-MIB = 2**20
+ENGINE = "engine alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +120,30 @@ def triton(python: str) -> System:
     )
 
 
+class EngineAlone:
+    """The ceiling: the engine on ready tensors, in a process of its own."""
+
+    name = ENGINE
+    methods = ("predict", "explain")
+
+    def __init__(self, bundle: Path) -> None:
+        arguments = ("--bundle", str(bundle), "--cache-dir", str(COMPILED))
+        self._worker = Worker("benchmarks.ceiling", *arguments, bundle=bundle)
+        self.pids = (self._worker.process.pid,)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self._worker.end()
+
+    def measure(self, *, callers: int, seconds: float, **_: Any) -> dict[str, Any]:
+        """Drive the engine with one call at a time, or with as many as it takes."""
+        return self._worker.ask({"callers": callers, "seconds": seconds})
+
+
 @dataclass(slots=True)
 class Running:
     """A started server with a process of callers beside it. Use as a context manager."""
@@ -133,132 +153,75 @@ class Running:
     started_s: float = 0.0
     address: str = ""
     server: Any = field(init=False)
-    callers: Any = field(init=False)
+    callers: Worker = field(init=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the system."""
+        return self.system.name
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What it can do."""
+        return self.system.methods
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The server's and the callers' processes."""
+        return (self.server.pid, self.callers.process.pid)
 
     def __enter__(self) -> Self:
         """Start the server, wait until it is ready, then start the callers."""
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         LOGS.mkdir(parents=True, exist_ok=True)
-        env = _environment(self.bundle)
-        with (LOGS / f"{self.system.name.replace(' ', '-')}.log").open("wb") as log:
+        with (LOGS / f"{self.name.replace(' ', '-')}.log").open("wb") as log:
             begun = time.monotonic()
             self.server = subprocess.Popen(
                 [self.system.python, *self.system.command(port, self.bundle)],
                 cwd=ROOT,
-                env=env,
+                env=processes.environment(self.bundle),
                 stdout=log,
                 stderr=log,
             )
             try:
                 while not self.system.ready(port):
                     if self.server.poll() is not None:
-                        raise RuntimeError(f"{self.system.name} did not start: see {log.name}")
+                        raise RuntimeError(f"{self.name} did not start: see {log.name}")
                     if time.monotonic() > begun + START_TIMEOUT_S:
-                        raise RuntimeError(f"{self.system.name} took too long: see {log.name}")
+                        raise RuntimeError(f"{self.name} took too long: see {log.name}")
                     time.sleep(POLL_S)
                 self.started_s = time.monotonic() - begun
-                self.callers = subprocess.Popen(
-                    [self.system.python, "-m", "benchmarks.callers"],
-                    cwd=ROOT,
-                    env=env,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
+                self.callers = Worker(
+                    "benchmarks.callers", bundle=self.bundle, python=self.system.python
                 )
             except BaseException:
-                self._end(self.server)
+                processes.end(self.server)
                 raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """End both."""
-        self._end(self.callers)
-        self._end(self.server)
-        self.callers.stdin.close()
-        self.callers.stdout.close()
+        self.callers.end()
+        processes.end(self.server)
 
     def measure(self, **task: Any) -> dict[str, Any]:
         """Carry out a task, with the processor time that server and callers took for it."""
         whole = Task(protocol=self.system.protocol, address=self.address, **task)
-        before = [processor_s(each.pid) for each in (self.server, self.callers)]
-        self.callers.stdin.write(json.dumps(asdict(whole)) + "\n")
-        self.callers.stdin.flush()
-        line = self.callers.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the callers of {self.system.name} failed")
-        result: dict[str, Any] = json.loads(line)
-        after = [processor_s(each.pid) for each in (self.server, self.callers)]
+        before = [processes.processor_s(pid) for pid in self.pids]
+        result = self.callers.ask(asdict(whole))
+        after = [processes.processor_s(pid) for pid in self.pids]
         total = max(result.pop("total"), 1)
-        result["server_cpu_ms"] = 1000 * (after[0] - before[0]) / total
+        result["cpu_ms"] = 1000 * (after[0] - before[0]) / total
         result["client_cpu_ms"] = 1000 * (after[1] - before[1]) / total
         return result
 
     def memory_mib(self) -> dict[str, float]:
         """Resident memory of the server's processes, now and at its highest, summed."""
-        rss = peak = pss = 0.0
-        for process in tree(self.server.pid):
-            rss += process.memory_info().rss / MIB
-            pss += process.memory_full_info().pss / MIB
-            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-            line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-            peak += int(line.split()[1]) / 1024
-        return {"rss": rss, "pss": pss, "peak": peak}
-
-    @staticmethod
-    def _end(process: subprocess.Popen[Any]) -> None:
-        children = tree(process.pid)[1:]
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in children:
-            if child.is_running():
-                child.kill()
+        return processes.memory_mib(self.server.pid)
 
 
-def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all below it; none where it has ended."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor time that a process tree has taken."""
-    total = 0.0
-    for process in tree(pid):
-        times = process.cpu_times()
-        total += times.user + times.system
-    return total
-
-
-def foreign_s(running: list[Running]) -> float:
-    """Return the processor time that went to anything but these servers, and to other guests."""
-    times = psutil.cpu_times()
-    busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
-    own = sum(processor_s(pid) for each in running for pid in (each.server.pid, each.callers.pid))
-    return float(busy) - own
-
-
-def ceiling(bundle: Path, seconds: float) -> dict[str, float]:
-    """Measure the engine alone, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.ceiling", "--bundle", str(bundle)]
-    command += ["--cache-dir", str(COMPILED), "--seconds", str(seconds)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=_environment(bundle), check=True, capture_output=True, text=True
-    )
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
-
-
-def _environment(bundle: Path) -> dict[str, str]:
-    paths = [str(ROOT), str(ROOT / "server"), str(ROOT / "client")]
-    return os.environ | {BUNDLE: str(bundle), "PYTHONPATH": os.pathsep.join(paths)}
+Measured: TypeAlias = EngineAlone | Running
 
 
 def _free_port() -> int:

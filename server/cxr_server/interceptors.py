@@ -115,22 +115,11 @@ class Gate(grpc.aio.ServerInterceptor):
             code, call.reason = "INTERNAL", "INTERNAL"
             log.exception("unforeseen", request_id=call.request_id, error=type(error).__name__)
         finally:
-            self._record(call, code)  # before the caller knows: it may look at the counts next
+            seconds = time.monotonic() - call.started
+            # Before the caller knows: it may look at the counts next. The line can wait.
+            self._metrics.finished(call, code, seconds)
+            asyncio.get_running_loop().call_soon(_log, call, code, seconds)
         await _abort(context, call, failure)
-
-    def _record(self, call: Call, code: str) -> None:
-        seconds = time.monotonic() - call.started
-        self._metrics.finished(call, code, seconds)
-        log.info(
-            "call",
-            request_id=call.request_id,
-            method=call.method,
-            code=code,
-            reason=call.reason or None,
-            duration_ms=round(1000 * seconds, 1),
-            request_bytes=call.request_bytes,
-            cached=call.cached,
-        )
 
     async def _serve(
         self,
@@ -177,6 +166,19 @@ class Gate(grpc.aio.ServerInterceptor):
             return cast(message.Message, handler.request_deserializer(raw))
         except message.DecodeError:
             raise InvalidField("the request is not a valid message of this method") from None
+
+
+def _log(call: Call, code: str, seconds: float) -> None:
+    log.info(
+        "call",
+        request_id=call.request_id,
+        method=call.method,
+        code=code,
+        reason=call.reason or None,
+        duration_ms=round(1000 * seconds, 1),
+        request_bytes=call.request_bytes,
+        cached=call.cached,
+    )
 
 
 class RequestMissing(InvalidRequest):

@@ -1,9 +1,7 @@
 """OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -100,26 +98,38 @@ class _Compiled:
             # Two compiled models, and decoding, share the cores: the kernel places threads best.
             config[properties.hint.enable_cpu_pinning] = False
         self._model = core.compile_model(model, device, config)
-        self._idle: list[openvino.InferRequest] = [self._model.create_infer_request()]
+        self._idle: list[_Request] = [_Request(self._model)]
         self._lock = threading.Lock()
 
     def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        with self._request() as request:
-            result = request.infer([np.ascontiguousarray(image_nchw)], share_inputs=True)
-            evidence: NDArray[np.float32] = result[0]
-            return evidence.copy()
-
-    @contextmanager
-    def _request(self) -> Iterator[openvino.InferRequest]:
         with self._lock:
             request = self._idle.pop() if self._idle else None
-        if request is None:
-            request = self._model.create_infer_request()
+        request = request or _Request(self._model)
         try:
-            yield request
+            return request.infer(image_nchw)
         finally:
             with self._lock:
                 self._idle.append(request)
+
+
+class _Request:
+    """An infer request whose input is bound to an array once and for all.
+
+    `InferRequest.infer` would check and wrap its input and its output anew at every call, which
+    takes half a millisecond of the interpreter's time.
+    """
+
+    def __init__(self, model: openvino.CompiledModel) -> None:
+        self._request = model.create_infer_request()
+        self._image_nchw = np.zeros(tuple(model.input().shape), np.float32)
+        self._request.set_input_tensor(openvino.Tensor(self._image_nchw, shared_memory=True))
+
+    def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        np.copyto(self._image_nchw, image_nchw)
+        self._request.start_async()
+        self._request.wait()
+        evidence: NDArray[np.float32] = self._request.get_output_tensor().data
+        return evidence.copy()
 
 
 def _content_id(bundle: Bundle) -> str:

@@ -92,14 +92,15 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[Caution, ...]:
     sample_hw = radiograph.pixels_hw[
         :: max(1, height_px // SAMPLE_SIDE), :: max(1, width_px // SAMPLE_SIDE)
     ]
-    low, high = np.percentile(sample_hw, (1, 99))
+    # The sample's histogram: percentiles by sorting would take as long as all the rest here.
+    counts = np.bincount(sample_hw.ravel(), minlength=radiograph.max_value + 1)
+    low, high = np.searchsorted(np.cumsum(counts), np.multiply(sample_hw.size, (0.01, 0.99)))
     checks = {
         Caution.CROPPED: short_px != long_px,
         Caution.LOW_RESOLUTION: short_px < input_side_px,
         Caution.LOW_CONTRAST: high - low < LEAST_SPREAD * radiograph.max_value,
         Caution.CLIPPED: (
-            np.count_nonzero(sample_hw == 0) > MOST_BLACK * sample_hw.size
-            or np.count_nonzero(sample_hw == radiograph.max_value) > MOST_WHITE * sample_hw.size
+            counts[0] > MOST_BLACK * sample_hw.size or counts[-1] > MOST_WHITE * sample_hw.size
         ),
         Caution.POSSIBLY_INVERTED: _looks_inverted(sample_hw, radiograph.max_value),
         Caution.UNUSUAL_SHAPE: long_px > MOST_ELONGATED * short_px,
@@ -117,8 +118,14 @@ def _looks_inverted(sample_hw: NDArray[np.uint8] | NDArray[np.uint16], max_value
     corner_h, corner_w = max(1, height // 8), max(1, width // 8)
     corners = (sample_hw[:corner_h, :corner_w], sample_hw[:corner_h, -corner_w:])
     spine = sample_hw[height // 2 : height - height // 8, width * 9 // 20 : width - width * 9 // 20]
-    corner_share = float(np.mean([np.median(corner) for corner in corners])) / max_value
-    return corner_share - float(np.median(spine)) / max_value > INVERTED_BY
+    corner_share = sum(_median(corner) for corner in corners) / (2 * max_value)
+    return corner_share - _median(spine) / max_value > INVERTED_BY
+
+
+def _median(values: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+    """Return the upper median; NumPy's own spends several times longer on its generality."""
+    middle = values.size // 2
+    return int(np.partition(values, middle, axis=None)[middle])
 
 
 def refuse_unlikely(cautions: tuple[Caution, ...]) -> None:

@@ -55,10 +55,9 @@ def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
     # the edge are mid-grey. Resizing is linear, so scaling afterwards gives the same if the
     # offset is weighted as the pixels were.
     scale = 2 * HALF_RANGE / radiograph.max_value
-    coverage_hw = np.outer(operator.row_sums, operator.row_sums)
     low_hw = operator.apply(crop_hw)
     fitted_hw = operator.apply(low_hw.T).T * np.float32(scale)
-    fitted_hw -= (HALF_RANGE * coverage_hw).astype(np.float32)
+    fitted_hw -= np.float32(HALF_RANGE) * operator.coverage_hw
     # scikit-image clips to the input's range, so that the zeros do not show in a bright image.
     low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
     return np.ascontiguousarray(np.clip(fitted_hw, low, high))[None]

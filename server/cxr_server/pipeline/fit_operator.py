@@ -40,18 +40,19 @@ class FitOperator:
 
     Attributes:
         bands: The matrix [side_out, side_in], top to bottom.
-        row_sums: float64 [side_out], below 1 where zeros beyond the edge come in.
+        coverage_hw: float32 [side_out, side_out], what both axes make of an image of ones: below
+            1 where zeros beyond the edge come in.
     """
 
     bands: tuple[Band, ...]
-    row_sums: NDArray[np.float64]
+    coverage_hw: NDArray[np.float32]
 
     def apply(self, values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Resize along the first axis: [side_in, W] of any dtype -> float32 [side_out, W].
 
         Turns no more of the input to float at a time than one band needs.
         """
-        resized_hw = np.empty((len(self.row_sums), values_hw.shape[1]), dtype=np.float32)
+        resized_hw = np.empty((len(self.coverage_hw), values_hw.shape[1]), dtype=np.float32)
         for band in self.bands:
             part_hw = values_hw[band.columns].astype(np.float32, copy=False)
             np.matmul(band.weights, part_hw, out=resized_hw[band.rows])
@@ -83,7 +84,7 @@ def fit_operator(side_in: int, side_out: int) -> FitOperator:
         weights = np.zeros((rows.stop - rows.start, right - left), dtype=np.float32)
         weights[row_numbers, column_numbers - left] = taps[rows][here]
         bands.append(Band(rows, slice(left, right), weights))
-    return FitOperator(tuple(bands), row_sums)
+    return FitOperator(tuple(bands), np.outer(row_sums, row_sums).astype(np.float32))
 
 
 def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:

@@ -28,6 +28,9 @@ GRAD_CAM = "GRAD_CAM"
 Saliency = Callable[[NDArray[np.float32], int, str], NDArray[np.float32]]
 """(image_chw, row of the evidence, method) -> map [side, side] >= 0. Runs in a thread."""
 
+HASHED_AT_ONCE_BYTES = 2**20
+"""Files up to this size are hashed on the event loop: the way to a thread and back takes as long."""
+
 R = TypeVar("R")
 
 
@@ -57,6 +60,7 @@ class Prepared:
     """An image ready for the engine."""
 
     image_chw: NDArray[np.float32]
+    picture_hw: NDArray[np.uint8]
     radiograph: Radiograph | None
     facts: ImageFacts
     cautions: tuple[Caution, ...]
@@ -211,7 +215,7 @@ class Pipeline:
     ) -> tuple[Reading, Prepared | None]:
         key = b""
         if self.cache.capacity:
-            key = await self._in_thread(lambda: self.cache.key_of(image))
+            key = await self._key_of(image)
             if reading := self.cache.get(key):
                 times.cached = True
                 if strict:
@@ -227,10 +231,9 @@ class Pipeline:
         )
         times.decode_s, times.queue_s = turn.decode_s, turn.queue_s
         times.inference_s = turn.inference_s
-        picture_hw = fit.model_input_picture(turn.prepared.image_chw)
-        facts, noticed = turn.prepared.facts, turn.prepared.cautions
+        seen = turn.prepared
         # A row of a batch's array would keep the whole batch alive in the cache.
-        reading = Reading(turn.evidence_khw.copy(), picture_hw, facts, noticed)
+        reading = Reading(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.cautions)
         if self.cache.capacity:
             self.cache.put(key, reading)
         return reading, turn.prepared
@@ -244,7 +247,8 @@ class Pipeline:
         crop = fit.crop_box(height_px, width_px)
         facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
         image_chw = fit.fit(radiograph, self._side_px)
-        return Prepared(image_chw, radiograph if pixels else None, facts, noticed)
+        picture_hw = fit.model_input_picture(image_chw)
+        return Prepared(image_chw, picture_hw, radiograph if pixels else None, facts, noticed)
 
     def _explained(
         self,
@@ -278,6 +282,11 @@ class Pipeline:
             explain.regions(heat, crop),
             heat.no_positive_evidence,
         )
+
+    async def _key_of(self, image: bytes) -> bytes:
+        if len(image) <= HASHED_AT_ONCE_BYTES:
+            return self.cache.key_of(image)
+        return await self._in_thread(lambda: self.cache.key_of(image))
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._artists, work)

@@ -1,0 +1,105 @@
+"""Processes: start them, ask them line by line, tell what they take, end them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import BUNDLE
+
+ROOT = Path(__file__).parent.parent
+MIB = 2**20
+
+
+class Worker:
+    """A module of the benchmarks that carries out a task a line, both ways as JSON."""
+
+    def __init__(
+        self, module: str, *arguments: str, bundle: Path, python: str = sys.executable
+    ) -> None:
+        self.process = subprocess.Popen(
+            [python, "-m", module, *arguments],
+            cwd=ROOT,
+            env=environment(bundle),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Have a task carried out. Raises RuntimeError where the process has ended."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(task) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args!r} has ended")
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def end(self) -> None:
+        """End the process."""
+        end(self.process)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def environment(bundle: Path) -> dict[str, str]:
+    """Return the environment in which everything that is compared runs."""
+    paths: Sequence[Path] = (ROOT, ROOT / "server", ROOT / "client")
+    return os.environ | {BUNDLE: str(bundle), "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a process and whatever it has started."""
+    children = tree(process.pid)[1:]
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for child in children:
+        if child.is_running():
+            child.kill()
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all below it; none where it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def processor_s(*pids: int) -> float:
+    """Return the processor time that process trees have taken."""
+    times = [process.cpu_times() for pid in pids for process in tree(pid)]
+    return float(sum(each.user + each.system for each in times))
+
+
+def foreign_s(*pids: int) -> float:
+    """Return the processor time that went to anything but these trees, other guests included."""
+    times = psutil.cpu_times()
+    busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    return float(busy) - processor_s(*pids)
+
+
+def memory_mib(pid: int) -> dict[str, float]:
+    """Return the resident memory of a process tree, now and at its highest, summed."""
+    rss = peak = pss = 0.0
+    for process in tree(pid):
+        rss += process.memory_info().rss / MIB
+        pss += process.memory_full_info().pss / MIB
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        peak += int(line.split()[1]) / 1024
+    return {"rss": rss, "pss": pss, "peak": peak}
