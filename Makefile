@@ -110,7 +110,7 @@ bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it 
 	$(PY) -m benchmarks.run --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 bench-smoke: $(DEV_STAMP) ## the same with a small model and small images: does it still run?
-	$(PY) -m benchmarks.run --smoke --rounds 1 --seconds 0.5 $(BENCH_ARGS)
+	$(PY) -m benchmarks.run --smoke --rounds 1 --turns 1 --seconds 0.5 $(BENCH_ARGS)
 
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)

@@ -28,7 +28,7 @@ from benchmarks.systems import LITSERVE, OURS, USUAL, EngineAlone, Measured, Run
 RESULTS = Path(__file__).parent / "results"
 SHOWN = Path(__file__).parent.parent / "docs" / "bench.png"
 PACKAGES = (
-    *("grpcio", "protobuf", "numpy", "scipy", "pillow", "simplejpeg", "openvino"),
+    *("grpcio", "protobuf", "numpy", "pillow", "kornia-rs", "simplejpeg", "isal", "openvino"),
     *("torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
 LOAD_S = 15.0

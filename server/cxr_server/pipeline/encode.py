@@ -1,21 +1,21 @@
 """Encode: RGB pixels -> PNG file, time over size. Used by render.
 
-Pillow tries five filters on every row, which takes as long as the compression itself. Here
-every row is stored as its difference to the one above (PNG's filter 2): the file is as large,
-and ready in about half the time.
+Pillow tries five filters on every row, which takes as long as its compression. Here every row is
+stored as its difference to the one above (PNG's filter 2), and compressed by Intel's ISA-L in a
+quarter of zlib's time: the file is as large, and ready in an eighth of Pillow's.
 """
 
 import struct
-import zlib
 
 import numpy as np
+from isal.isal_zlib import compress, crc32
 from numpy.typing import NDArray
 
 from cxr_server.pipeline.header import PNG_SIGNATURE
 
 _UP = 2
 _LEVEL = 1
-"""zlib's fastest; the next ones cost more time than the few percent are worth."""
+"""ISA-L's fastest but one; the next ones cost more time than the few percent are worth."""
 
 
 def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
@@ -31,12 +31,12 @@ def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
         (
             PNG_SIGNATURE,
             _chunk(b"IHDR", header),
-            _chunk(b"IDAT", zlib.compress(filtered.data, _LEVEL)),
+            _chunk(b"IDAT", compress(filtered, _LEVEL)),
             _chunk(b"IEND", b""),
         )
     )
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
-    checksum = zlib.crc32(payload, zlib.crc32(kind))
+    checksum = crc32(payload, crc32(kind))
     return b"".join((struct.pack(">I", len(payload)), kind, payload, struct.pack(">I", checksum)))

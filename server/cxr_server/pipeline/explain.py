@@ -139,9 +139,10 @@ def regions(heat: HeatMap, crop: Box, threshold: float = 0.5) -> tuple[Region, .
     sizes = np.bincount(numbered.ravel())
     found = []
     for number in range(1, count + 1):
-        rows, columns = np.nonzero(numbered == number)
-        box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-        peak_value = float(heat.values_hw[rows, columns].max())
+        inside_hw = numbered == number
+        rows, columns = (np.flatnonzero(inside_hw.any(axis=axis)) for axis in (1, 0))
+        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        peak_value = float(heat.values_hw[inside_hw].max())
         place = _to_original(box, heat.values_hw.shape, crop)
         found.append((-sizes[number], number, Region(place, peak_value, level)))
     return tuple(region for _, _, region in sorted(found, key=itemgetter(0, 1)))

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from isal.isal_zlib import crc32
+
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.pipeline.header import PNG_SIGNATURE, exif_orientation
 
@@ -82,7 +84,7 @@ def read_header(data: bytes) -> PngHeader:
     if (length, kind) != (13, b"IHDR"):
         raise ImageUnreadable("The PNG file does not begin with an image header.")
     width_px, height_px, bit_depth, color_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    if zlib.crc32(data[12:29]) != struct.unpack_from(">I", data, 29)[0]:
+    if crc32(data[12:29]) != struct.unpack_from(">I", data, 29)[0]:
         raise ImageUnreadable("A checksum in the PNG file is wrong.")
     if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
         raise ImageUnreadable("The PNG file states an impossible size.")
@@ -173,7 +175,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         end = offset + 12 + length
         if end > len(data):
             raise ImageUnreadable("The PNG file is cut short.")
-        if zlib.crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ImageUnreadable("A checksum in the PNG file is wrong.")
         yield kind, view[offset + 8 : end - 4], view[offset:end]
         if kind == b"IEND":

@@ -29,7 +29,7 @@ Saliency = Callable[[NDArray[np.float32], int, str], NDArray[np.float32]]
 """(image_chw, row of the evidence, method) -> map [side, side] >= 0. Runs in a thread."""
 
 HASHED_AT_ONCE_BYTES = 2**20
-"""Files up to this size are hashed on the event loop: the way to a thread and back takes as long."""
+"""Files up to this size are hashed on the event loop: a way to a thread and back takes as long."""
 
 R = TypeVar("R")
 
