@@ -33,6 +33,7 @@ class System:
         ready: Whether the server at a port answers that it is ready.
         python: The interpreter, which may be of another environment.
         methods: What it can do.
+        tries: How often it is started at most.
     """
 
     name: str
@@ -41,6 +42,7 @@ class System:
     ready: Callable[[int], bool]
     python: str = sys.executable
     methods: tuple[str, ...] = ("predict", "explain")
+    tries: int = 1
 
 
 def _grpc_ready(port: int) -> bool:
@@ -117,6 +119,7 @@ def triton(python: str) -> System:
         lambda port: _http_ready("/v2/models/cxr/ready")(port + 1),
         python,
         methods=("predict",),
+        tries=3,  # pytriton's model sometimes asks for its settings before they are offered
     )
 
 
@@ -172,6 +175,17 @@ class Running:
 
     def __enter__(self) -> Self:
         """Start the server, wait until it is ready, then start the callers."""
+        for left in reversed(range(self.system.tries)):
+            try:
+                self._start()
+                break
+            except RuntimeError:
+                if not left:
+                    raise
+        self.callers = Worker("benchmarks.callers", bundle=self.bundle, python=self.system.python)
+        return self
+
+    def _start(self) -> None:
         port = _free_port()
         self.address = f"127.0.0.1:{port}"
         LOGS.mkdir(parents=True, exist_ok=True)
@@ -191,14 +205,10 @@ class Running:
                     if time.monotonic() > begun + START_TIMEOUT_S:
                         raise RuntimeError(f"{self.name} took too long: see {log.name}")
                     time.sleep(POLL_S)
-                self.started_s = time.monotonic() - begun
-                self.callers = Worker(
-                    "benchmarks.callers", bundle=self.bundle, python=self.system.python
-                )
             except BaseException:
                 processes.end(self.server)
                 raise
-        return self
+            self.started_s = time.monotonic() - begun
 
     def __exit__(self, *_: object) -> None:
         """End both."""

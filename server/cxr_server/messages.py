@@ -8,7 +8,8 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.pipeline.cautions import MESSAGES, Caution
 from cxr_server.pipeline.fit import Box
-from cxr_server.pipeline.run import Explained, Explanation, ImageFacts, Predicted, Reading, Times
+from cxr_server.pipeline.prepare import ImageFacts
+from cxr_server.pipeline.run import Explained, Explanation, Predicted, Reading, Times
 from cxr_server.pipeline.score import Finding
 
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."

@@ -11,7 +11,7 @@ from cxr_server.pipeline.colormaps import ColorMap, colors
 from cxr_server.pipeline.decode import Radiograph, decode, upright
 from cxr_server.pipeline.explain import HeatMap, Scale, heat_map, peak, regions
 from cxr_server.pipeline.fit import Box, crop_box, fit, model_input_picture
-from cxr_server.pipeline.render import Frame, RenderKind, RenderOptions, render
+from cxr_server.pipeline.render import Frame, RenderKind, RenderOptions, canvas, render
 from images import chest_like, jpeg, pixels_of, png
 
 CELL = (1, 4)
@@ -28,13 +28,13 @@ def planted() -> HeatMap:
 def drawn(
     radiograph: Radiograph, options: RenderOptions, heat: HeatMap | None = None
 ) -> np.ndarray:
-    file = render(
-        planted() if heat is None else heat,
-        options,
-        model_input_hw=model_input_picture(fit(radiograph, 224)),
-        radiograph=radiograph,
-        crop=crop_box(radiograph.height_px, radiograph.width_px),
-    )
+    if options.frame is Frame.MODEL_INPUT:
+        crop = Box(0, 0, 224, 224)
+        on = canvas(options, (224, 224), crop, model_input_picture(fit(radiograph, 224)))
+    else:
+        shape_hw = radiograph.height_px, radiograph.width_px
+        on = canvas(options, shape_hw, crop_box(*shape_hw), radiograph.pixels_hw)
+    file = render(planted() if heat is None else heat, options, on)
     assert Image.open(BytesIO(file)).format == "PNG"
     return pixels_of(file)
 
@@ -157,11 +157,13 @@ def test_a_heat_map_alone_is_the_maps_colours(color_map: ColorMap) -> None:
     assert (picture == colors(color_map)[level]).all()
 
 
-def test_no_picture_is_no_bytes() -> None:
-    options = RenderOptions(RenderKind.NONE, frame=Frame.ORIGINAL)
-    picture_hw = np.zeros((224, 224), dtype=np.uint8)
-    crop = Box(0, 0, 9, 9)
-    assert render(planted(), options, model_input_hw=picture_hw, radiograph=None, crop=crop) == b""
+def test_heat_alone_needs_no_pixels_and_an_overlay_does() -> None:
+    options = RenderOptions(RenderKind.HEATMAP, frame=Frame.ORIGINAL)
+    on = canvas(options, (300, 400), crop_box(300, 400), None)
+    with_pixels = canvas(options, (300, 400), crop_box(300, 400), grey(300, 400).pixels_hw)
+    assert render(planted(), options, on) == render(planted(), options, with_pixels)
+    with pytest.raises(ValueError, match="radiograph"):
+        render(planted(), RenderOptions(frame=Frame.ORIGINAL), on)
 
 
 @pytest.mark.parametrize(
@@ -246,11 +248,7 @@ def test_real_radiographs_are_drawn_in_both_frames(radiographs: list) -> None:
 
 def test_the_file_is_a_png_that_decode_reads_again() -> None:
     radiograph = decode(png(chest_like(200, 200)))
-    file = render(
-        planted(),
-        RenderOptions(),
-        model_input_hw=model_input_picture(fit(radiograph, 224)),
-        radiograph=None,
-        crop=crop_box(200, 200),
-    )
-    assert decode(file).pixels_hw.shape == (224, 224)
+    options = RenderOptions()
+    picture_hw = model_input_picture(fit(radiograph, 224))
+    on = canvas(options, (224, 224), Box(0, 0, 224, 224), picture_hw)
+    assert decode(render(planted(), options, on)).pixels_hw.shape == (224, 224)

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cxr_server.pipeline.colormaps import ColorMap, colors
-from cxr_server.pipeline.decode import Radiograph
 from cxr_server.pipeline.encode import encode_png
 from cxr_server.pipeline.explain import HeatMap, Scale
 from cxr_server.pipeline.fit import Box
+from cxr_server.pipeline.grey import Pixels
 from cxr_server.pipeline.legend import add_legend
 
 OPAQUE_FROM = 0.5
@@ -47,15 +46,49 @@ class RenderOptions:
     scale: Scale = Scale.PER_MAP
 
 
-def render(
-    heat: HeatMap,
-    options: RenderOptions,
-    *,
-    model_input_hw: NDArray[np.uint8],
-    radiograph: Radiograph | None,
-    crop: Box,
-) -> bytes:
-    """Draw a heat map as a PNG file, empty for `RenderKind.NONE`.
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What all maps of one image are drawn on; made once for them.
+
+    Attributes:
+        size: Width and height of the picture.
+        heat_box: Left, upper, right and lower edge of what carries heat, in the picture.
+        under: The radiograph in grey, of that size, or None where heat alone is drawn.
+    """
+
+    size: tuple[int, int]
+    heat_box: tuple[int, int, int, int]
+    under: Image.Image | None
+
+
+def canvas(
+    options: RenderOptions, shape_hw: tuple[int, int], crop: Box, pixels_hw: Pixels | None
+) -> Canvas:
+    """Size a picture, and shrink what lies under the heat to it, averaging; never enlarge it.
+
+    Args:
+        options: How to draw.
+        shape_hw: Height and width of the frame.
+        crop: What the network saw, as a box in the frame.
+        pixels_hw: The frame's own pixels, uint8 or uint16; None for heat alone.
+    """
+    height_px, width_px = shape_hw
+    factor = min(1.0, options.max_side_px / max(shape_hw))
+    width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
+    scale_x, scale_y = width / width_px, height / height_px
+    left, top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
+    right = max(left + 1, round((crop.x_px + crop.width_px) * scale_x))
+    bottom = max(top + 1, round((crop.y_px + crop.height_px) * scale_y))
+    under = None
+    if pixels_hw is not None:
+        under = Image.fromarray(_eight_bits(pixels_hw))
+        if under.size != (width, height):
+            under = under.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return Canvas((width, height), (left, top, right, bottom), under)
+
+
+def render(heat: HeatMap, options: RenderOptions, on: Canvas) -> bytes:
+    """Draw a heat map as a PNG file.
 
     An overlay's opacity follows the heat, so that without heat the radiograph shows as is.
     In the original frame, what lies outside the crop carries no heat.
@@ -63,61 +96,35 @@ def render(
     Args:
         heat: The map.
         options: How to draw it.
-        model_input_hw: What the network saw, uint8 [side, side]; for the frame MODEL_INPUT.
-        radiograph: The upright original; for the frame ORIGINAL alone.
-        crop: What the network saw, as a box in the original.
+        on: What to draw it on; for an overlay, with the radiograph.
     """
-    if options.kind is RenderKind.NONE:
-        return b""
-    if options.frame is Frame.MODEL_INPUT:
-        under = Image.fromarray(model_input_hw)
-        crop = Box(0, 0, under.width, under.height)
-    else:
-        if radiograph is None:
-            raise ValueError("the frame ORIGINAL needs the radiograph")
-        under = _eight_bits(radiograph)
-    frame_size = under.size
-    under = _reduced(under, options.max_side_px)
-    heat_picture = _place_heat(heat, frame_size, under.size, crop)
+    heat_picture = _place_heat(heat, on)
     color_picture = heat_picture.copy()
     color_picture.putpalette(colors(options.color_map).tobytes())
     picture = color_picture.convert("RGB")
     if options.kind is RenderKind.OVERLAY:
+        if on.under is None:
+            raise ValueError("an overlay needs the radiograph")
         visible = [round(options.opacity * min(255, level / OPAQUE_FROM)) for level in range(256)]
-        picture = Image.composite(picture, under.convert("RGB"), heat_picture.point(visible))
+        picture = Image.composite(picture, on.under.convert("RGB"), heat_picture.point(visible))
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
     return encode_png(np.asarray(picture))
 
 
-def _eight_bits(radiograph: Radiograph) -> Image.Image:
-    """Return the original as an 8-bit picture; 16 bits keep their upper 8."""
-    pixels_hw = radiograph.pixels_hw
+def _eight_bits(pixels_hw: Pixels) -> Pixels:
+    """Return pixels as uint8; of 16 bits the upper 8 are kept."""
     if pixels_hw.dtype == np.uint16:
-        pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
-    return Image.fromarray(pixels_hw)
+        return np.right_shift(pixels_hw, 8).astype(np.uint8)
+    return pixels_hw
 
 
-def _reduced(picture: Image.Image, max_side_px: int) -> Image.Image:
-    """Shrink a picture to a longest side, averaging; never enlarge it."""
-    factor = max_side_px / max(picture.size)
-    if factor >= 1:
-        return picture
-    width, height = (max(1, round(side * factor)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def _place_heat(
-    heat: HeatMap, frame_size: tuple[int, int], size: tuple[int, int], crop: Box
-) -> Image.Image:
-    """Return the heat as a grey picture of the drawn size, 0 outside the crop."""
-    scale_x, scale_y = size[0] / frame_size[0], size[1] / frame_size[1]
-    left, top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
-    right = max(left + 1, round((crop.x_px + crop.width_px) * scale_x))
-    bottom = max(top + 1, round((crop.y_px + crop.height_px) * scale_y))
+def _place_heat(heat: HeatMap, on: Canvas) -> Image.Image:
+    """Return the heat as a grey picture of the canvas's size, 0 outside the crop."""
+    left, top, right, bottom = on.heat_box
     values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
     if (right - left, bottom - top) != values.size:
         values = values.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    placed = Image.new("L", size)
+    placed = Image.new("L", on.size)
     placed.paste(values, (left, top))
     return placed

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.errors import MethodUnavailable, UnknownLabel
-from cxr_server.pipeline import cautions, explain, fit, render
+from cxr_server.pipeline import cautions, explain, render
 from cxr_server.pipeline.cache import EvidenceCache
 from cxr_server.pipeline.cautions import Caution
-from cxr_server.pipeline.decode import DecodeLimits, Radiograph, decode
+from cxr_server.pipeline.decode import DecodeLimits
 from cxr_server.pipeline.fit import Box
+from cxr_server.pipeline.prepare import ImageFacts, Prepared, prepare
 from cxr_server.pipeline.schedule import Scheduler
 from cxr_server.pipeline.score import Finding, Readout, findings, logits, ranked
 
@@ -35,33 +36,11 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What was read from an image's file; sizes are of the upright image."""
-
-    file_format: str
-    bit_depth: int
-    height_px: int
-    width_px: int
-    crop: Box
-
-
-@dataclass(frozen=True, slots=True)
 class Reading:
     """All that is kept of an image: some 60 KB."""
 
     evidence_khw: NDArray[np.float32]
     picture_hw: NDArray[np.uint8]
-    facts: ImageFacts
-    cautions: tuple[Caution, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An image ready for the engine."""
-
-    image_chw: NDArray[np.float32]
-    picture_hw: NDArray[np.uint8]
-    radiograph: Radiograph | None
     facts: ImageFacts
     cautions: tuple[Caution, ...]
 
@@ -172,7 +151,7 @@ class Pipeline:
         self.check(labels, method)
         times = Times()
         drawn_whole = (
-            options.frame is render.Frame.ORIGINAL and options.kind is not render.RenderKind.NONE
+            options.frame is render.Frame.ORIGINAL and options.kind is render.RenderKind.OVERLAY
         )
         reading, prepared = await self._read(
             image, strict, caller, deadline, times, pixels=drawn_whole or method != GRAD_CAM
@@ -180,11 +159,15 @@ class Pipeline:
         scored = findings(reading.evidence_khw, self.readout)
         chosen = [scored[self._rows[label]] for label in labels] or [ranked(scored)[0]]
         started = time.monotonic()
-        explanations = await self._in_thread(
-            lambda: tuple(
-                self._explained(finding, reading, prepared, method, options) for finding in chosen
+
+        def draw() -> tuple[Explanation, ...]:
+            canvas = self._canvas(reading, prepared, options)
+            return tuple(
+                self._explained(finding, reading, prepared, method, options, canvas)
+                for finding in chosen
             )
-        )
+
+        explanations = await self._in_thread(draw)
         times.render_s = time.monotonic() - started
         return Explained(explanations, reading, times)
 
@@ -223,11 +206,17 @@ class Pipeline:
                 if not pixels:
                     return reading, None
                 started = time.monotonic()
-                prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
+                prepared = await self._in_thread(
+                    lambda: prepare(
+                        image, self._limits, self._side_px, strict=strict, keep_pixels=pixels
+                    )
+                )
                 times.decode_s = time.monotonic() - started
                 return reading, prepared
         turn = await self.scheduler.submit(
-            lambda: self._prepare(image, strict, pixels), caller=caller, deadline=deadline
+            lambda: self._prepare(image, strict, pixels),
+            caller=caller,
+            deadline=deadline,
         )
         times.decode_s, times.queue_s = turn.decode_s, turn.queue_s
         times.inference_s = turn.inference_s
@@ -238,17 +227,22 @@ class Pipeline:
             self.cache.put(key, reading)
         return reading, turn.prepared
 
-    def _prepare(self, image: bytes, strict: bool, pixels: bool) -> Prepared:
-        radiograph = decode(image, self._limits)
-        noticed = radiograph.cautions + cautions.inspect(radiograph, self._side_px)
-        if strict:
-            cautions.refuse_unlikely(noticed)
-        height_px, width_px = radiograph.height_px, radiograph.width_px
-        crop = fit.crop_box(height_px, width_px)
-        facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
-        image_chw = fit.fit(radiograph, self._side_px)
-        picture_hw = fit.model_input_picture(image_chw)
-        return Prepared(image_chw, picture_hw, radiograph if pixels else None, facts, noticed)
+    def _prepare(self, image: bytes, strict: bool, keep_pixels: bool) -> Prepared:
+        return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
+
+    def _canvas(
+        self, reading: Reading, prepared: Prepared | None, options: render.RenderOptions
+    ) -> render.Canvas | None:
+        if options.kind is render.RenderKind.NONE:
+            return None
+        if options.frame is render.Frame.MODEL_INPUT:
+            side_px = self._side_px
+            whole = Box(0, 0, side_px, side_px)
+            return render.canvas(options, (side_px, side_px), whole, reading.picture_hw)
+        facts = reading.facts
+        radiograph = prepared.radiograph if prepared else None
+        pixels_hw = radiograph.pixels_hw if radiograph else None
+        return render.canvas(options, (facts.height_px, facts.width_px), facts.crop, pixels_hw)
 
     def _explained(
         self,
@@ -257,6 +251,7 @@ class Pipeline:
         prepared: Prepared | None,
         method: str,
         options: render.RenderOptions,
+        canvas: render.Canvas | None,
     ) -> Explanation:
         row, crop = self._rows[finding.label], reading.facts.crop
         evidence_hw = reading.evidence_khw[row]
@@ -266,16 +261,9 @@ class Pipeline:
             assert prepared is not None
             saliency_hw = self.methods[method](prepared.image_chw, row, method)
             heat = explain.from_saliency(saliency_hw)
-        png = render.render(
-            heat,
-            options,
-            model_input_hw=reading.picture_hw,
-            radiograph=prepared.radiograph if prepared else None,
-            crop=crop,
-        )
         return Explanation(
             finding,
-            png,
+            render.render(heat, options, canvas) if canvas else b"",
             evidence_hw,
             float(logits(reading.evidence_khw, self.readout)[row]),
             explain.peak(heat, crop),
