@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,12 @@ def tree(pid: int) -> list[psutil.Process]:
 
 def processor_s(*pids: int) -> float:
     """Return the processor time that process trees have taken."""
-    times = [process.cpu_times() for pid in pids for process in tree(pid)]
-    return float(sum(each.user + each.system for each in times))
+    total = 0.0
+    for process in (process for pid in pids for process in tree(pid)):
+        with suppress(psutil.NoSuchProcess):  # it may have ended since it was listed
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def foreign_s(*pids: int) -> float:

@@ -2,8 +2,8 @@
 
 In each round every server is started (and its start timed). Then each cell is measured in short
 windows, on the engine alone and on one server after the other, some turns in a row, so that
-whatever else the machine does meets all of them. Ratios are taken between windows side by side;
-what is printed are medians over all windows.
+whatever else the machine does meets all of them; every other turn goes the other way round. Ratios
+are taken between windows of the same turn; what is printed are medians over all windows.
 """
 
 import argparse
@@ -62,9 +62,10 @@ def cells(kinds: tuple[Kind, Kind, Kind], most_callers: int) -> list[tuple[Cell,
 def main() -> int:
     """Measure, print the table, write JSON and the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3, help="windows of a cell in a round")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of a window")
+    parser.add_argument("--warm-up", type=float, default=0.6, help="what comes before it")
     parser.add_argument("--smoke", action="store_true", help="tiny: shows that everything runs")
     parser.add_argument("--only", nargs="+", help="names of the systems to measure")
     parser.add_argument("--peers-python", help="interpreter with nvidia-pytriton: adds Triton")
@@ -109,7 +110,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     if any(each is OURS for each in chosen):
         with Running(OURS, bundle) as first:  # compiles the model, once for all starts to come
             first_start_s = first.started_s
-    settings: dict[str, Any] = {"seconds": args.seconds}
+    settings: dict[str, Any] = {"seconds": args.seconds, "warm_up_s": args.warm_up}
     if args.smoke:
         settings |= {"warm_up_s": 0.1, "least": 2}
     rounds = []
@@ -133,12 +134,13 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "systems": [each.name for each in chosen],
         "most_callers": most_callers,
         "turns": args.turns,
+        "window": settings,
         "rounds": rounds,
     }
     if any(each is OURS for each in chosen):
         results["first_start_s"] = first_start_s
-        settings |= {"seconds": args.seconds if args.smoke else LOAD_S}
-        results["memory_under_load"] = memory_under_load(bundle, large, most_callers, settings)
+        longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S}
+        results["memory_under_load"] = memory_under_load(bundle, large, most_callers, longer)
     return results
 
 
@@ -154,7 +156,7 @@ def one_round(
     with ExitStack() as stack:
         running = [stack.enter_context(Running(each, bundle)) for each in chosen]
         starts = {each.name: each.started_s for each in running}
-        idle = {each.name: each.memory_mib()["rss"] for each in running}
+        idle = {each.name: each.memory_mib() for each in running}
         engine = stack.enter_context(EngineAlone(bundle))
         for cell, everyone in wanted:
             servers = [
@@ -163,12 +165,13 @@ def one_round(
                 if cell.method in each.methods and (everyone or each.system is OURS)
             ]
             beside: list[Measured] = [engine] if servers and cell.method in engine.methods else []
-            for _ in range(turns):
-                taken += [one_window(each, cell, settings) for each in (*beside, *servers)]
+            for turn in range(turns):
+                order = [*beside, *servers][:: -1 if turn % 2 else 1]
+                taken += [one_window(each, cell, settings) for each in order]
         memory = {each.name: each.memory_mib() for each in running}
     return {
         "starts_s": starts,
-        "rss_at_start_mib": idle,
+        "memory_at_start_mib": idle,
         "memory_mib": memory,
         "cells": taken,
     }

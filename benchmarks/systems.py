@@ -142,9 +142,12 @@ class EngineAlone:
         """End the process."""
         self._worker.end()
 
-    def measure(self, *, callers: int, seconds: float, **_: Any) -> dict[str, Any]:
+    def measure(
+        self, *, callers: int, seconds: float, warm_up_s: float, **_: Any
+    ) -> dict[str, Any]:
         """Drive the engine with one call at a time, or with as many as it takes."""
-        return self._worker.ask({"callers": callers, "seconds": seconds})
+        task = {"callers": callers, "seconds": seconds, "warm_up_s": warm_up_s}
+        return self._worker.ask(task)
 
 
 @dataclass(slots=True)

@@ -6,8 +6,11 @@ environment of its own (`make bench-peers` makes it).
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as this server does; read by numpy
 
 import numpy as np
 from pytriton.decorators import batch

@@ -106,7 +106,10 @@ class Gate(grpc.aio.ServerInterceptor):
                 call.caller = self._access.check(metadata) or call.caller
                 return await self._serve(call, handler, metadata, context)
         except RequestError as error:
-            failure, code, call.reason = error, error.status, error.reason
+            # Its traceback would hold the image, in a circle, until the collector comes by.
+            failure = error.with_traceback(None)
+            failure.__cause__ = failure.__context__ = None
+            code, call.reason = error.status, error.reason
         except asyncio.CancelledError:
             code = "DEADLINE_EXCEEDED" if call.expired else "CANCELLED"
             raise

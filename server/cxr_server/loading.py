@@ -14,15 +14,13 @@ from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.engines import Engine
 from cxr_server.engines.choose import choose_engine
 from cxr_server.engines.cores import usable_cores
-from cxr_server.pipeline.decode import DecodeLimits
+from cxr_server.pipeline.decode import LOCKED_BYTES, DecodeLimits
 from cxr_server.pipeline.run import Pipeline, Saliency
 from cxr_server.pipeline.schedule import Scheduler
 from cxr_server.settings import Settings
 
 SALIENCY_METHODS = ("GRAD_CAM_PLUS_PLUS", "LAYER_CAM", "EIGEN_CAM", "SCORE_CAM")
 
-LOCKED_BYTES = 2_200_000
-"""Pixels of a PNG that are decoded while Python's other threads wait: 1024 x 1024 of 16 bits."""
 FEW_CORES = 4
 """Above this, or with a GPU, so many images come in a second that all of them would queue up for
 Python's lock."""
@@ -68,7 +66,6 @@ def assemble(
 ) -> LoadedModel:
     """Build scheduler and pipeline around an engine. Call on the event loop."""
     decode_slots = settings.decode_threads or usable_cores()
-    on_few_cores = engine.device.lower() == "cpu" and usable_cores() <= FEW_CORES
     scheduler = Scheduler(
         engine,
         decode_slots=decode_slots,
@@ -82,7 +79,7 @@ def assemble(
             min_side_px=settings.min_side_px,
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
-            locked_bytes=LOCKED_BYTES if on_few_cores else 0,
+            locked_bytes=locked_bytes_for(engine.device, usable_cores()),
         ),
         side_px=bundle.manifest.input_side_px,
         cache_entries=settings.cache_entries,
@@ -90,6 +87,11 @@ def assemble(
         methods=saliency_methods(engine),
     )
     return LoadedModel(bundle, engine, scheduler, pipeline)
+
+
+def locked_bytes_for(device: str, cores: int) -> int:
+    """How large an image may be decoded under Python's lock: see `DecodeLimits`."""
+    return LOCKED_BYTES if device.lower() == "cpu" and cores <= FEW_CORES else 0
 
 
 def saliency_methods(engine: Engine) -> dict[str, Saliency]:

@@ -66,12 +66,14 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         method = _chosen(pb.ExplanationMethod, request.method, "method", GRAD_CAM)
         options = render_options(request.render)
         model, this = self._loaded(), call.current.get()
+        image, labels, strict = request.image, list(request.labels), request.strict_input
+        del request  # as in Predict
         explained = await model.pipeline.explain(
-            request.image,
-            labels=list(request.labels),
+            image,
+            labels=labels,
             method=method,
             options=options,
-            strict=request.strict_input,
+            strict=strict,
             caller=this.caller,
             deadline=this.deadline,
         )

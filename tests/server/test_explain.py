@@ -89,6 +89,19 @@ def test_the_kind_decides_what_is_drawn(
     assert pixels_of(overlay.heatmap_png)[coldest].mean() > 30  # there the film shows through
 
 
+def test_heat_alone_of_an_image_seen_before_decodes_nothing(
+    phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
+) -> None:
+    image = png(cardiomegaly[20:, :300])
+    fresh = explain(phantom_stub, image, kind=HEATMAP, frame=ORIGINAL)
+    again = explain(phantom_stub, image, kind=HEATMAP, frame=ORIGINAL)
+    assert fresh.timing.HasField("decode_duration")
+    assert again.timing.evidence_cached
+    assert not again.timing.HasField("decode_duration")
+    assert again.explanations == fresh.explanations
+    assert pixels_of(again.explanations[0].heatmap_png).shape == (492, 300, 3)
+
+
 def test_opacity_and_colour_map_change_the_picture_and_nothing_else(
     phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
 ) -> None:

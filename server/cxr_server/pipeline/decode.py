@@ -11,6 +11,9 @@ from cxr_server.pipeline.cautions import Caution
 from cxr_server.pipeline.grey import Pixels
 from cxr_server.pipeline.header import FileFormat, file_format
 
+LOCKED_BYTES = 2_200_000
+"""Pixels of a PNG that may be decoded while Python's other threads wait: 1024 x 1024 of 16 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
@@ -27,7 +30,7 @@ class DecodeLimits:
     min_side_px: int = 32
     max_side_px: int = 16_384
     max_pixel_count: int = 50_000_000
-    locked_bytes: int = 2_200_000
+    locked_bytes: int = LOCKED_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Grey: a file of pixels -> grey pixels and what was seen on the way. Next: decode.
 
-Pillow decodes PNG here, kornia plain grey ones of moderate size, and simplejpeg (libjpeg-turbo)
+Pillow decodes PNG here, kornia plain grey ones up to `locked_bytes`, and simplejpeg (libjpeg-turbo)
 JPEG; none of them does so anywhere else. simplejpeg is told to fail where libjpeg would only
 warn: Pillow passes over such warnings, and hands out the missing half of a damaged file as plain
 grey. Pillow's plugin class is called by itself, so that neither its registry nor its global
@@ -57,7 +57,7 @@ def from_png(header: png.PngHeader, body: png.PngBody, locked_bytes: int) -> tup
         body: What else it holds.
         locked_bytes: Most bytes of pixels for which the interpreter's lock may be kept.
     """
-    if header.color_type == png.GREY and 0 < png.stored_byte_count(header) <= locked_bytes:
+    if header.color_type == png.GREY and png.stored_byte_count(header) <= locked_bytes:
         plain_hw = _load_plain(header, body)
         if plain_hw is not None:
             return _hide(plain_hw, header.bit_depth, body.transparency)
@@ -108,18 +108,22 @@ def from_jpeg(header: JpegHeader) -> tuple[Pixels, Found]:
 
 
 def _load_plain(header: png.PngHeader, body: png.PngBody) -> Pixels | None:
-    """Decode a grey PNG by kornia, in a third of Pillow's time; None for what it does not read.
+    """Decode a grey PNG by kornia, in a quarter of Pillow's time; None for what it does not read.
 
     kornia (the png crate of Rust) keeps the interpreter's lock meanwhile, so that no other thread
-    of Python runs. What it objects to goes to Pillow, whose verdict counts.
+    of Python runs. What it objects to goes to Pillow, whose verdict counts. What it does not object
+    to is the same to Pillow, but for a wrong Adler-32 behind the compressed pixels, at which kornia
+    does not look; the chunks' own checksums were right if we are here.
     """
     if header.interlaced or header.bit_depth < 8:
         return None
     load = decode_image_png_u16 if header.bit_depth == 16 else decode_image_png_u8
     try:
         pixels_hwc: Pixels = load(body.pixel_file, (header.height_px, header.width_px), "mono")
-    except BaseException:  # a panic of Rust's is not an Exception
-        return None
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # pyo3's
+            return None
+        raise
     return pixels_hwc[..., 0]
 
 

@@ -53,7 +53,7 @@ class Canvas:
     Attributes:
         size: Width and height of the picture.
         heat_box: Left, upper, right and lower edge of what carries heat, in the picture.
-        under: The radiograph in grey, of that size, or None where heat alone is drawn.
+        under: The radiograph, RGB of that size, or None where heat alone is drawn.
     """
 
     size: tuple[int, int]
@@ -84,6 +84,7 @@ def canvas(
         under = Image.fromarray(_eight_bits(pixels_hw))
         if under.size != (width, height):
             under = under.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        under = under.convert("RGB")
     return Canvas((width, height), (left, top, right, bottom), under)
 
 
@@ -106,7 +107,7 @@ def render(heat: HeatMap, options: RenderOptions, on: Canvas) -> bytes:
         if on.under is None:
             raise ValueError("an overlay needs the radiograph")
         visible = [round(options.opacity * min(255, level / OPAQUE_FROM)) for level in range(256)]
-        picture = Image.composite(picture, on.under.convert("RGB"), heat_picture.point(visible))
+        picture = Image.composite(picture, on.under, heat_picture.point(visible))
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
     return encode_png(np.asarray(picture))

@@ -240,8 +240,9 @@ class Pipeline:
             whole = Box(0, 0, side_px, side_px)
             return render.canvas(options, (side_px, side_px), whole, reading.picture_hw)
         facts = reading.facts
-        radiograph = prepared.radiograph if prepared else None
-        pixels_hw = radiograph.pixels_hw if radiograph else None
+        pixels_hw = None
+        if options.kind is render.RenderKind.OVERLAY and prepared and prepared.radiograph:
+            pixels_hw = prepared.radiograph.pixels_hw
         return render.canvas(options, (facts.height_px, facts.width_px), facts.crop, pixels_hw)
 
     def _explained(
