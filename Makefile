@@ -103,7 +103,7 @@ PEERS := build/peers
 PEERS_PYTHON ?= /usr/bin/python3.11
 BENCH_ARGS ?=
 
-bench: $(DEV_STAMP) ## compare with the usual ways, 15 minutes; BENCH_ARGS="--rounds 5"
+bench: $(DEV_STAMP) ## compare with the usual ways, 20 minutes; BENCH_ARGS="--rounds 5"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
 
 bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it (Debian's python3.11)

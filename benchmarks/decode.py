@@ -126,6 +126,15 @@ def decoders(kind: Kind) -> dict[str, Decoder]:
     codecs = module("imagecodecs")
     if kind.file_format == "PNG":
         found["Pillow, PNG plugin alone"] = _pillow_png
+        if kornia := module("kornia_rs.io"):
+            load = (
+                kornia.decode_image_png_u16 if kind.bit_depth == 16 else kornia.decode_image_png_u8
+            )
+            found["kornia-rs"] = lambda data: load(data, (kind.side_px, kind.side_px), "mono")
+        if vips := module("pyvips"):
+            found["libvips"] = lambda data: vips.Image.new_from_buffer(data, "").numpy()
+        if wuffs := module("pywuffs"):
+            found["pywuffs"] = _wuffs(wuffs)
         if codecs:
             found["imagecodecs png"] = codecs.png_decode
             found["imagecodecs spng"] = codecs.spng_decode
@@ -177,6 +186,15 @@ def encoders() -> dict[str, Encoder]:
             codecs.spng_encode(pixels, level=1)
         )
     return found
+
+
+def _wuffs(wuffs: Any) -> Decoder:
+    aux = importlib.import_module("pywuffs.aux")
+    config = aux.ImageDecoderConfig()
+    config.enabled_decoders = [wuffs.ImageDecoderType.PNG]
+    config.pixel_format = wuffs.PixelFormat.Y
+    decoder = aux.ImageDecoder(config)
+    return lambda data: decoder.decode(data).pixbuf
 
 
 def _pillow_png(data: bytes) -> NDArray[Any]:

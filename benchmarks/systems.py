@@ -219,15 +219,12 @@ class Running:
         processes.end(self.server)
 
     def measure(self, **task: Any) -> dict[str, Any]:
-        """Carry out a task, with the processor time that server and callers took for it."""
+        """Carry out a task, with the processor time that the server took for an image."""
         whole = Task(protocol=self.system.protocol, address=self.address, **task)
-        before = [processes.processor_s(pid) for pid in self.pids]
+        before_s = processes.processor_s(self.server.pid)
         result = self.callers.ask(asdict(whole))
-        after = [processes.processor_s(pid) for pid in self.pids]
-        total = max(result.pop("total"), 1)
-        result["cpu_ms"] = 1000 * (after[0] - before[0]) / total
-        result["client_cpu_ms"] = 1000 * (after[1] - before[1]) / total
-        return result
+        taken_s = processes.processor_s(self.server.pid) - before_s
+        return result | {"cpu_ms": 1000 * taken_s / max(result["total"], 1)}
 
     def memory_mib(self) -> dict[str, float]:
         """Resident memory of the server's processes, now and at its highest, summed."""

@@ -1,6 +1,7 @@
 """Triton through nvidia-pytriton: this project's decode, fit, engine and score as its model.
 
-Image bytes go in, scores come out. Two instances, as many as the engine takes calls at once on
+Image bytes go in, scores come out: Triton is given all that this server computes with, so that
+only the serving differs. Two instances, as many as the engine takes calls at once on
 two cores, so that decoding and inference overlap as Triton would have them. Needs an
 environment of its own (`make bench-peers` makes it).
 """

@@ -14,7 +14,7 @@ from cxr_server.app import App
 from cxr_server.loading import warm_up_image
 
 async def main():
-    app = App(settings.parse(["--model", sys.argv[1], "--listen", "127.0.0.1:0"], env={}))
+    app = App(settings.parse(sys.argv[1:], env={}))
     await app.start()
     model = await app.load()
     await model.pipeline.predict(warm_up_image(300))
@@ -28,8 +28,10 @@ asyncio.run(main())
 def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
     phantom_like_bundle: Path,
 ) -> None:
+    flags = ["--model", str(phantom_like_bundle), "--engine", "openvino"]
+    flags += ["--listen", "127.0.0.1:0"]
     run = subprocess.run(
-        [sys.executable, "-c", SERVE_ONE_IMAGE, str(phantom_like_bundle)],
+        [sys.executable, "-c", SERVE_ONE_IMAGE, *flags],
         capture_output=True,
         text=True,
         timeout=60,

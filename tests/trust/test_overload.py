@@ -83,6 +83,16 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
+async def test_without_a_cache_the_same_image_is_worked_on_again(
+    channel: grpc.aio.Channel,
+) -> None:
+    request = pb.PredictRequest(image=png(chest_like(300, 300)))
+    stub = ChestXrayServiceStub(channel)
+    timings = [(await stub.Predict(request, timeout=30)).timing for _ in range(2)]
+    assert [timing.evidence_cached for timing in timings] == [False, False]
+    assert all(timing.HasField("inference_duration") for timing in timings)
+
+
 async def test_a_refusal_does_not_wait_for_an_upload_that_never_begins(
     channel: grpc.aio.Channel,
 ) -> None:

@@ -1,0 +1,72 @@
+"""A call that has ended holds nothing: memory must not wait for the collector of cycles."""
+
+import asyncio
+import gc
+import sys
+import tracemalloc
+
+import pytest
+
+from cxr_server import settings
+from cxr_server.app import App
+from images import chest_like, png
+
+MIB = 2**20
+FILE_BYTES = 4 * MIB
+GOOD = png(chest_like(300, 300)) + bytes(FILE_BYTES)
+BROKEN = png(chest_like(300, 300))[:-40] + bytes(FILE_BYTES)
+CALLER = """
+import sys, grpc
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+data = sys.stdin.buffer.read()
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    call = getattr(ChestXrayServiceStub(channel), sys.argv[2])
+    for _ in range(int(sys.argv[3])):
+        try:
+            call(getattr(pb, sys.argv[2] + "Request")(image=data), timeout=30)
+            print("OK")
+        except grpc.RpcError as error:
+            print(error.code().name)
+"""
+
+
+async def send(address: str, method: str, file: bytes, count: int) -> list[str]:
+    """Call from another process, whose own memory is not looked at."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CALLER, address, method, str(count)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate(file)
+    return printed.decode().split()
+
+
+@pytest.mark.parametrize(
+    ("method", "file", "end"),
+    [
+        ("Predict", GOOD, "OK"),
+        ("Explain", GOOD, "OK"),
+        ("Predict", BROKEN, "INVALID_ARGUMENT"),
+        ("Explain", BROKEN, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_no_call_leaves_its_image_for_the_collector(
+    method: str, file: bytes, end: str
+) -> None:
+    app = App(settings.parse(["--listen", "127.0.0.1:0", "--cache-entries", "0"], env={}))
+    await app.start()
+    await app.load()
+    address = f"127.0.0.1:{app.port}"
+    try:
+        assert await send(address, method, file, 1) == [end]
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        assert await send(address, method, file, 8) == [end] * 8
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+        await app.drain()
+    assert held_bytes < FILE_BYTES
