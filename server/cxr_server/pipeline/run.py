@@ -206,11 +206,7 @@ class Pipeline:
                 if not pixels:
                     return reading, None
                 started = time.monotonic()
-                prepared = await self._in_thread(
-                    lambda: prepare(
-                        image, self._limits, self._side_px, strict=strict, keep_pixels=pixels
-                    )
-                )
+                prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
                 times.decode_s = time.monotonic() - started
                 return reading, prepared
         turn = await self.scheduler.submit(
