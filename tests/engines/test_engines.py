@@ -174,8 +174,9 @@ def test_a_call_beside_another_takes_a_lane_and_a_lone_call_all_cores(
         openvino_engine.evidence(images[:1])
         go_on.set()
         first.result()
-    openvino_engine.evidence(images[:1])
-    assert taken == ["_alone", "_lane", "_alone"]
+    for _ in range(2):  # the first of them may follow two calls that ended together
+        openvino_engine.evidence(images[:1])
+    assert taken == ["_alone", "_lane", "_lane", "_alone"]
 
 
 def test_a_failed_call_leaves_the_engine_idle_again(openvino_engine, images):

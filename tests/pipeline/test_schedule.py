@@ -182,6 +182,68 @@ async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> 
     await run.close()
 
 
+async def test_a_full_batch_waits_at_the_door_and_needs_no_turn_of_the_loop() -> None:
+    engine = EchoEngine(max_batch=2)
+    run = scheduler(engine, decode_slots=3)
+    engine.gate.clear()
+    first = asyncio.ensure_future(answer(run, 0))
+    await until(lambda: engine.seen == [[0]])
+    others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
+    await until(lambda: run.queue_depth == 3 and run.busy == 1)
+    engine.gate.set()
+    # Keeps the loop busy on purpose: what has begun is done by the engine's threads alone.
+    give_up = time.monotonic() + 5
+    while engine.running or len(engine.seen) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+    assert engine.seen == [[0], [1, 2]]
+    assert await asyncio.gather(first, *others) == [0, 1, 2, 3]
+    assert engine.seen[2:] == [[3]]
+    await run.close()
+
+
+@pytest.mark.parametrize("why", ["cancelled", "expired"])
+async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    engine.gate.clear()
+    first = asyncio.ensure_future(answer(run, 0))
+    await until(lambda: engine.seen == [[0]])
+    deadline = time.monotonic() + (0.05 if why == "expired" else 30)
+    gone = asyncio.ensure_future(answer(run, 1, deadline=deadline))
+    await until(lambda: run.queue_depth == 1 and run.busy == 1)
+    after = asyncio.ensure_future(answer(run, 2))
+    if why == "cancelled":
+        gone.cancel()
+    await asyncio.sleep(0.06)
+    engine.gate.set()
+    assert await asyncio.gather(first, after) == [0, 2]
+    with pytest.raises((asyncio.CancelledError, DeadlineExpired)):
+        await gone
+    assert engine.seen == [[0], [2]]
+    await run.close()
+
+
+async def test_an_engine_that_has_failed_is_not_given_what_waits_at_the_door() -> None:
+    broken, whole = EchoEngine(faults=lambda: True), EchoEngine()
+    failures: list[Exception] = []
+    run = scheduler(broken, on_failure=failures.append)
+    broken.gate.clear()
+    tasks = [asyncio.ensure_future(answer(run, 0))]
+    await until(lambda: broken.seen == [[0]])
+    tasks.append(asyncio.ensure_future(answer(run, 1)))
+    await until(lambda: run.queue_depth == 1 and run.busy == 1)
+    broken.gate.set()
+    time.sleep(0.05)  # the loop hears of it only later
+    await until(lambda: len(failures) == 1)
+    await run.idle()
+    assert broken.seen == [[0]]
+    run.resume(whole)
+    assert await asyncio.gather(*tasks) == [0, 1]
+    assert sorted(whole.seen) == [[0], [1]]
+    await run.close()
+
+
 async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> None:
     engine = EchoEngine()
     run = scheduler(engine, decode_slots=1)

@@ -18,9 +18,11 @@ MODEL_NAME = "openvino/model.xml"
 class OpenVINOEngine:
     """Runs a bundle's prepared OpenVINO model, one image at a time, several at once.
 
-    The model is compiled twice. "alone": one stream over all cores, for the call that finds
-    the engine idle, since then latency counts. "lane": one stream per core, for calls beside
-    others, since then throughput counts and cores that need not meet work best.
+    The model is compiled twice. "alone": one stream over all cores, for a call that finds the
+    engine idle, since then latency counts. "lane": one stream per core, for calls beside
+    others, since then throughput counts and cores that need not meet work best. Between calls
+    that end together the engine is idle for a moment, so one that follows company is not taken
+    for a lone call yet.
 
     `evidence` may be called from any number of threads; more than `max_in_flight` at a time
     queue up inside OpenVINO.
@@ -66,11 +68,13 @@ class OpenVINOEngine:
             seal_cache(folder)
         self._lock = threading.Lock()
         self._running = 0
+        self._company = False  # whether the latest call to begin found another
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, H, W] in [-1024, 1024]."""
         with self._lock:
-            compiled = self._lane if self._running else self._alone
+            compiled = self._lane if self._running or self._company else self._alone
+            self._company = self._running > 0
             self._running += 1
         try:
             return np.concatenate([compiled.infer(image_chw[None]) for image_chw in batch_nchw])

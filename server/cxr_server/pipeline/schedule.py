@@ -1,12 +1,13 @@
 """Schedule: requests -> turns at decode and engine -> own results. Next: score.
 
 Work-conserving: an idle engine runs at once, a busy one takes what is ready when it
-finishes, up to its batch, and nothing ever waits for company. Callers take turns. Expired
-and cancelled requests leave before they cost anything. Batch-mates cannot hurt each other:
-an image that fails to decode fails alone, and after an engine failure every image of the
-batch is tried once more, alone.
+finishes, up to its batch, and nothing ever waits for company. A batch that is full already
+waits at the engine's door, so that the engine does not wait for a turn of the event loop.
+Callers take turns. Expired and cancelled requests leave before they cost anything.
+Batch-mates cannot hurt each other: an image that fails to decode fails alone, and after an
+engine failure every image of the batch is tried once more, alone.
 
-Everything here runs on one event loop; only `prepare` and `Engine.evidence` run in threads.
+Everything here runs on one event loop; only `prepare` and `_call` run in threads.
 """
 
 import asyncio
@@ -93,17 +94,19 @@ class Scheduler:
         on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self._engine: Engine | None = engine
+        self._max_batch, self._max_in_flight = engine.max_batch, engine.max_in_flight
         self._decode_slots = decode_slots
         self._max_waiting = max_waiting
         self._on_failure = on_failure
         self._waiting: FairQueue[_Ticket[Any]] = FairQueue()
         self._ready: deque[_Ticket[Any]] = deque()
         self._decoding = 0
-        self._inferring = 0
+        self._calls = 0  # engine calls that run, or wait at the door
+        self._broken: Engine | None = None
         self._closed = False
         self._steps: set[asyncio.Task[None]] = set()
         self._decoders = ThreadPoolExecutor(decode_slots, thread_name_prefix="decode")
-        self._lanes = ThreadPoolExecutor(engine.max_in_flight, thread_name_prefix="engine")
+        self._lanes = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
         self._turn_s = 0.1
         self.batches = 0
         self.images = 0
@@ -111,12 +114,12 @@ class Scheduler:
     @property
     def queue_depth(self) -> int:
         """Requests that wait for a turn at decode or engine."""
-        return len(self._waiting) + len(self._ready)
+        return len(self._waiting) + len(self._ready) + self._at_door
 
     @property
     def busy(self) -> int:
         """Images being decoded plus engine calls running."""
-        return self._decoding + self._inferring
+        return self._decoding + min(self._calls, self._max_in_flight)
 
     def retry_after_ms(self) -> int:
         """When a refused call is worth repeating: the time to work off half the queue."""
@@ -158,13 +161,13 @@ class Scheduler:
         self._engine = None
 
     def resume(self, engine: Engine) -> None:
-        """Go on with this engine, with everything that waits."""
-        self._engine = engine
+        """Go on with this engine, of the same limits, with everything that waits."""
+        self._engine, self._broken = engine, None
         self._pump()
 
     async def idle(self) -> None:
         """Wait until no engine call is running."""
-        while self._inferring:
+        while self._calls:
             await asyncio.sleep(0.01)
 
     def fail_all(self, error: RequestError) -> None:
@@ -183,24 +186,33 @@ class Scheduler:
         self._decoders.shutdown()
         self._lanes.shutdown()
 
+    @property
+    def _at_door(self) -> int:
+        """Requests given to the engine's threads, of which all are busy."""
+        return max(0, self._calls - self._max_in_flight) * self._max_batch
+
     def _pump(self) -> None:
         """Start everything that can start now: engine first, so that work is finished."""
-        while (engine := self._engine) and self._ready and self._inferring < engine.max_in_flight:
-            if batch := self._next_batch(engine.max_batch):
-                self._inferring += 1
+        while (engine := self._engine) and self._ready and self._calls < self._most_calls():
+            if batch := self._next_batch():
+                self._calls += 1
                 self._start(self._infer(engine, batch))
         # Decode no further ahead than one round of the engine: the rest waits as bytes,
         # where dropping it costs nothing and callers still take turns.
-        ahead = max(self._decode_slots, engine.max_batch * engine.max_in_flight if engine else 0)
+        ahead = max(self._decode_slots, self._max_batch * self._max_in_flight)
         while (
             self._waiting
             and self._decoding < self._decode_slots
-            and self._decoding + len(self._ready) < ahead
+            and self._decoding + len(self._ready) + self._at_door < ahead
         ):
             ticket = self._waiting.pop()
             if not ticket.gone():
                 self._decoding += 1
                 self._start(self._decode(ticket))
+
+    def _most_calls(self) -> int:
+        """As many as the engine takes, and one more where a batch would not grow by waiting."""
+        return self._max_in_flight + (len(self._ready) >= self._max_batch)
 
     def _start(self, step: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(step)
@@ -223,9 +235,9 @@ class Scheduler:
                 self._ready.append(ticket)
         self._pump()
 
-    def _next_batch(self, size: int) -> list[_Ticket[Any]]:
+    def _next_batch(self) -> list[_Ticket[Any]]:
         batch: list[_Ticket[Any]] = []
-        while self._ready and len(batch) < size:
+        while self._ready and len(batch) < self._max_batch:
             ticket = self._ready[0]
             if ticket.failures and batch and not ticket.gone():
                 break
@@ -238,28 +250,61 @@ class Scheduler:
         return batch
 
     async def _infer(self, engine: Engine, batch: list[_Ticket[Any]]) -> None:
-        loop, started = asyncio.get_running_loop(), time.monotonic()
-        images = [ticket.prepared.image_chw for ticket in batch if ticket.prepared]
+        loop = asyncio.get_running_loop()
         try:
-            evidence = await loop.run_in_executor(
-                self._lanes, lambda: engine.evidence(np.stack(images))
+            begun, ended, evidence = await loop.run_in_executor(
+                self._lanes, self._call, engine, batch
             )
         except Exception as error:
-            self._inferring -= 1
+            self._calls -= 1
             self._failed(engine, batch, error)
             return
-        self._inferring -= 1
-        inference_s = time.monotonic() - started
+        self._calls -= 1
+        if evidence is None:
+            self._put_back(batch)
+            return
         self.batches += 1
         self.images += len(batch)
-        self._turn_s += 0.1 * (inference_s / len(batch) / engine.max_in_flight - self._turn_s)
+        self._turn_s += 0.1 * ((ended - begun) / len(batch) / self._max_in_flight - self._turn_s)
         self._pump()  # the engine first, the answers then
         for ticket, evidence_khw in zip(batch, evidence, strict=True):
             if not ticket.answer.done():
-                waited_s = max(started - ticket.arrived - ticket.decode_s, 0.0)
+                waited_s = max(begun - ticket.arrived - ticket.decode_s, 0.0)
                 ticket.answer.set_result(
-                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, inference_s)
+                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, ended - begun)
                 )
+
+    def _call(
+        self, engine: Engine, batch: list[_Ticket[Any]]
+    ) -> tuple[float, float, NDArray[np.float32] | None]:
+        """Call the engine, in one of its threads.
+
+        Returns:
+            When that began and ended, and the evidence [N, K, h, w]; None instead where the
+            engine must not be called any more, or nobody waits.
+        """
+        begun = time.monotonic()
+        usable = self._engine is engine and self._broken is not engine and not self._closed
+        if not usable or all(each.answer.done() or each.deadline <= begun for each in batch):
+            return begun, begun, None
+        images = [ticket.prepared.image_chw for ticket in batch if ticket.prepared]
+        try:
+            evidence = engine.evidence(np.stack(images))
+        except Exception:
+            self._broken = engine  # at once: what is at the door comes before the loop knows
+            raise
+        return begun, time.monotonic(), evidence
+
+    def _put_back(self, batch: list[_Ticket[Any]]) -> None:
+        """Let a batch that was not run wait again, as the first."""
+        for ticket in reversed(batch):
+            if ticket.gone():
+                continue
+            if self._closed:
+                _refuse(ticket, Draining("the server is shutting down"))
+            else:
+                self._ready.appendleft(ticket)
+        self._pump()
 
     def _failed(self, engine: Engine, batch: list[_Ticket[Any]], error: Exception) -> None:
         first = self._engine is engine
