@@ -1,10 +1,11 @@
 """Callers: a process with several callers, each of which sends its next image when answered.
 
 `python -m benchmarks.callers` reads one task a line from standard input, as JSON, and prints
-one result a line. It stays up between tasks, so that its own start never counts. A window opens
-after a warm-up, and closes after its length or, where answers come slowly, with the fewest that are
-wanted: that counts a little in favour of slow servers. Requests are built beforehand, since callers
-share the machine with the server that is measured.
+one result a line. It stays up between tasks, so that its own start never counts. After a warm-up
+each caller counts its answers from the end of one to the end of another, at least a window's length
+and its share of the fewest answers later; the rate is the sum of theirs. Nobody stops before all
+have counted. Requests are built beforehand, since callers share the machine with the server that
+is measured.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from benchmarks.radiographs import BY_NAME, encoded, numbered
 TIMEOUT_S = 120.0
 LEAST = 6
 """Fewest answers in a window, unless a task says otherwise."""
+MOST_S = 30.0
+"""Greatest length of a window, however few the answers."""
 BUILT_PER_S, BUILT_BYTES = 30, 2**28
 """How many requests are built before a window, for each of its seconds and at most."""
 REFUSED_S = 0.2
@@ -44,7 +47,7 @@ class Task:
         callers: How many call at once.
         seconds: Length of the window.
         warm_up_s: How long answers are not counted at first.
-        least: Fewest answers in a window.
+        least: Fewest answers in a window, all callers together.
         most_s: Greatest length of a window, however few the answers.
     """
 
@@ -56,7 +59,7 @@ class Task:
     seconds: float
     warm_up_s: float = 0.6
     least: int = LEAST
-    most_s: float = 30.0
+    most_s: float = MOST_S
 
 
 Build = Callable[[bytes], Any]
@@ -76,21 +79,16 @@ async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
 
     wanted = task.callers + round(BUILT_PER_S * (task.warm_up_s + task.seconds))
     built = [request() for _ in range(min(wanted, BUILT_BYTES // len(files[0])))]
-    answers: list[tuple[float, float]] = []
+    least = -(-task.least // task.callers)
+    counts = counts_of(task.callers, task.warm_up_s, task.seconds, least, task.most_s)
     failures: dict[str, int] = {}
     total = 0
-    begun = time.monotonic()
-    opened = begun + task.warm_up_s
-    closed = opened + task.most_s
 
-    def over(now: float) -> bool:
-        enough = len(answers) >= task.least
-        return now > opened + (task.seconds if enough else task.most_s)
-
-    async def caller() -> None:
-        nonlocal total, closed
-        while not over(time.monotonic()):
+    async def caller(count: Count) -> None:
+        nonlocal total
+        while not all(each.closed for each in counts):
             sent = built.pop() if built else request()
+            answered = True
             try:
                 if task.method == "explain_again":
                     await call(sent, "predict")
@@ -100,36 +98,63 @@ async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
                 name = _name(error)
                 failures[name] = failures.get(name, 0) + 1
                 await asyncio.sleep(REFUSED_S)
-                continue
+                answered = False
             ended = time.monotonic()
-            total += 1
-            if ended >= opened and not over(ended):
-                answers.append((started, ended))
-                if len(answers) == task.least:
-                    closed = max(opened + task.seconds, ended)
+            total += answered
+            count.note(ended, ended - started if answered else None)
 
-    await asyncio.gather(*(caller() for _ in range(task.callers)))
-    return summary(answers, closed - opened, failures) | {"total": total}
+    await asyncio.gather(*(caller(count) for count in counts))
+    return summary(counts) | {"total": total} | ({"failures": failures} if failures else {})
 
 
-def summary(
-    answers: list[tuple[float, float]], window_s: float, failures: dict[str, int]
-) -> dict[str, Any]:
-    """Rate within the window, and quantiles of the latency."""
-    latencies_ms = [1000 * (end - start) for start, end in answers]
-    p50_ms, p95_ms = map(float, np.percentile(latencies_ms, (50, 95))) if answers else (None, None)
+@dataclass(slots=True)
+class Count:
+    """What one caller counts, between the end of one answer and the end of another."""
+
+    opened: float
+    seconds: float
+    least: int
+    most_s: float
+    since: float | None = None
+    window_s: float = 0.0
+    latencies_ms: list[float] = field(default_factory=list)
+    closed: bool = False
+
+    def note(self, ended: float, latency_s: float | None) -> None:
+        """Take note of an answer, or of a refusal, which has no latency."""
+        if self.closed:
+            return
+        if self.since is None:
+            self.since = ended if ended >= self.opened else None
+            return
+        if latency_s is not None:
+            self.latencies_ms.append(1000 * latency_s)
+        self.window_s = ended - self.since
+        enough = len(self.latencies_ms) >= self.least
+        self.closed = self.window_s >= (self.seconds if enough else self.most_s)
+
+
+def counts_of(
+    callers: int, warm_up_s: float, seconds: float, least: int, most_s: float = MOST_S
+) -> list[Count]:
+    """Return a count for each caller, to be opened after the warm-up."""
+    opened = time.monotonic() + warm_up_s
+    return [Count(opened, seconds, least, most_s) for _ in range(callers)]
+
+
+def summary(counts: list[Count]) -> dict[str, Any]:
+    """Rate of all callers together, and quantiles of the latency."""
+    latencies_ms = [each for count in counts for each in count.latencies_ms]
+    p50_ms, p95_ms = (
+        map(float, np.percentile(latencies_ms, (50, 95))) if latencies_ms else (None, None)
+    )
     return {
-        "per_s": len(answers) / window_s,
+        "per_s": sum(len(count.latencies_ms) / count.window_s for count in counts),
         "p50_ms": p50_ms,
         "p95_ms": p95_ms,
-        "count": len(answers),
-        "window_s": window_s,
-        **_f(failures),
+        "count": len(latencies_ms),
+        "window_s": float(np.mean([count.window_s for count in counts])),
     }
-
-
-def _f(failures: dict[str, int]) -> dict[str, Any]:
-    return {"failures": failures} if failures else {}
 
 
 def _name(error: Exception) -> str:

@@ -7,14 +7,15 @@ rate with as many threads as the engine takes calls at once.
 
 import argparse
 import json
-import statistics
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.callers import Count, counts_of, summary
 from cxr_server.bundles.load import load_bundle
 from cxr_server.engines import Engine
 from cxr_server.engines.choose import choose_engine
@@ -25,42 +26,30 @@ LEAST = 4
 
 def measure(
     engine: Engine, side_px: int, callers: int, seconds: float, warm_up_s: float
-) -> dict[str, float]:
-    """Drive the engine for the window, each thread with its next image when it has answered."""
+) -> dict[str, Any]:
+    """Drive the engine from threads that count as `callers` do."""
     images = np.random.default_rng(0).uniform(-1024, 1024, (8, 1, 1, side_px, side_px))
     images = images.astype(np.float32)
-    latencies_ms: list[float] = []
-    rates: list[float] = []
-    begun_s: list[float] = []
-    ended_s: list[float] = []
+    counts = counts_of(min(callers, engine.max_in_flight), warm_up_s, seconds, LEAST)
+    total = 0
+    begun_s = time.process_time()
 
-    def drive() -> None:
-        own_ms: list[float] = []
-        warm = time.monotonic() + warm_up_s
-        while time.monotonic() < warm:
-            engine.evidence(images[0])
-        begun_s.append(time.process_time())
-        ended = started = time.monotonic()
-        while ended < started + seconds or len(own_ms) < LEAST:
-            begun = ended
-            engine.evidence(images[len(own_ms) % len(images)])
+    def drive(count: Count) -> None:
+        nonlocal total
+        ended = time.monotonic()
+        while not all(each.closed for each in counts):
+            started = ended
+            engine.evidence(images[total % len(images)])
             ended = time.monotonic()
-            own_ms.append(1000 * (ended - begun))
-        rates.append(len(own_ms) / (ended - started))
-        ended_s.append(time.process_time())
-        latencies_ms.extend(own_ms)
+            total += 1
+            count.note(ended, ended - started)
 
-    threads = [threading.Thread(target=drive) for _ in range(min(callers, engine.max_in_flight))]
+    threads = [threading.Thread(target=drive, args=(count,)) for count in counts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    worked = max(ended_s) - min(begun_s)
-    return {
-        "per_s": sum(rates),
-        "p50_ms": statistics.median(latencies_ms),
-        "cpu_ms": 1000 * worked / len(latencies_ms),
-    }
+    return summary(counts) | {"cpu_ms": 1000 * (time.process_time() - begun_s) / total}
 
 
 def main() -> None:

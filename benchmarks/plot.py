@@ -12,7 +12,8 @@ from benchmarks import report
 
 COLORS = {
     "cxr-serve": "#1b6ca8",
-    "Triton": "#7fa99b",
+    "Triton tuned": "#4f8a7a",
+    "Triton": "#9cc3b5",
     "LitServe": "#c9a227",
     "usual way": "#b0b0b0",
 }

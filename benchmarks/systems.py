@@ -106,13 +106,13 @@ LITSERVE = System(
 )
 
 
-def triton(python: str) -> System:
-    """Triton, in an environment of its own."""
+def triton(name: str, parts: str, python: str) -> System:
+    """Triton with the engine and some parts or others, in an environment of its own."""
     return System(
-        "Triton",
+        name,
         "triton",
         lambda port, bundle: [
-            *("-m", "benchmarks.triton_model", "--port", str(port)),
+            *("-m", "benchmarks.triton_model", "--parts", parts, "--port", str(port)),
             *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
         ],
         # The HTTP port is the one after the gRPC port.
