@@ -228,7 +228,9 @@ async def test_a_client_without_time_or_tries_says_that_the_server_is_full(
 
 async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: Path) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    flags = ("--cache-entries", "0", "--metrics-listen", metrics, "--decode-threads", "1")
+    # One core, whatever the machine has: most of the calls must be waiting still after 0.2 s.
+    one_core = ("--decode-threads", "1", "--engine-threads", "1")
+    flags = ("--cache-entries", "0", "--metrics-listen", metrics, *one_core)
     images = [png(chest_like(128, 128, seed=seed)) for seed in range(40)]
 
     async def ask(stub: ChestXrayServiceStub, number: int) -> str:

@@ -17,7 +17,7 @@ from cxr_server.errors import MethodUnavailable, UnknownLabel
 from cxr_server.pipeline import cautions, explain, render
 from cxr_server.pipeline.cache import EvidenceCache
 from cxr_server.pipeline.cautions import Caution
-from cxr_server.pipeline.decode import DecodeLimits
+from cxr_server.pipeline.decode import DecodeLimits, Radiograph, decode
 from cxr_server.pipeline.fit import Box
 from cxr_server.pipeline.prepare import ImageFacts, Prepared, prepare
 from cxr_server.pipeline.schedule import Scheduler
@@ -154,14 +154,25 @@ class Pipeline:
             options.frame is render.Frame.ORIGINAL and options.kind is render.RenderKind.OVERLAY
         )
         reading, prepared = await self._read(
-            image, strict, caller, deadline, times, pixels=drawn_whole or method != GRAD_CAM
+            image,
+            strict,
+            caller,
+            deadline,
+            times,
+            pixels=drawn_whole,
+            network_input=method != GRAD_CAM,
         )
+        radiograph = prepared.radiograph if prepared else None
+        if drawn_whole and not radiograph:
+            started = time.monotonic()
+            radiograph = await self._in_thread(lambda: decode(image, self._limits))
+            times.decode_s = time.monotonic() - started
         scored = findings(reading.evidence_khw, self.readout)
         chosen = [scored[self._rows[label]] for label in labels] or [ranked(scored)[0]]
         started = time.monotonic()
 
         def draw() -> tuple[Explanation, ...]:
-            canvas = self._canvas(reading, prepared, options)
+            canvas = self._canvas(reading, radiograph, options)
             return tuple(
                 self._explained(finding, reading, prepared, method, options, canvas)
                 for finding in chosen
@@ -195,7 +206,12 @@ class Pipeline:
         times: Times,
         *,
         pixels: bool = False,
+        network_input: bool = False,
     ) -> tuple[Reading, Prepared | None]:
+        """Return an image's reading, and what it was prepared as unless the cache knew it.
+
+        `pixels` keeps the whole image in that, `network_input` makes it in any case.
+        """
         key = b""
         if self.cache.capacity:
             key = await self._key_of(image)
@@ -203,7 +219,7 @@ class Pipeline:
                 times.cached = True
                 if strict:
                     cautions.refuse_unlikely(reading.cautions)
-                if not pixels:
+                if not network_input:
                     return reading, None
                 started = time.monotonic()
                 prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
@@ -227,7 +243,7 @@ class Pipeline:
         return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
 
     def _canvas(
-        self, reading: Reading, prepared: Prepared | None, options: render.RenderOptions
+        self, reading: Reading, radiograph: Radiograph | None, options: render.RenderOptions
     ) -> render.Canvas | None:
         if options.kind is render.RenderKind.NONE:
             return None
@@ -237,8 +253,8 @@ class Pipeline:
             return render.canvas(options, (side_px, side_px), whole, reading.picture_hw)
         facts = reading.facts
         pixels_hw = None
-        if options.kind is render.RenderKind.OVERLAY and prepared and prepared.radiograph:
-            pixels_hw = prepared.radiograph.pixels_hw
+        if options.kind is render.RenderKind.OVERLAY and radiograph:
+            pixels_hw = radiograph.pixels_hw
         return render.canvas(options, (facts.height_px, facts.width_px), facts.crop, pixels_hw)
 
     def _explained(
