@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -167,12 +168,14 @@ class App:
 
     async def _rebuild_engine(self, model: LoadedModel) -> None:
         """Replace the engine under the requests that wait; give up after some tries."""
+        # By its like: another one takes other batches than the scheduler makes.
+        alike = replace(self.settings, engine=model.engine.name, device=model.engine.device)
         self.lifecycle.enter(Phase.FAILED)
         await model.scheduler.idle()
         await _close_engine(model)
         for attempt in range(1, REBUILD_TRIES + 1):
             try:
-                model.engine = await asyncio.to_thread(make_engine, model.bundle, self.settings)
+                model.engine = await asyncio.to_thread(make_engine, model.bundle, alike)
                 await asyncio.to_thread(_prove, model)
             except Exception as error:
                 log.error("engine not rebuilt", attempt=attempt, error=type(error).__name__)

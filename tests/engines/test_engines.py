@@ -153,6 +153,8 @@ def test_a_call_beside_another_takes_a_lane_and_a_lone_call_all_cores(
     openvino_engine, images, monkeypatch
 ):
     taken, entered, go_on = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(openvino_engine, "_company", False)
+    monkeypatch.setattr("cxr_server.engines.openvino.MOMENT_S", 60.0)
     for mode in ("_alone", "_lane"):
         compiled = getattr(openvino_engine, mode)
 
@@ -177,6 +179,10 @@ def test_a_call_beside_another_takes_a_lane_and_a_lone_call_all_cores(
     for _ in range(2):  # the first of them may follow two calls that ended together
         openvino_engine.evidence(images[:1])
     assert taken == ["_alone", "_lane", "_lane", "_alone"]
+    openvino_engine._company = True
+    monkeypatch.setattr("cxr_server.engines.openvino.MOMENT_S", 0.0)
+    openvino_engine.evidence(images[:1])  # company long ago
+    assert taken[4:] == ["_alone"]
 
 
 def test_a_failed_call_leaves_the_engine_idle_again(openvino_engine, images):

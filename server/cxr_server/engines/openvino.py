@@ -1,6 +1,7 @@
 """OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from cxr_server.engines.cores import usable_cores
 from cxr_server.engines.runtime import openvino, properties
 
 MODEL_NAME = "openvino/model.xml"
+MOMENT_S = 0.02
+"""Longer than it takes from an answer of the engine to the next call, if one waits."""
 
 
 class OpenVINOEngine:
@@ -20,9 +23,8 @@ class OpenVINOEngine:
 
     The model is compiled twice. "alone": one stream over all cores, for a call that finds the
     engine idle, since then latency counts. "lane": one stream per core, for calls beside
-    others, since then throughput counts and cores that need not meet work best. Between calls
-    that end together the engine is idle for a moment, so one that follows company is not taken
-    for a lone call yet.
+    others, since then throughput counts and cores that need not meet work best. Where calls
+    end together the engine is idle for a moment: what comes then is not taken for a lone call.
 
     `evidence` may be called from any number of threads; more than `max_in_flight` at a time
     queue up inside OpenVINO.
@@ -69,11 +71,13 @@ class OpenVINOEngine:
         self._lock = threading.Lock()
         self._running = 0
         self._company = False  # whether the latest call to begin found another
+        self._ended = 0.0
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, H, W] in [-1024, 1024]."""
         with self._lock:
-            compiled = self._lane if self._running or self._company else self._alone
+            follows = self._company and time.monotonic() < self._ended + MOMENT_S
+            compiled = self._lane if self._running or follows else self._alone
             self._company = self._running > 0
             self._running += 1
         try:
@@ -81,6 +85,7 @@ class OpenVINOEngine:
         finally:
             with self._lock:
                 self._running -= 1
+                self._ended = time.monotonic()
 
     def close(self) -> None:
         """Release the compiled models. No call of `evidence` may follow."""

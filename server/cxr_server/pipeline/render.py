@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -106,11 +107,17 @@ def render(heat: HeatMap, options: RenderOptions, on: Canvas) -> bytes:
     if options.kind is RenderKind.OVERLAY:
         if on.under is None:
             raise ValueError("an overlay needs the radiograph")
-        visible = [round(options.opacity * min(255, level / OPAQUE_FROM)) for level in range(256)]
-        picture = Image.composite(picture, on.under, heat_picture.point(visible))
+        visible = heat_picture.point(_opacities(options.opacity))
+        picture = Image.composite(picture, on.under, visible)
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
     return encode_png(np.asarray(picture))
+
+
+@lru_cache(maxsize=16)
+def _opacities(opacity: float) -> tuple[int, ...]:
+    """Return how visible each level of heat is, of 255."""
+    return tuple(round(opacity * min(255, level / OPAQUE_FROM)) for level in range(256))
 
 
 def _eight_bits(pixels_hw: Pixels) -> Pixels:

@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from itertools import islice
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,18 @@ class _Ticket(Generic[P]):
         if not self.answer.done() and time.monotonic() >= self.deadline:
             self.answer.set_exception(DeadlineExpired("the deadline passed in the queue"))
         return self.answer.done()
+
+
+class _Called(NamedTuple):
+    """When an engine call began and ended, the requests in it, and their evidence [N, K, h, w]."""
+
+    began: float
+    ended: float
+    ran: list[_Ticket[Any]]
+    evidence: NDArray[np.float32]
+
+
+_NO_EVIDENCE = np.empty((0, 0, 0, 0), np.float32)
 
 
 class Scheduler:
@@ -140,10 +153,11 @@ class Scheduler:
             DeadlineExpired: The deadline passed before a turn came.
             EngineFailure: The engine failed on this image alone, twice.
             Draining: The scheduler was closed first.
+            ModelLoading: The engine has failed, and there is no `on_failure` to rebuild it.
             Exception: Whatever `prepare` raised.
         """
-        if self._closed:
-            raise Draining("the server is shutting down")
+        if refusal := self._refusal():
+            raise refusal
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting", retry_after_ms=self.retry_after_ms())
         ticket = _Ticket(prepare, caller, deadline, asyncio.get_running_loop().create_future())
@@ -211,8 +225,14 @@ class Scheduler:
                 self._start(self._decode(ticket))
 
     def _most_calls(self) -> int:
-        """As many as the engine takes, and one more where a batch would not grow by waiting."""
-        return self._max_in_flight + (len(self._ready) >= self._max_batch)
+        """As many as the engine takes, and one more where the batch would not grow by waiting."""
+        if self._calls != self._max_in_flight:
+            return self._max_in_flight
+        self._ready = deque(ticket for ticket in self._ready if not ticket.gone())
+        next_batch = list(islice(self._ready, self._max_batch))
+        full = len(next_batch) == self._max_batch
+        suspect = any(ticket.failures for ticket in next_batch)  # it will be alone
+        return self._max_in_flight + (full and not suspect)
 
     def _start(self, step: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(step)
@@ -228,11 +248,10 @@ class Scheduler:
         finally:
             self._decoding -= 1
         ticket.decode_s = time.monotonic() - started
+        if refusal := self._refusal():
+            _refuse(ticket, refusal)
         if not ticket.gone():
-            if self._closed:
-                _refuse(ticket, Draining("the server is shutting down"))
-            else:
-                self._ready.append(ticket)
+            self._ready.append(ticket)
         self._pump()
 
     def _next_batch(self) -> list[_Ticket[Any]]:
@@ -252,7 +271,7 @@ class Scheduler:
     async def _infer(self, engine: Engine, batch: list[_Ticket[Any]]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            begun, ended, evidence = await loop.run_in_executor(
+            began, ended, ran, evidence = await loop.run_in_executor(
                 self._lanes, self._call, engine, batch
             )
         except Exception as error:
@@ -260,70 +279,66 @@ class Scheduler:
             self._failed(engine, batch, error)
             return
         self._calls -= 1
-        if evidence is None:
-            self._put_back(batch)
-            return
-        self.batches += 1
-        self.images += len(batch)
-        self._turn_s += 0.1 * ((ended - begun) / len(batch) / self._max_in_flight - self._turn_s)
-        self._pump()  # the engine first, the answers then
-        for ticket, evidence_khw in zip(batch, evidence, strict=True):
+        if ran:
+            self.batches += 1
+            self.images += len(ran)
+            self._turn_s += 0.1 * ((ended - began) / len(ran) / self._max_in_flight - self._turn_s)
+        self._put_back([ticket for ticket in batch if ticket not in ran])
+        for ticket, evidence_khw in zip(ran, evidence, strict=True):
             if not ticket.answer.done():
-                waited_s = max(begun - ticket.arrived - ticket.decode_s, 0.0)
+                waited_s = max(began - ticket.arrived - ticket.decode_s, 0.0)
                 ticket.answer.set_result(
-                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, ended - begun)
+                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, ended - began)
                 )
 
-    def _call(
-        self, engine: Engine, batch: list[_Ticket[Any]]
-    ) -> tuple[float, float, NDArray[np.float32] | None]:
-        """Call the engine, in one of its threads.
-
-        Returns:
-            When that began and ended, and the evidence [N, K, h, w]; None instead where the
-            engine must not be called any more, or nobody waits.
-        """
-        begun = time.monotonic()
-        usable = self._engine is engine and self._broken is not engine and not self._closed
-        if not usable or all(each.answer.done() or each.deadline <= begun for each in batch):
-            return begun, begun, None
-        images = [ticket.prepared.image_chw for ticket in batch if ticket.prepared]
+    def _call(self, engine: Engine, batch: list[_Ticket[Any]]) -> _Called:
+        """Call the engine in one of its threads, unless it is out of use by now."""
+        began = time.monotonic()
+        if self._engine is not engine or self._broken is engine or self._closed:
+            return _Called(began, began, [], _NO_EVIDENCE)
+        wanted = [each for each in batch if not each.answer.done() and began < each.deadline]
+        if not wanted:
+            return _Called(began, began, [], _NO_EVIDENCE)
+        images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
         try:
             evidence = engine.evidence(np.stack(images))
         except Exception:
             self._broken = engine  # at once: what is at the door comes before the loop knows
             raise
-        return begun, time.monotonic(), evidence
+        return _Called(began, time.monotonic(), wanted, evidence)
 
     def _put_back(self, batch: list[_Ticket[Any]]) -> None:
-        """Let a batch that was not run wait again, as the first."""
+        """Let what did not run wait again, before all others, and go on."""
         for ticket in reversed(batch):
-            if ticket.gone():
-                continue
-            if self._closed:
-                _refuse(ticket, Draining("the server is shutting down"))
-            else:
+            if refusal := self._refusal():
+                _refuse(ticket, refusal)
+            if not ticket.gone():
                 self._ready.appendleft(ticket)
         self._pump()
+
+    def _refusal(self) -> RequestError | None:
+        """Why nothing will be answered any more, if so."""
+        if self._closed:
+            return Draining("the server is shutting down")
+        if self._engine is None and self._on_failure is None:
+            return ModelLoading("the engine has failed", retry_after_ms=1000)
+        return None
 
     def _failed(self, engine: Engine, batch: list[_Ticket[Any]], error: Exception) -> None:
         first = self._engine is engine
         if first:
             self.pause()
-        for ticket in reversed(batch):
+        for ticket in batch:
             ticket.failures += 1
-            if ticket.gone():
-                continue
-            if self._closed or ticket.failures >= TRIES:
+            if ticket.failures >= TRIES:
                 failure = EngineFailure("the engine failed on this image")
                 failure.__cause__ = error
                 _refuse(ticket, failure)
-            else:
-                self._ready.appendleft(ticket)
-        if first and self._on_failure:
+        self._put_back(batch)
+        if refusal := self._refusal():
+            self.fail_all(refusal)
+        elif first and self._on_failure:
             self._on_failure(error)
-        elif first:
-            self.fail_all(ModelLoading("the engine has failed", retry_after_ms=1000))
 
 
 def _refuse(ticket: _Ticket[Any], error: BaseException) -> None:
