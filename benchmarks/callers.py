@@ -3,9 +3,9 @@
 `python -m benchmarks.callers` reads one task a line from standard input, as JSON, and prints
 one result a line. It stays up between tasks, so that its own start never counts. After a warm-up
 each caller counts its answers from the end of one to the end of another, at least a window's length
-and its share of the fewest answers later; the rate is the sum of theirs. Nobody stops before all
-have counted. Requests are built beforehand, since callers share the machine with the server that
-is measured.
+and its share of the fewest answers later; nobody stops before all have counted. The rate is what
+they counted in the time that they counted. Requests are built beforehand, since callers share the
+machine with the server that is measured.
 """
 
 import asyncio
@@ -143,17 +143,22 @@ def counts_of(
 
 
 def summary(counts: list[Count]) -> dict[str, Any]:
-    """Rate of all callers together, and quantiles of the latency."""
+    """Rate of all callers together, and quantiles of the latency.
+
+    Not the sum of the callers' own rates: where one has counted little, its rate is high by chance
+    more often than low.
+    """
     latencies_ms = [each for count in counts for each in count.latencies_ms]
     p50_ms, p95_ms = (
         map(float, np.percentile(latencies_ms, (50, 95))) if latencies_ms else (None, None)
     )
+    window_s = float(np.mean([count.window_s for count in counts]))
     return {
-        "per_s": sum(len(count.latencies_ms) / count.window_s for count in counts),
+        "per_s": len(latencies_ms) / window_s,
         "p50_ms": p50_ms,
         "p95_ms": p95_ms,
         "count": len(latencies_ms),
-        "window_s": float(np.mean([count.window_s for count in counts])),
+        "window_s": window_s,
     }
 
 

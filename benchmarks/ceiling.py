@@ -8,8 +8,8 @@ rate with as many threads as the engine takes calls at once.
 import argparse
 import json
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,18 @@ def measure(
     def drive(count: Count) -> None:
         nonlocal total
         ended = time.monotonic()
-        while not all(each.closed for each in counts):
-            started = ended
-            engine.evidence(images[total % len(images)])
-            ended = time.monotonic()
-            total += 1
-            count.note(ended, ended - started)
+        try:
+            while not all(each.closed for each in counts):
+                started = ended
+                engine.evidence(images[total % len(images)])
+                ended = time.monotonic()
+                total += 1
+                count.note(ended, ended - started)
+        finally:
+            count.closed = True  # an engine that fails ends it all
 
-    threads = [threading.Thread(target=drive, args=(count,)) for count in counts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(counts)) as threads:
+        list(threads.map(drive, counts))
     return summary(counts) | {"cpu_ms": 1000 * (time.process_time() - begun_s) / total}
 
 

@@ -9,16 +9,19 @@ from benchmarks.callers import LEAST
 Results = dict[str, Any]
 OURS, USUAL, ENGINE = "cxr-serve", "usual way", "engine alone"
 TRITON, TUNED = "Triton", "Triton tuned"
-"""With the usual transforms before the same engine, and with all of this project's parts."""
+"""With the usual transforms before the same engine; with this project's decode and fit too."""
 METHODS = {
     "predict": "Predict",
     "explain": "Explain",
     "explain_again": "Explain after Predict",
 }
+MOST_PEAK_MIB = 1400.0
+"""What the server may take at its limit of 256 MiB of requests: four times that, of which gRPC
+holds a message three times while it is received, and itself."""
 
 
 class Missing(Exception):
-    """A claim's number was not measured in this run."""
+    """A claim's number is not in this run, and why."""
 
 
 def value(
@@ -32,7 +35,7 @@ def ratios(results: Results, over: tuple[Any, ...], under: tuple[Any, ...]) -> l
     """Ratios of two cells' numbers, turn by turn. Raises Missing."""
     pairs = list(zip(_each(results, *over), _each(results, *under), strict=True))
     if not all(bottom for _, bottom in pairs):
-        raise Missing
+        raise Missing("nothing was answered")
     return [top / bottom for top, bottom in pairs]
 
 
@@ -151,12 +154,14 @@ def _starting(results: Results) -> list[str]:
     if first_s := results.get("first_start_s"):
         lines.append(f"{OURS} without a cache of compiled models, or at its first: {first_s:.2f} s")
     if load := results.get("memory_under_load"):
-        refused = load.get("failures", {}).get("RESOURCE_EXHAUSTED", 0)
+        failures = load.get("failures", {})
+        ends = ", ".join(
+            f"{count} {code}" for code, count in {"OK": load["total"], **failures}.items()
+        )
         lines.append(
             f"{load['callers']} callers with {load['file_bytes'] / 1e6:.1f} MB files for "
             f"{load['window_s']:.0f} s: peak {load['peak_mib']:.0f} MiB, "
-            f"{load['rss_after_mib']:.0f} after ({load['rss_before_mib']:.0f} before); "
-            f"{load['count']} answered, {refused} refused for memory or queue"
+            f"{load['rss_after_mib']:.0f} after ({load['rss_before_mib']:.0f} before); {ends}"
         )
     return lines
 
@@ -180,6 +185,9 @@ def _claims(results: Results) -> list[str]:
         many, few = (of_engine(results, OURS, png, "predict", callers) for callers in (most, 4))
         return [statistics.median(many) / statistics.median(few)]
 
+    def peak() -> list[float]:
+        return [float(results["memory_under_load"]["peak_mib"])]
+
     def again() -> list[float]:
         cells = [(OURS, png, method, 1, "p50_ms") for method in ("explain_again", "predict")]
         after, predict = (value(results, *cell) for cell in cells)
@@ -198,8 +206,8 @@ def _claims(results: Results) -> list[str]:
         (f"Predict, {png}, 4 callers: x Triton", ">=", 1.1, times(png, "predict", TRITON)),
         (f"Predict, {jpeg}, 4 callers: x Triton", ">=", 1.4, times(jpeg, "predict", TRITON)),
         (f"Predict, {png}, 1 caller: p50 / tuned Triton's", "<=", 1.0, latency(TUNED)),
-        (f"Predict, {png}, 4 callers: x tuned Triton", ">=", 1.0, times(png, "predict", TUNED)),
-        (f"Predict, {jpeg}, 4 callers: x tuned Triton", ">=", 1.0, times(jpeg, "predict", TUNED)),
+        (f"Predict, {png}, 4 callers: x tuned Triton", ">=", 1.1, times(png, "predict", TUNED)),
+        (f"Predict, {jpeg}, 4 callers: x tuned Triton", ">=", 1.4, times(jpeg, "predict", TUNED)),
         (
             f"Predict, {png}, 1 caller: p50 / engine's lone call",
             "<=",
@@ -215,13 +223,14 @@ def _claims(results: Results) -> list[str]:
         ),
         ("resident memory when SERVING, MB", "<=", 400.0, lambda: resident),
         (f"Predict, {png}: of the engine's, {most} callers / 4", ">=", 0.95, flat),
+        (f"peak memory while {most} callers send large files, MiB", "<=", MOST_PEAK_MIB, peak),
     ]
     lines = [f"{'claim (median; quartiles of the windows)':<58}{'target':>10}{'measured':>10}"]
     for claim, relation, target, numbers in wanted:
         try:
             found = numbers()
-        except Missing:
-            lines.append(f"{claim:<58}{relation:>5}{target:>5g}{'-':>10}  not in this run")
+        except Missing as why:
+            lines.append(f"{claim:<58}{relation:>5}{target:>5g}{'-':>10}  {why}")
             continue
         measured = statistics.median(found)
         met = measured >= target if relation == ">=" else measured <= target
@@ -252,6 +261,8 @@ def _each(
     results: Results, system: str, kind: str, method: str, callers: int, what: str = "per_s"
 ) -> list[float]:
     found = [cell[what] for cell in _cells(results, system, kind, method, callers)]
-    if not found or None in found:
-        raise Missing
+    if not found:
+        raise Missing("not in this run")
+    if None in found:
+        raise Missing("nothing was answered")
     return [float(each) for each in found]

@@ -55,7 +55,7 @@ class Wanted:
 
 
 def cells(kinds: tuple[Kind, Kind, Kind], most_callers: int) -> list[Wanted]:
-    """Return what is to be measured; those of which something is claimed, twice as often."""
+    """Return what is to be measured; where systems are compared in a claim, twice as often."""
     png, jpeg, deep = kinds
     found = []
     for kind in (png, jpeg, deep):
@@ -120,9 +120,10 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         for seed in range(kind.films):
             encoded(kind, seed)
     bundle = model.bundle(small=args.smoke)
-    if any(each is OURS for each in chosen):
-        with Running(OURS, bundle) as first:  # compiles the model, once for all starts to come
-            first_start_s = first.started_s
+    first_starts_s = {}
+    for each in chosen:  # so that files are in memory, and models compiled, for all starts to come
+        with Running(each, bundle) as first:
+            first_starts_s[each.name] = first.started_s
     settings: dict[str, Any] = {"seconds": args.seconds, "warm_up_s": args.warm_up}
     if args.smoke:
         settings |= {"warm_up_s": 0.1, "least": 2}
@@ -151,7 +152,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": rounds,
     }
     if any(each is OURS for each in chosen):
-        results["first_start_s"] = first_start_s
+        results["first_start_s"] = first_starts_s[OURS.name]
         longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
         results["memory_under_load"] = memory_under_load(bundle, large, most_callers, longer)
     return results

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -115,7 +116,7 @@ def triton(name: str, parts: str, python: str) -> System:
             *("-m", "benchmarks.triton_model", "--parts", parts, "--port", str(port)),
             *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
         ],
-        # The HTTP port is the one after the gRPC port.
+        # The HTTP port is the one after the gRPC port, that of the metrics comes third.
         lambda port: _http_ready("/v2/models/cxr/ready")(port + 1),
         python,
         methods=("predict",),
@@ -235,13 +236,15 @@ Measured: TypeAlias = EngineAlone | Running
 
 
 def _free_port() -> int:
-    """Return a port that is free, and the one after it as well."""
+    """Return a port that is free, and the two after it as well."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with ExitStack() as stack:
+            first, *others = (stack.enter_context(socket.socket()) for _ in range(3))
             first.bind(("127.0.0.1", 0))
             port = int(first.getsockname()[1])
             try:
-                second.bind(("127.0.0.1", port + 1))
+                for offset, other in enumerate(others, 1):
+                    other.bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
             return port

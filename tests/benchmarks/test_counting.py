@@ -1,0 +1,87 @@
+"""What the benchmark makes of times: rates, latencies, ratios and verdicts, without a clock."""
+
+import random
+import time
+from typing import Any
+
+import pytest
+from benchmarks.callers import Count, counts_of, summary
+
+from benchmarks import report
+
+
+def counted(*ends: tuple[float, float | None], least: int = 1, most_s: float = 9.0) -> Count:
+    """A count, opened at 1.0 s for 2.0 s, that was told of these ends and latencies."""
+    count = Count(opened=1.0, seconds=2.0, least=least, most_s=most_s)
+    for ended, latency_s in ends:
+        count.note(ended, latency_s)
+    return count
+
+
+def test_a_caller_counts_from_the_end_of_an_answer_to_the_end_of_another() -> None:
+    count = counted(
+        (0.9, 0.5), (1.4, 0.5), (1.9, 0.5), (2.4, 0.5), (2.9, 0.4), (3.5, 0.6), (4, 0.5)
+    )
+    assert count.closed
+    assert count.since == 1.4
+    assert count.window_s == pytest.approx(2.1)
+    assert count.latencies_ms == pytest.approx([500, 500, 400, 600])
+
+
+def test_a_window_stays_open_for_the_fewest_answers_but_not_for_ever() -> None:
+    slow = [(1.0, 1.0), (3.0, 2.0), (5.0, 2.0)]
+    assert counted(*slow, least=2).window_s == 4.0
+    assert not counted(*slow, least=3).closed
+    assert counted(*slow, (11.0, 6.0), least=9).closed
+
+
+def test_refusals_take_time_and_count_as_no_answer() -> None:
+    found = summary([counted((1.0, 0.1), (2.0, None), (3.0, 0.1))])
+    assert found["per_s"] == pytest.approx(0.5)
+    assert found["count"] == 1
+    nothing = summary([counted((1.0, None), (4.0, None), least=0)])
+    assert (nothing["per_s"], nothing["p50_ms"], nothing["p95_ms"]) == (0, None, None)
+
+
+@pytest.mark.parametrize("order", ["in turn", "at random"])
+def test_the_rate_of_many_callers_is_the_servers_however_it_shares_it(order: str) -> None:
+    """Of a server that answers an image every 0.1 s, to one of 30 callers that all wait."""
+    chance, rates = random.Random(0), []
+    for _ in range(40):
+        counts = counts_of(30, warm_up_s=-time.monotonic(), seconds=1.5, least=1)
+        asked_s = [0.0] * len(counts)
+        answer = 0
+        while not all(count.closed for count in counts):
+            answer += 1
+            lucky = answer % 30 if order == "in turn" else chance.randrange(30)
+            counts[lucky].note(answer / 10, answer / 10 - asked_s[lucky])
+            asked_s[lucky] = answer / 10
+        rates.append(summary(counts)["per_s"])
+    # The sum of the callers' own rates would be a third more where the order is random.
+    assert sum(rates) / len(rates) == pytest.approx(10.0, rel=0.05)
+
+
+def results_of(ours: dict[str, Any], engine: dict[str, Any], windows: int = 3) -> dict[str, Any]:
+    cell = {"kind": "film", "method": "predict", "callers": 4, "others_cores": 0.0}
+    cells = []
+    for turn in range(windows):
+        cells.append({**cell, "system": "cxr-serve"} | {k: v[turn] for k, v in ours.items()})
+        cells.append({**cell, "system": "engine alone"} | {k: v[turn] for k, v in engine.items()})
+    return {"rounds": [{"cells": cells}]}
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    # The machine halves its speed in one turn and doubles it in another.
+    results = results_of({"per_s": [8, 4, 16]}, {"per_s": [10, 5, 20]})
+    assert report.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.8, 0.8]
+    assert report.value(results, "cxr-serve", "film", "predict", 4) == 8
+
+
+def test_what_was_not_measured_or_not_answered_is_no_number() -> None:
+    results = results_of({"per_s": [1, 1, 1], "p50_ms": [5, None, 5]}, {"per_s": [2, 0, 2]})
+    with pytest.raises(report.Missing, match="not in this run"):
+        report.value(results, "Triton", "film", "predict", 4)
+    with pytest.raises(report.Missing, match="nothing was answered"):
+        report.value(results, "cxr-serve", "film", "predict", 4, "p50_ms")
+    with pytest.raises(report.Missing, match="nothing was answered"):
+        report.of_engine(results, "cxr-serve", "film", "predict", 4)
