@@ -28,15 +28,15 @@ def value(
     results: Results, system: str, kind: str, method: str, callers: int, what: str = "per_s"
 ) -> float:
     """Median over all windows of one number of one cell. Raises Missing."""
-    return statistics.median(_each(results, system, kind, method, callers, what))
+    return statistics.median(_each(results, system, kind, method, callers, what).values())
 
 
 def ratios(results: Results, over: tuple[Any, ...], under: tuple[Any, ...]) -> list[float]:
-    """Ratios of two cells' numbers, turn by turn. Raises Missing."""
-    pairs = list(zip(_each(results, *over), _each(results, *under), strict=True))
-    if not all(bottom for _, bottom in pairs):
+    """Ratios of two cells' numbers, of the turns that both took. Raises Missing."""
+    tops, bottoms = _each(results, *over), _each(results, *under)
+    if not all(bottoms.values()):
         raise Missing("nothing was answered")
-    return [top / bottom for top, bottom in pairs]
+    return [tops[turn] / bottoms[turn] for turn in tops if turn in bottoms]
 
 
 def of_engine(
@@ -66,7 +66,7 @@ def _heading(results: Results) -> str:
         [
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
             f"{machine['system']}; {results['made']}; {len(results['rounds'])} rounds of "
-            f"{results['turns']} turns or twice that, windows of "
+            f"{results['turns']} turns (more where little lies between), windows of "
             f"{results['window']['seconds']:g} s after "
             f"{results['window']['warm_up_s']:g} s, with at least "
             f"{results['window'].get('least', LEAST)} answers",
@@ -111,7 +111,7 @@ def _table(results: Results, kind: str) -> list[str]:
 def _row(results: Results, system: str, kind: str, method: str, callers: int) -> str:
     cell = (system, kind, method, callers)
     usual = (USUAL, kind, method, callers)
-    failed = sum(sum(each.get("failures", {}).values()) for each in _cells(results, *cell))
+    failed = sum(sum(each.get("failures", {}).values()) for each in _cells(results, *cell).values())
     shown = [
         _shown(lambda: value(results, *cell), 9, 2),
         _shown(lambda: value(results, *cell, "p50_ms"), 9, 1),
@@ -247,22 +247,24 @@ def _claims(results: Results) -> list[str]:
 
 def _cells(
     results: Results, system: str, kind: str, method: str, callers: int
-) -> list[dict[str, Any]]:
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """The windows of a cell by round and turn."""
     wanted = (system, kind, method, callers)
-    return [
-        cell
-        for each in results["rounds"]
+    return {
+        (number, cell["turn"]): cell
+        for number, each in enumerate(results["rounds"])
         for cell in each["cells"]
         if (cell["system"], cell["kind"], cell["method"], cell["callers"]) == wanted
-    ]
+    }
 
 
 def _each(
     results: Results, system: str, kind: str, method: str, callers: int, what: str = "per_s"
-) -> list[float]:
-    found = [cell[what] for cell in _cells(results, system, kind, method, callers)]
+) -> dict[tuple[int, int], float]:
+    windows = _cells(results, system, kind, method, callers)
+    found = {turn: cell[what] for turn, cell in windows.items()}
     if not found:
         raise Missing("not in this run")
-    if None in found:
+    if None in found.values():
         raise Missing("nothing was answered")
-    return [float(each) for each in found]
+    return found

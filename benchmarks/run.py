@@ -2,8 +2,9 @@
 
 In each round every server is started (and its start timed). Then each cell is measured in short
 windows, on the engine alone and on one server after the other, some turns in a row, so that
-whatever else the machine does meets all of them; every other turn goes the other way round. Ratios
-are taken between windows of the same turn; what is printed are medians over all windows.
+whatever else the machine does meets all of them; every other turn goes the other way round. Where
+little lies between this server and the engine, the two take more turns. Ratios are taken between
+windows of the same turn; what is printed are medians over all windows.
 """
 
 import argparse
@@ -32,6 +33,8 @@ PACKAGES = (
     *("grpcio", "protobuf", "numpy", "pillow", "kornia-rs", "simplejpeg", "isal", "openvino"),
     *("torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
+CLOSELY = 5
+"""How many times as many turns ours and the engine take where little lies between them."""
 LOAD_S = 15.0
 """How long large images are sent when it is memory that is measured."""
 
@@ -47,26 +50,32 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A cell to be measured, on all systems or ours alone, so many times as often as is usual."""
+    """A cell to be measured.
+
+    Attributes:
+        cell: The cell.
+        everyone: Whether on every system, or on ours alone.
+        closely: Whether ours and the engine take more turns, since little lies between them.
+    """
 
     cell: Cell
     everyone: bool = False
-    weight: int = 1
+    closely: bool = False
 
 
 def cells(kinds: tuple[Kind, Kind, Kind], most_callers: int) -> list[Wanted]:
-    """Return what is to be measured; where systems are compared in a claim, twice as often."""
+    """Return what is to be measured."""
     png, jpeg, deep = kinds
     found = []
     for kind in (png, jpeg, deep):
         for method in ("predict", "explain"):
             for callers in (1, 4, 16):
                 everyone = callers == 4 or (callers == 1 and kind is not deep)
-                claimed = everyone and kind is not deep and (callers == 4 or kind is png)
-                weight = 2 if claimed else 1
-                found.append(Wanted(Cell(kind.name, method, callers), everyone, weight))
+                closely = kind is png and (callers == 4 or (callers, method) == (1, "predict"))
+                found.append(Wanted(Cell(kind.name, method, callers), everyone, closely))
                 if (kind, method, callers) == (png, "predict", 4):
-                    found.append(Wanted(Cell(kind.name, method, most_callers)))
+                    many = Cell(kind.name, method, most_callers)
+                    found.append(Wanted(many, closely=True))
         found.append(Wanted(Cell(kind.name, "explain_again", 1)))
     return found
 
@@ -180,9 +189,10 @@ def one_round(
                 if cell.method in server.methods and (each.everyone or server.system is OURS)
             ]
             beside: list[Measured] = [engine] if servers and cell.method in engine.methods else []
-            for turn in range(turns * each.weight):
-                order = [*beside, *servers][:: -1 if turn % 2 else 1]
-                taken += [one_window(one, cell, settings) for one in order]
+            ours = [server for server in servers if server.system is OURS]
+            for turn in range(turns * (CLOSELY if each.closely and ours else 1)):
+                order = [*beside, *(servers if turn < turns else ours)][:: -1 if turn % 2 else 1]
+                taken += [{"turn": turn} | one_window(one, cell, settings) for one in order]
         memory = {each.name: each.memory_mib() for each in running}
     return {
         "starts_s": starts,

@@ -62,11 +62,14 @@ def test_the_rate_of_many_callers_is_the_servers_however_it_shares_it(order: str
 
 
 def results_of(ours: dict[str, Any], engine: dict[str, Any], windows: int = 3) -> dict[str, Any]:
-    cell = {"kind": "film", "method": "predict", "callers": 4, "others_cores": 0.0}
+    cell: dict[str, Any] = {"kind": "film", "method": "predict", "callers": 4, "others_cores": 0.0}
     cells = []
     for turn in range(windows):
-        cells.append({**cell, "system": "cxr-serve"} | {k: v[turn] for k, v in ours.items()})
-        cells.append({**cell, "system": "engine alone"} | {k: v[turn] for k, v in engine.items()})
+        cell["turn"] = turn
+        for system, numbers in (("cxr-serve", ours), ("engine alone", engine)):
+            if turn < len(numbers["per_s"]):
+                now = {name: values[turn] for name, values in numbers.items()}
+                cells.append(cell | {"system": system} | now)
     return {"rounds": [{"cells": cells}]}
 
 
@@ -75,6 +78,11 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     results = results_of({"per_s": [8, 4, 16]}, {"per_s": [10, 5, 20]})
     assert report.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.8, 0.8]
     assert report.value(results, "cxr-serve", "film", "predict", 4) == 8
+
+
+def test_turns_that_one_of_two_did_not_take_are_left_out_of_their_ratio() -> None:
+    results = results_of({"per_s": [8, 4, 90]}, {"per_s": [10, 8]})
+    assert report.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.5]
 
 
 def test_what_was_not_measured_or_not_answered_is_no_number() -> None:

@@ -92,8 +92,10 @@ def heat_map(evidence_hw: NDArray[np.float32], side_px: int, scale: Scale) -> He
         values_hw = np.minimum(enlarged_hw / FIXED_FULL_SCALE_LOGITS, 1)
         low, high = 0.0, FIXED_FULL_SCALE_LOGITS
     else:
-        values_hw = _stretch(enlarge(_stretch(contribution_hw), side_px))
         low, high = float(enlarged_hw.min()), float(enlarged_hw.max())
+        # Stretched, enlarged and stretched again, in one step, since enlarging is linear.
+        first_range = LEAST_RANGE + float(np.ptp(contribution_hw))
+        values_hw = (enlarged_hw - low) / (LEAST_RANGE * first_range + high - low)
     return HeatMap(values_hw.astype(np.float32), False, low, high, hottest_row_column=hottest)
 
 
@@ -160,11 +162,6 @@ def _enlarge_operator(side_in: int, side_out: int) -> NDArray[np.float64]:
     position = (np.arange(side_out) + 0.5) * side_in / side_out - 0.5
     position = np.clip(position, 0, side_in - 1)
     return np.asarray(np.maximum(0, 1 - np.abs(position[:, None] - np.arange(side_in))))
-
-
-def _stretch(values_hw: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = values_hw - values_hw.min()
-    return np.asarray(shifted / (LEAST_RANGE + shifted.max()))
 
 
 def _no_heat_limit(scale: Scale) -> float:
