@@ -86,6 +86,14 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def one_at(engine: EchoEngine, run: Scheduler) -> asyncio.Future[int]:
+    """Send image 0, which the engine holds until its gate is set."""
+    engine.gate.clear()
+    first = asyncio.ensure_future(answer(run, 0))
+    await until(lambda: engine.seen == [[0]])
+    return first
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     max_batch=st.integers(1, 5),
@@ -171,9 +179,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
 async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> None:
     engine = EchoEngine(max_batch=8)
     run = scheduler(engine, decode_slots=8)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
     await until(lambda: run.queue_depth == 5 and run.busy == 1)
     engine.gate.set()
@@ -185,9 +191,7 @@ async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> 
 async def test_a_full_batch_waits_at_the_door_and_needs_no_turn_of_the_loop() -> None:
     engine = EchoEngine(max_batch=2)
     run = scheduler(engine, decode_slots=1)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
     await until(lambda: run.queue_depth == 3 and run.busy == 1)
     engine.gate.set()
@@ -206,9 +210,7 @@ async def test_a_full_batch_waits_at_the_door_and_needs_no_turn_of_the_loop() ->
 async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
     engine = EchoEngine()
     run = scheduler(engine, decode_slots=1)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     deadline = time.monotonic() + (1 if why == "expired" else 30)
     gone = asyncio.ensure_future(answer(run, 1, deadline=deadline))
     await until(lambda: run.queue_depth == 1 and run.busy == 1)
@@ -229,9 +231,7 @@ async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
 async def test_only_those_of_a_batch_at_the_door_are_run_who_still_wait() -> None:
     engine = EchoEngine(max_batch=3)
     run = scheduler(engine, decode_slots=1)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
     await until(lambda: run.queue_depth == 3 and run.busy == 1)
     others[1].cancel()
@@ -248,9 +248,7 @@ async def test_only_those_of_a_batch_at_the_door_are_run_who_still_wait() -> Non
 async def test_a_batch_that_may_still_grow_does_not_wait_at_the_door() -> None:
     engine = EchoEngine(max_batch=2)
     run = scheduler(engine, decode_slots=1)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, 1))]
     await until(lambda: run.queue_depth == 1 and run.busy == 1)
     others.append(asyncio.ensure_future(answer(run, 2)))
@@ -351,9 +349,7 @@ async def test_a_caller_with_many_waiting_delays_another_by_one_turn_only() -> N
 async def test_a_poisonous_image_fails_alone_and_its_batch_mates_are_answered() -> None:
     engine = EchoEngine(max_batch=8, poison=frozenset({3}))
     run = scheduler(engine, decode_slots=8)
-    engine.gate.clear()
-    first = asyncio.ensure_future(answer(run, 0))
-    await until(lambda: engine.seen == [[0]])
+    first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
     await until(lambda: run.queue_depth == 5 and run.busy == 1)
     engine.gate.set()

@@ -15,64 +15,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.engines import Engine
-from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull, RequestError
+from cxr_server.errors import Draining, ModelLoading, QueueFull, RequestError
 from cxr_server.pipeline.fair_queue import FairQueue
+from cxr_server.pipeline.ticket import P, Ticket, Turn
 
 TRIES = 2
 """How often an image may be in an engine call that fails."""
 
 
-class Prepared(Protocol):
-    """What `prepare` returns: anything that holds the network's input."""
-
-    @property
-    def image_chw(self) -> NDArray[np.float32]:
-        """The fitted image [1, H, W] in [-1024, 1024]."""
-        ...
-
-
-P = TypeVar("P", bound=Prepared)
-
-
 class EngineFailure(Exception):
     """The engine failed twice on this image; its first error is the cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn(Generic[P]):
-    """What came of one request: what was prepared, its evidence [K, h, w], its times."""
-
-    prepared: P
-    evidence_khw: NDArray[np.float32]
-    decode_s: float
-    queue_s: float
-    inference_s: float
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket(Generic[P]):
-    prepare: Callable[[], P]
-    caller: str
-    deadline: float
-    answer: asyncio.Future[Turn[P]]
-    arrived: float = field(default_factory=time.monotonic)
-    prepared: P | None = None
-    decode_s: float = 0.0
-    failures: int = 0
-
-    def gone(self) -> bool:
-        """Whether nobody waits any more; answers a caller whose deadline has passed."""
-        if not self.answer.done() and time.monotonic() >= self.deadline:
-            self.answer.set_exception(DeadlineExpired("the deadline passed in the queue"))
-        return self.answer.done()
 
 
 class _Called(NamedTuple):
@@ -80,7 +39,7 @@ class _Called(NamedTuple):
 
     began: float
     ended: float
-    ran: list[_Ticket[Any]]
+    ran: list[Ticket[Any]]
     evidence: NDArray[np.float32]
 
 
@@ -111,8 +70,8 @@ class Scheduler:
         self._decode_slots = decode_slots
         self._max_waiting = max_waiting
         self._on_failure = on_failure
-        self._waiting: FairQueue[_Ticket[Any]] = FairQueue()
-        self._ready: deque[_Ticket[Any]] = deque()
+        self._waiting: FairQueue[Ticket[Any]] = FairQueue()
+        self._ready: deque[Ticket[Any]] = deque()
         self._decoding = 0
         self._calls = 0  # engine calls that run, or wait at the door
         self._broken: Engine | None = None
@@ -160,7 +119,7 @@ class Scheduler:
             raise refusal
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting", retry_after_ms=self.retry_after_ms())
-        ticket = _Ticket(prepare, caller, deadline, asyncio.get_running_loop().create_future())
+        ticket = Ticket(prepare, caller, deadline, asyncio.get_running_loop().create_future())
         self._waiting.push(caller, ticket)
         self._pump()
         try:
@@ -187,9 +146,9 @@ class Scheduler:
     def fail_all(self, error: RequestError) -> None:
         """Answer everything that waits with an error."""
         while self._waiting:
-            _refuse(self._waiting.pop(), error)
+            self._waiting.pop().refuse(error)
         while self._ready:
-            _refuse(self._ready.popleft(), error)
+            self._ready.popleft().refuse(error)
 
     async def close(self) -> None:
         """Refuse what waits, wait for what runs, end the threads. Does not close the engine."""
@@ -239,23 +198,23 @@ class Scheduler:
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
 
-    async def _decode(self, ticket: _Ticket[Any]) -> None:
+    async def _decode(self, ticket: Ticket[Any]) -> None:
         loop, started = asyncio.get_running_loop(), time.monotonic()
         try:
             ticket.prepared = await loop.run_in_executor(self._decoders, ticket.prepare)
         except Exception as error:
-            _refuse(ticket, error)
+            ticket.refuse(error)
         finally:
             self._decoding -= 1
         ticket.decode_s = time.monotonic() - started
         if refusal := self._refusal():
-            _refuse(ticket, refusal)
+            ticket.refuse(refusal)
         if not ticket.gone():
             self._ready.append(ticket)
         self._pump()
 
-    def _next_batch(self) -> list[_Ticket[Any]]:
-        batch: list[_Ticket[Any]] = []
+    def _next_batch(self) -> list[Ticket[Any]]:
+        batch: list[Ticket[Any]] = []
         while self._ready and len(batch) < self._max_batch:
             ticket = self._ready[0]
             if ticket.failures and batch and not ticket.gone():
@@ -268,7 +227,7 @@ class Scheduler:
                 break
         return batch
 
-    async def _infer(self, engine: Engine, batch: list[_Ticket[Any]]) -> None:
+    async def _infer(self, engine: Engine, batch: list[Ticket[Any]]) -> None:
         loop = asyncio.get_running_loop()
         try:
             began, ended, ran, evidence = await loop.run_in_executor(
@@ -285,18 +244,14 @@ class Scheduler:
             self._turn_s += 0.1 * ((ended - began) / len(ran) / self._max_in_flight - self._turn_s)
         self._put_back([ticket for ticket in batch if ticket not in ran])
         for ticket, evidence_khw in zip(ran, evidence, strict=True):
-            if not ticket.answer.done():
-                waited_s = max(began - ticket.arrived - ticket.decode_s, 0.0)
-                ticket.answer.set_result(
-                    Turn(ticket.prepared, evidence_khw, ticket.decode_s, waited_s, ended - began)
-                )
+            ticket.give(evidence_khw, began, ended)
 
-    def _call(self, engine: Engine, batch: list[_Ticket[Any]]) -> _Called:
+    def _call(self, engine: Engine, batch: list[Ticket[Any]]) -> _Called:
         """Call the engine in one of its threads, unless it is out of use by now."""
         began = time.monotonic()
         if self._engine is not engine or self._broken is engine or self._closed:
             return _Called(began, began, [], _NO_EVIDENCE)
-        wanted = [each for each in batch if not each.answer.done() and began < each.deadline]
+        wanted = [ticket for ticket in batch if ticket.waits(began)]
         if not wanted:
             return _Called(began, began, [], _NO_EVIDENCE)
         images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
@@ -307,11 +262,11 @@ class Scheduler:
             raise
         return _Called(began, time.monotonic(), wanted, evidence)
 
-    def _put_back(self, batch: list[_Ticket[Any]]) -> None:
+    def _put_back(self, batch: list[Ticket[Any]]) -> None:
         """Let what did not run wait again, before all others, and go on."""
         for ticket in reversed(batch):
             if refusal := self._refusal():
-                _refuse(ticket, refusal)
+                ticket.refuse(refusal)
             if not ticket.gone():
                 self._ready.appendleft(ticket)
         self._pump()
@@ -324,7 +279,7 @@ class Scheduler:
             return ModelLoading("the engine has failed", retry_after_ms=1000)
         return None
 
-    def _failed(self, engine: Engine, batch: list[_Ticket[Any]], error: Exception) -> None:
+    def _failed(self, engine: Engine, batch: list[Ticket[Any]], error: Exception) -> None:
         first = self._engine is engine
         if first:
             self.pause()
@@ -333,14 +288,9 @@ class Scheduler:
             if ticket.failures >= TRIES:
                 failure = EngineFailure("the engine failed on this image")
                 failure.__cause__ = error
-                _refuse(ticket, failure)
+                ticket.refuse(failure)
         self._put_back(batch)
         if refusal := self._refusal():
             self.fail_all(refusal)
         elif first and self._on_failure:
             self._on_failure(error)
-
-
-def _refuse(ticket: _Ticket[Any], error: BaseException) -> None:
-    if not ticket.answer.done():
-        ticket.answer.set_exception(error)
