@@ -128,6 +128,18 @@ def test_heat_lies_between_zero_and_one(scale: Scale, seed: int, exponent: int, 
     assert heat.low <= heat.high
 
 
+@pytest.mark.parametrize("contribution", [1e-9, 0.3, 1257.3022, 1e12])
+@pytest.mark.parametrize("side", [1, 7])
+def test_a_level_map_has_no_relative_heat(side: int, contribution: float) -> None:
+    # pytorch-grad-cam stretches what lies above the lowest cell: here nothing does.
+    evidence_hw = np.full((side, side), contribution, np.float32)
+    heat = heat_map(evidence_hw, 96, Scale.PER_MAP)
+    assert not heat.values_hw.any()
+    assert heat.low == heat.high > 0
+    assert not heat.no_positive_evidence
+    assert regions(heat, SQUARE) == ()
+
+
 def test_the_fixed_scale_shows_strength() -> None:
     half = FIXED_FULL_SCALE_LOGITS * 49 / 2
     weak = heat_map(one_cell(3, 3, half), 224, Scale.FIXED)

@@ -84,7 +84,10 @@ def heat_map(evidence_hw: NDArray[np.float32], side_px: int, scale: Scale) -> He
         scale: What full heat means.
     """
     contribution_hw = np.maximum(evidence_hw.astype(np.float64), 0) / evidence_hw.size
-    enlarged_hw = enlarge(contribution_hw, side_px)
+    # The lowest cell is added after enlarging, so that rounding leaves a level map level.
+    lowest = float(contribution_hw.min())
+    above_hw = enlarge(contribution_hw - lowest, side_px)
+    enlarged_hw = lowest + above_hw
     if not contribution_hw.max() > 0:
         return HeatMap(enlarged_hw.astype(np.float32), True, 0.0, _no_heat_limit(scale))
     hottest = _hottest(enlarged_hw)
@@ -95,7 +98,8 @@ def heat_map(evidence_hw: NDArray[np.float32], side_px: int, scale: Scale) -> He
         low, high = float(enlarged_hw.min()), float(enlarged_hw.max())
         # Stretched, enlarged and stretched again, in one step, since enlarging is linear.
         first_range = LEAST_RANGE + float(np.ptp(contribution_hw))
-        values_hw = (enlarged_hw - low) / (LEAST_RANGE * first_range + high - low)
+        above_hw -= above_hw.min()
+        values_hw = above_hw / (LEAST_RANGE * first_range + float(above_hw.max()))
     return HeatMap(values_hw.astype(np.float32), False, low, high, hottest_row_column=hottest)
 
 
