@@ -81,7 +81,8 @@ class OpenVINOEngine:
             self._company = self._running > 0
             self._running += 1
         try:
-            return np.concatenate([compiled.infer(image_chw[None]) for image_chw in batch_nchw])
+            evidence = [compiled.infer(image_chw[None]) for image_chw in batch_nchw]
+            return evidence[0] if len(evidence) == 1 else np.concatenate(evidence)
         finally:
             with self._lock:
                 self._running -= 1
@@ -122,23 +123,29 @@ class _Compiled:
 
 
 class _Request:
-    """An infer request whose input is bound to an array once and for all.
+    """An infer request whose input and output are bound to arrays once and for all.
 
-    `InferRequest.infer` would check and wrap its input and its output anew at every call, which
-    takes half a millisecond of the interpreter's time.
+    `InferRequest.infer` would check and wrap both anew at every call, which takes half a
+    millisecond of the interpreter's time. The arrays are read and written as plain bytes: NumPy
+    would hand the interpreter's lock to other threads while it copies, and the engine stand idle
+    until they give it back, which took 2 ms an image under load.
     """
 
     def __init__(self, model: openvino.CompiledModel) -> None:
+        image_nchw, self._evidence_nkhw = (
+            np.zeros(tuple(port.shape), np.float32) for port in (model.input(), model.output())
+        )
         self._request = model.create_infer_request()
-        self._image_nchw = np.zeros(tuple(model.input().shape), np.float32)
-        self._request.set_input_tensor(openvino.Tensor(self._image_nchw, shared_memory=True))
+        self._request.set_input_tensor(openvino.Tensor(image_nchw, shared_memory=True))
+        self._request.set_output_tensor(openvino.Tensor(self._evidence_nkhw, shared_memory=True))
+        self._image_bytes = memoryview(image_nchw).cast("B")
 
     def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        np.copyto(self._image_nchw, image_nchw)
+        self._image_bytes[:] = memoryview(np.ascontiguousarray(image_nchw)).cast("B")
         self._request.start_async()
         self._request.wait()
-        evidence: NDArray[np.float32] = self._request.get_output_tensor().data
-        return evidence.copy()
+        evidence_bytes = bytearray(memoryview(self._evidence_nkhw))
+        return np.frombuffer(evidence_bytes, np.float32).reshape(self._evidence_nkhw.shape)
 
 
 def _content_id(bundle: Bundle) -> str:

@@ -255,8 +255,10 @@ class Scheduler:
         if not wanted:
             return _Called(began, began, [], _NO_EVIDENCE)
         images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
+        # One image is not copied: NumPy would hand the interpreter's lock to others meanwhile.
+        batch_nchw = images[0][None] if len(images) == 1 else np.stack(images)
         try:
-            evidence = engine.evidence(np.stack(images))
+            evidence = engine.evidence(batch_nchw)
         except Exception:
             self._broken = engine  # at once: what is at the door comes before the loop knows
             raise
