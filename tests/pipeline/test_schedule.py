@@ -359,6 +359,27 @@ async def test_a_poisonous_image_fails_alone_and_its_batch_mates_are_answered() 
     await run.close()
 
 
+async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() -> None:
+    class Panic(BaseException):
+        """As libraries in Rust raise it, and as is no Exception."""
+
+    def panic() -> Image:
+        raise Panic
+
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    with pytest.raises(RuntimeError, match="Panic"):
+        await run.submit(panic)
+    assert await answer(run, 1) == 1
+    whole, engine.evidence = engine.evidence, lambda _: panic()  # type: ignore[method-assign,assignment]
+    with pytest.raises(EngineFailure):
+        await answer(run, 2)
+    engine.evidence = whole  # type: ignore[method-assign]
+    assert await answer(run, 3) == 3
+    assert (run.queue_depth, run.busy) == (0, 0)
+    await run.close()
+
+
 async def test_requests_wait_through_a_rebuild_of_the_engine() -> None:
     broken, whole = EchoEngine(faults=lambda: True), EchoEngine()
     failures: list[Exception] = []

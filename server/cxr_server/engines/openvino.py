@@ -138,13 +138,13 @@ class _Request:
         self._request = model.create_infer_request()
         self._request.set_input_tensor(openvino.Tensor(image_nchw, shared_memory=True))
         self._request.set_output_tensor(openvino.Tensor(self._evidence_nkhw, shared_memory=True))
-        self._image_bytes = memoryview(image_nchw).cast("B")
+        self._image_bytes = image_nchw.data.cast("B")
 
     def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._image_bytes[:] = memoryview(np.ascontiguousarray(image_nchw)).cast("B")
+        self._image_bytes[:] = np.ascontiguousarray(image_nchw).data.cast("B")
         self._request.start_async()
         self._request.wait()
-        evidence_bytes = bytearray(memoryview(self._evidence_nkhw))
+        evidence_bytes = bytearray(self._evidence_nkhw.data)
         return np.frombuffer(evidence_bytes, np.float32).reshape(self._evidence_nkhw.shape)
 
 

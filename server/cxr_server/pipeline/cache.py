@@ -4,12 +4,12 @@ Keys are keyed hashes with a key made at start: an entry tells nobody which imag
 and no caller can craft a collision.
 """
 
-import hashlib
-import hmac
 import secrets
 import threading
 from collections import OrderedDict
 from typing import Generic, TypeVar
+
+from blake3 import blake3
 
 V = TypeVar("V")
 
@@ -30,8 +30,8 @@ class EvidenceCache(Generic[V]):
         return len(self._values)
 
     def key_of(self, image: bytes) -> bytes:
-        """Keyed SHA-256 of the bytes; some 1.5 GB/s where the processor knows it."""
-        return hmac.digest(self._key, image, hashlib.sha256)
+        """Keyed BLAKE3 of the bytes, at some 4 GB/s."""
+        return blake3(image, key=self._key).digest()
 
     def get(self, key: bytes) -> V | None:
         """The value, or None; counted as a hit or a miss."""

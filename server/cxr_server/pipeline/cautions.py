@@ -63,7 +63,7 @@ UNLIKELY = frozenset(
 )
 """Cautions that no well exported frontal chest radiograph raises."""
 
-SAMPLE_SIDE = 256
+SAMPLE_SIDE = 128
 """Pixels are judged on a grid of about this many rows and columns."""
 LEAST_SPREAD = 0.25
 """Share of the grey range between the 1st and 99th percentile below which contrast is low."""

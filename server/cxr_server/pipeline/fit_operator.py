@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 GAUSSIAN_TRUNCATE = 4.0
 """scipy.ndimage, which scikit-image calls, cuts the Gaussian off after so many deviations."""
-BAND_ROW_COUNT = 8
+BAND_ROW_COUNT = 12
 """Rows of a band: few, so that a band holds few zeros, but enough for a fast product."""
 
 

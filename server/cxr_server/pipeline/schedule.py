@@ -7,16 +7,17 @@ Callers take turns. Expired and cancelled requests leave before they cost anythi
 Batch-mates cannot hurt each other: an image that fails to decode fails alone, and after an
 engine failure every image of the batch is tried once more, alone.
 
-Everything here runs on one event loop; only `prepare` and `_call` run in threads.
+Everything here runs on one event loop, but `_decode` and `_infer`: those run in threads, and tell
+the loop what came of it.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +35,13 @@ class EngineFailure(Exception):
     """The engine failed twice on this image; its first error is the cause."""
 
 
-class _Called(NamedTuple):
-    """When an engine call began and ended, the requests in it, and their evidence [N, K, h, w]."""
-
-    began: float
-    ended: float
-    ran: list[Ticket[Any]]
-    evidence: NDArray[np.float32]
-
-
 _NO_EVIDENCE = np.empty((0, 0, 0, 0), np.float32)
+_LOOK_S = 0.01
+"""How often it is looked whether threads have ended their work."""
 
 
 class Scheduler:
-    """Gives decode and engine to requests in fair turns.
+    """Gives decode and engine to requests in fair turns. To be made on the event loop it serves.
 
     Args:
         engine: Where images go, `max_batch` at a time and `max_in_flight` calls at once.
@@ -76,7 +70,7 @@ class Scheduler:
         self._calls = 0  # engine calls that run, or wait at the door
         self._broken: Engine | None = None
         self._closed = False
-        self._steps: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
         self._decoders = ThreadPoolExecutor(decode_slots, thread_name_prefix="decode")
         self._lanes = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
         self._turn_s = 0.1
@@ -119,7 +113,7 @@ class Scheduler:
             raise refusal
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull("too many calls are waiting", retry_after_ms=self.retry_after_ms())
-        ticket = Ticket(prepare, caller, deadline, asyncio.get_running_loop().create_future())
+        ticket = Ticket(prepare, caller, deadline, self._loop.create_future())
         self._waiting.push(caller, ticket)
         self._pump()
         try:
@@ -141,7 +135,7 @@ class Scheduler:
     async def idle(self) -> None:
         """Wait until no engine call is running."""
         while self._calls:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_LOOK_S)
 
     def fail_all(self, error: RequestError) -> None:
         """Answer everything that waits with an error."""
@@ -154,8 +148,8 @@ class Scheduler:
         """Refuse what waits, wait for what runs, end the threads. Does not close the engine."""
         self._closed = True
         self.fail_all(Draining("the server is shutting down"))
-        while self._steps:
-            await asyncio.wait(self._steps)
+        while self._decoding or self._calls:
+            await asyncio.sleep(_LOOK_S)
         self._decoders.shutdown()
         self._lanes.shutdown()
 
@@ -169,7 +163,7 @@ class Scheduler:
         while (engine := self._engine) and self._ready and self._calls < self._most_calls():
             if batch := self._next_batch():
                 self._calls += 1
-                self._start(self._infer(engine, batch))
+                self._lanes.submit(self._infer, engine, batch)
         # Decode no further ahead than one round of the engine: the rest waits as bytes,
         # where dropping it costs nothing and callers still take turns.
         ahead = max(self._decode_slots, self._max_batch * self._max_in_flight)
@@ -181,7 +175,7 @@ class Scheduler:
             ticket = self._waiting.pop()
             if not ticket.gone():
                 self._decoding += 1
-                self._start(self._decode(ticket))
+                self._decoders.submit(self._decode, ticket)
 
     def _most_calls(self) -> int:
         """As many as the engine takes, and one more where the batch would not grow by waiting."""
@@ -193,21 +187,19 @@ class Scheduler:
         suspect = any(ticket.failures for ticket in next_batch)  # it will be alone
         return self._max_in_flight + (full and not suspect)
 
-    def _start(self, step: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(step)
-        self._steps.add(task)
-        task.add_done_callback(self._steps.discard)
-
-    async def _decode(self, ticket: Ticket[Any]) -> None:
-        loop, started = asyncio.get_running_loop(), time.monotonic()
+    def _decode(self, ticket: Ticket[Any]) -> None:
+        started = time.monotonic()
         try:
-            ticket.prepared = await loop.run_in_executor(self._decoders, ticket.prepare)
-        except Exception as error:
-            ticket.refuse(error)
-        finally:
-            self._decoding -= 1
-        ticket.decode_s = time.monotonic() - started
-        if refusal := self._refusal():
+            ticket.prepared = ticket.prepare()
+        except BaseException as error:
+            self._tell(self._decoded, ticket, time.monotonic() - started, _exception(error))
+        else:
+            self._tell(self._decoded, ticket, time.monotonic() - started, None)
+
+    def _decoded(self, ticket: Ticket[Any], decode_s: float, error: Exception | None) -> None:
+        self._decoding -= 1
+        ticket.decode_s = decode_s
+        if refusal := error or self._refusal():
             ticket.refuse(refusal)
         if not ticket.gone():
             self._ready.append(ticket)
@@ -227,16 +219,32 @@ class Scheduler:
                 break
         return batch
 
-    async def _infer(self, engine: Engine, batch: list[Ticket[Any]]) -> None:
-        loop = asyncio.get_running_loop()
+    def _infer(self, engine: Engine, batch: list[Ticket[Any]]) -> None:
+        """Call the engine, unless it is out of use by now, for those who still wait."""
+        began = time.monotonic()
+        out_of_use = self._engine is not engine or self._broken is engine or self._closed
+        wanted = [] if out_of_use else [ticket for ticket in batch if ticket.waits(began)]
+        images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
+        evidence = _NO_EVIDENCE
         try:
-            began, ended, ran, evidence = await loop.run_in_executor(
-                self._lanes, self._call, engine, batch
-            )
-        except Exception as error:
-            self._calls -= 1
-            self._failed(engine, batch, error)
-            return
+            if len(images) == 1:  # a copy would let others have the interpreter's lock meanwhile
+                evidence = engine.evidence(images[0][None])
+            elif images:
+                evidence = engine.evidence(np.stack(images))
+        except BaseException as error:
+            self._broken = engine  # at once: what is at the door comes before the loop knows
+            self._tell(self._failed, engine, batch, _exception(error))
+        else:
+            self._tell(self._inferred, batch, wanted, evidence, began, time.monotonic())
+
+    def _inferred(
+        self,
+        batch: list[Ticket[Any]],
+        ran: list[Ticket[Any]],
+        evidence: NDArray[np.float32],
+        began: float,
+        ended: float,
+    ) -> None:
         self._calls -= 1
         if ran:
             self.batches += 1
@@ -246,23 +254,9 @@ class Scheduler:
         for ticket, evidence_khw in zip(ran, evidence, strict=True):
             ticket.give(evidence_khw, began, ended)
 
-    def _call(self, engine: Engine, batch: list[Ticket[Any]]) -> _Called:
-        """Call the engine in one of its threads, unless it is out of use by now."""
-        began = time.monotonic()
-        if self._engine is not engine or self._broken is engine or self._closed:
-            return _Called(began, began, [], _NO_EVIDENCE)
-        wanted = [ticket for ticket in batch if ticket.waits(began)]
-        if not wanted:
-            return _Called(began, began, [], _NO_EVIDENCE)
-        images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
-        # One image is not copied: NumPy would hand the interpreter's lock to others meanwhile.
-        batch_nchw = images[0][None] if len(images) == 1 else np.stack(images)
-        try:
-            evidence = engine.evidence(batch_nchw)
-        except Exception:
-            self._broken = engine  # at once: what is at the door comes before the loop knows
-            raise
-        return _Called(began, time.monotonic(), wanted, evidence)
+    def _tell(self, step: Callable[..., None], *what: Any) -> None:
+        """Let the loop take the next step."""
+        self._loop.call_soon_threadsafe(step, *what)
 
     def _put_back(self, batch: list[Ticket[Any]]) -> None:
         """Let what did not run wait again, before all others, and go on."""
@@ -282,6 +276,7 @@ class Scheduler:
         return None
 
     def _failed(self, engine: Engine, batch: list[Ticket[Any]], error: Exception) -> None:
+        self._calls -= 1
         first = self._engine is engine
         if first:
             self.pause()
@@ -296,3 +291,12 @@ class Scheduler:
             self.fail_all(refusal)
         elif first and self._on_failure:
             self._on_failure(error)
+
+
+def _exception(error: BaseException) -> Exception:
+    """What is raised and no Exception, as a panic of a library in Rust, would stop the loop."""
+    if isinstance(error, Exception):
+        return error
+    exception = RuntimeError(f"{type(error).__name__} was raised")
+    exception.__cause__ = error
+    return exception
