@@ -200,6 +200,41 @@ def test_full_precision_is_asked_for_by_name(openvino_engine):
     assert openvino_engine._lane._model.get_property("NUM_STREAMS") == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities are of threads on Linux only")
+def test_the_engines_threads_stand_back_for_the_servers_others(phantom_like_bundle):
+    code = f"""
+import os
+import sys
+import numpy as np
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from cxr_server.bundles.load import load_bundle
+from cxr_server.engines.openvino import STAND_BACK, OpenVINOEngine
+
+def niceness_and_run_ns():
+    threads = [int(name) for name in os.listdir("/proc/self/task")]
+    return [
+        (os.getpriority(os.PRIO_PROCESS, thread),
+         int(Path(f"/proc/self/task/{{thread}}/schedstat").read_text().split()[0]))
+        for thread in threads
+    ]
+
+usual = os.getpriority(os.PRIO_PROCESS, 0)
+engine = OpenVINOEngine(load_bundle(Path({str(phantom_like_bundle)!r})), threads=2)
+image = np.zeros((1, 1, 224, 224), np.float32)
+with ThreadPoolExecutor(4) as callers:
+    before = niceness_and_run_ns()
+    list(callers.map(engine.evidence, [image] * 200))
+    after = niceness_and_run_ns()
+assert os.getpriority(os.PRIO_PROCESS, 0) == usual
+ran = {{nice: sum(ns for n, ns in after if n == nice) - sum(ns for n, ns in before if n == nice)
+       for nice, _ in after}}
+assert set(ran) == {{usual, usual + STAND_BACK}}, ran
+assert ran[usual + STAND_BACK] > ran[usual], ran
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_the_compiled_model_is_cached_by_content(phantom_like_bundle, tmp_path):
     bundle = load_bundle(phantom_like_bundle)
     OpenVINOEngine(bundle, cache_dir=tmp_path).close()

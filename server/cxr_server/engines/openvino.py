@@ -1,5 +1,7 @@
 """OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier."""
 
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,10 @@ from cxr_server.engines.runtime import openvino, properties
 MODEL_NAME = "openvino/model.xml"
 MOMENT_S = 0.02
 """Longer than it takes from an answer of the engine to the next call, if one waits."""
+STAND_BACK = 4
+"""How much nicer the engine's threads are than the server's others (nice(2)). Those have little to
+do at a time, and hold the interpreter's lock meanwhile: to be done with it at once is better for
+the next image than to share a core with this one."""
 
 
 class OpenVINOEngine:
@@ -60,7 +66,8 @@ class OpenVINOEngine:
         if folder is not None and open_cache(folder):  # without one, starting takes longer
             core.set_property({properties.cache_dir: str(folder)})
         cores = self.max_in_flight
-        with ThreadPoolExecutor(2) as compilers:  # reading a compiled model keeps one core busy
+        # Two, since reading a compiled model keeps one core busy. The engine's threads are theirs.
+        with ThreadPoolExecutor(2, initializer=_stand_back) as compilers:
             lane = compilers.submit(_Compiled, core, model, device, cores, cores)
             alone = (
                 compilers.submit(_Compiled, core, model, device, cores, 1) if cores > 1 else lane
@@ -146,6 +153,12 @@ class _Request:
         self._request.wait()
         evidence_bytes = bytearray(self._evidence_nkhw.data)
         return np.frombuffer(evidence_bytes, np.float32).reshape(self._evidence_nkhw.shape)
+
+
+def _stand_back() -> None:
+    """Lower the priority of this thread, and so of those that it will start."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process's
+        os.nice(STAND_BACK)
 
 
 def _content_id(bundle: Bundle) -> str:
