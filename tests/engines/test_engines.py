@@ -149,6 +149,17 @@ def test_answers_are_not_views_of_memory_that_the_next_call_overwrites(openvino_
     np.testing.assert_array_equal(first, copy)
 
 
+def test_an_image_of_another_shape_is_refused_even_of_as_many_bytes(openvino_engine):
+    with pytest.raises(ValueError, match="112"):
+        openvino_engine.evidence(np.zeros((1, 1, 112, 448), np.float32))
+
+
+def test_images_of_other_types_and_layouts_are_taken_for_what_they_are(openvino_engine, images):
+    expected = openvino_engine.evidence(images)
+    turned = np.asfortranarray(images.astype(np.float64))
+    np.testing.assert_allclose(openvino_engine.evidence(turned), expected, atol=1e-5)
+
+
 def test_a_call_beside_another_takes_a_lane_and_a_lone_call_all_cores(
     openvino_engine, images, monkeypatch
 ):
@@ -200,26 +211,30 @@ def test_full_precision_is_asked_for_by_name(openvino_engine):
     assert openvino_engine._lane._model.get_property("NUM_STREAMS") == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities are of threads on Linux only")
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="only Linux tells threads apart so"
+)
 def test_the_engines_threads_stand_back_for_the_servers_others(phantom_like_bundle):
     code = f"""
 import os
 import sys
 import numpy as np
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from cxr_server.bundles.load import load_bundle
 from cxr_server.engines.openvino import STAND_BACK, OpenVINOEngine
 
 def niceness_and_run_ns():
-    threads = [int(name) for name in os.listdir("/proc/self/task")]
-    return [
-        (os.getpriority(os.PRIO_PROCESS, thread),
-         int(Path(f"/proc/self/task/{{thread}}/schedstat").read_text().split()[0]))
-        for thread in threads
-    ]
+    found = []
+    for name in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # a thread that has ended meanwhile
+            run_ns = int(Path(f"/proc/self/task/{{name}}/schedstat").read_text().split()[0])
+            found.append((os.getpriority(os.PRIO_PROCESS, int(name)), run_ns))
+    return found
 
 usual = os.getpriority(os.PRIO_PROCESS, 0)
+nicer = min(usual + STAND_BACK, 19)
 engine = OpenVINOEngine(load_bundle(Path({str(phantom_like_bundle)!r})), threads=2)
 image = np.zeros((1, 1, 224, 224), np.float32)
 with ThreadPoolExecutor(4) as callers:
@@ -229,8 +244,8 @@ with ThreadPoolExecutor(4) as callers:
 assert os.getpriority(os.PRIO_PROCESS, 0) == usual
 ran = {{nice: sum(ns for n, ns in after if n == nice) - sum(ns for n, ns in before if n == nice)
        for nice, _ in after}}
-assert set(ran) == {{usual, usual + STAND_BACK}}, ran
-assert ran[usual + STAND_BACK] > ran[usual], ran
+assert set(ran) == {{usual, nicer}}, ran
+assert ran[nicer] > ran[usual], ran
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -361,7 +361,7 @@ async def test_a_poisonous_image_fails_alone_and_its_batch_mates_are_answered() 
 
 async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() -> None:
     class Panic(BaseException):
-        """As libraries in Rust raise it, and as is no Exception."""
+        """Like the panics of libraries in Rust, this is no Exception."""
 
     def panic() -> Image:
         raise Panic
@@ -377,6 +377,18 @@ async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() 
     engine.evidence = whole  # type: ignore[method-assign]
     assert await answer(run, 3) == 3
     assert (run.queue_depth, run.busy) == (0, 0)
+    await run.close()
+
+
+async def test_an_engine_with_too_few_answers_has_failed() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine)
+    whole = engine.evidence
+    engine.evidence = lambda batch_nchw: whole(batch_nchw)[1:]  # type: ignore[method-assign]
+    with pytest.raises(EngineFailure):
+        await answer(run, 1)
+    engine.evidence = whole  # type: ignore[method-assign]
+    assert await answer(run, 2) == 2
     await run.close()
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ class OpenVINOEngine:
         if folder is not None and open_cache(folder):  # without one, starting takes longer
             core.set_property({properties.cache_dir: str(folder)})
         cores = self.max_in_flight
-        # Two, since reading a compiled model keeps one core busy. The engine's threads are theirs.
+        # Two, since reading a compiled model keeps one core busy. OpenVINO's threads are started
+        # by them, and inherit their priority.
         with ThreadPoolExecutor(2, initializer=_stand_back) as compilers:
             lane = compilers.submit(_Compiled, core, model, device, cores, cores)
             alone = (
@@ -139,16 +141,18 @@ class _Request:
     """
 
     def __init__(self, model: openvino.CompiledModel) -> None:
-        image_nchw, self._evidence_nkhw = (
+        self._image_nchw, self._evidence_nkhw = (
             np.zeros(tuple(port.shape), np.float32) for port in (model.input(), model.output())
         )
         self._request = model.create_infer_request()
-        self._request.set_input_tensor(openvino.Tensor(image_nchw, shared_memory=True))
+        self._request.set_input_tensor(openvino.Tensor(self._image_nchw, shared_memory=True))
         self._request.set_output_tensor(openvino.Tensor(self._evidence_nkhw, shared_memory=True))
-        self._image_bytes = image_nchw.data.cast("B")
 
     def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._image_bytes[:] = np.ascontiguousarray(image_nchw).data.cast("B")
+        if image_nchw.shape != self._image_nchw.shape:
+            raise ValueError(f"an image of {image_nchw.shape}, not {self._image_nchw.shape}")
+        image_bytes = np.ascontiguousarray(image_nchw, np.float32).data.cast("B")
+        self._image_nchw.data.cast("B")[:] = image_bytes
         self._request.start_async()
         self._request.wait()
         evidence_bytes = bytearray(self._evidence_nkhw.data)
@@ -158,7 +162,8 @@ class _Request:
 def _stand_back() -> None:
     """Lower the priority of this thread, and so of those that it will start."""
     if sys.platform == "linux":  # elsewhere it would be the whole process's
-        os.nice(STAND_BACK)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.nice(STAND_BACK)
 
 
 def _content_id(bundle: Bundle) -> str:

@@ -12,6 +12,7 @@ the loop what came of it.
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -71,8 +72,8 @@ class Scheduler:
         self._broken: Engine | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._decoders = ThreadPoolExecutor(decode_slots, thread_name_prefix="decode")
-        self._lanes = ThreadPoolExecutor(self._max_in_flight, thread_name_prefix="engine")
+        self._decoders = _threads(decode_slots, "decode")
+        self._lanes = _threads(self._max_in_flight, "engine")
         self._turn_s = 0.1
         self.batches = 0
         self.images = 0
@@ -199,7 +200,8 @@ class Scheduler:
     def _decoded(self, ticket: Ticket[Any], decode_s: float, error: Exception | None) -> None:
         self._decoding -= 1
         ticket.decode_s = decode_s
-        if refusal := error or self._refusal():
+        refusal = self._refusal() if error is None else error
+        if refusal is not None:
             ticket.refuse(refusal)
         if not ticket.gone():
             self._ready.append(ticket)
@@ -222,15 +224,17 @@ class Scheduler:
     def _infer(self, engine: Engine, batch: list[Ticket[Any]]) -> None:
         """Call the engine, unless it is out of use by now, for those who still wait."""
         began = time.monotonic()
-        out_of_use = self._engine is not engine or self._broken is engine or self._closed
-        wanted = [] if out_of_use else [ticket for ticket in batch if ticket.waits(began)]
-        images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
-        evidence = _NO_EVIDENCE
         try:
+            out_of_use = self._engine is not engine or self._broken is engine or self._closed
+            wanted = [] if out_of_use else [ticket for ticket in batch if ticket.waits(began)]
+            images = [ticket.prepared.image_chw for ticket in wanted if ticket.prepared]
+            evidence = _NO_EVIDENCE
             if len(images) == 1:  # a copy would let others have the interpreter's lock meanwhile
                 evidence = engine.evidence(images[0][None])
             elif images:
                 evidence = engine.evidence(np.stack(images))
+            if len(evidence) != len(wanted):
+                raise ValueError(f"evidence of {len(evidence)} images for {len(wanted)}")
         except BaseException as error:
             self._broken = engine  # at once: what is at the door comes before the loop knows
             self._tell(self._failed, engine, batch, _exception(error))
@@ -294,9 +298,23 @@ class Scheduler:
 
 
 def _exception(error: BaseException) -> Exception:
-    """What is raised and no Exception, as a panic of a library in Rust, would stop the loop."""
-    if isinstance(error, Exception):
+    """Return what a future takes, and the gate catches.
+
+    StopIteration is nothing for futures; a panic of a library in Rust is no Exception.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     exception = RuntimeError(f"{type(error).__name__} was raised")
     exception.__cause__ = error
     return exception
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Return a pool whose threads run: that one cannot be started shows now, not in a call."""
+    pool, go_on = ThreadPoolExecutor(count, thread_name_prefix=name), threading.Event()
+    try:
+        for _ in range(count):
+            pool.submit(go_on.wait)
+    finally:
+        go_on.set()
+    return pool
