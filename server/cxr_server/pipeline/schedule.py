@@ -12,11 +12,9 @@ the loop what came of it.
 """
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from cxr_server.engines import Engine
 from cxr_server.errors import Draining, ModelLoading, QueueFull, RequestError
 from cxr_server.pipeline.fair_queue import FairQueue
+from cxr_server.pipeline.threads import as_exception, started
 from cxr_server.pipeline.ticket import P, Ticket, Turn
 
 TRIES = 2
@@ -72,8 +71,8 @@ class Scheduler:
         self._broken: Engine | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._decoders = _threads(decode_slots, "decode")
-        self._lanes = _threads(self._max_in_flight, "engine")
+        self._decoders = started(decode_slots, "decode")
+        self._lanes = started(self._max_in_flight, "engine")
         self._turn_s = 0.1
         self.batches = 0
         self.images = 0
@@ -193,7 +192,7 @@ class Scheduler:
         try:
             ticket.prepared = ticket.prepare()
         except BaseException as error:
-            self._tell(self._decoded, ticket, time.monotonic() - started, _exception(error))
+            self._tell(self._decoded, ticket, time.monotonic() - started, as_exception(error))
         else:
             self._tell(self._decoded, ticket, time.monotonic() - started, None)
 
@@ -237,7 +236,7 @@ class Scheduler:
                 raise ValueError(f"evidence of {len(evidence)} images for {len(wanted)}")
         except BaseException as error:
             self._broken = engine  # at once: what is at the door comes before the loop knows
-            self._tell(self._failed, engine, batch, _exception(error))
+            self._tell(self._failed, engine, batch, as_exception(error))
         else:
             self._tell(self._inferred, batch, wanted, evidence, began, time.monotonic())
 
@@ -295,26 +294,3 @@ class Scheduler:
             self.fail_all(refusal)
         elif first and self._on_failure:
             self._on_failure(error)
-
-
-def _exception(error: BaseException) -> Exception:
-    """Return what a future takes, and the gate catches.
-
-    StopIteration is nothing for futures; a panic of a library in Rust is no Exception.
-    """
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    exception = RuntimeError(f"{type(error).__name__} was raised")
-    exception.__cause__ = error
-    return exception
-
-
-def _threads(count: int, name: str) -> ThreadPoolExecutor:
-    """Return a pool whose threads run: that one cannot be started shows now, not in a call."""
-    pool, go_on = ThreadPoolExecutor(count, thread_name_prefix=name), threading.Event()
-    try:
-        for _ in range(count):
-            pool.submit(go_on.wait)
-    finally:
-        go_on.set()
-    return pool
