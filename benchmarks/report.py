@@ -15,10 +15,9 @@ METHODS = {
     "explain": "Explain",
     "explain_again": "Explain after Predict",
 }
-MOST_PEAK_MIB = 2048.0
-"""The memory limit in deploy/kubernetes.yaml. At its limit of 256 MiB of requests the server takes
-some four times that, of which gRPC holds a message three times while it is received, and itself:
-1,150 to 1,450 MiB were seen."""
+MOST_PEAK_MIB = 1400.0
+"""What the server may take at its limit of 256 MiB of requests: four times that, of which gRPC
+holds a message three times while it is received, and itself."""
 
 
 class Missing(Exception):
