@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.callers import Count, counts_of, summary
 from cxr_server.bundles.load import load_bundle
-from cxr_server.engines import Engine
-from cxr_server.engines.choose import choose_engine
+from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines.registry import choose_engine
 
 LEAST = 4
 """Fewest calls of a thread in a window."""

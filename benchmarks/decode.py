@@ -23,8 +23,8 @@ from PIL import Image, PngImagePlugin
 
 from benchmarks import radiographs
 from benchmarks.radiographs import Kind, encoded, film
-from cxr_server.pipeline.colormaps import ColorMap, colors
-from cxr_server.pipeline.decode import decode as own_decode
+from cxr_server.explanation.colormaps import ColorMap, colors
+from cxr_server.imaging.decode import decode as own_decode
 
 Decoder = Callable[[bytes], NDArray[Any]]
 Encoder = Callable[[NDArray[np.uint8]], bytes]

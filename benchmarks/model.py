@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.radiographs import CACHE
 from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.write import Description, write_bundle
+from cxr_server.convert.write import Description, write_bundle
 
 FULL: dict[str, int | tuple[int, ...]] = {
     "growth_rate": 32,

@@ -23,11 +23,12 @@ from pytriton.decorators import batch
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from cxr_server.bundles.load import load_bundle, readout
-from cxr_server.engines.choose import choose_engine
-from cxr_server.pipeline import score
-from cxr_server.pipeline.decode import decode
-from cxr_server.pipeline.fit import fit
+from cxr_server.bundles.load import load_bundle
+from cxr_server.imaging.decode import decode
+from cxr_server.inference import scoring as score
+from cxr_server.inference.engines.registry import choose_engine
+from cxr_server.inference.preprocess import fit
+from cxr_server.inference.scoring import readout
 
 INSTANCES = 3
 """One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
@@ -64,7 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     bundle = load_bundle(args.bundle)
     engine = choose_engine(bundle, "openvino", cache_dir=args.cache_dir)
-    side_px, outputs = bundle.manifest.input_side_px, readout(bundle)
+    side_px, outputs = bundle.manifest.input_side_px, readout(bundle.manifest)
     prepare = PARTS[args.parts]
 
     @batch  # type: ignore[untyped-decorator]

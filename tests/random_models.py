@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cxr_server.bundles.write import Description, write_bundle
-from cxr_server.engines.network import xrv
+from cxr_server.convert.write import Description, write_bundle
+from cxr_server.inference.engines.torch.network import xrv
 
 FULL = {
     "growth_rate": 32,

@@ -109,9 +109,9 @@ class Script(pb_grpc.ChestXrayServiceServicer):
         explanations = [
             pb.Explanation(
                 finding=pb.Finding(label=label, score=0.75, above_threshold=True),
-                heatmap_png=b"" if request.render.kind == pb.RENDER_KIND_NONE else PNG + b"...",
+                heatmap=b"" if request.render.kind == pb.RENDER_KIND_NONE else PNG + b"...",
                 evidence=pb.EvidenceGrid(rows=2, columns=3, values=[0, 1, 2, 3, 4, 5]),
-                evidence_sum=1.5,
+                logit=1.5,
                 peak=pb.Peak(x_px=10.5, y_px=20.5, value=1.0),
                 regions=[pb.Region(box=pb.Box(x_px=1, y_px=2, width_px=3, height_px=4))],
                 method=pb.EXPLANATION_METHOD_GRAD_CAM,

@@ -11,10 +11,10 @@ from grpc_tools import __file__ as grpc_tools_file
 from grpc_tools import protoc
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_server.pipeline.cautions import Caution
-from cxr_server.pipeline.colormaps import ColorMap
-from cxr_server.pipeline.explain import Scale
-from cxr_server.pipeline.render import Frame, RenderKind
+from cxr_server.explanation.colormaps import ColorMap
+from cxr_server.explanation.heatmap import Scale
+from cxr_server.explanation.render import Frame, RenderKind
+from cxr_server.imaging.quality import Caution
 from readme_tables import reasons
 
 ROOT = Path(__file__).parents[1]

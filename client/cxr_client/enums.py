@@ -86,6 +86,14 @@ class ColorMap(ContractEnum):
     GRAY = auto()
 
 
+class RenderFormat(ContractEnum):
+    """Format of a picture."""
+
+    UNSPECIFIED = auto()
+    PNG = auto()
+    JPEG = auto()
+
+
 class HeatScale(ContractEnum):
     """What full colour means: the map's own range, or a fixed one in logits."""
 
@@ -123,5 +131,5 @@ class WarningCode(ContractEnum):
     POSSIBLY_INVERTED = auto()
     COLOR = auto()
     TRANSPARENT = auto()
-    UNUSUAL_SHAPE = auto()
+    UNUSUAL_ASPECT_RATIO = auto()
     REORIENTED = auto()

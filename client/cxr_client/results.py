@@ -111,15 +111,15 @@ class Region:
 class Explanation:
     """Where one finding's evidence lies.
 
-    `evidence_sum` is the finding's logit: sigmoid(evidence_sum) is `finding.probability`.
+    `logit` is the finding's logit: sigmoid(logit) is `finding.probability`.
     With `no_positive_evidence`, nothing in the image speaks for the finding: there is no peak,
     no region, and the picture carries no heat.
     """
 
     finding: Finding
-    heatmap_png: bytes
+    heatmap: bytes
     evidence: EvidenceGrid
-    evidence_sum: float
+    logit: float
     peak: Peak | None
     regions: tuple[Region, ...]
     no_positive_evidence: bool
@@ -132,13 +132,13 @@ class Explanation:
         Raises:
             ProtocolError: The picture is no PNG, or the evidence grid is inconsistent.
         """
-        if explanation.heatmap_png and not explanation.heatmap_png.startswith(_PNG_SIGNATURE):
+        if explanation.heatmap and not explanation.heatmap.startswith(_PNG_SIGNATURE):
             raise ProtocolError("a heatmap in the reply is not a PNG file")
         return cls(
             finding=Finding.of(explanation.finding),
-            heatmap_png=explanation.heatmap_png,
+            heatmap=explanation.heatmap,
             evidence=EvidenceGrid.of(explanation.evidence),
-            evidence_sum=explanation.evidence_sum,
+            logit=explanation.logit,
             peak=Peak.of(explanation.peak) if explanation.HasField("peak") else None,
             regions=tuple(Region.of(region) for region in explanation.regions),
             no_positive_evidence=explanation.no_positive_evidence,
@@ -152,10 +152,10 @@ class Explanation:
             ValueError: There is no picture, because none was asked for.
             OSError: The file cannot be written.
         """
-        if not self.heatmap_png:
+        if not self.heatmap:
             raise ValueError("no picture was asked for (RenderKind.NONE)")
         file = Path(path)
-        file.write_bytes(self.heatmap_png)
+        file.write_bytes(self.heatmap)
         return file
 
 
@@ -164,6 +164,7 @@ class ExplanationSet:
     """The explanations of one radiograph, one for each requested label, in that order."""
 
     explanations: tuple[Explanation, ...]
+    findings: tuple[Finding, ...]
     model: ModelInfo
     image_info: ImageInfo
     warnings: tuple[Caution, ...]
@@ -186,6 +187,7 @@ class ExplanationSet:
             raise ProtocolError("the reply to Explain is about other findings than asked for")
         return cls(
             explanations=explanations,
+            findings=tuple(Finding.of(finding) for finding in response.findings),
             model=ModelInfo.of(response.model),
             image_info=ImageInfo.of(response.image_info),
             warnings=tuple(Caution.of(warning) for warning in response.warnings),

@@ -43,10 +43,10 @@ def _serve(args: argparse.Namespace) -> int:
     # Requests share the cores already: numpy's threads would only spin beside them. Read when
     # numpy is first imported, which is below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from cxr_server import logs
     from cxr_server.app import serve
     from cxr_server.bundles.load import BundleError
-    from cxr_server.engines.choose import EngineUnavailable
+    from cxr_server.inference.engines.registry import EngineUnavailable
+    from cxr_server.observability import logs
 
     try:
         chosen = settings.from_arguments(args)

@@ -15,13 +15,13 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
-from cxr_server.access import Access, server_credentials
 from cxr_server.admission import Admission
-from cxr_server.engines.choose import EngineUnavailable
 from cxr_server.errors import ModelLoading, RequestError
-from cxr_server.interceptors import MODEL_METHODS, Gate
+from cxr_server.explanation.render import RenderOptions
+from cxr_server.inference.engines.registry import EngineUnavailable
+from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.lifecycle import SERVICE, HealthServicer, Lifecycle, Phase
-from cxr_server.loading import (
+from cxr_server.model import (
     LoadedModel,
     assemble,
     make_engine,
@@ -29,10 +29,10 @@ from cxr_server.loading import (
     saliency_methods,
     warm_up_image,
 )
-from cxr_server.metrics import Metrics
-from cxr_server.pipeline.render import RenderOptions
-from cxr_server.pipeline.schedule import EngineFailure
-from cxr_server.servicer import MIB, ChestXrayServicer
+from cxr_server.observability.metrics import Metrics
+from cxr_server.rpc.access import Access, server_credentials
+from cxr_server.rpc.interceptors import MODEL_METHODS, Gate
+from cxr_server.rpc.servicer import MIB, ChestXrayServicer
 from cxr_server.settings import Settings, split_address
 
 REBUILD_TRIES = 3
@@ -49,8 +49,8 @@ class App:
         self.metrics = Metrics()
         self.servicer = ChestXrayServicer(settings, self.lifecycle, self.metrics)
         self.admission = Admission(
-            max_calls=settings.max_queue,
-            max_bytes=settings.max_inflight_mib * MIB,
+            max_calls=settings.max_in_flight,
+            max_bytes=settings.max_in_flight_mib * MIB,
             retry_after_ms=self._retry_after_ms,
         )
         self.failed = asyncio.Event()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr_server.bundles.load import BundleError, load_bundle, readout
+from cxr_server.bundles.load import BundleError, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import PHANTOM_PATH, list_bundles, resolve
+from cxr_server.inference.scoring import readout
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_written_bundle_loads_and_says_what_was_written(phantom_like_bundle):
     }
     assert bundle.manifest.evidence_side == 7
     assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
-    read = readout(bundle)
+    read = readout(bundle.manifest)
     assert read.labels == bundle.manifest.labels
     assert read.thresholds_k.shape == read.bias_k.shape == (6,)
 

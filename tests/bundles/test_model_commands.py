@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from cxr_server.bundles.catalog import CATALOG
 from cxr_server.commands import doctor, models, samples
+from cxr_server.convert.catalog import CATALOG
 
 
 def run(command: ModuleType, *words: str) -> int:
@@ -74,7 +74,7 @@ def test_doctor_fails_when_the_model_is_not_there(home, capsys):
 
 
 def test_doctor_says_why_an_engine_is_not_there(home, capsys, monkeypatch):
-    monkeypatch.setattr("cxr_server.engines.choose.find_spec", lambda name: None)
+    monkeypatch.setattr("cxr_server.inference.engines.registry.find_spec", lambda name: None)
     assert run(doctor, "--json") == 1
     found = checks(capsys)
     assert "pip install openvino" in found["engine openvino"]["detail"]

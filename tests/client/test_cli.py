@@ -115,7 +115,7 @@ def test_json_has_everything_but_pictures(cxr: Run, folder: Path, tmp_path: Path
     assert answer["notice"] == NOTICE
     _, out, _ = cxr("explain", "--json", "--output", tmp_path / "out", folder / "z.png")
     explanation = json.loads(out)["explanations"][0]
-    assert "heatmap_png" not in explanation
+    assert "heatmap" not in explanation
     assert explanation["evidence"] == {"rows": 2, "columns": 3, "values": [0, 1, 2, 3, 4, 5]}
     assert explanation["picture"] == str(tmp_path / "out" / "z-Effusion.png")
 

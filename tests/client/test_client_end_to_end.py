@@ -53,10 +53,10 @@ def test_an_explanation_adds_up_to_the_prediction(phantom_server: ServerProcess,
     explained = ask(phantom_server.address, "explain", FILM, labels=labels, render=render)
     assert [each.finding.label for each in explained.explanations] == labels
     for each in explained.explanations:
-        probability = 1 / (1 + math.exp(-each.evidence_sum))
+        probability = 1 / (1 + math.exp(-each.logit))
         assert probability == pytest.approx(each.finding.probability, abs=1e-5)
         assert each.evidence.to_numpy().shape == (each.evidence.rows, each.evidence.columns)
-        with Image.open(io.BytesIO(each.heatmap_png)) as picture:
+        with Image.open(io.BytesIO(each.heatmap)) as picture:
             assert picture.size == (128, 96)
 
 

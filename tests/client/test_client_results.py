@@ -45,8 +45,8 @@ MESSAGES = [
 def filled(message: Any) -> Any:
     """Give every field of a message, and of those inside it, a value of its own."""
     for number, field in enumerate(message.DESCRIPTOR.fields, start=1):
-        if field.name == "heatmap_png":
-            message.heatmap_png = PNG
+        if field.name == "heatmap":
+            message.heatmap = PNG
         elif field.message_type and field.message_type.GetOptions().map_entry:
             getattr(message, field.name)["a/b"] = "c"
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -165,9 +165,7 @@ def test_what_is_unset_is_none() -> None:
     [
         pb.Explanation(evidence=pb.EvidenceGrid(rows=2, columns=2, values=[1, 2, 3])),
         pb.Explanation(evidence=pb.EvidenceGrid()),
-        pb.Explanation(
-            evidence=pb.EvidenceGrid(rows=1, columns=1, values=[1]), heatmap_png=b"GIF89a"
-        ),
+        pb.Explanation(evidence=pb.EvidenceGrid(rows=1, columns=1, values=[1]), heatmap=b"GIF89a"),
     ],
     ids=["missing values", "no grid", "no PNG"],
 )
@@ -198,7 +196,7 @@ def test_a_picture_is_saved_as_it_came(tmp_path: Path) -> None:
     assert path == tmp_path / "heat.png"
     assert path.read_bytes() == PNG
     with pytest.raises(ValueError, match="no picture"):
-        dataclasses.replace(explanation, heatmap_png=b"").save(path)
+        dataclasses.replace(explanation, heatmap=b"").save(path)
 
 
 def test_boxes_and_numbers_are_plain_python() -> None:

@@ -45,7 +45,7 @@ def test_without_a_label_the_top_finding_is_explained(
     (only,) = explain(phantom_stub, image).explanations
     assert only.finding == best
     assert only.method == pb.EXPLANATION_METHOD_GRAD_CAM
-    assert pixels_of(only.heatmap_png).shape == (224, 224, 3)
+    assert pixels_of(only.heatmap).shape == (224, 224, 3)
 
 
 def test_several_labels_come_back_in_the_order_asked_for(
@@ -64,12 +64,12 @@ def test_mean_evidence_plus_bias_is_the_logit_of_every_finding(
         image = png(draw_phantom(seed, findings=["Effusion", "Mass"], size_px=300).pixels_hw)
         reply = explain(phantom_stub, image, labels=labels, kind=NONE)
         means = [np.mean(each.evidence.values) for each in reply.explanations]
-        sums = [each.evidence_sum for each in reply.explanations]
+        sums = [each.logit for each in reply.explanations]
         biases.append(np.array(sums) - np.array(means))
         for each in reply.explanations:
             assert (each.evidence.rows, each.evidence.columns) == (7, 7)
             assert len(each.evidence.values) == 49
-            probability = 1 / (1 + math.exp(-each.evidence_sum))
+            probability = 1 / (1 + math.exp(-each.logit))
             assert each.finding.probability == pytest.approx(probability, abs=1e-6)
     assert biases[0] == pytest.approx(biases[1], abs=1e-4)  # the same for every image
 
@@ -81,12 +81,12 @@ def test_the_kind_decides_what_is_drawn(
     (overlay,) = explain(phantom_stub, image, kind=OVERLAY).explanations
     (heatmap,) = explain(phantom_stub, image, kind=HEATMAP).explanations
     (nothing,) = explain(phantom_stub, image, kind=NONE).explanations
-    assert nothing.heatmap_png == b""
+    assert nothing.heatmap == b""
     assert overlay.evidence == heatmap.evidence == nothing.evidence
     assert overlay.peak == nothing.peak
-    coldest = pixels_of(heatmap.heatmap_png).sum(axis=2) < 30
+    coldest = pixels_of(heatmap.heatmap).sum(axis=2) < 30
     assert coldest.any()  # inferno is black where there is no heat
-    assert pixels_of(overlay.heatmap_png)[coldest].mean() > 30  # there the film shows through
+    assert pixels_of(overlay.heatmap)[coldest].mean() > 30  # there the film shows through
 
 
 def test_heat_alone_of_an_image_seen_before_decodes_nothing(
@@ -99,7 +99,7 @@ def test_heat_alone_of_an_image_seen_before_decodes_nothing(
     assert again.timing.evidence_cached
     assert not again.timing.HasField("decode_duration")
     assert again.explanations == fresh.explanations
-    assert pixels_of(again.explanations[0].heatmap_png).shape == (492, 300, 3)
+    assert pixels_of(again.explanations[0].heatmap).shape == (492, 300, 3)
 
 
 def test_opacity_and_colour_map_change_the_picture_and_nothing_else(
@@ -107,7 +107,7 @@ def test_opacity_and_colour_map_change_the_picture_and_nothing_else(
 ) -> None:
     image = png(cardiomegaly)
     pictures = [
-        explain(phantom_stub, image, **options).explanations[0].heatmap_png
+        explain(phantom_stub, image, **options).explanations[0].heatmap
         for options in (
             {"opacity": 0.0},
             {"opacity": 0.3},
@@ -130,17 +130,17 @@ def test_max_side_bounds_the_picture_and_never_enlarges(
     for asked, expected in ((None, (600, 900)), (450, (300, 450)), (4096, (600, 900))):
         options = {} if asked is None else {"max_side_px": asked}
         (only,) = explain(phantom_stub, image, frame=ORIGINAL, **options).explanations
-        assert pixels_of(only.heatmap_png).shape[:2] == expected
+        assert pixels_of(only.heatmap).shape[:2] == expected
     (small,) = explain(phantom_stub, image, max_side_px=100).explanations
-    assert pixels_of(small.heatmap_png).shape[:2] == (100, 100)
+    assert pixels_of(small.heatmap).shape[:2] == (100, 100)
 
 
 def test_a_legend_widens_the_picture_without_moving_the_map(
     phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
 ) -> None:
     image = png(cardiomegaly)
-    plain = pixels_of(explain(phantom_stub, image).explanations[0].heatmap_png)
-    with_legend = pixels_of(explain(phantom_stub, image, legend=True).explanations[0].heatmap_png)
+    plain = pixels_of(explain(phantom_stub, image).explanations[0].heatmap)
+    with_legend = pixels_of(explain(phantom_stub, image, legend=True).explanations[0].heatmap)
     assert with_legend.shape[1] > plain.shape[1]
     assert np.array_equal(with_legend[:224, :224], plain)
 
@@ -171,7 +171,7 @@ def test_the_map_lies_on_the_finding_whatever_the_frame(
     distance_px = np.hypot(rows - only.peak.y_px, columns - only.peak.x_px).min()
     if layout in ("tall", "odd", "exif-rotated", "exif-mirrored"):  # the mass is in the crop
         assert distance_px <= cell_px
-    heat = pixels_of(only.heatmap_png).astype(int).sum(axis=2)
+    heat = pixels_of(only.heatmap).astype(int).sum(axis=2)
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     assert math.hypot(row - only.peak.y_px, column - only.peak.x_px) <= cell_px
     crop = reply.image_info.crop_box
@@ -200,7 +200,7 @@ def test_a_finding_that_nothing_speaks_for_gets_an_empty_map(
                 flagged += 1
                 assert not each.HasField("peak")
                 assert not each.regions
-                assert len(np.unique(pixels_of(each.heatmap_png).reshape(-1, 3), axis=0)) == 1
+                assert len(np.unique(pixels_of(each.heatmap).reshape(-1, 3), axis=0)) == 1
     assert flagged  # otherwise this test has seen nothing
 
 

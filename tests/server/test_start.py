@@ -11,7 +11,7 @@ SERVE_ONE_IMAGE = """
 import asyncio, json, sys
 from cxr_server import settings
 from cxr_server.app import App
-from cxr_server.loading import warm_up_image
+from cxr_server.model import warm_up_image
 
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))

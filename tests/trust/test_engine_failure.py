@@ -14,9 +14,9 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server import app as app_module
 from cxr_server.app import App, serve
-from cxr_server.engines import Engine
-from cxr_server.engines.choose import EngineUnavailable
-from cxr_server.loading import make_engine
+from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines.registry import EngineUnavailable
+from cxr_server.model import make_engine
 from cxr_server.settings import parse
 from images import chest_like, png
 from trust.outcomes import reason_of

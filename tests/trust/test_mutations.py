@@ -5,9 +5,9 @@ import zlib
 import pytest
 
 from cxr_server.errors import ImageError
-from cxr_server.loading import locked_bytes_for
-from cxr_server.pipeline import grey, png
-from cxr_server.pipeline.decode import LOCKED_BYTES, DecodeLimits, decode
+from cxr_server.imaging import grey, png
+from cxr_server.imaging.decode import LOCKED_BYTES, DecodeLimits, decode
+from cxr_server.model import locked_bytes_for
 from serving import ServerProcess
 from trust import fuzz
 from trust.hostile_images import cases

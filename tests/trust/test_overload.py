@@ -30,7 +30,7 @@ PREDICT = "/cxr.v1.ChestXrayService/Predict"
 def small_server() -> Iterator[ServerProcess]:
     """Takes two calls and 4 MiB at once."""
     metrics = f"127.0.0.1:{free_port()}"
-    flags = ("--max-queue", str(SLOTS), "--max-inflight-mib", "4", "--metrics-listen", metrics)
+    flags = ("--max-in-flight", str(SLOTS), "--max-in-flight-mib", "4", "--metrics-listen", metrics)
     with ServerProcess(*flags, "--cache-entries", "0") as server:
         server.metrics = metrics  # type: ignore[attr-defined]
         yield server

@@ -41,6 +41,12 @@ class RenderFrame(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RENDER_FRAME_MODEL_INPUT: _ClassVar[RenderFrame]
     RENDER_FRAME_ORIGINAL: _ClassVar[RenderFrame]
 
+class RenderFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RENDER_FORMAT_UNSPECIFIED: _ClassVar[RenderFormat]
+    RENDER_FORMAT_PNG: _ClassVar[RenderFormat]
+    RENDER_FORMAT_JPEG: _ClassVar[RenderFormat]
+
 class ColorMap(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     COLOR_MAP_UNSPECIFIED: _ClassVar[ColorMap]
@@ -79,7 +85,7 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_POSSIBLY_INVERTED: _ClassVar[WarningCode]
     WARNING_CODE_COLOR: _ClassVar[WarningCode]
     WARNING_CODE_TRANSPARENT: _ClassVar[WarningCode]
-    WARNING_CODE_UNUSUAL_SHAPE: _ClassVar[WarningCode]
+    WARNING_CODE_UNUSUAL_ASPECT_RATIO: _ClassVar[WarningCode]
     WARNING_CODE_REORIENTED: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
@@ -99,6 +105,9 @@ RENDER_KIND_NONE: RenderKind
 RENDER_FRAME_UNSPECIFIED: RenderFrame
 RENDER_FRAME_MODEL_INPUT: RenderFrame
 RENDER_FRAME_ORIGINAL: RenderFrame
+RENDER_FORMAT_UNSPECIFIED: RenderFormat
+RENDER_FORMAT_PNG: RenderFormat
+RENDER_FORMAT_JPEG: RenderFormat
 COLOR_MAP_UNSPECIFIED: ColorMap
 COLOR_MAP_INFERNO: ColorMap
 COLOR_MAP_VIRIDIS: ColorMap
@@ -123,7 +132,7 @@ WARNING_CODE_CLIPPED: WarningCode
 WARNING_CODE_POSSIBLY_INVERTED: WarningCode
 WARNING_CODE_COLOR: WarningCode
 WARNING_CODE_TRANSPARENT: WarningCode
-WARNING_CODE_UNUSUAL_SHAPE: WarningCode
+WARNING_CODE_UNUSUAL_ASPECT_RATIO: WarningCode
 WARNING_CODE_REORIENTED: WarningCode
 
 class PredictRequest(_message.Message):
@@ -155,21 +164,23 @@ class PredictResponse(_message.Message):
     def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("image", "labels", "method", "render", "strict_input")
+    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RENDER_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
+    HEATMAP_LABELS_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     labels: _containers.RepeatedScalarFieldContainer[str]
     method: ExplanationMethod
     render: RenderOptions
     strict_input: bool
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: _Optional[bool] = ...) -> None: ...
+    heatmap_labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: _Optional[bool] = ..., heatmap_labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice")
+    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings")
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INFO_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +188,7 @@ class ExplainResponse(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
     model: Model
     image_info: ImageInfo
@@ -184,7 +196,8 @@ class ExplainResponse(_message.Message):
     timing: Timing
     request_id: str
     notice: str
-    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
 
 class HealthRequest(_message.Message):
     __slots__ = ()
@@ -284,24 +297,24 @@ class FindingDescription(_message.Message):
     def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., threshold: _Optional[float] = ..., reliability: _Optional[_Union[Reliability, str]] = ..., reliability_note: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("finding", "heatmap_png", "evidence", "evidence_sum", "peak", "regions", "no_positive_evidence", "method")
+    __slots__ = ("finding", "heatmap", "evidence", "logit", "peak", "regions", "no_positive_evidence", "method")
     FINDING_FIELD_NUMBER: _ClassVar[int]
-    HEATMAP_PNG_FIELD_NUMBER: _ClassVar[int]
+    HEATMAP_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
-    EVIDENCE_SUM_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_FIELD_NUMBER: _ClassVar[int]
     PEAK_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     NO_POSITIVE_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     finding: Finding
-    heatmap_png: bytes
+    heatmap: bytes
     evidence: EvidenceGrid
-    evidence_sum: float
+    logit: float
     peak: Peak
     regions: _containers.RepeatedCompositeFieldContainer[Region]
     no_positive_evidence: bool
     method: ExplanationMethod
-    def __init__(self, finding: _Optional[_Union[Finding, _Mapping]] = ..., heatmap_png: _Optional[bytes] = ..., evidence: _Optional[_Union[EvidenceGrid, _Mapping]] = ..., evidence_sum: _Optional[float] = ..., peak: _Optional[_Union[Peak, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., no_positive_evidence: _Optional[bool] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ...) -> None: ...
+    def __init__(self, finding: _Optional[_Union[Finding, _Mapping]] = ..., heatmap: _Optional[bytes] = ..., evidence: _Optional[_Union[EvidenceGrid, _Mapping]] = ..., logit: _Optional[float] = ..., peak: _Optional[_Union[Peak, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., no_positive_evidence: _Optional[bool] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ...) -> None: ...
 
 class EvidenceGrid(_message.Message):
     __slots__ = ("rows", "columns", "values")
@@ -346,7 +359,7 @@ class Box(_message.Message):
     def __init__(self, x_px: _Optional[int] = ..., y_px: _Optional[int] = ..., width_px: _Optional[int] = ..., height_px: _Optional[int] = ...) -> None: ...
 
 class RenderOptions(_message.Message):
-    __slots__ = ("kind", "frame", "color_map", "opacity", "legend", "max_side_px", "scale")
+    __slots__ = ("kind", "frame", "color_map", "opacity", "legend", "max_side_px", "scale", "format")
     KIND_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     COLOR_MAP_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +367,7 @@ class RenderOptions(_message.Message):
     LEGEND_FIELD_NUMBER: _ClassVar[int]
     MAX_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     kind: RenderKind
     frame: RenderFrame
     color_map: ColorMap
@@ -361,7 +375,8 @@ class RenderOptions(_message.Message):
     legend: bool
     max_side_px: int
     scale: HeatScale
-    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: _Optional[bool] = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ...) -> None: ...
+    format: RenderFormat
+    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: _Optional[bool] = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "weights_sha256", "intended_use")

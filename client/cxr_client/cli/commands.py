@@ -75,7 +75,7 @@ async def explain(arguments: argparse.Namespace) -> int:
                 )
                 pictures = []
                 for each in answer.explanations:
-                    if each.heatmap_png:
+                    if each.heatmap:
                         path = picture_path(arguments.output, job, each.finding.label)
                         path.parent.mkdir(parents=True, exist_ok=True)
                         pictures.append(each.save(path))

@@ -202,7 +202,7 @@ def _explanation_cells(explanation: Explanation) -> list[str]:
     return [
         explanation.finding.label,
         f"{explanation.finding.score:.3f}",
-        f"{explanation.evidence_sum:+.3f}",
+        f"{explanation.logit:+.3f}",
         f"{peak.x_px:.0f}, {peak.y_px:.0f}" if peak else "no positive evidence",
     ]
 

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from cxr_server.bundles.fields import BundleError
 from cxr_server.bundles.manifest import FileEntry, Manifest
-from cxr_server.pipeline.score import Readout
 
-__all__ = ["Bundle", "BundleError", "load_bundle", "readout"]
+__all__ = ["Bundle", "BundleError", "load_bundle"]
 
 MANIFEST_NAME = "model.json"
 MAX_MANIFEST_BYTES = 1 << 20
@@ -63,17 +60,6 @@ def load_bundle(path: Path) -> Bundle:
     for name, entry in manifest.files.items():
         _check_file(root / name, name, entry)
     return Bundle(root, manifest)
-
-
-def readout(bundle: Bundle) -> Readout:
-    """Return what turns the bundle's evidence into findings."""
-    manifest = bundle.manifest
-    return Readout(
-        labels=manifest.labels,
-        class_indices=manifest.class_indices,
-        thresholds_k=np.array(manifest.thresholds, np.float64),
-        bias_k=np.array(manifest.bias, np.float64),
-    )
 
 
 def _read_manifest(path: Path) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 
 from cxr_server.bundles.load import Bundle, BundleError, load_bundle
 from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
-from cxr_server.engines.choose import EngineUnavailable, choose_engine, why_not
-from cxr_server.engines.cores import usable_cores
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.registry import EngineUnavailable, choose_engine, why_not
 
 NEEDED = ("numpy", "scipy", "pillow", "grpcio", "protobuf")
 OPTIONAL = ("openvino", "torch", "torchxrayvision", "grad-cam")

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cxr_server.bundles.catalog import CATALOG
 from cxr_server.bundles.load import MANIFEST_NAME, BundleError
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import bundle_home, list_bundles
+from cxr_server.convert.catalog import CATALOG
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
         if find_spec(package) is None:
             return _fail(f"preparing needs {package}: pip install 'cxr-server[torch]'")
     # Imported here, for they take seconds.
-    from cxr_server.bundles.download import DownloadError
-    from cxr_server.bundles.prepare import Source, prepare
+    from cxr_server.convert.download import DownloadError
+    from cxr_server.convert.prepare import Source, prepare
 
     source = Source(
         name=args.name,
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _warm_up(folder: Path) -> float:
     """Let the OpenVINO engine fill its cache, which the server will start from."""
     from cxr_server.bundles.load import load_bundle
-    from cxr_server.engines.choose import choose_engine
+    from cxr_server.inference.engines.registry import choose_engine
 
     start = time.perf_counter()
     choose_engine(load_bundle(folder), "openvino", cache_dir=cache_home()).close()

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cxr_server.imaging.decode import Radiograph
+from cxr_server.inference.preprocess import fit, model_input_picture
 from cxr_server.phantom.canvas import stream
 from cxr_server.phantom.draw import draw_phantom
 from cxr_server.phantom.findings import FINDINGS
-from cxr_server.pipeline.decode import Radiograph
-from cxr_server.pipeline.fit import fit, model_input_picture
 
 INPUT_PX = 224
 GRID = 7

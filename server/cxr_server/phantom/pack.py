@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from cxr_server import __version__
 from cxr_server.bundles.fields import BundleError
-from cxr_server.bundles.parity import check_parity
-from cxr_server.bundles.upstream import UpstreamModel
-from cxr_server.bundles.write import Description, write_bundle
+from cxr_server.convert.parity import check_parity
+from cxr_server.convert.upstream import UpstreamModel
+from cxr_server.convert.write import Description, write_bundle
 
 NOTICES = (
     "A phantom: trained on drawings, to test the service with. It says nothing about patients.",

@@ -1,0 +1,1 @@
+"""Conversion: an upstream checkpoint -> bundle. Used by `commands` alone, never by serving."""

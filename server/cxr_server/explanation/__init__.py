@@ -1,0 +1,1 @@
+"""Explanation: Evidence -> heat map, peak, regions and picture."""

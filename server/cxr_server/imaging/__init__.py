@@ -1,0 +1,1 @@
+"""Imaging: image bytes -> Radiograph, and what is doubtful about it. Next: inference."""

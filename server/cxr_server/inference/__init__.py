@@ -1,0 +1,1 @@
+"""Inference: Radiograph -> ModelInput -> Evidence -> findings. Next: explanation."""

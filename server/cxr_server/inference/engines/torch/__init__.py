@@ -1,0 +1,1 @@
+"""The torch engine: CUDA, and the explanation methods that need gradients."""

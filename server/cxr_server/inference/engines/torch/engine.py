@@ -1,0 +1,151 @@
+"""Torch engine: the default on CUDA, and the one that offers further saliency methods."""
+
+import queue
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxr_server.bundles.load import Bundle
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.torch.network import EvidenceNet, PlacedNet, load_densenet
+from cxr_server.inference.engines.torch.saliency import Saliency
+
+CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+CUDA_LANES = 2
+"""Batches on a GPU at a time: one computes while the other is copied."""
+
+
+class Lane(Protocol):
+    """What runs one batch at a time."""
+
+    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the evidence of a batch of a size that was announced."""
+        ...
+
+
+class TorchEngine:
+    """Runs a bundle's weights in torchxrayvision's own DenseNet class.
+
+    Batches are padded to fixed sizes: every size that runs was seen at construction, so no
+    call waits for kernels to be chosen, and CUDA graphs can be replayed.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        half: bool | None = None,
+        threads: int | None = None,
+        batch_sizes: Sequence[int] | None = None,
+    ) -> None:
+        """Load the weights and warm up.
+
+        Args:
+            bundle: The model.
+            device: "cpu" or a CUDA device such as "cuda:0".
+            half: Run the feature layers in half precision; None for CUDA only.
+            threads: Cores to use on the CPU; None for all that the process may use.
+            batch_sizes: The sizes that batches are padded to, ascending; None for (1,) on the
+                CPU, where larger batches are no faster per image, and up to 32 on CUDA.
+        """
+        manifest = bundle.manifest
+        cuda = device.startswith("cuda")
+        self.device = device
+        self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
+        self.max_batch = self._sizes[-1]
+        self.max_in_flight = CUDA_LANES if cuda else 1
+        self._image_shape = (1, manifest.input_side_px, manifest.input_side_px)
+        densenet = load_densenet(
+            bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
+        )
+        self._saliency = Saliency(densenet, manifest.bias, device)
+        if cuda:
+            torch.backends.cudnn.benchmark = True  # shapes are fixed, so the search pays
+        features_type = torch.float16 if (cuda if half is None else half) else torch.float32
+        net = PlacedNet(EvidenceNet(densenet), device, features_type)
+        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
+        for _ in range(self.max_in_flight):
+            self._lanes.put(self._new_lane(net, threads or usable_cores()))
+
+    def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the evidence [N, K, h, w] in logits of images [N, 1, H, W] in [-1024, 1024]."""
+        lane = self._lanes.get()
+        try:
+            return np.concatenate(
+                [
+                    lane.run(padded(part, self._sizes))[: len(part)]
+                    for part in parts(batch_nchw, self.max_batch)
+                ]
+            )
+        finally:
+            self._lanes.put(lane)
+
+    def saliency(
+        self, image_chw: NDArray[np.float32], class_row: int, method: str
+    ) -> NDArray[np.float32]:
+        """Return the map [H, W] in [0, 1] of one finding by a method of pytorch-grad-cam.
+
+        Args:
+            image_chw: A fitted image [1, H, W] in [-1024, 1024].
+            class_row: The finding's row in the evidence.
+            method: A name out of `saliency_methods`.
+
+        Raises:
+            ValueError: There is no such method or finding.
+        """
+        return self._saliency.map(image_chw, class_row, method)
+
+    @property
+    def saliency_methods(self) -> tuple[str, ...]:
+        """The methods that `saliency` offers; none when pytorch-grad-cam is not installed."""
+        return self._saliency.methods
+
+    def close(self) -> None:
+        """Release the network and the device's memory. No call of `evidence` may follow."""
+        while not self._lanes.empty():
+            self._lanes.get_nowait()
+        del self._saliency
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _new_lane(self, net: PlacedNet, threads: int) -> Lane:
+        if self.device.startswith("cuda"):
+            from cxr_server.inference.engines.torch.cuda import CudaLane
+
+            return CudaLane(net, self.device, self._sizes, self._image_shape)
+        torch.set_num_threads(threads)
+        return _EagerLane(net, self._sizes, self._image_shape)
+
+
+class _EagerLane:
+    """Runs the network on the CPU as it is."""
+
+    def __init__(self, net: PlacedNet, sizes: Sequence[int], image_shape: tuple[int, ...]) -> None:
+        self._net = net
+        for size in sizes:
+            self.run(np.zeros((size, *image_shape), np.float32))
+
+    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            evidence: NDArray[np.float32] = self._net(torch.from_numpy(batch_nchw)).numpy()
+            return evidence
+
+
+def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
+    """Return the batch with zero images added up to the next of the ascending `sizes`."""
+    count = len(batch_nchw)
+    size = next(size for size in sizes if size >= count)
+    result = np.zeros((size, *batch_nchw.shape[1:]), np.float32)
+    result[:count] = batch_nchw
+    return result
+
+
+def parts(batch_nchw: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
+    """Cut a batch into parts of at most `size` images."""
+    return [batch_nchw[start : start + size] for start in range(0, len(batch_nchw), size)]

@@ -1,0 +1,104 @@
+"""Score: evidence -> findings. Beside: explain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.bundles.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What turns evidence into findings; K is the number of findings.
+
+    Attributes:
+        labels: The findings' labels.
+        class_indices: Their positions in the model's output.
+        thresholds_k: float64 [K], operating points, raw probabilities in (0, 1).
+        bias_k: float64 [K], the classifier's bias, logits.
+    """
+
+    labels: tuple[str, ...]
+    class_indices: tuple[int, ...]
+    thresholds_k: NDArray[np.float64]
+    bias_k: NDArray[np.float64]
+
+
+def readout(manifest: Manifest) -> Readout:
+    """Return what turns the evidence of the manifest's model into findings."""
+    return Readout(
+        labels=manifest.labels,
+        class_indices=manifest.class_indices,
+        thresholds_k=np.array(manifest.thresholds, np.float64),
+        bias_k=np.array(manifest.bias, np.float64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding with its scores; see `Finding` in the contract."""
+
+    label: str
+    class_index: int
+    score: float
+    probability: float
+    threshold: float
+    above_threshold: bool
+
+
+def logits(evidence_khw: NDArray[np.float32], readout: Readout) -> NDArray[np.float64]:
+    """Return the logits [K]: mean evidence over the grid plus bias.
+
+    Equal to ReLU, global average pool and linear layer, in another order: the mean over the
+    grid and the weighted sum over channels can be swapped.
+    """
+    mean_k: NDArray[np.float64] = evidence_khw.mean(axis=(1, 2), dtype=np.float64)
+    return mean_k + readout.bias_k
+
+
+def sigmoid(logits_k: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    small = np.exp(-np.abs(logits_k))
+    return np.where(logits_k >= 0, 1.0, small) / (1.0 + small)
+
+
+def op_norm(
+    probability_k: NDArray[np.float64], threshold_k: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return operating-point scores: 0.5 at the threshold, linear on either side.
+
+    torchxrayvision 1.5.7, `models.op_norm`: p / 2t below t, else 1 - (1 - p) / (2 (1 - t)).
+    """
+    below = probability_k / (2 * threshold_k)
+    above = 1 - (1 - probability_k) / (2 * (1 - threshold_k))
+    return np.where(probability_k < threshold_k, below, above)
+
+
+def findings(evidence_khw: NDArray[np.float32], readout: Readout) -> tuple[Finding, ...]:
+    """Return every finding of one image from its evidence [K, h, w], in class order."""
+    probability_k = sigmoid(logits(evidence_khw, readout))
+    score_k = op_norm(probability_k, readout.thresholds_k)
+    return tuple(
+        Finding(
+            label=label,
+            class_index=class_index,
+            score=float(score),
+            probability=float(probability),
+            threshold=float(threshold),
+            above_threshold=bool(probability > threshold),
+        )
+        for label, class_index, score, probability, threshold in zip(
+            readout.labels,
+            readout.class_indices,
+            score_k,
+            probability_k,
+            readout.thresholds_k,
+            strict=True,
+        )
+    )
+
+
+def ranked(found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Return findings by score, best first; equal scores in class order."""
+    return tuple(sorted(found, key=lambda finding: (-finding.score, finding.class_index)))

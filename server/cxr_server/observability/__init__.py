@@ -1,0 +1,1 @@
+"""Observability: logs, metrics, and what is known of the call being answered."""

@@ -1,0 +1,1 @@
+"""The gRPC adapter of the service: listening, interceptors, translation of messages."""

@@ -1,0 +1,183 @@
+"""Servicer: the contract's four methods, each a translation to and from the pipeline."""
+
+import math
+import time
+from typing import Any
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
+from cxr_server import __version__
+from cxr_server.errors import InvalidField, ModelLoading
+from cxr_server.explanation.colormaps import ColorMap
+from cxr_server.explanation.heatmap import Scale
+from cxr_server.explanation.render import Frame, RenderKind, RenderOptions
+from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.model import LoadedModel
+from cxr_server.observability import call
+from cxr_server.observability.metrics import Metrics
+from cxr_server.rpc import messages
+from cxr_server.service import GRAD_CAM, Times
+from cxr_server.settings import Settings
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_TOP_K = 5
+MAX_LABELS = 256
+MIB = 2**20
+_STATUS = {
+    Phase.LOADING: pb.SERVING_STATUS_LOADING,
+    Phase.SERVING: pb.SERVING_STATUS_SERVING,
+    Phase.LEAVING: pb.SERVING_STATUS_DRAINING,
+    Phase.DRAINING: pb.SERVING_STATUS_DRAINING,
+    Phase.FAILED: pb.SERVING_STATUS_FAILED,
+}
+
+
+class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
+    """Answers from the loaded model; `model` is None until there is one."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> None:
+        self.model: LoadedModel | None = None
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+
+    async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+        """Score every finding."""
+        top_k = request.top_k if request.HasField("top_k") else DEFAULT_TOP_K
+        if top_k < 1:
+            raise InvalidField("top_k must be at least 1", field="top_k")
+        model, this = self._loaded(), call.current.get()
+        image, strict = request.image, request.strict_input
+        del request  # holds the image once more, and would do so for the whole wait
+        predicted = await model.pipeline.predict(
+            image, strict=strict, caller=this.caller, deadline=this.deadline
+        )
+        self._observe(this, predicted.times)
+        return messages.predict_response(predicted, top_k, model.manifest, this.request_id)
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
+        """Map the evidence of findings."""
+        if len(request.labels) > MAX_LABELS:
+            raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
+        if len(set(request.labels)) < len(request.labels):
+            raise InvalidField("labels must differ from each other", field="labels")
+        method = _chosen(pb.ExplanationMethod, request.method, "method", GRAD_CAM)
+        options = render_options(request.render)
+        model, this = self._loaded(), call.current.get()
+        image, labels, strict = request.image, list(request.labels), request.strict_input
+        del request  # as in Predict
+        explained = await model.pipeline.explain(
+            image,
+            labels=labels,
+            method=method,
+            options=options,
+            strict=strict,
+            caller=this.caller,
+            deadline=this.deadline,
+        )
+        self._observe(this, explained.times)
+        return messages.explain_response(explained, method, model.manifest, this.request_id)
+
+    async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
+        """Report the state, whatever it is."""
+        response = pb.HealthResponse(
+            status=_STATUS[self._lifecycle.phase],
+            server_version=__version__,
+            uptime_duration=messages.duration(time.monotonic() - self._lifecycle.started),
+            in_flight_count=self._metrics.active("Predict", "Explain"),
+        )
+        if model := self.model:
+            response.model.CopyFrom(messages.model_of(model.manifest))
+            response.engine, response.device = model.engine.name, model.engine.device
+            response.queue_depth = model.scheduler.queue_depth
+        return response
+
+    async def DescribeModel(
+        self, request: pb.DescribeModelRequest, context: Context
+    ) -> pb.DescribeModelResponse:
+        """Describe the model, the limits and the options."""
+        model = self._loaded()
+        manifest, settings = model.manifest, self._settings
+        created = Timestamp()
+        created.FromJsonString(manifest.create_time)
+        findings = []
+        for row, label in enumerate(manifest.labels):
+            level, note = manifest.reliability.get(label, ("unspecified", ""))
+            findings.append(
+                pb.FindingDescription(
+                    label=label,
+                    class_index=manifest.class_indices[row],
+                    threshold=manifest.thresholds[row],
+                    reliability=f"RELIABILITY_{level.upper()}",
+                    reliability_note=note,
+                )
+            )
+        methods = [GRAD_CAM, *model.pipeline.methods]
+        return pb.DescribeModelResponse(
+            model=messages.model_of(manifest),
+            architecture=manifest.architecture,
+            findings=findings,
+            input_side_px=manifest.input_side_px,
+            preprocessing_id=manifest.preprocessing_id,
+            evidence_side=manifest.evidence_side,
+            file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
+            upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
+            limits=pb.Limits(
+                max_request_bytes=settings.max_request_mib * MIB,
+                min_side_px=settings.min_side_px,
+                max_side_px=settings.max_side_px,
+                max_pixel_count=settings.max_pixels,
+            ),
+            image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
+            methods=[f"EXPLANATION_METHOD_{name}" for name in methods],
+            license=manifest.license,
+            notices=[messages.notice_of(manifest), *manifest.notices],
+            create_time=created,
+        )
+
+    def _loaded(self) -> LoadedModel:
+        if self.model is None:
+            raise ModelLoading("the model is not ready yet", retry_after_ms=500)
+        return self.model
+
+    def _observe(self, this: call.Call, times: Times) -> None:
+        this.cached = times.cached
+        for stage in ("decode", "queue", "inference", "render"):
+            self._metrics.stage(stage, getattr(times, f"{stage}_s"))
+
+
+def render_options(message: pb.RenderOptions) -> RenderOptions:
+    """Check the request's options and fill in defaults. Raises InvalidField."""
+    opacity = message.opacity if message.HasField("opacity") else 0.5
+    if not (math.isfinite(opacity) and 0.0 <= opacity <= 1.0):
+        raise InvalidField("opacity must be from 0 to 1", field="render.opacity")
+    max_side_px = message.max_side_px if message.HasField("max_side_px") else 1024
+    if not 32 <= max_side_px <= 4096:
+        raise InvalidField("max_side_px must be from 32 to 4096", field="render.max_side_px")
+    kind = _chosen(pb.RenderKind, message.kind, "render.kind", RenderKind.OVERLAY)
+    frame = _chosen(pb.RenderFrame, message.frame, "render.frame", Frame.MODEL_INPUT)
+    colors = _chosen(pb.ColorMap, message.color_map, "render.color_map", ColorMap.INFERNO)
+    scale = _chosen(pb.HeatScale, message.scale, "render.scale", Scale.PER_MAP)
+    return RenderOptions(
+        kind=RenderKind(kind),
+        frame=Frame(frame),
+        color_map=ColorMap(colors),
+        opacity=opacity,
+        legend=message.legend,
+        max_side_px=max_side_px,
+        scale=Scale(scale),
+    )
+
+
+def _chosen(enum: Any, number: int, field: str, default: str) -> str:
+    """Name of an enum value without its prefix; the default for 0. Raises InvalidField."""
+    if number == 0:
+        return str(default)
+    if number not in enum.values():
+        raise InvalidField(f"{field} is not a known value", field=field)
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return str(enum.Name(number)).removeprefix(prefix)

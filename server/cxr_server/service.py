@@ -1,0 +1,295 @@
+"""Run: the data's way as one object. Image bytes -> findings, image bytes -> explanations.
+
+Knows nothing of gRPC: the servicer translates to and from it, and so may any other shell.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.errors import MethodUnavailable, UnknownLabel
+from cxr_server.explanation import heatmap as explain
+from cxr_server.explanation import render
+from cxr_server.geometry import Box
+from cxr_server.imaging import quality as cautions
+from cxr_server.imaging.decode import DecodeLimits, Radiograph, decode
+from cxr_server.imaging.quality import Caution
+from cxr_server.inference.cache import EvidenceCache
+from cxr_server.inference.model_input import ImageFacts, Prepared, prepare
+from cxr_server.inference.scheduler import Scheduler
+from cxr_server.inference.scoring import Finding, Readout, findings, logits, ranked
+
+GRAD_CAM = "GRAD_CAM"
+"""The closed-form method, which every engine has."""
+
+Saliency = Callable[[NDArray[np.float32], int, str], NDArray[np.float32]]
+"""(image_chw, row of the evidence, method) -> map [side, side] >= 0. Runs in a thread."""
+
+HASHED_AT_ONCE_BYTES = 2**20
+"""Files up to this size are hashed on the event loop: a way to a thread and back takes as long."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is kept of an image: some 60 KB."""
+
+    evidence_khw: NDArray[np.float32]
+    picture_hw: NDArray[np.uint8]
+    facts: ImageFacts
+    cautions: tuple[Caution, ...]
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds spent in each stage; None where it did not run."""
+
+    decode_s: float | None = None
+    queue_s: float | None = None
+    inference_s: float | None = None
+    render_s: float | None = None
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Every finding, best first, with the reading that it rests on."""
+
+    findings: tuple[Finding, ...]
+    reading: Reading
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One finding's map, as numbers and as a PNG."""
+
+    finding: Finding
+    png: bytes
+    evidence_hw: NDArray[np.float32]
+    logit: float
+    peak: explain.Peak | None
+    regions: tuple[explain.Region, ...]
+    no_positive_evidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The explanations in the order asked for, with the reading that they rest on."""
+
+    explanations: tuple[Explanation, ...]
+    reading: Reading
+    times: Times
+
+
+class Pipeline:
+    """Ties decode, fit, scheduler, score, explain and render together.
+
+    Args:
+        readout: Labels, operating points and biases of the model.
+        scheduler: Gives turns at decode and engine.
+        limits: What images are decoded.
+        side_px: Side of the network's input.
+        cache_entries: How many readings are kept; 0 keeps none.
+        threads: Most images hashed or drawn at once.
+        methods: Explanation methods besides GRAD_CAM that the engine offers.
+    """
+
+    def __init__(
+        self,
+        readout: Readout,
+        scheduler: Scheduler,
+        *,
+        limits: DecodeLimits,
+        side_px: int,
+        cache_entries: int,
+        threads: int,
+        methods: Mapping[str, Saliency],
+    ) -> None:
+        self.readout = readout
+        self.scheduler = scheduler
+        self.cache: EvidenceCache[Reading] = EvidenceCache(cache_entries)
+        self.methods = methods
+        self._limits = limits
+        self._side_px = side_px
+        self._rows = {label: row for row, label in enumerate(readout.labels)}
+        self._artists = ThreadPoolExecutor(threads, thread_name_prefix="render")
+
+    async def predict(
+        self, image: bytes, *, strict: bool = False, caller: str = "", deadline: float = np.inf
+    ) -> Predicted:
+        """Score every finding. Raises ImageError and what `Scheduler.submit` raises."""
+        times = Times()
+        reading, _ = await self._read(image, strict, caller, deadline, times)
+        scored = ranked(findings(reading.evidence_khw, self.readout))
+        return Predicted(scored, reading, times)
+
+    async def explain(
+        self,
+        image: bytes,
+        *,
+        labels: Sequence[str] = (),
+        method: str = GRAD_CAM,
+        options: render.RenderOptions | None = None,
+        strict: bool = False,
+        caller: str = "",
+        deadline: float = np.inf,
+    ) -> Explained:
+        """Map the evidence of the labels (none: of the top finding).
+
+        Raises:
+            UnknownLabel: The model has no such finding.
+            MethodUnavailable: The engine does not offer the method.
+            ImageError: The image cannot be read, or was refused.
+        """
+        options = options or render.RenderOptions()
+        self.check(labels, method)
+        times = Times()
+        drawn_whole = (
+            options.frame is render.Frame.ORIGINAL and options.kind is render.RenderKind.OVERLAY
+        )
+        reading, prepared = await self._read(
+            image,
+            strict,
+            caller,
+            deadline,
+            times,
+            pixels=drawn_whole,
+            network_input=method != GRAD_CAM,
+        )
+        radiograph = prepared.radiograph if prepared else None
+        if drawn_whole and not radiograph:
+            started = time.monotonic()
+            radiograph = await self._in_thread(lambda: decode(image, self._limits))
+            times.decode_s = time.monotonic() - started
+        scored = findings(reading.evidence_khw, self.readout)
+        chosen = [scored[self._rows[label]] for label in labels] or [ranked(scored)[0]]
+        started = time.monotonic()
+
+        def draw() -> tuple[Explanation, ...]:
+            canvas = self._canvas(reading, radiograph, options)
+            return tuple(
+                self._explained(finding, reading, prepared, method, options, canvas)
+                for finding in chosen
+            )
+
+        explanations = await self._in_thread(draw)
+        times.render_s = time.monotonic() - started
+        return Explained(explanations, reading, times)
+
+    def check(self, labels: Sequence[str], method: str) -> None:
+        """Raise UnknownLabel or MethodUnavailable before anything is spent on the image."""
+        for label in labels:
+            if label not in self._rows:
+                raise UnknownLabel("the model has no such finding; DescribeModel lists them")
+        if method != GRAD_CAM and method not in self.methods:
+            raise MethodUnavailable(
+                f"{method} needs the torch engine: install cxr-server[torch] and start the "
+                "server with --engine torch"
+            )
+
+    def close(self) -> None:
+        """End the threads. No call may follow."""
+        self._artists.shutdown()
+
+    async def _read(
+        self,
+        image: bytes,
+        strict: bool,
+        caller: str,
+        deadline: float,
+        times: Times,
+        *,
+        pixels: bool = False,
+        network_input: bool = False,
+    ) -> tuple[Reading, Prepared | None]:
+        """Return an image's reading, and what it was prepared as unless the cache knew it.
+
+        `pixels` keeps the whole image in that, `network_input` makes it in any case.
+        """
+        key = b""
+        if self.cache.capacity:
+            key = await self._key_of(image)
+            if reading := self.cache.get(key):
+                times.cached = True
+                if strict:
+                    cautions.refuse_unlikely(reading.cautions)
+                if not network_input:
+                    return reading, None
+                started = time.monotonic()
+                prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
+                times.decode_s = time.monotonic() - started
+                return reading, prepared
+        turn = await self.scheduler.submit(
+            lambda: self._prepare(image, strict, pixels),
+            caller=caller,
+            deadline=deadline,
+        )
+        times.decode_s, times.queue_s = turn.decode_s, turn.queue_s
+        times.inference_s = turn.inference_s
+        seen = turn.prepared
+        # A row of a batch's array would keep the whole batch alive in the cache.
+        reading = Reading(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.cautions)
+        if self.cache.capacity:
+            self.cache.put(key, reading)
+        return reading, turn.prepared
+
+    def _prepare(self, image: bytes, strict: bool, keep_pixels: bool) -> Prepared:
+        return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
+
+    def _canvas(
+        self, reading: Reading, radiograph: Radiograph | None, options: render.RenderOptions
+    ) -> render.Canvas | None:
+        if options.kind is render.RenderKind.NONE:
+            return None
+        if options.frame is render.Frame.MODEL_INPUT:
+            side_px = self._side_px
+            whole = Box(0, 0, side_px, side_px)
+            return render.canvas(options, (side_px, side_px), whole, reading.picture_hw)
+        facts = reading.facts
+        pixels_hw = None
+        if options.kind is render.RenderKind.OVERLAY and radiograph:
+            pixels_hw = radiograph.pixels_hw
+        return render.canvas(options, (facts.height_px, facts.width_px), facts.crop, pixels_hw)
+
+    def _explained(
+        self,
+        finding: Finding,
+        reading: Reading,
+        prepared: Prepared | None,
+        method: str,
+        options: render.RenderOptions,
+        canvas: render.Canvas | None,
+    ) -> Explanation:
+        row, crop = self._rows[finding.label], reading.facts.crop
+        evidence_hw = reading.evidence_khw[row]
+        if method == GRAD_CAM:
+            heat = explain.heat_map(evidence_hw, self._side_px, options.scale)
+        else:
+            assert prepared is not None
+            saliency_hw = self.methods[method](prepared.image_chw, row, method)
+            heat = explain.from_saliency(saliency_hw)
+        return Explanation(
+            finding,
+            render.render(heat, options, canvas) if canvas else b"",
+            evidence_hw,
+            float(logits(reading.evidence_khw, self.readout)[row]),
+            explain.peak(heat, crop),
+            explain.regions(heat, crop),
+            heat.no_positive_evidence,
+        )
+
+    async def _key_of(self, image: bytes) -> bytes:
+        if len(image) <= HASHED_AT_ONCE_BYTES:
+            return self.cache.key_of(image)
+        return await self._in_thread(lambda: self.cache.key_of(image))
+
+    async def _in_thread(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._artists, work)

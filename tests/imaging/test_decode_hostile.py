@@ -1,0 +1,178 @@
+"""What decode refuses: the reason is stable, the cost bounded, the decoder's text unheard."""
+
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import handmade
+from cxr_server.errors import (
+    ImageError,
+    ImageFormatUnsupported,
+    ImageTooManyPixels,
+    ImageTooSmall,
+    ImageUnreadable,
+)
+from cxr_server.imaging import jpeg as jpeg_module
+from cxr_server.imaging.decode import DecodeLimits, decode
+from hostile_images import Case, corpus
+from images import chest_like, jpeg, png
+
+CASES = corpus()
+GREY_HW = chest_like(96, 96)
+SEEDS = {
+    "png": png(GREY_HW),
+    "png16": png(GREY_HW.astype(np.uint16) * 257),
+    "palette": handmade.png_of(GREY_HW, 8, 3, before=[(b"PLTE", bytes(range(256)) * 3)]),
+    "jpeg": jpeg(GREY_HW),
+    "progressive": jpeg(np.repeat(GREY_HW[..., None], 3, axis=-1), progressive=True),
+}
+
+
+def test_the_corpus_is_large_and_its_names_are_its_own() -> None:
+    assert len(CASES) >= 100
+    assert len({name for name, _, _ in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[name for name, _, _ in CASES])
+def test_a_hostile_file_gets_its_reason_and_costs_little(case: Case) -> None:
+    _, file, reason = case
+    tracemalloc.start()
+    with pytest.raises(ImageError) as refused:
+        decode(file)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.value.reason == reason
+    assert refused.value.field == "image"
+    assert refused.value.message.endswith(".")
+    # Two copies of the file, and the pixels of the small pictures that the corpus is made of.
+    assert peak_bytes < 2 * len(file) + 4_000_000
+
+
+@pytest.mark.parametrize("case", CASES, ids=[name for name, _, _ in CASES])
+def test_the_message_tells_nothing_of_the_decoder(case: Case) -> None:
+    with pytest.raises(ImageError) as refused:
+        decode(case[1])
+    for word in ("PIL", "Pillow", "libjpeg", "BytesIO", "zlib", "0x", "b'", "Error"):
+        assert word not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("magic", "name"),
+    [(b"GIF89a", "GIF"), (b"II*\0", "TIFF"), (b"BM", "BMP"), (b"RIFF\0\0\0\0WEBPVP8 ", "WebP")],
+)
+def test_well_known_formats_are_named(magic: bytes, name: str) -> None:
+    with pytest.raises(ImageFormatUnsupported, match=name):
+        decode(magic + bytes(64))
+
+
+def test_a_bomb_of_pixels_is_refused_by_its_header() -> None:
+    side_px = 20_000
+    rows = zlib.compress(bytes((side_px + 1) * 2_000), 9)
+    file = handmade.SIGNATURE + b"".join(
+        [
+            handmade.chunk(b"IHDR", handmade.ihdr(side_px, 2_000)),
+            handmade.chunk(b"IDAT", rows),
+            handmade.chunk(b"IEND"),
+        ]
+    )
+    with pytest.raises(ImageTooManyPixels):
+        decode(file)
+
+
+def test_pixels_beyond_the_stated_ones_are_not_inflated() -> None:
+    rows = zlib.compress(handmade.packed_rows(GREY_HW, 8) + bytes(20_000_000), 1)
+    file = handmade.SIGNATURE + b"".join(
+        [
+            handmade.chunk(b"IHDR", handmade.ihdr(96, 96)),
+            handmade.chunk(b"IDAT", rows),
+            handmade.chunk(b"IEND"),
+        ]
+    )
+    assert (decode(file).pixels_hw == GREY_HW).all()
+
+
+@pytest.mark.parametrize("file", [png(GREY_HW), jpeg(GREY_HW)], ids=["png", "jpeg"])
+def test_limits_hold_at_the_pixel(file: bytes) -> None:
+    decode(file, DecodeLimits(96, 96, 96 * 96))
+    with pytest.raises(ImageTooSmall, match="at least 97"):
+        decode(file, DecodeLimits(97, 500, 96 * 96))
+    with pytest.raises(ImageTooManyPixels, match="more than 95"):
+        decode(file, DecodeLimits(32, 95, 96 * 96))
+    with pytest.raises(ImageTooManyPixels, match="at most 9215"):
+        decode(file, DecodeLimits(32, 96, 96 * 96 - 1))
+
+
+def test_the_work_of_scans_is_bounded_by_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = jpeg(GREY_HW, progressive=True)
+    scan_count = file.count(b"\xff\xda")
+    assert scan_count > 1
+    monkeypatch.setattr(jpeg_module, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size)
+    decode(file)
+    monkeypatch.setattr(jpeg_module, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size - 1)
+    with pytest.raises(ImageUnreadable):
+        decode(file)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.sampled_from(sorted(SEEDS)),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 255), st.sampled_from(["set", "cut", "insert"])),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_a_mutated_file_is_read_or_refused(seed: str, edits: list[tuple[float, int, str]]) -> None:
+    file = bytearray(SEEDS[seed])
+    for share, value, edit in edits:
+        at = int(share * (len(file) - 1))
+        if edit == "set":
+            file[at] = value
+        elif edit == "insert":
+            file[at:at] = bytes([value]) * (value % 9)
+        else:
+            del file[at : at + value % 40]
+    try:
+        radiograph = decode(bytes(file))
+    except ImageError:
+        return
+    assert min(radiograph.pixels_hw.shape) >= 32
+    assert radiograph.pixels_hw.dtype in (np.uint8, np.uint16)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    width_px=st.integers(0, 200),
+    height_px=st.integers(0, 200),
+    bit_depth=st.sampled_from([1, 2, 4, 8, 16]),
+    color_type=st.sampled_from([0, 2, 3, 4, 6]),
+    interlace=st.integers(0, 1),
+    rows=st.binary(max_size=600),
+    transparency=st.none() | st.binary(max_size=12),
+)
+def test_a_png_of_any_header_is_read_or_refused(
+    width_px: int,
+    height_px: int,
+    bit_depth: int,
+    color_type: int,
+    interlace: int,
+    rows: bytes,
+    transparency: bytes | None,
+) -> None:
+    header = handmade.ihdr(width_px, height_px, bit_depth, color_type, interlace)
+    chunks = [(b"IHDR", header), (b"PLTE", bytes(range(30)))]
+    if transparency is not None:
+        chunks.append((b"tRNS", transparency))
+    # Filter 0 and black, where the drawn rows end.
+    chunks += [(b"IDAT", zlib.compress(rows + bytes(340_000))), (b"IEND", b"")]
+    file = handmade.SIGNATURE + b"".join(handmade.chunk(*parts) for parts in chunks)
+    try:
+        radiograph = decode(file)
+    except ImageError:
+        return
+    assert radiograph.pixels_hw.shape == (height_px, width_px)
+    assert radiograph.bit_depth == bit_depth

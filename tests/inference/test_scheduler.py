@@ -1,0 +1,479 @@
+"""The scheduler alone, on an engine whose answers tell which image they are for."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull
+from cxr_server.inference.fair_queue import FairQueue
+from cxr_server.inference.scheduler import EngineFailure, Scheduler
+
+
+@dataclass(frozen=True)
+class Image:
+    number: int
+
+    @property
+    def image_chw(self) -> np.ndarray:
+        return np.full((1, 2, 2), self.number, np.float32)
+
+
+class EchoEngine:
+    """Evidence = the image's number. Fails on numbers in `poison`, or as `faults` says."""
+
+    name, device = "echo", "test"
+
+    def __init__(
+        self,
+        max_batch: int = 1,
+        max_in_flight: int = 1,
+        work_s: float = 0.0,
+        poison: frozenset[int] = frozenset(),
+        faults: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.max_batch, self.max_in_flight = max_batch, max_in_flight
+        self.work_s, self.poison, self.faults = work_s, poison, faults
+        self.seen: list[list[int]] = []
+        self.running = self.most_running = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self._lock = threading.Lock()
+
+    def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
+        numbers = [int(image[0, 0, 0]) for image in batch_nchw]
+        with self._lock:
+            self.seen.append(numbers)
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+        try:
+            self.gate.wait(10)
+            time.sleep(self.work_s)
+            if self.poison & set(numbers) or self.faults():
+                raise RuntimeError("engine fault")
+            return batch_nchw[:, :1, :1, :1] * 1.0
+        finally:
+            with self._lock:
+                self.running -= 1
+
+    def close(self) -> None: ...
+
+
+def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
+    options.setdefault("decode_slots", 2)
+    made = Scheduler(engine, **options)  # type: ignore[arg-type]
+    if made._on_failure is None and options.get("heal", True):
+        made._on_failure = lambda error: made.resume(engine)
+    return made
+
+
+async def answer(run: Scheduler, number: int, **options: object) -> int:
+    turn = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
+    assert turn.prepared.number == number
+    return int(turn.evidence_khw[0, 0, 0])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def one_at(engine: EchoEngine, run: Scheduler) -> asyncio.Future[int]:
+    """Send image 0, which the engine holds until its gate is set."""
+    engine.gate.clear()
+    first = asyncio.ensure_future(answer(run, 0))
+    await until(lambda: engine.seen == [[0]])
+    return first
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    max_batch=st.integers(1, 5),
+    max_in_flight=st.integers(1, 3),
+    decode_slots=st.integers(1, 3),
+    fault_rate=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(["answer", "answer", "cancel", "expire", "bad image"]),
+            st.sampled_from("abc"),
+            st.integers(0, 3),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    seed=st.integers(0, 2**16),
+)
+def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
+    max_batch: int,
+    max_in_flight: int,
+    decode_slots: int,
+    fault_rate: float,
+    requests: list[tuple[str, str, int]],
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    engine = EchoEngine(
+        max_batch, max_in_flight, work_s=0.0005, faults=lambda: chance.random() < fault_rate
+    )
+
+    async def one(run: Scheduler, number: int, kind: str, caller: str, delay_ms: int) -> str:
+        await asyncio.sleep(delay_ms / 1000)
+
+        def prepare() -> Image:
+            if kind == "bad image":
+                raise ValueError(f"bad {number}")
+            return Image(number)
+
+        deadline = time.monotonic() + (0.001 if kind == "expire" else 30)
+        task = asyncio.ensure_future(run.submit(prepare, caller=caller, deadline=deadline))
+        if kind == "cancel":
+            await asyncio.sleep(chance.random() / 500)
+            task.cancel()
+        try:
+            turn = await task
+        except asyncio.CancelledError:
+            assert kind == "cancel"
+            return "cancelled"
+        except ValueError as error:
+            return str(error)
+        except DeadlineExpired:
+            assert kind == "expire"
+            return "expired"
+        except EngineFailure:
+            assert fault_rate
+            return "failed"
+        assert turn.prepared.number == number
+        assert turn.evidence_khw.ravel().tolist() == [number]
+        return "answered"
+
+    async def main() -> None:
+        run = scheduler(engine, decode_slots=decode_slots)
+        ends = await asyncio.gather(
+            *(one(run, number, *request) for number, request in enumerate(requests))
+        )
+        assert len(ends) == len(requests)
+        await until(lambda: run.busy == 0)
+        assert run.queue_depth == 0
+        await run.close()
+        for number, ((kind, _, _), end) in enumerate(zip(requests, ends, strict=True)):
+            tries = sum(batch.count(number) for batch in engine.seen)
+            assert tries <= 2
+            if kind == "answer" and not fault_rate:
+                assert (end, tries) == ("answered", 1)
+            if kind == "bad image":
+                assert (end, tries) == (f"bad {number}", 0)
+        assert engine.most_running <= max_in_flight
+        assert max(map(len, engine.seen), default=0) <= max_batch
+
+    asyncio.run(main())
+
+
+async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> None:
+    engine = EchoEngine(max_batch=8)
+    run = scheduler(engine, decode_slots=8)
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
+    await until(lambda: run.queue_depth == 5 and run.busy == 1)
+    engine.gate.set()
+    assert await asyncio.gather(first, *others) == [0, 1, 2, 3, 4, 5]
+    assert [len(batch) for batch in engine.seen] == [1, 5]
+    await run.close()
+
+
+async def test_a_full_batch_waits_at_the_door_and_needs_no_turn_of_the_loop() -> None:
+    engine = EchoEngine(max_batch=2)
+    run = scheduler(engine, decode_slots=1)
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
+    await until(lambda: run.queue_depth == 3 and run.busy == 1)
+    engine.gate.set()
+    # Keeps the loop busy on purpose: what has begun is done by the engine's threads alone.
+    give_up = time.monotonic() + 5
+    while engine.running or len(engine.seen) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+    assert engine.seen == [[0], [1, 2]]
+    assert await asyncio.gather(first, *others) == [0, 1, 2, 3]
+    assert engine.seen[2:] == [[3]]
+    await run.close()
+
+
+@pytest.mark.parametrize("why", ["cancelled", "expired"])
+async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    first = await one_at(engine, run)
+    deadline = time.monotonic() + (1 if why == "expired" else 30)
+    gone = asyncio.ensure_future(answer(run, 1, deadline=deadline))
+    await until(lambda: run.queue_depth == 1 and run.busy == 1)
+    after = asyncio.ensure_future(answer(run, 2))
+    if why == "cancelled":
+        gone.cancel()
+        await asyncio.sleep(0.01)
+    else:
+        await asyncio.sleep(deadline - time.monotonic() + 0.01)
+    engine.gate.set()
+    assert await asyncio.gather(first, after) == [0, 2]
+    with pytest.raises((asyncio.CancelledError, DeadlineExpired)):
+        await gone
+    assert engine.seen == [[0], [2]]
+    await run.close()
+
+
+async def test_only_those_of_a_batch_at_the_door_are_run_who_still_wait() -> None:
+    engine = EchoEngine(max_batch=3)
+    run = scheduler(engine, decode_slots=1)
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
+    await until(lambda: run.queue_depth == 3 and run.busy == 1)
+    others[1].cancel()
+    await asyncio.sleep(0.01)
+    engine.gate.set()
+    ends = await asyncio.gather(first, *others, return_exceptions=True)
+    assert isinstance(ends.pop(2), asyncio.CancelledError)
+    assert ends == [0, 1, 3]
+    assert engine.seen == [[0], [1, 3]]
+    assert (run.batches, run.images) == (2, 3)
+    await run.close()
+
+
+async def test_a_batch_that_may_still_grow_does_not_wait_at_the_door() -> None:
+    engine = EchoEngine(max_batch=2)
+    run = scheduler(engine, decode_slots=1)
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, 1))]
+    await until(lambda: run.queue_depth == 1 and run.busy == 1)
+    others.append(asyncio.ensure_future(answer(run, 2)))
+    await until(lambda: run.queue_depth == 2 and run.busy == 1)
+    engine.gate.set()
+    assert await asyncio.gather(first, *others) == [0, 1, 2]
+    assert engine.seen == [[0], [1, 2]]
+    await run.close()
+
+
+async def test_a_second_failure_of_an_engine_already_replaced_loses_nothing() -> None:
+    broken, whole = EchoEngine(max_in_flight=2, faults=lambda: True), EchoEngine(max_in_flight=2)
+    run = Scheduler(broken, decode_slots=2, on_failure=lambda error: run.resume(whole))
+    hold = threading.Event()
+    broken.gate.clear()
+    evidence = broken.evidence
+
+    def late(batch_nchw: np.ndarray) -> np.ndarray:
+        if int(batch_nchw[0, 0, 0, 0]) == 1:
+            hold.wait(10)
+        return evidence(batch_nchw)
+
+    broken.evidence = late  # type: ignore[method-assign]
+    tasks = [asyncio.ensure_future(answer(run, number)) for number in (0, 1)]
+    await until(lambda: run.busy == 2 and run.queue_depth == 0)
+    broken.gate.set()
+    assert await tasks[0] == 0
+    hold.set()
+    async with asyncio.timeout(5):
+        assert await tasks[1] == 1
+    assert sorted(whole.seen) == [[0], [1]]
+    await run.close()
+
+
+async def test_an_engine_that_has_failed_is_not_given_what_waits_at_the_door() -> None:
+    broken, whole = EchoEngine(faults=lambda: True), EchoEngine()
+    failures: list[Exception] = []
+    run = scheduler(broken, on_failure=failures.append)
+    broken.gate.clear()
+    tasks = [asyncio.ensure_future(answer(run, 0))]
+    await until(lambda: broken.seen == [[0]])
+    tasks.append(asyncio.ensure_future(answer(run, 1)))
+    await until(lambda: run.queue_depth == 1 and run.busy == 1)
+    broken.gate.set()
+    time.sleep(0.05)  # the loop hears of it only later
+    await until(lambda: len(failures) == 1)
+    await run.idle()
+    assert broken.seen == [[0]]
+    run.resume(whole)
+    assert await asyncio.gather(*tasks) == [0, 1]
+    assert sorted(whole.seen) == [[0], [1]]
+    await run.close()
+
+
+async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    engine.gate.clear()
+    decoded: list[int] = []
+
+    def prepare(number: int) -> Image:
+        decoded.append(number)
+        return Image(number)
+
+    held = [asyncio.ensure_future(run.submit(lambda n=n: prepare(n))) for n in (0, 1)]
+    await until(lambda: decoded == [0, 1] and engine.seen == [[0]])
+    gone = asyncio.ensure_future(run.submit(lambda: prepare(2)))
+    late = asyncio.ensure_future(run.submit(lambda: prepare(3), deadline=time.monotonic() + 0.02))
+    await until(lambda: run.queue_depth == 3)
+    gone.cancel()
+    await until(lambda: run.queue_depth == 2)
+    await asyncio.sleep(0.03)
+    engine.gate.set()
+    await asyncio.gather(*held)
+    with pytest.raises(DeadlineExpired):
+        await late
+    assert decoded == [0, 1]
+    assert engine.seen == [[0], [1]]
+    await run.close()
+
+
+async def test_a_caller_with_many_waiting_delays_another_by_one_turn_only() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    engine.gate.clear()
+    greedy = [asyncio.ensure_future(answer(run, n, caller="greedy")) for n in range(20)]
+    await until(lambda: bool(engine.seen) and run.busy == 1)
+    modest = asyncio.ensure_future(answer(run, 99, caller="modest"))
+    await asyncio.sleep(0)
+    engine.gate.set()
+    await asyncio.gather(modest, *greedy)
+    order = [number for batch in engine.seen for number in batch]
+    assert order.index(99) <= 4
+    assert sorted(order) == [*range(20), 99]
+    await run.close()
+
+
+async def test_a_poisonous_image_fails_alone_and_its_batch_mates_are_answered() -> None:
+    engine = EchoEngine(max_batch=8, poison=frozenset({3}))
+    run = scheduler(engine, decode_slots=8)
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
+    await until(lambda: run.queue_depth == 5 and run.busy == 1)
+    engine.gate.set()
+    results = await asyncio.gather(first, *others, return_exceptions=True)
+    assert isinstance(results.pop(3), EngineFailure)
+    assert results == [0, 1, 2, 4, 5]
+    await run.close()
+
+
+async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() -> None:
+    class Panic(BaseException):
+        """Like the panics of libraries in Rust, this is no Exception."""
+
+    def panic() -> Image:
+        raise Panic
+
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    with pytest.raises(RuntimeError, match="Panic"):
+        await run.submit(panic)
+    assert await answer(run, 1) == 1
+    whole, engine.evidence = engine.evidence, lambda _: panic()  # type: ignore[method-assign,assignment]
+    with pytest.raises(EngineFailure):
+        await answer(run, 2)
+    engine.evidence = whole  # type: ignore[method-assign]
+    assert await answer(run, 3) == 3
+    assert (run.queue_depth, run.busy) == (0, 0)
+    await run.close()
+
+
+async def test_an_engine_with_too_few_answers_has_failed() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine)
+    whole = engine.evidence
+    engine.evidence = lambda batch_nchw: whole(batch_nchw)[1:]  # type: ignore[method-assign]
+    with pytest.raises(EngineFailure):
+        await answer(run, 1)
+    engine.evidence = whole  # type: ignore[method-assign]
+    assert await answer(run, 2) == 2
+    await run.close()
+
+
+async def test_requests_wait_through_a_rebuild_of_the_engine() -> None:
+    broken, whole = EchoEngine(faults=lambda: True), EchoEngine()
+    failures: list[Exception] = []
+    run = scheduler(broken, on_failure=failures.append)
+    tasks = [asyncio.ensure_future(answer(run, number)) for number in range(4)]
+    await until(lambda: len(failures) == 1)
+    await asyncio.sleep(0.01)
+    assert len(broken.seen) == 1
+    assert not any(task.done() for task in tasks)
+    run.resume(whole)
+    assert await asyncio.gather(*tasks) == [0, 1, 2, 3]
+    await run.close()
+
+
+async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1, max_waiting=2)
+    engine.gate.clear()
+    tasks = [asyncio.ensure_future(answer(run, number)) for number in range(2)]
+    await until(lambda: run.busy == 1 and run.queue_depth == 1)
+    tasks += [asyncio.ensure_future(answer(run, number)) for number in range(2, 4)]
+    await until(lambda: run.queue_depth == 3)
+    with pytest.raises(QueueFull) as refusal:
+        await answer(run, 9)
+    assert refusal.value.retry_after_ms is not None
+    assert 50 <= refusal.value.retry_after_ms <= 5000
+    engine.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 1, 2, 3]
+    await run.close()
+
+
+async def test_closing_answers_what_waits_and_finishes_what_runs() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_slots=1)
+    engine.gate.clear()
+    tasks = [asyncio.ensure_future(answer(run, number)) for number in range(5)]
+    await until(lambda: engine.seen == [[0]] and run.busy == 1)
+    closing = asyncio.ensure_future(run.close())
+    await asyncio.sleep(0.01)
+    engine.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    await closing
+    assert results[0] == 0
+    assert all(isinstance(result, Draining) for result in results[1:])
+    with pytest.raises(Draining):
+        await answer(run, 9)
+
+
+async def test_without_anyone_to_rebuild_it_a_failed_engine_answers_unavailable() -> None:
+    engine = EchoEngine(faults=lambda: True)
+    run = Scheduler(engine, decode_slots=1)
+    engine.gate.clear()
+    tasks = [asyncio.ensure_future(answer(run, number)) for number in range(4)]
+    await until(lambda: run.busy == 1 and run.queue_depth == 3)  # one of them at the door
+    engine.gate.set()
+    async with asyncio.timeout(5):
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(end, ModelLoading) for end in ends)
+    with pytest.raises(ModelLoading):
+        await answer(run, 9)
+    await run.close()
+
+
+@given(st.lists(st.one_of(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), st.none())))
+def test_the_fair_queue_serves_each_caller_in_order_and_loses_nothing(
+    steps: list[tuple[str, int] | None],
+) -> None:
+    queue: FairQueue[tuple[str, int]] = FairQueue()
+    pushed: list[tuple[str, int]] = []
+    popped: list[tuple[str, int]] = []
+    for number, step in enumerate(steps):
+        if step is None and len(queue):
+            popped.append(queue.pop())
+        elif step is not None:
+            queue.push(step[0], (step[0], number))
+            pushed.append((step[0], number))
+        assert len(queue) == len(pushed) - len(popped)
+    while len(queue):
+        popped.append(queue.pop())
+    assert sorted(popped) == sorted(pushed)
+    for caller in "abc":
+        own = [item for item in popped if item[0] == caller]
+        assert own == sorted(own, key=lambda item: item[1])
+    with pytest.raises(IndexError):
+        queue.pop()
