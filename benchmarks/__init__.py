@@ -1,4 +1,4 @@
-"""Benchmarks: how fast the server is, and how fast the usual ways are, in one run."""
+"""Benchmarks: throughput and latency of this server and of comparable ones, in one run."""
 
 BUNDLE = "BENCH_BUNDLE"
-"""Environment variable in which the servers that are compared find the model's folder."""
+"""Environment variable that holds the folder of the model for the compared servers."""

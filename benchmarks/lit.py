@@ -1,4 +1,4 @@
-"""LitServe with the usual way's handler: what its documentation shows, two endpoints."""
+"""LitServe with the baseline's handler and two endpoints, as its documentation shows."""
 
 import argparse
 import base64
@@ -16,7 +16,7 @@ class PredictApi(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Load the model in the worker process, and torch nowhere else."""
-        from benchmarks.usual import Handler
+        from benchmarks.baseline import Handler
 
         self.handler = Handler(Path(os.environ[BUNDLE]))
 

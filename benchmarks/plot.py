@@ -1,4 +1,4 @@
-"""Plot: numbers -> one picture that the README shows."""
+"""Plot: numbers -> the figure in the documentation."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ COLORS = {
     "Triton tuned": "#4f8a7a",
     "Triton": "#9cc3b5",
     "LitServe": "#c9a227",
-    "usual way": "#b0b0b0",
+    "baseline": "#b0b0b0",
 }
 SHOWN_CALLERS = 4
 

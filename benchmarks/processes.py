@@ -52,9 +52,9 @@ class Worker:
                 pipe.close()
 
 
-def environment(bundle: Path) -> dict[str, str]:
-    """Return the environment in which everything that is compared runs."""
-    paths: Sequence[Path] = (ROOT, ROOT / "server", ROOT / "client")
+def environment(bundle: Path | None = None, root: Path = ROOT) -> dict[str, str]:
+    """Return the environment of a compared process: the packages of the checkout at `root`."""
+    paths: Sequence[Path] = (root, root / "server", root / "client", root / "phantom")
     return os.environ | {BUNDLE: str(bundle), "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 

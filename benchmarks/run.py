@@ -1,10 +1,14 @@
-"""Run: every system on the same images, side by side. `make bench`.
+"""Run: measure every system on the same images, interleaved. `make bench`.
 
-In each round every server is started (and its start timed). Then each cell is measured in short
-windows, on the engine alone and on one server after the other, some turns in a row, so that
-whatever else the machine does meets all of them; every other turn goes the other way round. Where
-little lies between this server and the engine, the two take more turns. Ratios are taken between
-windows of the same turn; what is printed are medians over all windows.
+Each round starts every server and times the start. Each cell is then measured in short windows,
+on the engine alone and on one server after the other, for several turns. All systems therefore see
+the same noise from other processes of the machine; the order alternates from turn to turn. Cells in
+which this server is close to the engine get more turns. Ratios are taken between windows of the
+same turn. The report prints medians over all windows.
+
+`--against FOLDER` adds the server of another checkout, to compare a change with the state before.
+The processor time outside the engine is measured with a small network, where it is not lost in the
+variation of the engine's own time.
 """
 
 import argparse
@@ -21,27 +25,27 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model, radiographs, report, systems
+from benchmarks import radiographs, report, systems
 from benchmarks.processes import foreign_s
 from benchmarks.radiographs import Kind, encoded
 from benchmarks.report import TRITON, TUNED
-from benchmarks.systems import LITSERVE, OURS, USUAL, EngineAlone, Measured, Running, System
+from benchmarks.systems import BASELINE, LITSERVE, OURS, EngineAlone, Measured, Running, System
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = Path(__file__).parent.parent / "docs" / "bench.png"
 PACKAGES = (
-    *("grpcio", "protobuf", "numpy", "pillow", "kornia-rs", "simplejpeg", "isal", "openvino"),
+    *("grpcio", "protobuf", "numpy", "pillow", "imagecodecs", "simplejpeg", "openvino"),
     *("torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
 CLOSELY = 5
-"""How many times as many turns ours and the engine take where little lies between them."""
+"""Factor on the number of turns where this server is close to the engine."""
 LOAD_S = 15.0
-"""How long large images are sent when it is memory that is measured."""
+"""Duration of the memory measurement under load, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is asked of a server: a method on a kind of image, by so many callers."""
+    """A method on a kind of image, called by a number of concurrent callers."""
 
     kind: str
     method: str
@@ -54,8 +58,8 @@ class Wanted:
 
     Attributes:
         cell: The cell.
-        everyone: Whether on every system, or on ours alone.
-        closely: Whether ours and the engine take more turns, since little lies between them.
+        everyone: Measure on every system, not on this server alone.
+        closely: Take more turns of this server and the engine, which are close to each other.
     """
 
     cell: Cell
@@ -89,6 +93,8 @@ def main() -> int:
     parser.add_argument("--warm-up", type=float, default=0.6, help="what comes before it")
     parser.add_argument("--smoke", action="store_true", help="tiny: shows that everything runs")
     parser.add_argument("--only", nargs="+", help="names of the systems to measure")
+    parser.add_argument("--against", type=Path, help="also measure another checkout (its .venv)")
+    parser.add_argument("--brief", action="store_true", help="1 and 4 callers on PNG alone")
     parser.add_argument("--peers-python", help="interpreter with nvidia-pytriton: adds Triton")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument("--plot", type=Path, help="where to draw the plot")
@@ -114,9 +120,11 @@ def main() -> int:
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Take all measurements."""
-    chosen: list[System] = [OURS, USUAL, LITSERVE]
+    chosen: list[System] = [OURS, BASELINE, LITSERVE]
+    if args.against:
+        chosen.insert(1, systems.other_checkout(args.against))
     if args.peers_python:
-        chosen.append(systems.triton(TRITON, "usual", args.peers_python))
+        chosen.append(systems.triton(TRITON, "reference", args.peers_python))
         chosen.append(systems.triton(TUNED, "ours", args.peers_python))
     if args.only:
         chosen = [each for each in chosen if each.name in args.only]
@@ -128,18 +136,21 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     for kind in (*kinds, large):
         for seed in range(kind.films):
             encoded(kind, seed)
-    bundle = model.bundle(small=args.smoke)
+    bundles = {each.name: each.bundle(small=args.smoke) for each in chosen}
     first_starts_s = {}
-    for each in chosen:  # so that files are in memory, and models compiled, for all starts to come
-        with Running(each, bundle) as first:
+    for each in chosen:  # fills the page cache and the cache of compiled models
+        with Running(each, bundles[each.name]) as first:
             first_starts_s[each.name] = first.started_s
+    wanted = cells(kinds, most_callers)
+    if args.brief:
+        wanted = [each for each in wanted if each.cell.kind == kinds[0].name and each.everyone]
     settings: dict[str, Any] = {"seconds": args.seconds, "warm_up_s": args.warm_up}
     if args.smoke:
         settings |= {"warm_up_s": 0.1, "least": 2}
     rounds = []
     for number in range(args.rounds):
         begun = time.monotonic()
-        rounds.append(one_round(chosen, bundle, cells(kinds, most_callers), args.turns, settings))
+        rounds.append(one_round(chosen, bundles, wanted, args.turns, settings))
         load = os.getloadavg()[0]
         print(
             f"round {number + 1} of {args.rounds}: {time.monotonic() - begun:.0f} s, "
@@ -162,34 +173,38 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     }
     if any(each is OURS for each in chosen):
         results["first_start_s"] = first_starts_s[OURS.name]
+        results["outside_engine"] = outside_engine(chosen, kinds[:2], 2 * args.turns, settings)
+    if OURS in chosen and not args.brief:
         longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
+        bundle = bundles[OURS.name]
         results["memory_under_load"] = memory_under_load(bundle, large, most_callers, longer)
     return results
 
 
 def one_round(
     chosen: list[System],
-    bundle: Path,
+    bundles: dict[str, Path],
     wanted: list[Wanted],
     turns: int,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Start every system, measure every cell on each in turn, and stop them."""
+    """Start every system, measure every cell on each of them in turn, stop every system."""
     taken: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        running = [stack.enter_context(Running(each, bundle)) for each in chosen]
+        running = [stack.enter_context(Running(each, bundles[each.name])) for each in chosen]
         starts = {each.name: each.started_s for each in running}
         idle = {each.name: each.memory_mib() for each in running}
-        engine = stack.enter_context(EngineAlone(bundle))
+        engine = stack.enter_context(EngineAlone(next(iter(bundles.values()))))
         for each in wanted:
             cell = each.cell
             servers = [
                 server
                 for server in running
-                if cell.method in server.methods and (each.everyone or server.system is OURS)
+                if cell.method in server.methods
+                and (each.everyone or server.system.protocol == "grpc")
             ]
             beside: list[Measured] = [engine] if servers and cell.method in engine.methods else []
-            ours = [server for server in servers if server.system is OURS]
+            ours = [server for server in servers if server.system.protocol == "grpc"]
             for turn in range(turns * (CLOSELY if each.closely and ours else 1)):
                 order = [*beside, *(servers if turn < turns else ours)][:: -1 if turn % 2 else 1]
                 taken += [{"turn": turn} | one_window(one, cell, settings) for one in order]
@@ -202,8 +217,27 @@ def one_round(
     }
 
 
+def outside_engine(
+    chosen: list[System], kinds: tuple[Kind, ...], turns: int, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Measure processor time with a small network: of servers of this project, and its engine."""
+    taken: list[dict[str, Any]] = []
+    ours = [each for each in chosen if each.protocol == "grpc"]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in ours]
+        engine = stack.enter_context(EngineAlone(ours[0].bundle(small=True)))
+        for kind in kinds:
+            for method in ("predict", "explain"):
+                cell = Cell(kind.name, method, 4)
+                for turn in range(turns):
+                    measured: list[Measured] = [engine, *servers]
+                    order = measured[:: -1 if turn % 2 else 1]
+                    taken += [{"turn": turn} | one_window(one, cell, settings) for one in order]
+    return taken
+
+
 def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
-    """Measure a cell once, and how much the machine had to do besides."""
+    """Measure a cell once, and the processor time that other processes used meanwhile."""
     before = foreign_s(*each.pids), time.monotonic()
     measurement = each.measure(**asdict(cell), **settings)
     after = foreign_s(*each.pids), time.monotonic()
@@ -216,7 +250,7 @@ def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str
 def memory_under_load(
     bundle: Path, kind: Kind, callers: int, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Send large images from many callers to a fresh server; its memory must stay bounded."""
+    """Send large images from many callers to a new server, and return its peak memory."""
     with Running(OURS, bundle) as server:
         before = server.memory_mib()["rss"]
         measurement = server.measure(kind=kind.name, method="predict", callers=callers, **settings)

@@ -1,4 +1,4 @@
-"""Systems: the servers that are compared, each started as its users start it."""
+"""Systems: the servers that are compared, each started with its documented command."""
 
 import http.client
 import socket
@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from benchmarks import processes
+from benchmarks import model, processes
 from benchmarks.callers import Task
 from benchmarks.processes import ROOT, Worker
 from benchmarks.radiographs import CACHE
@@ -21,6 +21,7 @@ LOGS = CACHE / "logs"
 START_TIMEOUT_S = 120.0
 POLL_S = 0.01
 ENGINE = "engine alone"
+AGAINST = "other checkout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,14 @@ class System:
     """How to start a server and to call it.
 
     Attributes:
-        name: As in the tables.
+        name: Name in the tables.
         protocol: As in `callers.Task`.
         command: Arguments after the interpreter, for a port and the model's folder.
-        ready: Whether the server at a port answers that it is ready.
-        python: The interpreter, which may be of another environment.
-        methods: What it can do.
-        tries: How often it is started at most.
+        ready: Whether the server at a port reports that it is ready.
+        python: The interpreter, possibly of another virtual environment.
+        methods: Supported methods.
+        tries: Maximum number of start attempts.
+        root: The checkout that the server is started from.
     """
 
     name: str
@@ -44,6 +46,21 @@ class System:
     python: str = sys.executable
     methods: tuple[str, ...] = ("predict", "explain")
     tries: int = 1
+    root: Path = ROOT
+
+    def bundle(self, small: bool) -> Path:
+        """Return the folder of the benchmark model, made by the checkout at `root`."""
+        if self.root == ROOT:
+            return model.bundle(small)
+        done = subprocess.run(
+            [self.python, "-c", f"from benchmarks import model; print(model.bundle({small}))"],
+            cwd=self.root,
+            env=processes.environment(root=self.root),
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return Path(done.stdout.splitlines()[-1])
 
 
 def _grpc_ready(port: int) -> bool:
@@ -90,11 +107,11 @@ OURS = System(
     _grpc_ready,
     methods=("predict", "explain", "explain_again"),
 )
-USUAL = System(
-    "usual way",
+BASELINE = System(
+    "baseline",
     "http",
     lambda port, bundle: [
-        *("-m", "uvicorn", "--factory", "benchmarks.usual:app", "--log-level", "warning"),
+        *("-m", "uvicorn", "--factory", "benchmarks.baseline:app", "--log-level", "warning"),
         *("--host", "127.0.0.1", "--port", str(port)),
     ],
     _http_ready("/health"),
@@ -107,8 +124,15 @@ LITSERVE = System(
 )
 
 
+def other_checkout(root: Path) -> System:
+    """Return the server of another checkout, run by the interpreter of its `.venv`."""
+    return replace(
+        OURS, name=AGAINST, python=str(root / ".venv" / "bin" / "python"), root=root.resolve()
+    )
+
+
 def triton(name: str, parts: str, python: str) -> System:
-    """Triton with the engine and some parts or others, in an environment of its own."""
+    """Return Triton with OpenVINO and the given preprocessing, in its own virtual environment."""
     return System(
         name,
         "triton",
@@ -116,7 +140,7 @@ def triton(name: str, parts: str, python: str) -> System:
             *("-m", "benchmarks.triton_model", "--parts", parts, "--port", str(port)),
             *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
         ],
-        # The HTTP port is the one after the gRPC port, that of the metrics comes third.
+        # Triton serves HTTP on the port after gRPC.
         lambda port: _http_ready("/v2/models/cxr/ready")(port + 1),
         python,
         methods=("predict",),
@@ -125,7 +149,7 @@ def triton(name: str, parts: str, python: str) -> System:
 
 
 class EngineAlone:
-    """The ceiling: the engine on ready tensors, in a process of its own."""
+    """The upper bound: the engine on preprocessed tensors, in its own process."""
 
     name = ENGINE
     methods = ("predict", "explain")
@@ -186,7 +210,8 @@ class Running:
             except RuntimeError:
                 if not left:
                     raise
-        self.callers = Worker("benchmarks.callers", bundle=self.bundle, python=self.system.python)
+        python = self.system.python if self.system.protocol == "triton" else sys.executable
+        self.callers = Worker("benchmarks.callers", bundle=self.bundle, python=python)
         return self
 
     def _start(self) -> None:
@@ -197,8 +222,8 @@ class Running:
             begun = time.monotonic()
             self.server = subprocess.Popen(
                 [self.system.python, *self.system.command(port, self.bundle)],
-                cwd=ROOT,
-                env=processes.environment(self.bundle),
+                cwd=self.system.root,
+                env=processes.environment(self.bundle, self.system.root),
                 stdout=log,
                 stderr=log,
             )

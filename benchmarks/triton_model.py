@@ -1,9 +1,9 @@
 """Triton through nvidia-pytriton, with this project's engine as its model.
 
-Image bytes go in, scores come out. `--parts usual`: Pillow and torchxrayvision's transforms before
-the engine, as in `usual` (what they call in scikit-image; torch does not fit beside pytriton's
-numpy). `--parts ours`: this project's decode and fit, so that only the serving differs. Needs an
-environment of its own (`make bench-peers` makes it).
+Image bytes go in, scores come out. `--parts reference`: Pillow and torchxrayvision's transforms
+before the engine, as in `baseline` (the scikit-image calls that they make; torch does not install
+beside pytriton's numpy). `--parts ours`: this project's decoder and preprocessing, so that only the
+serving differs. Needs a virtual environment of its own (`make bench-peers` creates it).
 """
 
 import argparse
@@ -34,7 +34,7 @@ INSTANCES = 3
 """One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
 
 
-def usual(data: bytes, side_px: int) -> NDArray[np.float32]:
+def reference(data: bytes, side_px: int) -> NDArray[np.float32]:
     """Image file -> [1, side, side]: `normalize`, `XRayCenterCrop` and `XRayResizer` of 1.5.7."""
     image = Image.open(BytesIO(data))
     deep = image.mode.startswith("I")
@@ -50,7 +50,7 @@ def usual(data: bytes, side_px: int) -> NDArray[np.float32]:
 
 
 PARTS: dict[str, Callable[[bytes, int], NDArray[np.float32]]] = {
-    "usual": usual,
+    "reference": reference,
     "ours": lambda data, side_px: fit(decode(data), side_px),
 }
 

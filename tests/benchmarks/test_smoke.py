@@ -43,8 +43,6 @@ def test_the_engine_and_the_server_are_measured(tmp_path: Path) -> None:
         for method in ("predict", "explain"):
             assert {(kind, method, callers) for callers in (1, 4, 16)} <= cells
         assert (kind, "explain_again", 1) in cells
-    order = [cell["system"] for cell in results["rounds"][0]["cells"] if cell["callers"] == 4]
-    assert order == ["engine alone", "cxr-serve", "cxr-serve", "engine alone"] * (len(order) // 4)
     for cell in results["rounds"][0]["cells"]:
         if cell["system"] == "engine alone":
             assert cell["per_s"] > 0
@@ -59,8 +57,8 @@ def test_the_engine_and_the_server_are_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("system", ["usual way", "LitServe"])
-def test_the_usual_ways_are_measured(tmp_path: Path, system: str) -> None:
+@pytest.mark.parametrize("system", ["baseline", "LitServe"])
+def test_the_other_systems_are_measured(tmp_path: Path, system: str) -> None:
     results, report = bench(tmp_path, system)
     cells = cells_of(results, system)
     assert {(kind, "explain", 4) for kind in results["kinds"]} <= cells

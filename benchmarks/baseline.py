@@ -1,9 +1,9 @@
-"""The usual way: FastAPI, torch, torchxrayvision's transforms, pytorch-grad-cam, base64 in JSON.
+"""The baseline: FastAPI, torch, torchxrayvision's transforms, pytorch-grad-cam, base64 in JSON.
 
-Written as people write it, from the examples of the four projects: `def` endpoints, which
-FastAPI runs in its thread pool, the library's own preprocessing, one model in the process.
-Three things are done right that often are not: 16-bit images keep their range, Grad-CAM, whose
-hooks belong to the shared model, runs under a lock, and scores come out of its forward pass.
+Follows the examples of the four projects: `def` endpoints, which FastAPI runs in its thread pool,
+the library's own preprocessing, one model per process. It avoids three common mistakes: 16-bit
+images keep their range, Grad-CAM, whose hooks belong to the shared model, runs under a lock, and
+the scores come from the same forward pass.
 """
 
 import base64
@@ -80,7 +80,7 @@ class ImageRequest(BaseModel):
 
 
 def app() -> FastAPI:
-    """Make the application; `uvicorn --factory benchmarks.usual:app`."""
+    """Make the application; `uvicorn --factory benchmarks.baseline:app`."""
     api = FastAPI()
     handler = Handler(Path(os.environ[BUNDLE]))
 
