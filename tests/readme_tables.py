@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from cxr_server import errors
-from cxr_server.settings import Settings, env_name
+from cxr_server.settings import Settings, choices_of, env_name
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -40,7 +40,7 @@ def settings_table() -> list[str]:
         else:
             default = f"`{knob.default}`" if knob.default != "" else ""
         text = knob.metadata["help"]
-        if choices := knob.metadata.get("choices"):
+        if choices := choices_of(knob):
             text += ": " + ", ".join(choices)
         rows.append(f"| `{flag}` | `{env_name(knob.name)}` | {default} | {text} |")
     return ["| Flag | Environment | Default | Meaning |", "|---|---|---|---|", *rows]

@@ -12,15 +12,13 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.imaging.decode import LOCKED_BYTES, DecodeLimits
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.scoring import readout
 from cxr_server.service import Pipeline, Saliency
 from cxr_server.settings import Settings
-
-SALIENCY_METHODS = ("GRAD_CAM_PLUS_PLUS", "LAYER_CAM", "EIGEN_CAM", "SCORE_CAM")
 
 FEW_CORES = 4
 """Above this, or with a GPU, so many images come in a second that all of them would queue up for
@@ -97,8 +95,9 @@ def locked_bytes_for(device: str, cores: int) -> int:
 
 def saliency_methods(engine: Engine) -> dict[str, Saliency]:
     """The explanation methods that the engine offers besides the closed form."""
-    saliency = getattr(engine, "saliency", None)
-    return dict.fromkeys(SALIENCY_METHODS, saliency) if saliency else {}
+    if not isinstance(engine, SaliencyEngine):
+        return {}
+    return dict.fromkeys(engine.saliency_methods, engine.saliency)
 
 
 def warm_up_image(side_px: int = 256) -> bytes:

@@ -8,9 +8,11 @@ import argparse
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from cxr_server.inference.engines.registry import engine_choices
 
 DEFAULT_PORT = 50051
 
@@ -29,7 +31,7 @@ class Settings:
 
     model: str = _knob("phantom", "bundle to serve: a name or a folder")
     listen: str = _knob(f"127.0.0.1:{DEFAULT_PORT}", "address to serve on; port 0 picks one")
-    engine: str = _knob("auto", "inference engine", choices=("auto", "openvino", "torch"))
+    engine: str = _knob("auto", "inference engine", choices=engine_choices)
     device: str = _knob("", "device of the engine: CPU, cuda:0, ... (empty: choose)")
     bundle_home: str = _knob("", "folder of prepared bundles (empty: the user's data folder)")
     cache_dir: str = _knob("", "folder for compiled models (empty: the user's cache folder)")
@@ -60,8 +62,8 @@ class Settings:
         """Check every value against its range and the others."""
         for knob in fields(self):
             value, meta = getattr(self, knob.name), knob.metadata
-            if "choices" in meta and value not in meta["choices"]:
-                raise SettingsError(f"{knob.name} must be one of {', '.join(meta['choices'])}")
+            if (choices := choices_of(knob)) and value not in choices:
+                raise SettingsError(f"{knob.name} must be one of {', '.join(choices)}")
             low, high = meta.get("low"), meta.get("high", float("inf"))
             if low is not None and not low <= value <= high:
                 limit = f"from {low} to {high}" if "high" in meta else f"at least {low}"
@@ -108,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(knob.default, bool):
             kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         else:
-            kind = {"type": type(knob.default), "choices": meta.get("choices")}
+            kind = {"type": type(knob.default), "choices": choices_of(knob)}
             kind["metavar"] = None if kind["choices"] else knob.name.rpartition("_")[2].upper()
         parser.add_argument(
             flag, dest=knob.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind
@@ -137,6 +139,12 @@ def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings
 def env_name(name: str) -> str:
     """Name of the environment variable of a setting."""
     return "CXR_" + name.upper()
+
+
+def choices_of(setting: Field[Any]) -> tuple[str, ...] | None:
+    """Return the values that a setting accepts, or None if it is not a choice."""
+    choices = setting.metadata.get("choices")
+    return tuple(choices()) if callable(choices) else choices
 
 
 def _shown(default: object) -> str:

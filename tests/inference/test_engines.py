@@ -16,7 +16,7 @@ from cxr_server.bundles.load import load_bundle
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino import OpenVINOEngine
-from cxr_server.inference.engines.registry import EngineUnavailable, choose_engine, why_not
+from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.engines.torch.engine import TorchEngine, padded
 from cxr_server.inference.scoring import findings, logits, readout
 from random_models import random_images, random_thresholds
@@ -314,36 +314,6 @@ assert not loaded, loaded
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_auto_takes_openvino_where_there_is_no_gpu(phantom_like_bundle, monkeypatch):
-    monkeypatch.setattr("cxr_server.inference.engines.registry._NVIDIA_MARKS", ())
-    engine = choose_engine(load_bundle(phantom_like_bundle))
-    assert (engine.name, engine.device) == ("openvino", "CPU")
-    engine.close()
-
-
-def test_auto_takes_torch_where_openvino_is_not_installed(phantom_like_bundle, monkeypatch):
-    real = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr(
-        "cxr_server.inference.engines.registry.find_spec",
-        lambda name: None if name == "openvino" else real(name),
-    )
-    bundle = load_bundle(phantom_like_bundle)
-    engine = choose_engine(bundle, device="cpu")
-    assert (engine.name, engine.device) == ("torch", "cpu")
-    engine.close()
-    with pytest.raises(EngineUnavailable, match="pip install openvino"):
-        choose_engine(bundle, "openvino")
-
-
-def test_an_engine_that_is_not_installed_says_how_to_get_it(phantom_like_bundle, monkeypatch):
-    monkeypatch.setattr("cxr_server.inference.engines.registry.find_spec", lambda name: None)
-    bundle = load_bundle(phantom_like_bundle)
-    assert "cxr-server[torch]" in (why_not("torch", bundle) or "")
-    for engine in ("auto", "torch", "openvino", "tensorrt"):
-        with pytest.raises(EngineUnavailable):
-            choose_engine(bundle, engine)
-
-
 def test_a_containers_quota_bounds_the_cores(tmp_path):
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
     (tmp_path / "cpu.max").write_text("100000 100000\n")
@@ -354,13 +324,6 @@ def test_a_containers_quota_bounds_the_cores(tmp_path):
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
     (tmp_path / "cpu.max").write_text("nonsense")
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(("engine", "device"), [("openvino", "NOSUCH"), ("torch", "nosuch:0")])
-def test_a_device_that_is_not_there_is_said_in_one_line(phantom_like_bundle, engine, device):
-    with pytest.raises(EngineUnavailable, match=f"{engine} does not start on {device}") as caught:
-        choose_engine(load_bundle(phantom_like_bundle), engine, device=device)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ import numpy as np
 from cxr_server.bundles.load import Bundle, BundleError, load_bundle
 from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.registry import EngineUnavailable, choose_engine, why_not
+from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 
 NEEDED = ("numpy", "scipy", "pillow", "grpcio", "protobuf")
 OPTIONAL = ("openvino", "torch", "torchxrayvision", "grad-cam")
@@ -97,7 +97,7 @@ def _whole(path: Path) -> str:
 
 def _engines(bundle: Bundle) -> Iterator[Check]:
     """Try every engine that can run; it is a failure when none can."""
-    reasons = {name: why_not(name, bundle) for name in ("openvino", "torch")}
+    reasons = {name: spec.why_not(bundle) for name, spec in ENGINES.items()}
     for name, reason in reasons.items():
         if reason is not None:
             state = "fail" if all(reasons.values()) else "note"

@@ -1,31 +1,59 @@
-"""Engines: batch of fitted images -> batch of evidence. Next: score.
+"""Engines: batch of model inputs -> batch of evidence. Next: scoring.
 
-The seam is one method. Everything that an engine knows of batching, threads and devices it
-states as two numbers, which the scheduler keeps.
+An engine is one blocking method that any thread may call. Two numbers, `max_batch` and
+`max_in_flight`, tell the scheduler how to use it. Optional capabilities are protocols of their
+own: test for them with `isinstance`.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """A network that turns images into evidence. `evidence` is called from threads."""
+    """A network that turns images into evidence. All methods are thread-safe."""
 
     name: str
-    """Name of the runtime: "openvino" or "torch"."""
+    """Name in the registry, such as "openvino"."""
     device: str
-    """The device, such as "CPU" or "cuda:0"."""
+    """The runtime's name of the device, such as "CPU" or "cuda:0"."""
     max_batch: int
-    """Most images in one call of `evidence`."""
+    """Largest number of images in one call of `evidence`."""
     max_in_flight: int
-    """Most calls of `evidence` at the same time."""
+    """Number of concurrent calls of `evidence` that keep the device busy."""
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence [N, K, h, w] in logits of images [N, 1, H, W] in [-1024, 1024]."""
+        """Return the evidence maps [N, K, h, w], in logits, of images [N, 1, S, S].
+
+        Pixel values are in [-1024, 1024].
+        """
         ...
 
     def close(self) -> None:
-        """Release the device. No call of `evidence` may follow."""
+        """Release the device. The engine must not be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class SaliencyEngine(Engine, Protocol):
+    """An engine that also computes saliency maps, which need gradients or extra passes."""
+
+    saliency_methods: tuple[str, ...]
+    """Names of the methods that can be used here; empty when their package is missing."""
+
+    def saliency(
+        self, image_chw: NDArray[np.float32], row: int, method: str
+    ) -> NDArray[np.float32]:
+        """Return the saliency map [S, S] in [0, 1] of one finding.
+
+        Args:
+            image_chw: One image [1, S, S] in [-1024, 1024].
+            row: The finding's row in the evidence.
+            method: One of `saliency_methods`.
+
+        Raises:
+            ValueError: The method or the row does not exist.
+        """
         ...

@@ -1,106 +1,178 @@
-"""Choose: bundle and settings -> Engine. Imports only the runtime that it settles on."""
+"""Registry: bundle, engine name and device name -> Engine. Imports only the chosen runtime."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines import Engine
 
-ENGINES = ("auto", "openvino", "torch")
-_OPENVINO_MODEL = "openvino/model.xml"
-_NVIDIA_MARKS = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
+AUTO = "auto"
+AUTO_ORDER = (("torch", "cuda:0"), ("openvino", "CPU"), ("torch", "cpu"))
+"""What "auto" prefers when no device is given, best first; unlisted engines come last."""
+_NVIDIA_DRIVER = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
 
 class EngineUnavailable(Exception):
-    """The engine that was asked for cannot run here. The message says how to get it."""
+    """The requested engine cannot run here. The message says why and how to get it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """One entry of the registry: what an engine needs, and how to start it."""
+
+    name: str
+    packages: tuple[str, ...]
+    """Import packages that must be installed."""
+    requirement: str
+    """Argument of `pip install` that installs them."""
+    bundle_file: str
+    """The file of a bundle that the engine loads."""
+    devices: tuple[str, ...]
+    """Device names without an index, as the runtime spells them; the first is the default."""
+    open: Callable[[Bundle, str, Path | None, int | None], Engine]
+    """Starts the engine: bundle, device, folder for compiled models, cores -> Engine."""
+    device_problem: Callable[[str], str | None] = lambda device: None
+    """Returns why a device of this engine cannot be used, or None. Called last."""
+
+    def device_name(self, text: str) -> str | None:
+        """Return the runtime's spelling of a device name, or None if it is not this engine's.
+
+        Case is ignored. An index or a list may follow: "gpu.1", "CUDA:0", "hetero:gpu,cpu".
+        """
+        for device in self.devices:
+            rest = text[len(device) :]
+            if text.lower().startswith(device.lower()) and (not rest or rest[0] in ".:"):
+                return device + (rest.upper() if device.isupper() else rest.lower())
+        return None
+
+    def why_not(self, bundle: Bundle, device: str | None = None) -> str | None:
+        """Return why the engine cannot run this bundle here, or None when it can."""
+        if any(find_spec(package) is None for package in self.packages):
+            return f"{self.name} is not installed: pip install {shlex.quote(self.requirement)}"
+        if self.bundle_file not in bundle.manifest.files:
+            return f"bundle {bundle.manifest.name} has no {self.bundle_file} for {self.name}"
+        if device is None:
+            return None
+        if (device_name := self.device_name(device)) is None:
+            return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
+        return self.device_problem(device_name)
 
 
 def choose_engine(
     bundle: Bundle,
-    engine: str = "auto",
+    engine: str = AUTO,
     *,
     device: str | None = None,
     cache_dir: Path | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Start an engine for the bundle.
+    """Start the first suitable engine for the bundle.
 
     Args:
         bundle: The model.
-        engine: "openvino", "torch", or "auto": torch on an NVIDIA GPU where both are there,
-            else OpenVINO, else torch on the CPU.
-        device: The engine's name of a device, such as "CPU" or "cuda:0"; None to choose.
-        cache_dir: Where OpenVINO keeps compiled models; None to compile at every start.
-        threads: Cores to use; None for all that the process may use.
+        engine: A name in `ENGINES`, or "auto" for the best that can run.
+        device: A device name such as "CPU", "gpu" or "cuda:0"; None to choose by `AUTO_ORDER`.
+        cache_dir: Folder for compiled models; None to compile at every start.
+        threads: Cores to use on the CPU; None for all that the process may use.
 
     Raises:
-        EngineUnavailable: It is not installed, or the bundle was not prepared for it.
+        EngineUnavailable: No suitable engine is installed, fits the bundle and starts.
         BundleError: The bundle does not hold what it should.
     """
-    if engine not in ENGINES:
-        raise EngineUnavailable(f"engine must be one of {', '.join(ENGINES)}")
-    if engine == "auto":
-        engine = _best_engine(bundle, device)
-    if reason := why_not(engine, bundle):
-        raise EngineUnavailable(reason)
-    if engine == "openvino":
-        from cxr_server.inference.engines.openvino import OpenVINOEngine
-
-        with _said_briefly(engine, device):
-            return OpenVINOEngine(
-                bundle, device=device or "CPU", cache_dir=cache_dir, threads=threads
-            )
-    from cxr_server.inference.engines.torch.engine import TorchEngine
-
-    with _said_briefly(engine, device):
-        return TorchEngine(bundle, device=device or _torch_device(), threads=threads)
+    if engine not in engine_choices():
+        raise EngineUnavailable(f"engine must be one of {', '.join(engine_choices())}")
+    reasons = []
+    for spec, wanted in _candidates(engine, device):
+        if reason := spec.why_not(bundle, wanted):
+            reasons.append(reason)
+            continue
+        device_name = spec.device_name(wanted) or wanted
+        with _single_line_errors(spec.name, device_name):
+            return spec.open(bundle, device_name, cache_dir, threads)
+    raise EngineUnavailable("; ".join(dict.fromkeys(reasons)))
 
 
-def why_not(engine: str, bundle: Bundle) -> str | None:
-    """Return why `engine` cannot run this bundle here, or None when it can."""
-    if engine == "openvino":
-        if find_spec("openvino") is None:
-            return "openvino is not installed: pip install openvino"
-        if _OPENVINO_MODEL not in bundle.manifest.files:
-            return f"bundle {bundle.manifest.name} was prepared without an OpenVINO model"
-        return None
-    missing = [
-        name for name in ("torch", "torchxrayvision", "safetensors") if find_spec(name) is None
-    ]
-    if missing:
-        return f"{missing[0]} is not installed: pip install 'cxr-server[torch]'"
-    return None
+def engine_choices() -> tuple[str, ...]:
+    """Return the values that `choose_engine` accepts as `engine`."""
+    return (AUTO, *ENGINES)
+
+
+def _candidates(engine: str, device: str | None) -> Iterator[tuple[EngineSpec, str]]:
+    """Yield engines with the device to try them on, best first."""
+    names = tuple(ENGINES) if engine == AUTO else (engine,)
+    if device is not None:
+        pairs = [(name, device) for name in names]
+    else:
+        ordered = {name for name, _ in AUTO_ORDER}
+        others = [(name, ENGINES[name].devices[0]) for name in ENGINES if name not in ordered]
+        pairs = [pair for pair in (*AUTO_ORDER, *others) if pair[0] in names]
+    for name, wanted in pairs:
+        yield ENGINES[name], wanted
 
 
 @contextmanager
-def _said_briefly(engine: str, device: str | None) -> Iterator[None]:
-    """Turn a runtime's pages on what is wrong with a device into a line."""
+def _single_line_errors(engine: str, device: str) -> Iterator[None]:
+    """Reduce a runtime's multi-line start-up error to its last line."""
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        where = f" on {device}" if device else ""
-        raise EngineUnavailable(f"{engine} does not start{where}: {reason}") from error
+        raise EngineUnavailable(f"{engine} does not start on {device}: {reason}") from error
 
 
-def _best_engine(bundle: Bundle, device: str | None) -> str:
-    wants_cuda = device is None or device.startswith("cuda")
-    if wants_cuda and why_not("torch", bundle) is None and _torch_device() != "cpu":
-        return "torch"
-    if device is not None and device == device.lower():  # torch writes "cpu", OpenVINO "CPU"
-        return "torch"
-    return "torch" if why_not("openvino", bundle) else "openvino"
+def _open_openvino(
+    bundle: Bundle, device: str, cache_dir: Path | None, threads: int | None
+) -> Engine:
+    from cxr_server.inference.engines.openvino import OpenVINOEngine
+
+    return OpenVINOEngine(bundle, device=device, cache_dir=cache_dir, threads=threads)
 
 
-def _torch_device() -> str:
-    """Return "cuda:0" where torch can use it, else "cpu".
+def _open_torch(bundle: Bundle, device: str, cache_dir: Path | None, threads: int | None) -> Engine:
+    from cxr_server.inference.engines.torch.engine import TorchEngine
 
-    Torch takes seconds to import, so it is asked only where there is an NVIDIA device at all.
-    """
-    if not any(mark.exists() for mark in _NVIDIA_MARKS):
-        return "cpu"
+    return TorchEngine(bundle, device=device, threads=threads)
+
+
+def _cuda_problem(device: str) -> str | None:
+    """Return why torch cannot use the device, or None."""
+    if not device.startswith("cuda"):
+        return None
+    if not any(path.exists() for path in _NVIDIA_DRIVER):  # importing torch takes seconds
+        return f"torch cannot use {device}: there is no NVIDIA driver"
     import torch
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = device.partition(":")[2] or "0"
+    if index.isdecimal() and int(index) < count:
+        return None
+    return f"torch cannot use {device}: it finds {count} CUDA devices"
+
+
+ENGINES: dict[str, EngineSpec] = {
+    spec.name: spec
+    for spec in (
+        EngineSpec(
+            name="openvino",
+            packages=("openvino",),
+            requirement="openvino",
+            bundle_file="openvino/model.xml",
+            devices=("CPU", "GPU", "NPU", "AUTO", "HETERO", "MULTI"),
+            open=_open_openvino,
+        ),
+        EngineSpec(
+            name="torch",
+            packages=("torch", "torchxrayvision", "safetensors"),
+            requirement="cxr-server[torch]",
+            bundle_file="weights.safetensors",
+            devices=("cpu", "cuda"),
+            open=_open_torch,
+            device_problem=_cuda_problem,
+        ),
+    )
+}
+"""The engines by name. To add one, write a module and add its entry here."""

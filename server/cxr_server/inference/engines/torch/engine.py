@@ -65,6 +65,7 @@ class TorchEngine:
             bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
         )
         self._saliency = Saliency(densenet, manifest.bias, device)
+        self.saliency_methods = self._saliency.methods
         if cuda:
             torch.backends.cudnn.benchmark = True  # shapes are fixed, so the search pays
         features_type = torch.float16 if (cuda if half is None else half) else torch.float32
@@ -87,24 +88,19 @@ class TorchEngine:
             self._lanes.put(lane)
 
     def saliency(
-        self, image_chw: NDArray[np.float32], class_row: int, method: str
+        self, image_chw: NDArray[np.float32], row: int, method: str
     ) -> NDArray[np.float32]:
         """Return the map [H, W] in [0, 1] of one finding by a method of pytorch-grad-cam.
 
         Args:
             image_chw: A fitted image [1, H, W] in [-1024, 1024].
-            class_row: The finding's row in the evidence.
+            row: The finding's row in the evidence.
             method: A name out of `saliency_methods`.
 
         Raises:
             ValueError: There is no such method or finding.
         """
-        return self._saliency.map(image_chw, class_row, method)
-
-    @property
-    def saliency_methods(self) -> tuple[str, ...]:
-        """The methods that `saliency` offers; none when pytorch-grad-cam is not installed."""
-        return self._saliency.methods
+        return self._saliency.map(image_chw, row, method)
 
     def close(self) -> None:
         """Release the network and the device's memory. No call of `evidence` may follow."""

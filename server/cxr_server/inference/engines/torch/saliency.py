@@ -37,22 +37,20 @@ class Saliency:
         self._device = device
         self._lock = threading.Lock()
 
-    def map(
-        self, image_chw: NDArray[np.float32], class_row: int, method: str
-    ) -> NDArray[np.float32]:
+    def map(self, image_chw: NDArray[np.float32], row: int, method: str) -> NDArray[np.float32]:
         """Return the map [H, W] in [0, 1] of one finding, as pytorch-grad-cam scales it.
 
         Raises:
             ValueError: There is no such method or finding.
         """
-        if method not in self.methods or not 0 <= class_row < self._class_count:
+        if method not in self.methods or not 0 <= row < self._class_count:
             raise ValueError("there is no such saliency method or finding")
         with self._lock:
             image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._device)
             with _method_class(method)(
                 model=self._net, target_layers=[self._net.evidence.rectifier]
             ) as cam:
-                maps = cam(input_tensor=image, targets=[lambda logits: logits[class_row]])
+                maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
             return np.asarray(np.nan_to_num(maps[0]), np.float32)
 
 

@@ -1,0 +1,199 @@
+"""The registry names every engine, says why one cannot run, and starts the best that can."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.store import PHANTOM, resolve
+from cxr_server.inference.engines import Engine, SaliencyEngine
+from cxr_server.inference.engines.registry import (
+    ENGINES,
+    EngineSpec,
+    EngineUnavailable,
+    choose_engine,
+)
+from cxr_server.settings import SettingsError, parse
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return load_bundle(resolve(PHANTOM, None))
+
+
+@dataclass
+class ToyEngine:
+    """Answers zeros."""
+
+    device: str
+    name: str = "toy"
+    max_batch: int = 2
+    max_in_flight: int = 1
+
+    def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
+        return np.zeros((len(batch_nchw), 1, 7, 7), np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def toy_spec(name: str = "toy", **changes: object) -> EngineSpec:
+    spec = EngineSpec(
+        name=name,
+        packages=("numpy",),
+        requirement="numpy",
+        bundle_file="weights.safetensors",
+        devices=("toy",),
+        open=lambda bundle, device, cache_dir, threads: ToyEngine(device),
+    )
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Replace every engine by a toy; returns the list of (engine, device) that were opened."""
+    opened: list[tuple[str, str]] = []
+    for name, spec in list(ENGINES.items()):
+
+        def start(
+            bundle: Bundle,
+            device: str,
+            cache_dir: Path | None,
+            threads: int | None,
+            *,
+            name: str = name,
+        ) -> Engine:
+            opened.append((name, device))
+            return ToyEngine(device)
+
+        monkeypatch.setitem(ENGINES, name, replace(spec, open=start, packages=()))
+    return opened
+
+
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def problem(device: str) -> str | None:
+        return "there is no CUDA here" if device.startswith("cuda") else None
+
+    monkeypatch.setitem(ENGINES, "torch", replace(ENGINES["torch"], device_problem=problem))
+
+
+def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        ENGINES, "torch", replace(ENGINES["torch"], device_problem=lambda device: None)
+    )
+
+
+def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    for name in names:
+        spec = replace(ENGINES[name], packages=("no_such_package",))
+        monkeypatch.setitem(ENGINES, name, spec)
+
+
+def test_a_registered_engine_is_a_choice_of_the_settings_and_starts(bundle, monkeypatch):
+    with pytest.raises(SettingsError, match="engine must be one of auto, openvino, torch"):
+        parse([], {"CXR_ENGINE": "toy"})
+    monkeypatch.setitem(ENGINES, "toy", toy_spec())
+    assert parse(["--engine", "toy"], {}).engine == "toy"
+    engine = choose_engine(bundle, "toy")
+    assert isinstance(engine, Engine)
+    assert (engine.name, engine.device) == ("toy", "toy")
+
+
+def test_only_an_engine_with_saliency_maps_is_a_saliency_engine():
+    assert isinstance(ToyEngine("toy"), Engine)
+    assert not isinstance(ToyEngine("toy"), SaliencyEngine)
+
+
+def test_auto_prefers_cuda_then_openvino_then_torch_on_the_cpu(bundle, fakes, monkeypatch):
+    with_cuda(monkeypatch)
+    choose_engine(bundle)
+    without_cuda(monkeypatch)
+    choose_engine(bundle)
+    missing(monkeypatch, "openvino")
+    choose_engine(bundle)
+    assert fakes == [("torch", "cuda:0"), ("openvino", "CPU"), ("torch", "cpu")]
+
+
+def test_auto_falls_back_to_an_engine_that_its_order_does_not_name(bundle, fakes, monkeypatch):
+    monkeypatch.setitem(ENGINES, "toy", toy_spec())
+    missing(monkeypatch, "openvino", "torch")
+    assert choose_engine(bundle).name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "opened"),
+    [
+        ("auto", "gpu", ("openvino", "GPU")),
+        ("auto", "GPU.1", ("openvino", "GPU.1")),
+        ("auto", "npu", ("openvino", "NPU")),
+        ("auto", "hetero:gpu,cpu", ("openvino", "HETERO:GPU,CPU")),
+        ("auto", "CPU", ("openvino", "CPU")),
+        ("auto", "cpu", ("openvino", "CPU")),
+        ("auto", "cuda:0", ("torch", "cuda:0")),
+        ("auto", "CUDA:1", ("torch", "cuda:1")),
+        ("torch", "CPU", ("torch", "cpu")),
+        ("torch", "cuda", ("torch", "cuda")),
+        ("openvino", "cpu", ("openvino", "CPU")),
+    ],
+)
+def test_a_device_name_selects_its_engine_in_any_case(
+    bundle, fakes, monkeypatch, engine, device, opened
+):
+    with_cuda(monkeypatch)
+    choose_engine(bundle, engine, device=device)
+    assert fakes == [opened]
+
+
+@pytest.mark.parametrize(
+    ("engine", "device"), [("openvino", "cuda:0"), ("torch", "GPU"), ("auto", "cpux")]
+)
+def test_a_device_of_another_runtime_is_refused_by_name(bundle, fakes, engine, device):
+    with pytest.raises(EngineUnavailable, match=f"has no device {device}, only"):
+        choose_engine(bundle, engine, device=device)
+    assert fakes == []
+
+
+def test_auto_lists_every_reason_once(bundle, fakes, monkeypatch):
+    missing(monkeypatch, "openvino", "torch")
+    with pytest.raises(EngineUnavailable) as caught:
+        choose_engine(bundle)
+    assert str(caught.value) == (
+        "torch is not installed: pip install 'cxr-server[torch]'; "
+        "openvino is not installed: pip install openvino"
+    )
+
+
+def test_an_unknown_engine_is_refused_with_the_choices(bundle):
+    with pytest.raises(EngineUnavailable, match="must be one of auto, openvino, torch"):
+        choose_engine(bundle, "tensorrt")
+
+
+def test_a_bundle_without_the_engines_file_says_which_one(bundle, monkeypatch):
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(bundle_file="model.toy"))
+    assert ENGINES["toy"].why_not(bundle) == "bundle phantom has no model.toy for toy"
+
+
+def test_an_engine_that_fails_to_start_is_reported_in_one_line(bundle, monkeypatch):
+    def fail(*args: object) -> Engine:
+        raise RuntimeError("Exception from core.cpp:129:\n\nthe device is on fire\n")
+
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=fail))
+    with pytest.raises(EngineUnavailable, match=r"^toy does not start on toy: the device is on"):
+        choose_engine(bundle, "toy")
+
+
+@pytest.mark.parametrize("device", ["AUTO", "cpu"])
+def test_openvino_runs_the_phantom_on_the_device_that_was_named(bundle, device):
+    engine = choose_engine(bundle, "openvino", device=device, threads=1)
+    side_px = bundle.manifest.input_side_px
+    assert engine.device == device.upper()
+    assert np.isfinite(engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))).all()
+    engine.close()
+
+
+def test_a_device_that_is_not_there_is_reported_in_one_line(bundle):
+    with pytest.raises(EngineUnavailable, match=r"openvino does not start on GPU\.7: ") as caught:
+        choose_engine(bundle, "openvino", device="gpu.7")
+    assert "\n" not in str(caught.value)
