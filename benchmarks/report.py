@@ -211,6 +211,8 @@ def _claims(results: Results) -> list[str]:
         return [statistics.median(many) / statistics.median(few)]
 
     def peak() -> list[float]:
+        if "memory_under_load" not in results:
+            raise Missing("not in this run")
         return [float(results["memory_under_load"]["peak_mib"])]
 
     def again() -> list[float]:

@@ -125,10 +125,10 @@ LITSERVE = System(
 
 
 def other_checkout(root: Path) -> System:
-    """Return the server of another checkout, run by the interpreter of its `.venv`."""
-    return replace(
-        OURS, name=AGAINST, python=str(root / ".venv" / "bin" / "python"), root=root.resolve()
-    )
+    """Return the server of another checkout, run by the interpreter of its `.venv`, if any."""
+    own = root / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    return replace(OURS, name=AGAINST, python=python, root=root.resolve())
 
 
 def triton(name: str, parts: str, python: str) -> System:
