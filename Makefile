@@ -1,5 +1,5 @@
-# The one door to this project: people, CI and the README use these targets.
-# `make demo` and `make test` each work as the first command in a fresh clone.
+# Developers, CI and the README use these targets. `make demo`, `make test-fast` and `make test` each
+# work as the first command in a fresh clone.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -11,18 +11,19 @@ PYTEST_ARGS ?=
 RADIOGRAPH ?=
 
 SERVE_STAMP := $(VENV)/.installed-serve
+TEST_STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-serve demo test lint type proto proto-check proto-breaking pytest \
-	test-gpu format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
+.PHONY: help install install-serve install-test demo test test-fast coverage lint type proto \
+	proto-check proto-breaking pytest test-gpu format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# --- setting up ------------------------------------------------------------------------------
+# --- installation ------------------------------------------------------------------------------
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -34,34 +35,46 @@ $(SERVE_STAMP): locks/serve.txt $(PYPROJECTS) | $(PY)
 	$(PIP) install --no-deps --no-build-isolation -e client -e server
 	@touch $@
 
-$(DEV_STAMP): locks/dev.txt $(SERVE_STAMP)
+$(TEST_STAMP): locks/test.txt $(SERVE_STAMP)
+	$(PIP) install --require-hashes -r locks/test.txt
+	@touch $@
+
+$(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
 	@echo "installing torch and the tools: 5.5 GB, some minutes"
 	$(PIP) install --require-hashes -r locks/dev.txt
 	@touch $@
 
 install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
 
+install-test: $(TEST_STAMP) ## the same with linters and test tools: still no torch
+
 install: $(DEV_STAMP) ## set up .venv with everything, torch included
 
 lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping what still fits
 	UV=$(BIN)/uv scripts/lock.sh
 
-# --- trying ----------------------------------------------------------------------------------
+# --- demo ------------------------------------------------------------------------------------
 
 demo: $(SERVE_STAMP) ## serve the phantom model and explain a phantom; RADIOGRAPH=FILE adds a real one
 	@$(PY) scripts/demo.py $(RADIOGRAPH)
 
 # --- checking --------------------------------------------------------------------------------
 
-test: lint type proto-check pytest ## everything that CI checks: lint, types, stubs, tests
+test: lint type proto-check pytest ## lint, types, stubs and all tests
 
-pytest: $(DEV_STAMP) ## the tests alone; PYTEST_ARGS="tests/pipeline -k fit" chooses
+test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
+	$(PY) -m pytest -m "not gpu and not slow and not torch" $(PYTEST_ARGS)
+
+pytest: $(DEV_STAMP) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
 	$(PY) -m pytest -m "not gpu" $(PYTEST_ARGS)
+
+coverage: $(DEV_STAMP) ## line coverage of the tests that are not slow, servers in subprocesses included
+	$(PY) -m pytest -m "not gpu and not slow" --cov $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
 
-lint: $(DEV_STAMP) ## ruff and buf
+lint: $(TEST_STAMP) ## ruff, import-linter and buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BUF) lint protos
@@ -69,16 +82,16 @@ lint: $(DEV_STAMP) ## ruff and buf
 type: $(DEV_STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-format: $(DEV_STAMP) ## lay out the code, mend what can be mended
+format: $(TEST_STAMP) ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # --- the contract ----------------------------------------------------------------------------
 
-proto: $(DEV_STAMP) ## make the stubs in client/cxr/v1
+proto: $(TEST_STAMP) ## generate the stubs in client/cxr/v1
 	PYTHON=$(PY) scripts/proto.sh
 
-proto-check: $(DEV_STAMP) ## fail unless the stubs are what the contract makes
+proto-check: $(TEST_STAMP) ## fail unless the stubs match the contract
 	PYTHON=$(PY) scripts/proto.sh --check
 
 proto-breaking: AGAINST ?= $(addprefix tag=,$(shell git describe --tags --abbrev=0 2>/dev/null))
@@ -86,15 +99,15 @@ proto-breaking: $(DEV_STAMP) ## fail where the contract breaks callers of the la
 	@test -n "$(AGAINST)" || { echo "there is no tag yet to compare with: give AGAINST=branch=main"; exit 1; }
 	$(BUF) breaking protos --against ".git#$(AGAINST),subdir=protos"
 
-# --- trusting --------------------------------------------------------------------------------
+# --- hardening -------------------------------------------------------------------------------
 
-soak: $(DEV_STAMP) ## four times the load that the server bears, with every kind of caller; SOAK_SECONDS=300
+soak: $(DEV_STAMP) ## four times the sustainable load, with every kind of caller; SOAK_SECONDS=300
 	$(PY) scripts/soak.py
 
 fuzz: $(DEV_STAMP) ## thousands of mutated images against a server; FUZZ_SECONDS=120
 	PYTHONPATH=tests $(PY) -m trust.fuzz
 
-audit: ## look up the locked dependencies among known vulnerabilities, where that can be reached
+audit: ## check the locked dependencies for known vulnerabilities, where OSV can be reached
 	PYTHON=$(PYTHON) scripts/audit.sh
 
 # --- measuring -------------------------------------------------------------------------------
@@ -103,13 +116,13 @@ PEERS := build/peers
 PEERS_PYTHON ?= /usr/bin/python3.11
 BENCH_ARGS ?=
 
-bench: $(DEV_STAMP) ## compare with the usual ways, 20 minutes; BENCH_ARGS="--rounds 5"
+bench: $(DEV_STAMP) ## compare with the baselines, 20 minutes; BENCH_ARGS="--against FOLDER --brief"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
 
 bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it (Debian's python3.11)
 	$(PY) -m benchmarks.run --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
-bench-smoke: $(DEV_STAMP) ## the same with a small model and small images: does it still run?
+bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small images
 	$(PY) -m benchmarks.run --smoke --rounds 1 --turns 1 --seconds 0.5 $(BENCH_ARGS)
 
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
@@ -121,15 +134,15 @@ $(PEERS)/.installed: benchmarks/peers.txt
 	$(PEERS)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/peers.txt
 	@touch $@
 
-# --- making ----------------------------------------------------------------------------------
+# --- building --------------------------------------------------------------------------------
 
 phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_server.phantom.train --output build/phantom
 	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/phantom/bundle
 
-image: ## build the container image and ask it for a prediction, without a Docker engine (root)
+image: ## build the container image and run a prediction in it, without a Docker engine (root)
 	scripts/build-image.sh
 
-clean: ## remove what was made, .venv aside
+clean: ## remove generated files, but not .venv
 	rm -rf build benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

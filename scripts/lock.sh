@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Pins every dependency with its hashes, for every platform. Keeps the pins that still fit;
-# `scripts/lock.sh --upgrade` moves all of them to the newest versions.
+# Pins every dependency with its hashes, for every platform. Keeps pins that are still valid;
+# `scripts/lock.sh --upgrade` updates all of them.
 #
-# The files name no package index: whatever pip and uv are set up to use serves them.
+# The files name no package index; pip and uv use the configured one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=${UV:-.venv/bin/uv}
@@ -13,8 +13,11 @@ compile() {
         client/pyproject.toml server/pyproject.toml
 }
 
-# What serving needs: no torch.
+# Serving and conversion: no torch.
 compile "${@}" --group pyproject.toml:build --output-file locks/serve.txt
-# Everything: the torch engine, `prepare`, tests and linters. Agrees with the first.
+# Linters and the tests that need no torch.
+compile "${@}" --group pyproject.toml:build --group pyproject.toml:test \
+    --constraint locks/serve.txt --output-file locks/test.txt
+# Everything: the torch engine, the phantom's training and the benchmarks.
 compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra torch \
-    --constraint locks/serve.txt --output-file locks/dev.txt
+    --constraint locks/test.txt --output-file locks/dev.txt
