@@ -33,16 +33,16 @@ def errors_table() -> list[str]:
 
 def settings_table() -> list[str]:
     rows = []
-    for knob in fields(Settings):
-        flag = "--" + knob.name.replace("_", "-")
-        if isinstance(knob.default, bool):
-            default = "on" if knob.default else "off"
+    for option in fields(Settings):
+        flag = "--" + option.name.replace("_", "-")
+        if isinstance(option.default, bool):
+            default = "on" if option.default else "off"
         else:
-            default = f"`{knob.default}`" if knob.default != "" else ""
-        text = knob.metadata["help"]
-        if choices := choices_of(knob):
+            default = f"`{option.default}`" if option.default != "" else ""
+        text = option.metadata["help"]
+        if choices := choices_of(option):
             text += ": " + ", ".join(choices)
-        rows.append(f"| `{flag}` | `{env_name(knob.name)}` | {default} | {text} |")
+        rows.append(f"| `{flag}` | `{env_name(option.name)}` | {default} | {text} |")
     return ["| Flag | Environment | Default | Meaning |", "|---|---|---|---|", *rows]
 
 

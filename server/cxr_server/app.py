@@ -7,20 +7,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server.admission import Admission
 from cxr_server.errors import ModelLoading, RequestError
 from cxr_server.explanation.render import RenderOptions
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.scheduler import EngineFailure
-from cxr_server.lifecycle import SERVICE, HealthServicer, Lifecycle, Phase
+from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.model import (
     LoadedModel,
     assemble,
@@ -30,10 +25,9 @@ from cxr_server.model import (
     warm_up_image,
 )
 from cxr_server.observability.metrics import Metrics
-from cxr_server.rpc.access import Access, server_credentials
-from cxr_server.rpc.interceptors import MODEL_METHODS, Gate
-from cxr_server.rpc.servicer import MIB, ChestXrayServicer
-from cxr_server.settings import Settings, split_address
+from cxr_server.rpc.server import Server
+from cxr_server.rpc.servicer import ChestXrayServicer
+from cxr_server.settings import MIB, Settings, split_address
 
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
@@ -47,51 +41,32 @@ class App:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
-        self.servicer = ChestXrayServicer(settings, self.lifecycle, self.metrics)
         self.admission = Admission(
             max_calls=settings.max_in_flight,
             max_bytes=settings.max_in_flight_mib * MIB,
             retry_after_ms=self._retry_after_ms,
         )
+        self.servicer = ChestXrayServicer(settings, self.lifecycle, self.admission, self.metrics)
+        self.server = Server(settings, self.servicer, self.lifecycle, self.admission, self.metrics)
         self.failed = asyncio.Event()
-        self.port = 0
-        self.health_port = 0
-        self._servers: list[grpc.aio.Server] = []
         self._stop_metrics: Callable[[], None] | None = None
         self._rebuild: asyncio.Task[None] | None = None
 
+    @property
+    def port(self) -> int:
+        """The service port, once the app has started."""
+        return self.server.port
+
     async def start(self) -> None:
-        """Listen, reporting NOT_SERVING. Raises SettingsError and OSError."""
-        settings = self.settings
-        self.lifecycle.enter(Phase.LOADING)
-        gate = Gate(
-            lifecycle=self.lifecycle,
-            admission=self.admission,
-            access=Access(settings.tokens_file),
-            metrics=self.metrics,
-            max_request_bytes=settings.max_request_mib * MIB,
-            upload_timeout_s=settings.upload_timeout_s,
-        )
-        health_servicer = HealthServicer(self.lifecycle)
-        server = grpc.aio.server(interceptors=[gate], options=_channel_options(settings))
-        pb_grpc.add_ChestXrayServiceServicer_to_server(self.servicer, server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        if settings.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
-        credentials = server_credentials(settings)
-        self.port = _bind(server, settings.listen, credentials)
-        self._servers.append(server)
-        if settings.health_listen:
-            probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, probes)
-            self.health_port = _bind(probes, settings.health_listen, None)
-            self._servers.append(probes)
-        if settings.metrics_listen:
-            self.metrics.watch(self._gauges)
-            self._stop_metrics = self.metrics.expose(*split_address(settings.metrics_listen))
-        for each in self._servers:
-            await each.start()
+        """Listen, reporting NOT_SERVING. Raises OSError."""
+        if address := self.settings.metrics_listen:
+            admission = self.admission
+            self.metrics.gauge("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
+            self.metrics.gauge(
+                "cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes
+            )
+            self._stop_metrics = self.metrics.expose(*split_address(address))
+        await self.server.start()
 
     async def load(self) -> LoadedModel:
         """Load the model, pass an image through all of it, and report SERVING.
@@ -108,24 +83,33 @@ class App:
         except (RequestError, EngineFailure) as error:
             raise EngineUnavailable("the engine failed while warming up") from error
         self.servicer.model = model
+        self._report(model)
         self.lifecycle.enter(Phase.SERVING)
         return model
+
+    def _report(self, model: LoadedModel) -> None:
+        metrics, scheduler, cache = self.metrics, model.scheduler, model.pipeline.cache
+        metrics.gauge("cxr_queue_depth", "Waiting requests.", lambda: scheduler.queue_depth)
+        metrics.counter("cxr_engine_batches", "Batches inferred.", lambda: scheduler.batches)
+        metrics.counter("cxr_engine_images", "Images inferred.", lambda: scheduler.images)
+        metrics.gauge("cxr_evidence_cache_entries", "Cached images.", lambda: len(cache))
+        metrics.counter("cxr_evidence_cache_hits", "Cache hits.", lambda: cache.hits)
+        metrics.counter("cxr_evidence_cache_misses", "Cache misses.", lambda: cache.misses)
 
     async def drain(self) -> None:
         """Leave in order: say so, serve on for a while, refuse, finish, release."""
         settings = self.settings
         log.info("leaving", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
         if not self.failed.is_set():
-            self.lifecycle.enter(Phase.LEAVING)
+            self.lifecycle.enter(Phase.LAME_DUCK)
             await asyncio.sleep(settings.drain_pause_s)
         self.lifecycle.enter(Phase.DRAINING)
         # The gate refuses from here on, and says why. A server of grpc that is being stopped
         # would end calls that it has not looked at yet as CANCELLED: so stop it last.
         until = time.monotonic() + settings.grace_s
-        while self.metrics.active(*MODEL_METHODS) and time.monotonic() < until:
+        while self.admission.calls and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        left_s = max(until - time.monotonic(), 0.0)
-        await asyncio.gather(*(server.stop(left_s) for server in self._servers))
+        await self.server.stop(max(until - time.monotonic(), 0.0))
         if self._rebuild:
             self._rebuild.cancel()
             with suppress(asyncio.CancelledError):
@@ -141,22 +125,6 @@ class App:
     def _retry_after_ms(self) -> int:
         model = self.servicer.model
         return model.scheduler.retry_after_ms() if model else 500
-
-    def _gauges(self) -> dict[str, float]:
-        values = {
-            "cxr_calls_held": float(self.admission.calls),
-            "cxr_request_bytes_held": float(self.admission.held_bytes),
-        }
-        if model := self.servicer.model:
-            values |= {
-                "cxr_queue_depth": model.scheduler.queue_depth,
-                "cxr_engine_batches_total": model.scheduler.batches,
-                "cxr_engine_images_total": model.scheduler.images,
-                "cxr_evidence_cache_entries": len(model.pipeline.cache),
-                "cxr_evidence_cache_hits_total": model.pipeline.cache.hits,
-                "cxr_evidence_cache_misses_total": model.pipeline.cache.misses,
-            }
-        return values
 
     def _engine_failed(self, model: LoadedModel, error: Exception) -> None:
         self.metrics.engine_failures.inc()
@@ -246,29 +214,3 @@ def _prove(model: LoadedModel) -> None:
     evidence = model.engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))
     if not np.isfinite(evidence).all():
         raise ArithmeticError("the engine's answer is not finite")
-
-
-def _bind(server: grpc.aio.Server, address: str, credentials: Any) -> int:
-    try:
-        return int(
-            server.add_secure_port(address, credentials)
-            if credentials
-            else server.add_insecure_port(address)
-        )
-    except RuntimeError:  # grpc's; why, it has written on stderr itself
-        raise OSError(f"cannot listen on {address}") from None
-
-
-def _channel_options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_request_mib * MIB),
-        ("grpc.max_send_message_length", -1),
-        # Two servers on one port would share its connections without a word.
-        ("grpc.so_reuseport", 0),
-        # Clients that keep an idle connection alive are welcome, each 10 s.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Connections end now and then, so that clients see new replicas and certificates.
-        ("grpc.max_connection_age_ms", 30 * 60_000),
-        ("grpc.max_connection_age_grace_ms", 60_000),
-    ]

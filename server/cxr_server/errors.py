@@ -103,7 +103,7 @@ class Overloaded(RequestError):
 
 
 class QueueFull(Overloaded):
-    """As many calls as the server takes are waiting already."""
+    """As many calls for the model are in flight as the server takes."""
 
     reason = "QUEUE_FULL"
 

@@ -1,6 +1,6 @@
 """Settings: flag > environment `CXR_*` > default, checked before anything starts.
 
-One frozen class holds every knob with its help text, so that `--help`, the README's table
+One frozen class holds every option with its help text, so that `--help`, the README's table
 (a test compares them) and the code cannot drift apart.
 """
 
@@ -15,13 +15,14 @@ from typing import Any
 from cxr_server.inference.engines.registry import engine_choices
 
 DEFAULT_PORT = 50051
+MIB = 2**20
 
 
 class SettingsError(ValueError):
     """A setting has a value that cannot work; the message names it."""
 
 
-def _knob(default: Any, help_text: str, **extra: Any) -> Any:
+def _option(default: Any, help_text: str, **extra: Any) -> Any:
     return field(default=default, metadata={"help": help_text, **extra})
 
 
@@ -29,45 +30,45 @@ def _knob(default: Any, help_text: str, **extra: Any) -> Any:
 class Settings:
     """Every setting of `cxr-server serve`. Raises SettingsError when one cannot work."""
 
-    model: str = _knob("phantom", "bundle to serve: a name or a folder")
-    listen: str = _knob(f"127.0.0.1:{DEFAULT_PORT}", "address to serve on; port 0 picks one")
-    engine: str = _knob("auto", "inference engine", choices=engine_choices)
-    device: str = _knob("", "device of the engine: CPU, cuda:0, ... (empty: choose)")
-    bundle_home: str = _knob("", "folder of prepared bundles (empty: the user's data folder)")
-    cache_dir: str = _knob("", "folder for compiled models (empty: the user's cache folder)")
-    max_request_mib: int = _knob(32, "largest request, MiB", low=1, high=512)
-    min_side_px: int = _knob(32, "shortest side of an image, pixels", low=1, high=4096)
-    max_side_px: int = _knob(16_384, "longest side of an image, pixels", low=32, high=65_535)
-    max_pixels: int = _knob(50_000_000, "most pixels of an image", low=1024, high=500_000_000)
-    max_in_flight: int = _knob(64, "most calls waiting for their turn", low=1, high=65_536)
-    max_in_flight_mib: int = _knob(256, "most request bytes held at once, MiB", low=1, high=65_536)
-    upload_timeout_s: float = _knob(30.0, "longest time to receive a request, seconds", low=0.1)
-    cache_entries: int = _knob(256, "radiographs whose evidence is kept; 0: none", low=0)
-    decode_threads: int = _knob(0, "most images decoded at once; 0: one per core", low=0, high=256)
-    engine_threads: int = _knob(0, "cores the CPU engine uses; 0: all", low=0, high=1024)
-    reflection: bool = _knob(True, "serve gRPC reflection")
-    drain_pause_s: float = _knob(0.0, "serve on after SIGTERM, reporting NOT_SERVING, s", low=0.0)
-    grace_s: float = _knob(20.0, "time for calls in flight to finish at shutdown, s", low=0.0)
-    metrics_listen: str = _knob("", "address of the Prometheus endpoint (empty: none)")
-    health_listen: str = _knob("", "address of a plaintext health-only port (empty: none)")
-    tls_cert: str = _knob("", "file of the server's certificate chain, PEM")
-    tls_key: str = _knob("", "file of the server's private key, PEM")
-    tls_client_ca: str = _knob("", "file of the CA whose client certificates are required, PEM")
-    tokens_file: str = _knob("", "file of accepted bearer tokens, hashed")
-    insecure: bool = _knob(False, "allow plaintext on addresses other than loopback")
-    log_format: str = _knob("auto", "log lines", choices=("auto", "console", "json"))
-    log_level: str = _knob("info", "lowest level logged", choices=("debug", "info", "warning"))
+    model: str = _option("phantom", "bundle to serve: a name or a folder")
+    listen: str = _option(f"127.0.0.1:{DEFAULT_PORT}", "address to serve on; port 0 picks one")
+    engine: str = _option("auto", "inference engine", choices=engine_choices)
+    device: str = _option("", "device of the engine: CPU, cuda:0, ... (empty: choose)")
+    bundle_home: str = _option("", "folder of prepared bundles (empty: the user's data folder)")
+    cache_dir: str = _option("", "folder for compiled models (empty: the user's cache folder)")
+    max_request_mib: int = _option(32, "largest request, MiB", low=1, high=512)
+    min_side_px: int = _option(32, "shortest side of an image, pixels", low=1, high=4096)
+    max_side_px: int = _option(16_384, "longest side of an image, pixels", low=32, high=65_535)
+    max_pixels: int = _option(50_000_000, "most pixels of an image", low=1024, high=500_000_000)
+    max_in_flight: int = _option(64, "most calls for the model in flight", low=1, high=65_536)
+    max_in_flight_mib: int = _option(256, "most request bytes in flight, MiB", low=1, high=65_536)
+    upload_timeout_s: float = _option(30.0, "longest time to receive a request, seconds", low=0.1)
+    cache_entries: int = _option(256, "radiographs whose evidence is kept; 0: none", low=0)
+    decode_threads: int = _option(0, "images decoded at once; 0: one per core", low=0, high=256)
+    engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", low=0, high=1024)
+    reflection: bool = _option(True, "serve gRPC reflection")
+    drain_pause_s: float = _option(0.0, "lame-duck time after SIGTERM, s", low=0.0)
+    grace_s: float = _option(20.0, "time for calls in flight to finish at shutdown, s", low=0.0)
+    metrics_listen: str = _option("", "address of the Prometheus endpoint (empty: none)")
+    health_listen: str = _option("", "address of a plaintext health-only port (empty: none)")
+    tls_cert: str = _option("", "file of the server's certificate chain, PEM")
+    tls_key: str = _option("", "file of the server's private key, PEM")
+    tls_client_ca: str = _option("", "file of the CA whose client certificates are required, PEM")
+    tokens_file: str = _option("", "file of accepted bearer tokens, hashed")
+    insecure: bool = _option(False, "allow plaintext on addresses other than loopback")
+    log_format: str = _option("auto", "log lines", choices=("auto", "console", "json"))
+    log_level: str = _option("info", "lowest level logged", choices=("debug", "info", "warning"))
 
     def __post_init__(self) -> None:
         """Check every value against its range and the others."""
-        for knob in fields(self):
-            value, meta = getattr(self, knob.name), knob.metadata
-            if (choices := choices_of(knob)) and value not in choices:
-                raise SettingsError(f"{knob.name} must be one of {', '.join(choices)}")
+        for option in fields(self):
+            value, meta = getattr(self, option.name), option.metadata
+            if (choices := choices_of(option)) and value not in choices:
+                raise SettingsError(f"{option.name} must be one of {', '.join(choices)}")
             low, high = meta.get("low"), meta.get("high", float("inf"))
             if low is not None and not low <= value <= high:
                 limit = f"from {low} to {high}" if "high" in meta else f"at least {low}"
-                raise SettingsError(f"{knob.name} must be {limit}, not {value}")
+                raise SettingsError(f"{option.name} must be {limit}, not {value}")
         for name in ("listen", "metrics_listen", "health_listen"):
             if getattr(self, name) or name == "listen":
                 split_address(getattr(self, name), name)
@@ -98,39 +99,39 @@ def is_loopback(address: str) -> bool:
     host, _ = split_address(address)
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name; one that merely begins with "127." is anybody's
+    except ValueError:  # a name; names may start with "127." too
         return host == "localhost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for each setting. Defaults are left out, so that absence is known."""
-    for knob in fields(Settings):
-        flag, meta = "--" + knob.name.replace("_", "-"), knob.metadata
-        text = f"{meta['help']} (default: {_shown(knob.default)}; env: {env_name(knob.name)})"
-        if isinstance(knob.default, bool):
+    """Add one flag for each setting. Flags that are not given are absent from the result."""
+    for option in fields(Settings):
+        flag, meta = "--" + option.name.replace("_", "-"), option.metadata
+        text = f"{meta['help']} (default: {_shown(option.default)}; env: {env_name(option.name)})"
+        if isinstance(option.default, bool):
             kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         else:
-            kind = {"type": type(knob.default), "choices": choices_of(knob)}
-            kind["metavar"] = None if kind["choices"] else knob.name.rpartition("_")[2].upper()
+            kind = {"type": type(option.default), "choices": choices_of(option)}
+            kind["metavar"] = None if kind["choices"] else option.name.rpartition("_")[2].upper()
         parser.add_argument(
-            flag, dest=knob.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind
+            flag, dest=option.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind
         )
 
 
 def from_arguments(args: argparse.Namespace, env: Mapping[str, str] | None = None) -> Settings:
-    """Join flags, environment and defaults. Raises SettingsError naming the bad one."""
+    """Merge flags, environment and defaults. Raises SettingsError, naming the setting."""
     env = os.environ if env is None else env
     values: dict[str, Any] = {}
-    for knob in fields(Settings):
-        if hasattr(args, knob.name):
-            values[knob.name] = getattr(args, knob.name)
-        elif (text := env.get(env_name(knob.name))) is not None:
-            values[knob.name] = _parsed(text, type(knob.default), env_name(knob.name))
+    for option in fields(Settings):
+        if hasattr(args, option.name):
+            values[option.name] = getattr(args, option.name)
+        elif (text := env.get(env_name(option.name))) is not None:
+            values[option.name] = _parsed(text, type(option.default), env_name(option.name))
     return Settings(**values)
 
 
 def parse(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
-    """Settings from command-line words alone; for tests and embedding."""
+    """Return the settings for these command-line arguments."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return from_arguments(parser.parse_args(argv), env)

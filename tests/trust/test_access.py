@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import AsyncClient, Client, CxrError, UnauthenticatedError
-from cxr_server.rpc.access import new_token
+from cxr_server.access import new_token
 from cxr_server.settings import SettingsError, parse
 from images import png
 from scrape import scrape

@@ -16,6 +16,8 @@ from serving import ServerProcess
 from trust.outcomes import outcome_of
 from trust.ports import free_port
 
+SERVICE = "cxr.v1.ChestXrayService"
+
 
 class Watched:
     """A server with its metrics, and what they were before a test."""
@@ -57,10 +59,22 @@ def test_calls_are_timed_by_method_and_code_under_opentelemetrys_names(watched: 
     watched.stub.Health(pb.HealthRequest())
     outcome_of(lambda: watched.stub.Predict(pb.PredictRequest()))
     for method, code in [("Predict", "OK"), ("Health", "OK"), ("Predict", "INVALID_ARGUMENT")]:
-        labels = f'{{rpc_method="{method}",rpc_response_status_code="{code}"}}'
+        labels = (
+            f'{{rpc_method="cxr.v1.ChestXrayService/{method}",rpc_response_status_code="{code}"}}'
+        )
         assert watched.since(f"rpc_server_call_duration_seconds_count{labels}") == 1
-    assert watched.since('rpc_server_request_size_bytes_count{rpc_method="Predict"}') == 1
-    assert scrape(watched.metrics)['rpc_server_active_calls{rpc_method="Predict"}'] == 0
+    assert (
+        watched.since(
+            'rpc_server_request_size_bytes_count{rpc_method="cxr.v1.ChestXrayService/Predict"}'
+        )
+        == 1
+    )
+    assert (
+        scrape(watched.metrics)[
+            'rpc_server_active_calls{rpc_method="cxr.v1.ChestXrayService/Predict"}'
+        ]
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

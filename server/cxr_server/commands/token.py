@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cxr_server.rpc.access import new_token
+from cxr_server.access import new_token
 from cxr_server.settings import SettingsError
 
 

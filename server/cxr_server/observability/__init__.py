@@ -1,1 +1,1 @@
-"""Observability: logs, metrics, and what is known of the call being answered."""
+"""Observability: logs, metrics, and what is known of a call."""

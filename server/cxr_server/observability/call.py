@@ -1,41 +1,54 @@
-"""Call: what is known of the RPC being answered, wherever its code runs."""
+"""Call: what is known of one RPC while it is answered."""
 
 import math
 import re
 import secrets
 import time
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REQUEST_ID = "x-request-id"
+"""Metadata key of the request id, in both directions."""
+
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @dataclass(slots=True)
 class Call:
-    """One RPC. `deadline` is on the clock of `time.monotonic`, infinite without one."""
+    """One RPC.
+
+    Attributes:
+        method: Full name, `package.Service/Method`.
+        request_id: The caller's id if it is valid, else a new one.
+        caller: Identity that fairness goes by: token, else certificate, else host.
+        deadline: On the clock of `time.monotonic`; infinite without one.
+        started: When the call arrived, on the same clock.
+        token: Name of the bearer token, "" without one.
+        request_bytes: Size of the request message, 0 until it has arrived.
+        reason: Reason of the error that ended the call, "" without one.
+        cached: Whether the evidence came from the cache; None for other methods.
+    """
 
     method: str
     request_id: str
     caller: str
-    deadline: float
-    started: float
+    deadline: float = math.inf
+    started: float = field(default_factory=time.monotonic)
+    token: str = ""
     request_bytes: int = 0
     reason: str = ""
     cached: bool | None = None
 
     @property
+    def service(self) -> str:
+        """Full name of the method's service."""
+        return self.method.partition("/")[0]
+
+    @property
     def expired(self) -> bool:
-        """Whether the caller's deadline has passed."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
 
 
-current: ContextVar[Call] = ContextVar("call")
-
-
-def start(method: str, wanted_id: str, peer: str, remaining_s: float | None) -> Call:
-    """Begin a call: keep the caller's request id when it is valid, else make one."""
-    now = time.monotonic()
-    request_id = wanted_id if _VALID_ID.fullmatch(wanted_id) else secrets.token_hex(16)
-    deadline = math.inf if remaining_s is None else now + remaining_s
-    return Call(method, request_id, peer, deadline, now)
+def valid_request_id(wanted: str) -> str:
+    """Return the id that a caller sent if it is valid, else a new one."""
+    return wanted if _VALID_ID.fullmatch(wanted) else secrets.token_hex(16)

@@ -1,4 +1,4 @@
-"""Logs: one structured line an event, on stderr. Sizes, ids and reasons; never content."""
+"""Logs: structured lines on stderr. Sizes, ids and reasons; never content."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ import structlog
 
 
 def configure(log_format: str, level: str) -> None:
-    """Set up structlog. "auto" is for people on a terminal and JSON lines elsewhere."""
+    """Set up structlog. "auto" writes for people on a terminal and JSON lines elsewhere."""
     as_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -17,7 +17,7 @@ def configure(log_format: str, level: str) -> None:
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _drop_absent,
+        _drop_none,
     ]
     if not as_console:
         processors.append(structlog.processors.format_exc_info)
@@ -27,11 +27,11 @@ def configure(log_format: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # Libraries, grpc among them, log through the standard library: warnings and worse only.
+    # Libraries, gRPC among them, log through the standard library: warnings and worse only.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 
 
-def _drop_absent(
+def _drop_none(
     _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     return {key: value for key, value in event.items() if value is not None}

@@ -1,7 +1,6 @@
-"""Metrics: everything counted, for Prometheus. Names follow OpenTelemetry's rpc.server."""
+"""Metrics for Prometheus. Names follow OpenTelemetry's `rpc.server` where there is one."""
 
-from collections import Counter as TallyCounter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -12,6 +11,8 @@ from cxr_server.observability.call import Call
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BYTES = tuple(float(4**power) for power in range(4, 14))
+
+Read = Callable[[], float]
 
 
 class Metrics:
@@ -34,45 +35,38 @@ class Metrics:
             registry=registry,
         )
         self._active = Gauge(
-            "rpc_server_active_calls", "Calls not ended yet.", ("rpc_method",), registry=registry
+            "rpc_server_active_calls", "Calls in flight.", ("rpc_method",), registry=registry
         )
-        self._active_now: TallyCounter[str] = TallyCounter()
         self._refused = Counter(
             "cxr_calls_refused", "Calls ended with an error, by reason.", ("reason",),
             registry=registry,
         )  # fmt: skip
         self._dropped = Counter(
-            "cxr_calls_dropped", "Calls given up by their caller.", ("cause",), registry=registry
+            "cxr_calls_dropped", "Calls cancelled or expired.", ("cause",), registry=registry
         )
         self._callers = Counter(
             "cxr_caller_calls", "Calls by the name of their token.", ("caller",), registry=registry
         )
         self._stages = Histogram(
             "cxr_stage_duration_seconds",
-            "Time in each stage of a call; queue is the wait for a turn.",
+            "Time in each stage of a call; queue is the wait for the engine.",
             ("stage",),
             buckets=_SECONDS,
             registry=registry,
         )
         self.engine_failures = Counter(
-            "cxr_engine_failures", "Times that the engine failed.", registry=registry
+            "cxr_engine_failures", "Failures of the engine.", registry=registry
         )
 
     @contextmanager
-    def in_flight(self, method: str) -> Iterator[None]:
-        """Count a call as active while the block runs."""
+    def active(self, method: str) -> Iterator[None]:
+        """Count a call as in flight while the block runs."""
         gauge = self._active.labels(method)
         gauge.inc()
-        self._active_now[method] += 1
         try:
             yield
         finally:
             gauge.dec()
-            self._active_now[method] -= 1
-
-    def active(self, *methods: str) -> int:
-        """Calls of these methods that have not ended."""
-        return int(sum(self._active_now[method] for method in methods))
 
     def finished(self, call: Call, code: str, seconds: float) -> None:
         """Count a call that has ended."""
@@ -83,20 +77,25 @@ class Metrics:
             self._refused.labels(call.reason).inc()
         if code in ("CANCELLED", "DEADLINE_EXCEEDED"):
             self._dropped.labels(code.lower()).inc()
-        if ":" not in call.caller:  # a token's name; an address would be one series each
-            self._callers.labels(call.caller).inc()
+        # Hosts and certificates are not bounded in number, and would be a time series each.
+        if call.token:
+            self._callers.labels(call.token).inc()
 
-    def stage(self, name: str, seconds: float | None) -> None:
-        """Count the time of a stage, where it ran."""
-        if seconds is not None:
+    def stages(self, durations_s: Mapping[str, float]) -> None:
+        """Count the durations of a call's stages, by name."""
+        for name, seconds in durations_s.items():
             self._stages.labels(name).observe(seconds)
 
-    def watch(self, read: Callable[[], dict[str, float]]) -> None:
-        """Report values that others keep, read at every scrape; `*_total` are counters."""
-        self.registry.register(_Reader(read))
+    def gauge(self, name: str, help_text: str, read: Read) -> None:
+        """Report a value kept elsewhere, read at each scrape."""
+        self.registry.register(_Reading(GaugeMetricFamily, name, help_text, read))
+
+    def counter(self, name: str, help_text: str, read: Read) -> None:
+        """Report a count kept elsewhere, read at each scrape; `_total` is added to the name."""
+        self.registry.register(_Reading(CounterMetricFamily, name, help_text, read))
 
     def expose(self, host: str, port: int) -> Callable[[], None]:
-        """Serve the metrics over HTTP from a thread of its own. Returns its stop."""
+        """Serve the metrics over HTTP from a thread. Returns the function that stops it."""
         server, thread = start_http_server(port, host, registry=self.registry)
 
         def stop() -> None:
@@ -107,11 +106,15 @@ class Metrics:
         return stop
 
 
-class _Reader(Collector):
-    def __init__(self, read: Callable[[], dict[str, float]]) -> None:
-        self._read = read
+class _Reading(Collector):
+    def __init__(
+        self,
+        family: type[GaugeMetricFamily | CounterMetricFamily],
+        name: str,
+        help_text: str,
+        read: Read,
+    ) -> None:
+        self._family, self._name, self._help, self._read = family, name, help_text, read
 
     def collect(self) -> Iterator[Metric]:
-        for name, value in self._read().items():
-            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield family(name.removesuffix("_total"), name.replace("_", " "), value=value)
+        yield self._family(self._name, self._help, value=self._read())

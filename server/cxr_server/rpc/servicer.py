@@ -1,7 +1,6 @@
 """Servicer: the contract's four methods, each a translation to and from the pipeline."""
 
 import math
-import time
 from typing import Any
 
 import grpc
@@ -10,27 +9,32 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server import __version__
+from cxr_server.admission import Admission
 from cxr_server.errors import InvalidField, ModelLoading
 from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.heatmap import Scale
 from cxr_server.explanation.render import Frame, RenderKind, RenderOptions
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.model import LoadedModel
-from cxr_server.observability import call
+from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc import messages
+from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.service import GRAD_CAM, Times
-from cxr_server.settings import Settings
+from cxr_server.settings import MIB, Settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+SERVICE: str = pb.DESCRIPTOR.services_by_name["ChestXrayService"].full_name
+BOUNDED_METHODS = frozenset({f"{SERVICE}/Predict", f"{SERVICE}/Explain"})
+"""Methods that need the model: refused while it is not ready, bounded in number and bytes."""
+
 DEFAULT_TOP_K = 5
 MAX_LABELS = 256
-MIB = 2**20
 _STATUS = {
     Phase.LOADING: pb.SERVING_STATUS_LOADING,
     Phase.SERVING: pb.SERVING_STATUS_SERVING,
-    Phase.LEAVING: pb.SERVING_STATUS_DRAINING,
+    Phase.LAME_DUCK: pb.SERVING_STATUS_DRAINING,
     Phase.DRAINING: pb.SERVING_STATUS_DRAINING,
     Phase.FAILED: pb.SERVING_STATUS_FAILED,
 }
@@ -39,10 +43,13 @@ _STATUS = {
 class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
     """Answers from the loaded model; `model` is None until there is one."""
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, lifecycle: Lifecycle, admission: Admission, metrics: Metrics
+    ) -> None:
         self.model: LoadedModel | None = None
         self._settings = settings
         self._lifecycle = lifecycle
+        self._admission = admission
         self._metrics = metrics
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
@@ -50,7 +57,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         top_k = request.top_k if request.HasField("top_k") else DEFAULT_TOP_K
         if top_k < 1:
             raise InvalidField("top_k must be at least 1", field="top_k")
-        model, this = self._loaded(), call.current.get()
+        model, this = self._loaded(), CallContext.of(context, "").call
         image, strict = request.image, request.strict_input
         del request  # holds the image once more, and would do so for the whole wait
         predicted = await model.pipeline.predict(
@@ -67,7 +74,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             raise InvalidField("labels must differ from each other", field="labels")
         method = _chosen(pb.ExplanationMethod, request.method, "method", GRAD_CAM)
         options = render_options(request.render)
-        model, this = self._loaded(), call.current.get()
+        model, this = self._loaded(), CallContext.of(context, "").call
         image, labels, strict = request.image, list(request.labels), request.strict_input
         del request  # as in Predict
         explained = await model.pipeline.explain(
@@ -87,8 +94,8 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         response = pb.HealthResponse(
             status=_STATUS[self._lifecycle.phase],
             server_version=__version__,
-            uptime_duration=messages.duration(time.monotonic() - self._lifecycle.started),
-            in_flight_count=self._metrics.active("Predict", "Explain"),
+            uptime_duration=messages.duration(self._lifecycle.uptime_s),
+            in_flight_count=self._admission.calls,
         )
         if model := self.model:
             response.model.CopyFrom(messages.model_of(model.manifest))
@@ -144,10 +151,13 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
         return self.model
 
-    def _observe(self, this: call.Call, times: Times) -> None:
+    def _observe(self, this: Call, times: Times) -> None:
         this.cached = times.cached
-        for stage in ("decode", "queue", "inference", "render"):
-            self._metrics.stage(stage, getattr(times, f"{stage}_s"))
+        durations = {
+            stage: getattr(times, f"{stage}_s")
+            for stage in ("decode", "queue", "inference", "render")
+        }
+        self._metrics.stages({name: s for name, s in durations.items() if s is not None})
 
 
 def render_options(message: pb.RenderOptions) -> RenderOptions:

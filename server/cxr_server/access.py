@@ -1,0 +1,112 @@
+"""Access: bearer tokens from a file, and files that are read again when they change.
+
+The tokens file holds one `name:sha256-of-the-token` per line (`cxr-server token NAME` prints
+both). Tokens are 256 random bits, so an unsalted SHA-256 is enough: there is no dictionary to
+search.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from pathlib import Path
+
+import structlog
+
+from cxr_server.errors import Unauthenticated
+from cxr_server.settings import SettingsError
+
+RELOAD_S = 1.0
+"""Shortest time between two checks for a changed file."""
+
+_LINE = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-f]{64})")
+log = structlog.get_logger("cxr_server.access")
+
+
+class Access:
+    """Checks bearer tokens against a file. Without a file, every call is allowed."""
+
+    def __init__(self, tokens_file: str) -> None:
+        self._file = WatchedFiles(tokens_file) if tokens_file else None
+        self._names = _read_tokens(self._file.contents[0]) if self._file else {}
+
+    def check(self, authorization: str) -> str:
+        """Return the name of the token in an `authorization` header, "" if none is needed.
+
+        Raises:
+            Unauthenticated: The token is missing or unknown; the message is the same for both.
+        """
+        if self._file is None:
+            return ""
+        self._reload(self._file)
+        scheme, _, token = authorization.partition(" ")
+        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        found = ""
+        for known, name in self._names.items():  # no early exit: constant time
+            if hmac.compare_digest(known, digest):
+                found = name
+        if scheme.lower() != "bearer" or not found:
+            raise Unauthenticated("a valid bearer token is required")
+        return found
+
+    def _reload(self, file: "WatchedFiles") -> None:
+        if file.changed():
+            try:
+                self._names = _read_tokens(file.contents[0])
+                log.info("tokens reloaded", tokens=len(self._names))
+            except SettingsError as error:
+                log.warning("tokens kept: the new file is not valid", error=str(error))
+
+
+class WatchedFiles:
+    """The contents of some files, read again when one of them changes."""
+
+    def __init__(self, *paths: str) -> None:
+        self._paths = [Path(path) for path in paths]
+        self._stamp = self._stamps()
+        self._checked = time.monotonic()
+        self.contents = [path.read_bytes() for path in self._paths]
+
+    def changed(self) -> bool:
+        """Read the files again if they changed; checked at most once in RELOAD_S.
+
+        The last contents are kept while a file is missing.
+        """
+        if time.monotonic() - self._checked < RELOAD_S:
+            return False
+        self._checked = time.monotonic()
+        try:
+            stamp = self._stamps()
+            if stamp == self._stamp:
+                return False
+            self.contents = [path.read_bytes() for path in self._paths]
+        except OSError:
+            return False
+        self._stamp = stamp
+        return True
+
+    def _stamps(self) -> list[tuple[int, int, int]]:
+        stats = [path.stat() for path in self._paths]
+        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats]
+
+
+def new_token(name: str) -> tuple[str, str]:
+    """Return a new token and its line for the tokens file. Raises SettingsError for a bad name."""
+    token = secrets.token_urlsafe(32)
+    line = f"{name}:{hashlib.sha256(token.encode()).hexdigest()}"
+    if not _LINE.fullmatch(line):
+        raise SettingsError("a token's name is 1 to 64 letters, digits, '.', '_' or '-'")
+    return token, line
+
+
+def _read_tokens(content: bytes) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if not match:
+            raise SettingsError(f"tokens_file: line {number} is not name:sha256")
+        names[match[2]] = match[1]
+    return names

@@ -1,0 +1,56 @@
+"""Health: `grpc.health.v1` for a lifecycle."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from cxr_server.lifecycle import Lifecycle, Phase
+
+SERVICE: str = health.SERVICE_NAME
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Answers for "" (the whole server) and for the services that it is given.
+
+    grpcio-health-checking's servicer holds a lock while it writes to a watcher, so a watcher
+    that does not read would block the drain; and its watches end only with the grace period.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, *services: str) -> None:
+        self._lifecycle = lifecycle
+        self._services = ("", *services)
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """Return the status now; NOT_FOUND for an unknown service."""
+        status = self._status(request.service)
+        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Send the status and each change of it, until the server drains."""
+        sent = None
+        while True:
+            phase, status = self._lifecycle.phase, self._status(request.service)
+            if status != sent:
+                sent = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            if phase is Phase.DRAINING:
+                return
+            if phase is self._lifecycle.phase:  # it did not change during the write
+                await self._lifecycle.changed()
+
+    def _status(self, service: str) -> int:
+        response = health_pb2.HealthCheckResponse
+        if service not in self._services:
+            return int(response.SERVICE_UNKNOWN)
+        serving = self._lifecycle.phase is Phase.SERVING
+        return int(response.SERVING if serving else response.NOT_SERVING)

@@ -1,0 +1,80 @@
+"""CallContext: a ServicerContext together with the call that it belongs to.
+
+Works with every context that offers the documented methods, also with those that lack
+`time_remaining`, `abort` or `read`, such as Ray Serve's.
+"""
+
+import ipaddress
+import math
+import time
+from typing import Any
+from urllib.parse import unquote
+
+from cxr_server.admission import Slot
+from cxr_server.observability.call import REQUEST_ID, Call, valid_request_id
+
+
+class CallContext:
+    """Delegates to a ServicerContext; adds `call`, `metadata` and `slot`.
+
+    Attributes:
+        call: What is known of the RPC.
+        metadata: The caller's metadata, by lower-case key.
+        slot: The call's share of the admission budget, once it is admitted.
+    """
+
+    def __init__(self, context: Any, method: str) -> None:
+        self._context = context
+        self.metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        self.slot: Slot | None = None
+        remaining_s = _optional(context, "time_remaining")
+        self.call = Call(
+            method=method.lstrip("/"),
+            request_id=valid_request_id(self.text(REQUEST_ID)),
+            caller=_identity(context),
+            deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
+        )
+
+    @classmethod
+    def of(cls, context: Any, method: str) -> "CallContext":
+        """Return the context itself if it is one already, else a new one around it."""
+        return context if isinstance(context, cls) else cls(context, method)
+
+    def text(self, key: str) -> str:
+        """Return a metadata value as text, "" if it is absent."""
+        return str(self.metadata.get(key, ""))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _optional(context: Any, name: str) -> Any:
+    method = getattr(context, name, None)
+    return method() if method else None
+
+
+def _identity(context: Any) -> str:
+    """Return who calls: the client certificate's name, else the host. Never the connection."""
+    authenticated = _optional(context, "auth_context") or {}
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        for value in authenticated.get(key, ()):
+            return f"certificate:{value.decode('utf-8', 'replace')}"
+    return host_of(context.peer() or "")
+
+
+def host_of(peer: str) -> str:
+    """Return the host of a gRPC peer, without the port.
+
+    `ipv4:10.0.0.7:51234` -> `host:10.0.0.7`, `ipv6:%5B::1%5D:51234` -> `host:::1`; an IPv4
+    address in IPv6 form counts as the IPv4 address; all of `unix:` is one caller.
+    """
+    scheme, _, rest = unquote(peer).partition(":")
+    if scheme.startswith("unix"):
+        return "unix"
+    host = rest.rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"host:{host or peer}"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return f"host:{mapped or address}"

@@ -1,0 +1,107 @@
+"""Server: listen on the service port and on the plaintext health-only port."""
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
+from cxr_server.access import Access
+from cxr_server.admission import Admission
+from cxr_server.lifecycle import Lifecycle
+from cxr_server.observability.metrics import Metrics
+from cxr_server.rpc import health, reflection, servicer
+from cxr_server.rpc.health import HealthServicer
+from cxr_server.rpc.interceptors.admission import AdmissionInterceptor
+from cxr_server.rpc.interceptors.auth import AuthInterceptor
+from cxr_server.rpc.interceptors.context import ContextInterceptor
+from cxr_server.rpc.interceptors.errors import ErrorsInterceptor
+from cxr_server.rpc.interceptors.receive import ReceiveInterceptor
+from cxr_server.rpc.tls import server_credentials
+from cxr_server.settings import MIB, Settings
+
+_OPEN = frozenset({health.SERVICE})
+"""Services that need no token and whose calls are not logged: probes call them all the time."""
+
+
+class Server:
+    """Serves the contract, `grpc.health.v1` and reflection. `port` is known after `start`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        chest_xray: servicer.ChestXrayServicer,
+        lifecycle: Lifecycle,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> None:
+        self.port = 0
+        self.health_port = 0
+        self._settings = settings
+        self._chest_xray = chest_xray
+        self._health = HealthServicer(lifecycle, servicer.SERVICE)
+        self._interceptors = interceptors(settings, lifecycle, admission, metrics)
+        self._servers: list[grpc.aio.Server] = []
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if an address cannot be had."""
+        settings = self._settings
+        server = grpc.aio.server(interceptors=self._interceptors, options=_options(settings))
+        pb_grpc.add_ChestXrayServiceServicer_to_server(self._chest_xray, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.reflection:
+            reflection.enable(server, servicer.SERVICE, health.SERVICE)
+        self.port = _bind(server, settings.listen, server_credentials(settings))
+        self._servers.append(server)
+        if settings.health_listen:
+            probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, probes)
+            self.health_port = _bind(probes, settings.health_listen, None)
+            self._servers.append(probes)
+        for each in self._servers:
+            await each.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+
+
+def interceptors(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    admission: Admission,
+    metrics: Metrics,
+    bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
+) -> list[grpc.aio.ServerInterceptor]:
+    """Return the interceptors, outermost first, for any services. Raises SettingsError."""
+    return [
+        ContextInterceptor(metrics, unobserved=_OPEN),
+        ErrorsInterceptor(),
+        AuthInterceptor(Access(settings.tokens_file), open_services=_OPEN),
+        AdmissionInterceptor(admission, lifecycle, bounded_methods, settings.max_request_mib * MIB),
+        ReceiveInterceptor(settings.upload_timeout_s),
+    ]
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials:
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
+    except RuntimeError:  # gRPC logs the reason itself
+        raise OSError(f"cannot listen on {address}") from None
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_request_mib * MIB),
+        ("grpc.max_send_message_length", -1),
+        # Otherwise two servers on one port would silently share its connections.
+        ("grpc.so_reuseport", 0),
+        # Allow clients to ping idle connections every 10 s.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Connections end now and then, so that clients see new replicas and certificates.
+        ("grpc.max_connection_age_ms", 30 * 60_000),
+        ("grpc.max_connection_age_grace_ms", 60_000),
+    ]
