@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.store import PHANTOM, resolve
+
 if TYPE_CHECKING:  # torch takes seconds to import; tests without it should not wait for it
     from torch import nn
+
+
+@pytest.fixture(scope="session")
+def phantom_bundle() -> Bundle:
+    """The bundle that is shipped. Needs no torch."""
+    return load_bundle(resolve(PHANTOM, None))
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.store import PHANTOM, resolve
+from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.engines.registry import (
     ENGINES,
@@ -19,8 +18,8 @@ from cxr_server.settings import SettingsError, parse
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(resolve(PHANTOM, None))
+def bundle(phantom_bundle: Bundle) -> Bundle:
+    return phantom_bundle
 
 
 @dataclass

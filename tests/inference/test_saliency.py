@@ -1,68 +1,93 @@
-"""The further methods are pytorch-grad-cam's own, on the rectified map."""
+"""The saliency methods are pytorch-grad-cam's own, on the rectified feature map."""
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from cxr_server.bundles.load import load_bundle
-from cxr_server.inference.engines.torch.engine import TorchEngine
-from cxr_server.inference.engines.torch.saliency import METHODS
-from random_models import random_images
+from cxr_server.inference.engines import SaliencyEngine
+from cxr_server.inference.engines.registry import choose_engine
+
+pytestmark = pytest.mark.torch
+
+CLASSES = {
+    "GRAD_CAM_PLUS_PLUS": "GradCAMPlusPlus",
+    "LAYER_CAM": "LayerCAM",
+    "EIGEN_CAM": "EigenCAM",
+    "SCORE_CAM": "ScoreCAM",
+}
 
 
 @pytest.fixture(scope="module")
-def engine(phantom_like_bundle: Path):
-    engine = TorchEngine(load_bundle(phantom_like_bundle))
+def engine(phantom_like_bundle: Path) -> Iterator[SaliencyEngine]:
+    engine = choose_engine(load_bundle(phantom_like_bundle), "torch", device="cpu")
+    assert isinstance(engine, SaliencyEngine)
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
+    from random_models import random_images
+
     return random_images(1, seed=3).numpy()[0]
 
 
-class Plain(nn.Module):
+@pytest.fixture(scope="module")
+def plain_network(small_densenet):
     """torchxrayvision's network written out, with its last ReLU as a layer."""
+    from torch import nn
 
-    def __init__(self, densenet: nn.Module) -> None:
-        super().__init__()
-        self.features, self.classifier = densenet.features, densenet.classifier
-        self.relu = nn.ReLU()
+    class Plain(nn.Module):
+        def __init__(self, densenet):
+            super().__init__()
+            self.features, self.classifier = densenet.features, densenet.classifier
+            self.relu = nn.ReLU()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.relu(self.features(x)).mean((2, 3)))
+        def forward(self, x):
+            return self.classifier(self.relu(self.features(x)).mean((2, 3)))
+
+    network = Plain(small_densenet).eval().requires_grad_(True)
+    yield network
+    network.requires_grad_(False)
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_offered_where_pytorch_grad_cam_is_installed(engine):
+    assert engine.saliency_methods == tuple(CLASSES)
+
+
+def test_no_method_is_offered_where_pytorch_grad_cam_is_missing(phantom_like_bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    engine = choose_engine(load_bundle(phantom_like_bundle), "torch", device="cpu")
+    assert isinstance(engine, SaliencyEngine)
+    assert engine.saliency_methods == ()
+    engine.close()
+
+
+@pytest.mark.parametrize("method", list(CLASSES))
 def test_a_map_equals_pytorch_grad_cams_on_the_plain_network(
-    engine, small_densenet, image, method, capfd
+    engine, plain_network, image, method, capfd
 ):
-    import pytorch_grad_cam as pgc
+    import pytorch_grad_cam
+    import torch
 
-    names = ("GradCAMPlusPlus", "LayerCAM", "EigenCAM", "ScoreCAM")
-    net = Plain(small_densenet).eval().requires_grad_(True)
-    try:
-        with getattr(pgc, names[METHODS.index(method)])(net, [net.relu]) as cam:
-            target = [lambda output: output[2]]
-            expected = cam(input_tensor=torch.from_numpy(image[None]), targets=target)[0]
-    finally:
-        net.requires_grad_(False)
+    with getattr(pytorch_grad_cam, CLASSES[method])(plain_network, [plain_network.relu]) as cam:
+        expected = cam(torch.from_numpy(image[None]), targets=[lambda output: output[2]])[0]
     capfd.readouterr()
     found = engine.saliency(image, 2, method)
     assert found.shape == (224, 224)
     assert found.dtype == np.float32
     assert found.min() == 0
     assert found.max() == pytest.approx(1, abs=1e-3)
-    assert capfd.readouterr() == ("", ""), "it must not write into the server's log"
+    assert capfd.readouterr() == ("", ""), "nothing may be printed into the server's log"
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
-def test_maps_of_several_threads_do_not_mix(engine, image):
+def test_callers_in_many_threads_get_their_own_maps(engine, image):
     expected = [engine.saliency(image, row, "GRAD_CAM_PLUS_PLUS") for row in range(6)]
     assert not np.allclose(expected[0], expected[1], atol=0.05)
     with ThreadPoolExecutor(4) as pool:
@@ -81,7 +106,7 @@ def test_a_map_does_not_change_the_evidence(engine, image):
 @pytest.mark.parametrize(
     ("row", "method"), [(0, "GRAD_CAM"), (0, ""), (6, "LAYER_CAM"), (-1, "LAYER_CAM")]
 )
-def test_what_is_not_there_is_refused(engine, image, row, method):
+def test_an_unknown_method_or_row_is_refused(engine, image, row, method):
     with pytest.raises(ValueError, match="no such"):
         engine.saliency(image, row, method)
 

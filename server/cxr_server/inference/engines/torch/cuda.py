@@ -1,4 +1,4 @@
-"""CUDA lane: a captured graph for every batch size, and pinned memory to feed it."""
+"""CUDA runner: one captured graph for each batch size, fed through pinned memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,33 +7,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxr_server.inference.engines.torch.network import PlacedNet
+from cxr_server.inference.engines.torch.network import InferenceNet
 
 WARM_UP_RUNS = 3
 
 
-class CudaLane:
-    """Runs one batch at a time on a stream of its own.
+class CudaGraphRunner:
+    """Runs one batch at a time on its own CUDA stream.
 
-    A replayed graph always reads and writes the same device memory, and copies between
-    pinned memory and the device run beside the other lane's kernels.
+    A replayed graph always reads and writes the same device memory. Copies between pinned
+    memory and the device overlap with the kernels of the other runner.
     """
 
     def __init__(
-        self, net: PlacedNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
+        self, net: InferenceNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
     ) -> None:
-        self._net = net  # the graphs use its weights, but do not keep them
+        self._net = net  # the graphs use its weights without keeping a reference
         self._device = torch.device(device)
         self._stream: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._graphs: dict[int, _Graph] = {}
         pool = torch.cuda.graph_pool_handle()
-        for size in sorted(sizes, reverse=True):  # the largest first: the rest fit its memory
+        for size in sorted(sizes, reverse=True):  # smaller graphs fit the memory of the largest
             self._graphs[size] = _Graph(
                 net, torch.zeros(size, *image_shape, device=self._device), self._stream, pool
             )
 
     def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence of a batch of a captured size."""
+        """Return the evidence of a batch whose size was captured."""
         graph = self._graphs[len(batch_nchw)]
         graph.host_images.copy_(torch.from_numpy(batch_nchw))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
@@ -46,11 +46,11 @@ class CudaLane:
 
 
 class _Graph:
-    """The network captured for one batch size, with its buffers on both sides."""
+    """The network captured for one batch size, with its buffers on the host and the device."""
 
     def __init__(
         self,
-        net: PlacedNet,
+        net: InferenceNet,
         images: torch.Tensor,
         stream: torch.cuda.Stream,
         pool: Any,
@@ -59,7 +59,7 @@ class _Graph:
         stream.wait_stream(torch.cuda.current_stream(images.device))
         with torch.inference_mode(), torch.cuda.device(images.device):
             with torch.cuda.stream(stream):
-                for _ in range(WARM_UP_RUNS):  # libraries choose kernels before the capture
+                for _ in range(WARM_UP_RUNS):  # cuDNN selects its kernels before the capture
                     net(images)
             stream.synchronize()
             self.graph = torch.cuda.CUDAGraph()

@@ -1,4 +1,4 @@
-"""Torch engine: the default on CUDA, and the one that offers further saliency methods."""
+"""Torch engine: the default on CUDA, and the only one with further saliency methods."""
 
 import queue
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.torch.network import EvidenceNet, PlacedNet, load_densenet
+from cxr_server.inference.engines.torch.network import EvidenceNet, InferenceNet, load_densenet
 from cxr_server.inference.engines.torch.saliency import Saliency
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-CUDA_LANES = 2
-"""Batches on a GPU at a time: one computes while the other is copied."""
+CUDA_STREAMS = 2
+"""Concurrent batches on a GPU: one is computed while the other is copied."""
 
 
-class Lane(Protocol):
-    """What runs one batch at a time."""
+class Runner(Protocol):
+    """Runs one batch at a time."""
 
     def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence of a batch of a size that was announced."""
+        """Return the evidence of a batch of one of the engine's batch sizes."""
         ...
 
 
 class TorchEngine:
     """Runs a bundle's weights in torchxrayvision's own DenseNet class.
 
-    Batches are padded to fixed sizes: every size that runs was seen at construction, so no
-    call waits for kernels to be chosen, and CUDA graphs can be replayed.
+    Batches are padded to fixed sizes, all of which are warmed up at construction: no call
+    waits for kernel selection, and CUDA graphs can be replayed.
     """
 
     name = "torch"
@@ -51,15 +51,15 @@ class TorchEngine:
             device: "cpu" or a CUDA device such as "cuda:0".
             half: Run the feature layers in half precision; None for CUDA only.
             threads: Cores to use on the CPU; None for all that the process may use.
-            batch_sizes: The sizes that batches are padded to, ascending; None for (1,) on the
-                CPU, where larger batches are no faster per image, and up to 32 on CUDA.
+            batch_sizes: Ascending sizes that batches are padded to. None for (1,) on the CPU,
+                where larger batches are no faster per image, and for up to 32 on CUDA.
         """
         manifest = bundle.manifest
         cuda = device.startswith("cuda")
         self.device = device
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
-        self.max_in_flight = CUDA_LANES if cuda else 1
+        self.max_in_flight = CUDA_STREAMS if cuda else 1
         self._image_shape = (1, manifest.input_side_px, manifest.input_side_px)
         densenet = load_densenet(
             bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
@@ -67,62 +67,65 @@ class TorchEngine:
         self._saliency = Saliency(densenet, manifest.bias, device)
         self.saliency_methods = self._saliency.methods
         if cuda:
-            torch.backends.cudnn.benchmark = True  # shapes are fixed, so the search pays
+            torch.backends.cudnn.benchmark = True  # worthwhile, because all shapes are fixed
+        else:
+            torch.set_num_threads(threads or usable_cores())
         features_type = torch.float16 if (cuda if half is None else half) else torch.float32
-        net = PlacedNet(EvidenceNet(densenet), device, features_type)
-        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
+        net = InferenceNet(EvidenceNet(densenet), device, features_type)
+        self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
         for _ in range(self.max_in_flight):
-            self._lanes.put(self._new_lane(net, threads or usable_cores()))
+            self._idle.put(self._new_runner(net))
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence [N, K, h, w] in logits of images [N, 1, H, W] in [-1024, 1024]."""
-        lane = self._lanes.get()
+        """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024]."""
+        runner = self._idle.get()
         try:
             return np.concatenate(
                 [
-                    lane.run(padded(part, self._sizes))[: len(part)]
+                    runner.run(padded(part, self._sizes))[: len(part)]
                     for part in parts(batch_nchw, self.max_batch)
                 ]
             )
         finally:
-            self._lanes.put(lane)
+            self._idle.put(runner)
 
     def saliency(
         self, image_chw: NDArray[np.float32], row: int, method: str
     ) -> NDArray[np.float32]:
-        """Return the map [H, W] in [0, 1] of one finding by a method of pytorch-grad-cam.
+        """Return the saliency map [S, S] in [0, 1] of one finding.
 
         Args:
-            image_chw: A fitted image [1, H, W] in [-1024, 1024].
+            image_chw: One image [1, S, S] in [-1024, 1024].
             row: The finding's row in the evidence.
-            method: A name out of `saliency_methods`.
+            method: One of `saliency_methods`.
 
         Raises:
-            ValueError: There is no such method or finding.
+            ValueError: The method or the row does not exist.
         """
         return self._saliency.map(image_chw, row, method)
 
     def close(self) -> None:
-        """Release the network and the device's memory. No call of `evidence` may follow."""
-        while not self._lanes.empty():
-            self._lanes.get_nowait()
+        """Release the network and the device's memory. The engine must not be called after."""
+        while not self._idle.empty():
+            self._idle.get_nowait()
         del self._saliency
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
-    def _new_lane(self, net: PlacedNet, threads: int) -> Lane:
+    def _new_runner(self, net: InferenceNet) -> Runner:
         if self.device.startswith("cuda"):
-            from cxr_server.inference.engines.torch.cuda import CudaLane
+            from cxr_server.inference.engines.torch.cuda import CudaGraphRunner
 
-            return CudaLane(net, self.device, self._sizes, self._image_shape)
-        torch.set_num_threads(threads)
-        return _EagerLane(net, self._sizes, self._image_shape)
+            return CudaGraphRunner(net, self.device, self._sizes, self._image_shape)
+        return _EagerRunner(net, self._sizes, self._image_shape)
 
 
-class _EagerLane:
-    """Runs the network on the CPU as it is."""
+class _EagerRunner:
+    """Runs the network on the CPU, operation by operation."""
 
-    def __init__(self, net: PlacedNet, sizes: Sequence[int], image_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, net: InferenceNet, sizes: Sequence[int], image_shape: tuple[int, ...]
+    ) -> None:
         self._net = net
         for size in sizes:
             self.run(np.zeros((size, *image_shape), np.float32))
@@ -134,7 +137,7 @@ class _EagerLane:
 
 
 def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
-    """Return the batch with zero images added up to the next of the ascending `sizes`."""
+    """Return the batch, padded with zero images to the next of the ascending `sizes`."""
     count = len(batch_nchw)
     size = next(size for size in sizes if size >= count)
     result = np.zeros((size, *batch_nchw.shape[1:]), np.float32)
@@ -143,5 +146,5 @@ def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.
 
 
 def parts(batch_nchw: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
-    """Cut a batch into parts of at most `size` images."""
+    """Split a batch into parts of at most `size` images."""
     return [batch_nchw[start : start + size] for start in range(0, len(batch_nchw), size)]

@@ -1,8 +1,8 @@
-"""Network: a bundle's weights -> a torch module that gives evidence. Imports torch.
+"""Network: a bundle's weights -> a torch module that returns evidence.
 
-torchxrayvision's DenseNet ends in ReLU -> global average pool -> linear. The linear layer is
-moved before the pool, where it is a 1x1 convolution: the mean of what comes out, plus the
-bias, is the logit as before, and each map shows where the logit comes from.
+torchxrayvision's DenseNet ends in ReLU -> global average pool -> linear. Here the linear layer
+comes before the pool, as a 1x1 convolution. Its maps are the evidence: their mean plus the bias
+is the unchanged logit, and each map shows where the logit comes from.
 """
 
 import contextlib
@@ -19,29 +19,28 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-    # torchxrayvision turns all warnings off for the whole process when it is imported.
+    # Importing torchxrayvision disables all warnings of the process.
     import torchxrayvision as xrv
 
 __all__ = [
     "OPERATING_POINTS",
     "EvidenceNet",
-    "PlacedNet",
+    "InferenceNet",
     "build_densenet",
-    "fold_normalization",
+    "fold_batch_norms",
     "load_densenet",
     "weights_of",
     "xrv",
 ]
 
 OPERATING_POINTS = "op_threshs"
-"""A buffer of torchxrayvision's DenseNet that is no weight: thresholds are in `model.json`."""
+"""A buffer of torchxrayvision's DenseNet; a bundle keeps the thresholds in `model.json`."""
 
 
 class EvidenceNet(nn.Module):
     """DenseNet features -> ReLU -> 1x1 convolution.
 
-    `rectifier` is a module of its own, and not in place, so that its output is a layer that
-    gradient methods can look at.
+    `rectifier` is a module and not in place, so that gradient methods can hook its output.
     """
 
     def __init__(self, densenet: nn.Module) -> None:
@@ -49,44 +48,44 @@ class EvidenceNet(nn.Module):
         classifier: Any = densenet.classifier
         self.features: Any = densenet.features
         self.rectifier = nn.ReLU(inplace=False)
-        self.weigh = nn.Conv2d(classifier.in_features, classifier.out_features, 1, bias=False)
-        self.weigh.weight = nn.Parameter(classifier.weight.detach()[:, :, None, None].clone())
+        self.classify = nn.Conv2d(classifier.in_features, classifier.out_features, 1, bias=False)
+        self.classify.weight = nn.Parameter(classifier.weight.detach()[:, :, None, None].clone())
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the evidence [N, K, h, w], in logits, of images [N, 1, H, W]."""
         activation: Tensor = self.rectifier(self.features(image))
-        evidence: Tensor = self.weigh(activation)
+        evidence: Tensor = self.classify(activation)
         return evidence
 
 
-class PlacedNet(nn.Module):
-    """An EvidenceNet for fast inference: folded, channels last, features in any precision.
+class InferenceNet(nn.Module):
+    """An EvidenceNet for fast inference: batch norms folded, channels last, on its device.
 
-    What the features feed stays in float32: sums of a thousand channels are where half
-    precision would show in the scores.
+    The features may run in half precision. The last convolution stays in float32, because it
+    sums a thousand channels into a score.
     """
 
     def __init__(self, net: EvidenceNet, device: str, features_type: torch.dtype) -> None:
         super().__init__()
-        features: Any = fold_normalization(net.features)
+        features: Any = fold_batch_norms(net.features)
         self.features = features.to(device, features_type, memory_format=torch.channels_last)
         self.rectifier = net.rectifier
-        self.weigh = copy.deepcopy(net.weigh).to(device)
+        self.classify = copy.deepcopy(net.classify).to(device)
         self._features_type = features_type
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the evidence [N, K, h, w] in float32 of images [N, 1, H, W] in float32."""
         image = image.to(self._features_type, memory_format=torch.channels_last)
         activation: Tensor = self.rectifier(self.features(image)).to(torch.float32)
-        evidence: Tensor = self.weigh(activation)
+        evidence: Tensor = self.classify(activation)
         return evidence.contiguous()
 
 
-def fold_normalization(module: nn.Module) -> nn.Module:
-    """Return a copy in which a convolution takes over the normalisation right behind it.
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Return a copy in which each convolution absorbs the batch norm that follows it.
 
-    Fewer steps, and no intermediate result outside of half precision's range: the first
-    convolution sees pixels of up to 1024.
+    This saves operations and keeps intermediate results in half precision's range: the first
+    convolution sees pixel values of up to 1024.
     """
     folded = copy.deepcopy(module)
     for parent in folded.modules():
@@ -109,7 +108,7 @@ def build_densenet(
     """
     densenet: nn.Module = xrv.models.DenseNet(num_classes=class_count, **network)
     result = None
-    with contextlib.suppress(RuntimeError):  # a wrong shape; torch's text is long
+    with contextlib.suppress(RuntimeError):  # a wrong shape, reported below in one line
         result = densenet.load_state_dict(dict(state), strict=False)
     unset = [] if result is None else result.missing_keys
     if result is None or result.unexpected_keys or not all(map(_is_counter, unset)):
@@ -118,7 +117,7 @@ def build_densenet(
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what evaluation needs of a state: float32, contiguous, no counters, no thresholds."""
+    """Return the weights that inference needs, as contiguous float32 on the CPU."""
     return {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in state.items()
@@ -136,5 +135,5 @@ def load_densenet(
 
 
 def _is_counter(name: str) -> bool:
-    """Whether this is the number of batches that a normalisation has seen in training."""
+    """Return whether this is a batch norm's training step counter."""
     return name.endswith("num_batches_tracked")

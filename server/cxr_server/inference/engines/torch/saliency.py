@@ -1,4 +1,4 @@
-"""Saliency: further explanation methods, from pytorch-grad-cam, on the rectified feature map."""
+"""Saliency: explanation methods of pytorch-grad-cam, applied to the rectified feature map."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -13,13 +13,19 @@ from torch import Tensor, nn
 
 from cxr_server.inference.engines.torch.network import EvidenceNet
 
-METHODS = ("GRAD_CAM_PLUS_PLUS", "LAYER_CAM", "EIGEN_CAM", "SCORE_CAM")
+METHODS = {
+    "GRAD_CAM_PLUS_PLUS": "GradCAMPlusPlus",
+    "LAYER_CAM": "LayerCAM",
+    "EIGEN_CAM": "EigenCAM",
+    "SCORE_CAM": "ScoreCAM",
+}
+"""Method name -> class of pytorch-grad-cam."""
 
 
 class Saliency:
-    """Maps by pytorch-grad-cam, one at a time: its hooks belong to the network.
+    """Computes maps with pytorch-grad-cam, one at a time: it hooks into the shared network.
 
-    The package is imported at the first map, since that takes seconds.
+    The package is imported for the first map, because importing it takes seconds.
     """
 
     def __init__(self, densenet: nn.Module, bias_k: Iterable[float], device: str) -> None:
@@ -27,10 +33,10 @@ class Saliency:
 
         Args:
             densenet: torchxrayvision's DenseNet on the CPU; its feature layers are shared.
-            bias_k: What is added to the mean evidence of each finding.
-            device: The device to work on.
+            bias_k: Added to the mean evidence of each finding to give its logit.
+            device: The torch device that computes the maps.
         """
-        self.methods = METHODS if find_spec("pytorch_grad_cam") else ()
+        self.methods = tuple(METHODS) if find_spec("pytorch_grad_cam") else ()
         bias = torch.tensor(tuple(bias_k))
         self._class_count = len(bias)
         self._net = _LogitNet(EvidenceNet(densenet), bias).to(device)
@@ -38,10 +44,10 @@ class Saliency:
         self._lock = threading.Lock()
 
     def map(self, image_chw: NDArray[np.float32], row: int, method: str) -> NDArray[np.float32]:
-        """Return the map [H, W] in [0, 1] of one finding, as pytorch-grad-cam scales it.
+        """Return the map [H, W] of one finding, normalised to [0, 1] by pytorch-grad-cam.
 
         Raises:
-            ValueError: There is no such method or finding.
+            ValueError: The method or the row does not exist.
         """
         if method not in self.methods or not 0 <= row < self._class_count:
             raise ValueError("there is no such saliency method or finding")
@@ -55,7 +61,7 @@ class Saliency:
 
 
 class _LogitNet(nn.Module):
-    """The network up to its logits, with gradients from the rectified map on, not before."""
+    """The network up to its logits. Gradients stop at the rectified feature map."""
 
     def __init__(self, evidence: EvidenceNet, bias_k: Tensor) -> None:
         super().__init__()
@@ -66,22 +72,24 @@ class _LogitNet(nn.Module):
         with torch.no_grad():
             features = self.evidence.features(image)
         activation = self.evidence.rectifier(features.requires_grad_())
-        logits: Tensor = self.evidence.weigh(activation).mean((2, 3)) + self.bias_k
+        logits: Tensor = self.evidence.classify(activation).mean((2, 3)) + self.bias_k
         return logits
 
 
 def _method_class(method: str) -> Callable[..., Any]:
-    from pytorch_grad_cam import EigenCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, score_cam
+    import pytorch_grad_cam
+    from pytorch_grad_cam import score_cam
 
-    # It draws a progress bar over the server's log.
-    score_cam.tqdm = SimpleNamespace(tqdm=iter)
+    score_cam.tqdm = SimpleNamespace(tqdm=iter)  # no progress bar in the server's log
+    if method != "SCORE_CAM":
+        found: Callable[..., Any] = getattr(pytorch_grad_cam, METHODS[method])
+        return found
 
-    class LeanScoreCAM(ScoreCAM):  # type: ignore[misc]
+    class HookFreeScoreCAM(pytorch_grad_cam.ScoreCAM):  # type: ignore[misc]
+        """Without hooks in its forward passes, which would keep every activation alive."""
+
         def get_cam_weights(self, *arguments: Any) -> Any:
-            # From here on its hooks would only pile up the activations of every masked image.
             self.activations_and_grads.release()
             return super().get_cam_weights(*arguments)
 
-    classes = (GradCAMPlusPlus, LayerCAM, EigenCAM, LeanScoreCAM)
-    found: Callable[..., Any] = dict(zip(METHODS, classes, strict=True))[method]
-    return found
+    return HookFreeScoreCAM

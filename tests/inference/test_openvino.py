@@ -1,0 +1,189 @@
+"""The OpenVINO engine alone, on the shipped phantom model. Needs no torch."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_server.bundles.load import Bundle
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.openvino import OpenVINOEngine
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def images(phantom_bundle: Bundle) -> np.ndarray:
+    """Noise in patches, in [-1024, 1024]."""
+    side_px = phantom_bundle.manifest.input_side_px
+    cells = np.random.default_rng(7).uniform(-1024, 1024, (COUNT, 1, 8, 8))
+    return np.kron(cells, np.ones((side_px // 8, side_px // 8))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def engine(
+    phantom_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenVINOEngine]:
+    cache_dir = tmp_path_factory.mktemp("cache")
+    engine = OpenVINOEngine(phantom_bundle, cache_dir=cache_dir, threads=2)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def expected(engine: OpenVINOEngine, images: np.ndarray) -> np.ndarray:
+    return engine.evidence(images)
+
+
+def test_evidence_has_a_map_for_every_finding(phantom_bundle, expected):
+    manifest = phantom_bundle.manifest
+    side = manifest.evidence_side
+    assert expected.shape == (COUNT, len(manifest.labels), side, side)
+    assert expected.dtype == np.float32
+    assert np.isfinite(expected).all()
+    assert np.abs(expected[0] - expected[1]).max() > 0.1, "the images must be told apart"
+
+
+def test_callers_in_many_threads_get_their_own_answers(engine, images, expected):
+    order = np.random.default_rng(0).integers(0, COUNT, 60)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda index: engine.evidence(images[index][None])[0], order))
+    np.testing.assert_allclose(np.stack(found), expected[order], atol=2e-3, rtol=1e-4)
+
+
+def test_calls_that_begin_together_get_their_own_answers(engine, images, expected):
+    for _ in range(5):
+        barrier = threading.Barrier(COUNT)
+
+        def call(index: int, barrier: threading.Barrier = barrier) -> np.ndarray:
+            barrier.wait(20)
+            return engine.evidence(images[index][None])[0]
+
+        with ThreadPoolExecutor(COUNT) as pool:
+            found = np.stack(list(pool.map(call, range(COUNT))))
+        np.testing.assert_allclose(found, expected, atol=2e-3, rtol=1e-4)
+
+
+def test_later_calls_change_neither_answers_nor_images(engine, images):
+    given = images[:1].copy()
+    first = engine.evidence(given)
+    kept = first.copy()
+    engine.evidence(images[1:2])
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(given, images[:1])
+
+
+def test_an_image_may_be_overwritten_after_its_call(engine, images, expected):
+    image = images[:1].copy()
+    engine.evidence(image)
+    image[...] = 0
+    np.testing.assert_array_equal(engine.evidence(images[:1]), expected[:1])
+
+
+def test_images_of_other_dtypes_and_layouts_give_the_same_evidence(engine, images, expected):
+    found = engine.evidence(np.asfortranarray(images.astype(np.float64)))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    read_only = images.copy()
+    read_only.flags.writeable = False
+    np.testing.assert_allclose(engine.evidence(read_only), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 112, 448), (1, 1, 7, 9), (1, 3, 224, 224)])
+def test_a_wrong_shape_is_refused_and_the_next_call_works(engine, images, expected, shape):
+    with pytest.raises(ValueError, match=str(shape[-1])):
+        engine.evidence(np.zeros(shape, np.float32))
+    np.testing.assert_array_equal(engine.evidence(images[:1]), expected[:1])
+
+
+def test_one_core_gives_the_evidence_of_two(phantom_bundle, images, expected):
+    engine = OpenVINOEngine(phantom_bundle, threads=1)
+    assert engine.max_in_flight == 1
+    np.testing.assert_allclose(engine.evidence(images), expected, atol=2e-3, rtol=1e-4)
+    engine.close()
+
+
+def test_a_closed_engine_can_be_replaced(phantom_bundle, images):
+    for _ in range(2):
+        engine = OpenVINOEngine(phantom_bundle, threads=1)
+        assert np.isfinite(engine.evidence(images)).all()
+        engine.close()
+
+
+def test_the_compiled_model_is_cached_by_content(phantom_bundle, tmp_path):
+    OpenVINOEngine(phantom_bundle, cache_dir=tmp_path).close()
+    blobs = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")}
+    assert blobs
+    OpenVINOEngine(phantom_bundle, cache_dir=tmp_path).close()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == blobs
+    digest = phantom_bundle.manifest.files["openvino/model.xml"].sha256[:16]
+    assert all(digest in str(path) for path in blobs)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "unsealed"])
+def test_a_damaged_cache_is_discarded_and_changes_no_score(
+    phantom_bundle, tmp_path, images, damage
+):
+    """OpenVINO itself reads a cached model with changed weights without an error."""
+    engine = OpenVINOEngine(phantom_bundle, cache_dir=tmp_path, threads=1)
+    expected = engine.evidence(images[:1])
+    engine.close()
+    (blob,) = tmp_path.rglob("*.blob")
+    good = blob.read_bytes()
+    flipped = bytearray(good)
+    for offset in range(len(good) // 4, len(good), 1000):
+        flipped[offset] ^= 0x40
+    content = {"flip": bytes(flipped), "cut": good[: len(good) // 2], "empty": b""}
+    blob.unlink()
+    blob.write_bytes(content.get(damage, bytes(flipped)))
+    if damage == "unsealed":
+        blob.with_suffix(".sha256").unlink()
+    engine = OpenVINOEngine(phantom_bundle, cache_dir=tmp_path, threads=1)
+    np.testing.assert_array_equal(engine.evidence(images[:1]), expected)
+    engine.close()
+    assert len(blob.read_bytes()) == len(good), "the model must be compiled and cached again"
+
+
+def test_a_cache_folder_that_cannot_be_created_is_not_needed(phantom_bundle, tmp_path, images):
+    (tmp_path / "file").write_text("not a folder")
+    engine = OpenVINOEngine(phantom_bundle, cache_dir=tmp_path / "file", threads=1)
+    assert np.isfinite(engine.evidence(images)).all()
+    engine.close()
+
+
+def test_openvino_loads_no_torch_telemetry_or_image_libraries_and_prints_nothing(phantom_bundle):
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from cxr_server.bundles.load import load_bundle
+from cxr_server.inference.engines.registry import choose_engine
+bundle = load_bundle(Path({str(phantom_bundle.path)!r}))
+engine = choose_engine(bundle, "openvino")
+side_px = bundle.manifest.input_side_px
+assert engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32)).any()
+engine.close()
+heavy = ("torch", "torchvision", "torchxrayvision", "pandas", "skimage", "safetensors", "scipy")
+loaded = [n for n in (*heavy, "openvino_telemetry", "openvino.tools.ovc") if sys.modules.get(n)]
+assert not loaded, loaded
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_cgroup_quota_limits_the_cores(tmp_path: Path):
+    available = len(os.sched_getaffinity(0))
+    assert usable_cores(tmp_path) == available
+    for text, cores in {
+        "100000 100000\n": 1,
+        "50000 100000\n": 1,
+        "max 100000\n": available,
+        "nonsense": available,
+    }.items():
+        (tmp_path / "cpu.max").write_text(text)
+        assert usable_cores(tmp_path) == cores
