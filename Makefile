@@ -102,7 +102,7 @@ proto-breaking: $(DEV_STAMP) ## fail where the contract breaks callers of the la
 # --- hardening -------------------------------------------------------------------------------
 
 soak: $(DEV_STAMP) ## four times the sustainable load, with every kind of caller; SOAK_SECONDS=300
-	$(PY) scripts/soak.py
+	$(PY) -m scripts.soak
 
 fuzz: $(DEV_STAMP) ## thousands of mutated images against a server; FUZZ_SECONDS=120
 	PYTHONPATH=tests $(PY) -m trust.fuzz

@@ -1,7 +1,7 @@
-"""The soak in seconds: what it claims of answers, not of times.
+"""The soak test in ten seconds: its claims about results, not those about times.
 
-On a full-size model, as the soak itself: what the small phantom bears, times four, is more
-than callers on the same two cores can offer evenly.
+On a full-size model, like the soak test itself: callers on the same cores cannot offer four times
+what the small phantom model sustains.
 """
 
 import subprocess
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-SOAK = Path(__file__).parents[2] / "scripts" / "soak.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(120)
 def test_a_short_soak_mixes_up_nothing_fails_nothing_and_loses_nothing(full_bundle: Path) -> None:
-    # A full-size model, so that four times its capacity is little for the callers beside it.
+    command = [sys.executable, "-m", "scripts.soak", "--model", str(full_bundle)]
     done = subprocess.run(
-        [sys.executable, str(SOAK), "--model", str(full_bundle), "--seconds", "10", "--untimed"],
+        [*command, "--seconds", "10", "--untimed"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=110,

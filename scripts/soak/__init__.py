@@ -1,0 +1,1 @@
+"""Soak test: overload a server for minutes and check every outcome."""

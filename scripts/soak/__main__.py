@@ -1,0 +1,122 @@
+"""Soak: four times the sustainable load, with every kind of caller, for minutes.
+
+    start -> warm up -> saturate (what is sustainable?) -> overload -> SIGTERM under load -> report
+
+`make soak` runs it on a full-size DenseNet-121 with random weights. SOAK_SECONDS (300) is the time
+under load. The exit status says whether the claims hold; `--untimed` leaves out those that depend
+on the machine. Callers and server share the machine, so callers reduce what the server can reach.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import grpc
+from scripts.soak.callers import Callers, Tally
+from scripts.soak.report import Outcome, lost_calls, report
+from scripts.soak.server import Server, sample_memory
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+
+OVERLOAD = 4.0
+BUILD_MODEL = "from benchmarks import model; print(model.bundle())"
+
+
+def probe(address: str) -> None:
+    """Call Health ten times a second until stdin ends; print the latencies in ms as JSON."""
+    times: list[float] = []
+    os.set_blocking(0, False)
+    with grpc.insecure_channel(address) as channel:
+        stub = ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]
+        while sys.stdin.buffer.read(1) != b"":
+            started = time.monotonic()
+            stub.Health(pb.HealthRequest(), timeout=30)
+            times.append(1000 * (time.monotonic() - started))
+            time.sleep(0.1)
+    json.dump(times, sys.stdout)
+
+
+async def run(model: str, seconds: float, untimed: bool) -> int:
+    """Run the whole soak against one server. Returns the exit status."""
+    log = Path(tempfile.mkstemp(prefix="cxr-soak-", suffix=".log")[1])
+    server = Server(model, log)
+    callers = Callers(server.address)
+    await callers.open()
+    await callers.saturate(max(2.0, seconds / 20))  # warm up
+    capacity = await callers.saturate(max(3.0, seconds / 10))
+    print(f"saturated: {capacity:.1f} correct results/s")
+    prober = subprocess.Popen(
+        [sys.executable, "-m", "scripts.soak", "--probe", server.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    callers.tally = Tally()
+    rss_mib: list[float] = []
+    sampling = asyncio.create_task(sample_memory(server, rss_mib))
+    started = time.monotonic()
+    await callers.offer(OVERLOAD * capacity, seconds / 10)  # warm-up: the memory of a full queue
+    warm = len(rss_mib)
+    pending = await callers.offer(OVERLOAD * capacity, seconds * 9 / 10)
+    ended = time.monotonic()
+    sampling.cancel()
+    # Memory varies by some 10 MiB with the calls in flight: compare medians of a tenth each.
+    tenth = max(1, (len(rss_mib) - warm) // 10)
+    before_after = (
+        statistics.median(rss_mib[warm : warm + tenth]),
+        statistics.median(rss_mib[-tenth:]),
+    )
+    goodput = sum(when <= ended for when in callers.tally.right) / (ended - started)
+    health_ms = sorted(json.loads(await asyncio.to_thread(lambda: prober.communicate()[0])))
+    callers.draining = True
+    server.process.send_signal(signal.SIGTERM)
+    pending |= await callers.offer(OVERLOAD * capacity, 1.0)
+    await asyncio.gather(*pending)
+    status = await asyncio.to_thread(server.process.wait, 60)
+    assert server.process.stdout
+    server.process.stdout.close()
+    await callers.close()
+    return report(
+        Outcome(
+            tally=callers.tally,
+            lost=lost_calls(callers.tally, server),
+            capacity_per_s=capacity,
+            goodput_per_s=goodput,
+            health_ms=health_ms,
+            rss_mib=before_after,
+            status=status,
+        ),
+        untimed=untimed,
+    )
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="", help="bundle to serve (default: random weights)")
+    parser.add_argument("--seconds", type=float, default=float(os.getenv("SOAK_SECONDS", "300")))
+    parser.add_argument("--untimed", action="store_true", help="check no time and no memory")
+    parser.add_argument("--probe", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.probe:
+        probe(args.probe)
+        return 0
+    model = args.model
+    if not model:  # in a process of its own, so that torch takes no memory here
+        done = subprocess.run(
+            [sys.executable, "-c", BUILD_MODEL], check=True, stdout=subprocess.PIPE, text=True
+        )
+        model = done.stdout.split()[-1]
+    return asyncio.run(run(model, args.seconds, args.untimed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
