@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +50,6 @@ def blocks(mode: str) -> list[Block]:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the README's reader has it after `make install-serve` and the samples."""
     folder = tmp_path_factory.mktemp("readme")
-    tools = folder / "bin"
-    tools.mkdir()
-    if not shutil.which("grpcurl"):
-        script = tools / "grpcurl"
-        stand_in = Path(__file__).with_name("mini_grpcurl.py")
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" "$@"\n')
-        script.chmod(0o755)
     (setup,) = blocks("setup")
     samples = [line for line in setup.code.splitlines() if line.startswith("cxr-server ")]
     assert len(samples) == 1
@@ -67,9 +59,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash") -> str:
     """Run a block in the folder, with the address of a server that really runs."""
-    path = os.pathsep.join(
-        [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    )
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     code = code.replace(ADDRESS, address)
     words = [sys.executable, "-c", code]
     if language == "bash":

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
@@ -18,7 +19,7 @@ V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 
 def enable(server: grpc.aio.Server, *services: str) -> None:
-    """Serve the descriptors of these services and of reflection itself.
+    """Serve the descriptors of these services, of reflection itself and of error details.
 
     Args:
         server: The server to add both versions of reflection to.
@@ -53,8 +54,8 @@ def _pool(*services: str) -> descriptor_pool.DescriptorPool:
         _fill_json_names(proto)
         pool.Add(proto)
 
-    for service in (*services, V1ALPHA):
-        add(known.FindFileContainingSymbol(service))
+    for symbol in (*services, V1ALPHA, error_details_pb2.ErrorInfo.DESCRIPTOR.full_name):
+        add(known.FindFileContainingSymbol(symbol))
     alpha = descriptor_pb2.FileDescriptorProto()
     pool.FindFileContainingSymbol(V1ALPHA).CopyToProto(alpha)
     text = json_format.MessageToJson(alpha).replace("v1alpha", "v1")

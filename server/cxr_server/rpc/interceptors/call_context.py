@@ -54,12 +54,11 @@ def _optional(context: Any, name: str) -> Any:
 
 
 def _identity(context: Any) -> str:
-    """Return who calls: the client certificate's name, else the host. Never the connection."""
+    """Return who calls: the names in the client certificate, else the host."""
     authenticated = _optional(context, "auth_context") or {}
-    for key in ("x509_subject_alternative_name", "x509_common_name"):
-        for value in authenticated.get(key, ()):
-            return f"certificate:{value.decode('utf-8', 'replace')}"
-    return host_of(context.peer() or "")
+    keys = ("x509_common_name", "x509_subject_alternative_name")
+    names = [name.decode("utf-8", "replace") for key in keys for name in authenticated.get(key, ())]
+    return f"certificate:{','.join(names)}" if names else host_of(context.peer() or "")
 
 
 def host_of(peer: str) -> str:
