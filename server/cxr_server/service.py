@@ -19,9 +19,8 @@ from cxr_server.explanation import render
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality as cautions
 from cxr_server.imaging.decode import DecodeLimits, Radiograph, decode
-from cxr_server.imaging.quality import Caution
 from cxr_server.inference.cache import EvidenceCache
-from cxr_server.inference.model_input import ImageFacts, Prepared, prepare
+from cxr_server.inference.model_input import Evidence, Prepared, prepare
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.scoring import Finding, Readout, findings, logits, ranked
 
@@ -37,16 +36,6 @@ HASHED_AT_ONCE_BYTES = 2**20
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All that is kept of an image: some 60 KB."""
-
-    evidence_khw: NDArray[np.float32]
-    picture_hw: NDArray[np.uint8]
-    facts: ImageFacts
-    cautions: tuple[Caution, ...]
-
-
 @dataclass(slots=True)
 class Times:
     """Seconds spent in each stage; None where it did not run."""
@@ -60,10 +49,10 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Every finding, best first, with the reading that it rests on."""
+    """Every finding, best first, with the evidence behind it."""
 
     findings: tuple[Finding, ...]
-    reading: Reading
+    evidence: Evidence
     times: Times
 
 
@@ -82,10 +71,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The explanations in the order asked for, with the reading that they rest on."""
+    """The explanations in the order asked for, with the evidence behind them."""
 
     explanations: tuple[Explanation, ...]
-    reading: Reading
+    evidence: Evidence
     times: Times
 
 
@@ -97,7 +86,7 @@ class Pipeline:
         scheduler: Gives turns at decode and engine.
         limits: What images are decoded.
         side_px: Side of the network's input.
-        cache_entries: How many readings are kept; 0 keeps none.
+        cache_entries: How many images' evidence is kept; 0 keeps none.
         threads: Most images hashed or drawn at once.
         methods: Explanation methods besides GRAD_CAM that the engine offers.
     """
@@ -115,7 +104,7 @@ class Pipeline:
     ) -> None:
         self.readout = readout
         self.scheduler = scheduler
-        self.cache: EvidenceCache[Reading] = EvidenceCache(cache_entries)
+        self.cache: EvidenceCache[Evidence] = EvidenceCache(cache_entries)
         self.methods = methods
         self._limits = limits
         self._side_px = side_px
@@ -127,9 +116,9 @@ class Pipeline:
     ) -> Predicted:
         """Score every finding. Raises ImageError and what `Scheduler.submit` raises."""
         times = Times()
-        reading, _ = await self._read(image, strict, caller, deadline, times)
-        scored = ranked(findings(reading.evidence_khw, self.readout))
-        return Predicted(scored, reading, times)
+        evidence, _ = await self._read(image, strict, caller, deadline, times)
+        scored = ranked(findings(evidence.evidence_khw, self.readout))
+        return Predicted(scored, evidence, times)
 
     async def explain(
         self,
@@ -155,7 +144,7 @@ class Pipeline:
         drawn_whole = (
             options.frame is render.Frame.ORIGINAL and options.kind is render.RenderKind.OVERLAY
         )
-        reading, prepared = await self._read(
+        evidence, prepared = await self._read(
             image,
             strict,
             caller,
@@ -169,20 +158,20 @@ class Pipeline:
             started = time.monotonic()
             radiograph = await self._in_thread(lambda: decode(image, self._limits))
             times.decode_s = time.monotonic() - started
-        scored = findings(reading.evidence_khw, self.readout)
+        scored = findings(evidence.evidence_khw, self.readout)
         chosen = [scored[self._rows[label]] for label in labels] or [ranked(scored)[0]]
         started = time.monotonic()
 
         def draw() -> tuple[Explanation, ...]:
-            canvas = self._canvas(reading, radiograph, options)
+            canvas = self._canvas(evidence, radiograph, options)
             return tuple(
-                self._explained(finding, reading, prepared, method, options, canvas)
+                self._explained(finding, evidence, prepared, method, options, canvas)
                 for finding in chosen
             )
 
         explanations = await self._in_thread(draw)
         times.render_s = time.monotonic() - started
-        return Explained(explanations, reading, times)
+        return Explained(explanations, evidence, times)
 
     def check(self, labels: Sequence[str], method: str) -> None:
         """Raise UnknownLabel or MethodUnavailable before anything is spent on the image."""
@@ -209,24 +198,24 @@ class Pipeline:
         *,
         pixels: bool = False,
         network_input: bool = False,
-    ) -> tuple[Reading, Prepared | None]:
-        """Return an image's reading, and what it was prepared as unless the cache knew it.
+    ) -> tuple[Evidence, Prepared | None]:
+        """Return an image's evidence, and what it was prepared as unless the cache knew it.
 
         `pixels` keeps the whole image in that, `network_input` makes it in any case.
         """
         key = b""
         if self.cache.capacity:
             key = await self._key_of(image)
-            if reading := self.cache.get(key):
+            if evidence := self.cache.get(key):
                 times.cached = True
                 if strict:
-                    cautions.refuse_unlikely(reading.cautions)
+                    cautions.refuse_unlikely(evidence.warnings)
                 if not network_input:
-                    return reading, None
+                    return evidence, None
                 started = time.monotonic()
                 prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
                 times.decode_s = time.monotonic() - started
-                return reading, prepared
+                return evidence, prepared
         turn = await self.scheduler.submit(
             lambda: self._prepare(image, strict, pixels),
             caller=caller,
@@ -236,24 +225,24 @@ class Pipeline:
         times.inference_s = turn.inference_s
         seen = turn.prepared
         # A row of a batch's array would keep the whole batch alive in the cache.
-        reading = Reading(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.cautions)
+        evidence = Evidence(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.cautions)
         if self.cache.capacity:
-            self.cache.put(key, reading)
-        return reading, turn.prepared
+            self.cache.put(key, evidence)
+        return evidence, turn.prepared
 
     def _prepare(self, image: bytes, strict: bool, keep_pixels: bool) -> Prepared:
         return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
 
     def _canvas(
-        self, reading: Reading, radiograph: Radiograph | None, options: render.RenderOptions
+        self, evidence: Evidence, radiograph: Radiograph | None, options: render.RenderOptions
     ) -> render.Canvas | None:
         if options.kind is render.RenderKind.NONE:
             return None
         if options.frame is render.Frame.MODEL_INPUT:
             side_px = self._side_px
             whole = Box(0, 0, side_px, side_px)
-            return render.canvas(options, (side_px, side_px), whole, reading.picture_hw)
-        facts = reading.facts
+            return render.canvas(options, (side_px, side_px), whole, evidence.picture_hw)
+        facts = evidence.facts
         pixels_hw = None
         if options.kind is render.RenderKind.OVERLAY and radiograph:
             pixels_hw = radiograph.pixels_hw
@@ -262,14 +251,14 @@ class Pipeline:
     def _explained(
         self,
         finding: Finding,
-        reading: Reading,
+        evidence: Evidence,
         prepared: Prepared | None,
         method: str,
         options: render.RenderOptions,
         canvas: render.Canvas | None,
     ) -> Explanation:
-        row, crop = self._rows[finding.label], reading.facts.crop
-        evidence_hw = reading.evidence_khw[row]
+        row, crop = self._rows[finding.label], evidence.facts.crop
+        evidence_hw = evidence.evidence_khw[row]
         if method == GRAD_CAM:
             heat = explain.heat_map(evidence_hw, self._side_px, options.scale)
         else:
@@ -280,7 +269,7 @@ class Pipeline:
             finding,
             render.render(heat, options, canvas) if canvas else b"",
             evidence_hw,
-            float(logits(reading.evidence_khw, self.readout)[row]),
+            float(logits(evidence.evidence_khw, self.readout)[row]),
             explain.peak(heat, crop),
             explain.regions(heat, crop),
             heat.no_positive_evidence,

@@ -42,6 +42,23 @@ class Prepared:
     cautions: tuple[Caution, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the network made of an image, and all that is cached of it: some 60 KB.
+
+    Attributes:
+        evidence_khw: float32 [K, h, w], one signed map per finding, logits.
+        picture_hw: uint8 [side, side], the network's input as a picture.
+        facts: What was read from the file.
+        warnings: What makes a result doubtful.
+    """
+
+    evidence_khw: NDArray[np.float32]
+    picture_hw: NDArray[np.uint8]
+    facts: ImageFacts
+    warnings: tuple[Caution, ...]
+
+
 def prepare(
     image: bytes, limits: DecodeLimits, side_px: int, *, strict: bool, keep_pixels: bool
 ) -> Prepared:

@@ -41,6 +41,7 @@ class Finding:
 
     label: str
     class_index: int
+    logit: float
     score: float
     probability: float
     threshold: float
@@ -77,20 +78,23 @@ def op_norm(
 
 def findings(evidence_khw: NDArray[np.float32], readout: Readout) -> tuple[Finding, ...]:
     """Return every finding of one image from its evidence [K, h, w], in class order."""
-    probability_k = sigmoid(logits(evidence_khw, readout))
+    logit_k = logits(evidence_khw, readout)
+    probability_k = sigmoid(logit_k)
     score_k = op_norm(probability_k, readout.thresholds_k)
     return tuple(
         Finding(
             label=label,
             class_index=class_index,
+            logit=float(logit),
             score=float(score),
             probability=float(probability),
             threshold=float(threshold),
             above_threshold=bool(probability > threshold),
         )
-        for label, class_index, score, probability, threshold in zip(
+        for label, class_index, logit, score, probability, threshold in zip(
             readout.labels,
             readout.class_indices,
+            logit_k,
             score_k,
             probability_k,
             readout.thresholds_k,

@@ -8,9 +8,9 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.geometry import Box
 from cxr_server.imaging.quality import MESSAGES, Caution
-from cxr_server.inference.model_input import ImageFacts
+from cxr_server.inference.model_input import Evidence, ImageFacts
 from cxr_server.inference.scoring import Finding
-from cxr_server.service import Explained, Explanation, Predicted, Reading, Times
+from cxr_server.service import Explained, Explanation, Predicted, Times
 
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."
 PHANTOM_NOTICE = (
@@ -41,8 +41,8 @@ def predict_response(
     return pb.PredictResponse(
         findings=[finding_of(finding) for finding in predicted.findings[:top_k]],
         model=model_of(manifest),
-        image_info=_image_info(predicted.reading.facts),
-        warnings=_warnings(predicted.reading, manifest),
+        image_info=_image_info(predicted.evidence.facts),
+        warnings=_warnings(predicted.evidence, manifest),
         timing=_timing(predicted.times),
         request_id=request_id,
         notice=notice_of(manifest),
@@ -56,8 +56,8 @@ def explain_response(
     return pb.ExplainResponse(
         explanations=[_explanation(each, method) for each in explained.explanations],
         model=model_of(manifest),
-        image_info=_image_info(explained.reading.facts),
-        warnings=_warnings(explained.reading, manifest),
+        image_info=_image_info(explained.evidence.facts),
+        warnings=_warnings(explained.evidence, manifest),
         timing=_timing(explained.times),
         request_id=request_id,
         notice=notice_of(manifest),
@@ -122,11 +122,11 @@ def _box(box: Box) -> pb.Box:
     return pb.Box(x_px=box.x_px, y_px=box.y_px, width_px=box.width_px, height_px=box.height_px)
 
 
-def _warnings(reading: Reading, manifest: Manifest) -> Iterable[pb.Warning]:
+def _warnings(evidence: Evidence, manifest: Manifest) -> Iterable[pb.Warning]:
     of_model = (Caution.PHANTOM_MODEL,) if manifest.phantom else ()
     return [
         pb.Warning(code=f"WARNING_CODE_{caution.name}", message=MESSAGES[caution])
-        for caution in (*of_model, *reading.cautions)
+        for caution in (*of_model, *evidence.warnings)
     ]
 
 
