@@ -1,8 +1,25 @@
-"""Errors that a caller can cause or must know of, and nothing else.
+"""Errors that a caller can cause or must know of, by the arrow on which they arise.
 
-Every class is one row of the README's error table. Code below the servicer raises them
-with a message written here in full; `interceptors` turns them into a gRPC status. What is
-not a `RequestError` reaches the caller as INTERNAL with the request id and nothing more.
+    call                    Unauthenticated, ModelLoading, Draining, QueueFull, MemoryFull,
+      |  rpc                DeadlineExpired (upload), InvalidField (malformed message)
+      v
+    request                 InvalidField, UnknownLabel, MethodUnavailable
+      |  service
+      v
+    image bytes             ImageEmpty, ImageFormatUnsupported, ImageUnreadable,
+      |  imaging            ImageTooSmall, ImageTooManyPixels
+      v
+    Radiograph              ImageRefused
+      |  inference          DeadlineExpired (in the queue), ModelLoading (engine lost)
+      v
+    Evidence
+      |  explanation        DeadlineExpired (waiting for a saliency method)
+      v
+    result
+
+Each class is a row of the README's table of errors. The rooms raise them with a complete
+sentence; `rpc/interceptors/errors.py` turns them into a status. Any other exception reaches the
+caller as INTERNAL with the request id and nothing more.
 """
 
 from typing import ClassVar
@@ -12,14 +29,14 @@ DOMAIN = "cxr.v1"
 
 
 class RequestError(Exception):
-    """A refusal with a stable reason.
+    """A call that ends with a stable reason.
 
     Attributes:
         status: Name of the canonical gRPC code.
         reason: The `ErrorInfo.reason`, stable across versions.
-        message: A sentence for people; never quotes the input's bytes.
-        field: Path of the offending request field, or None.
-        retry_after_ms: When a repeated call may succeed, or None when it will not.
+        message: A sentence for people. It never quotes the image.
+        field: Path of the invalid request field, or None.
+        retry_after_ms: Delay after which a retry may succeed, or None if none will.
     """
 
     status: ClassVar[str] = "INTERNAL"
@@ -36,7 +53,7 @@ class RequestError(Exception):
 
 
 class InvalidRequest(RequestError):
-    """The request is wrong: repeating it cannot help."""
+    """The request is invalid; a retry cannot help."""
 
     status = "INVALID_ARGUMENT"
 
@@ -54,13 +71,13 @@ class ImageEmpty(ImageError):
 
 
 class ImageUnreadable(ImageError):
-    """The file is broken, cut short or inconsistent."""
+    """The file is corrupt, truncated or inconsistent."""
 
     reason = "IMAGE_UNREADABLE"
 
 
 class ImageFormatUnsupported(ImageError):
-    """The file is not PNG or JPEG, or of a kind of those that is not read."""
+    """The file is neither PNG nor JPEG, or of a variant that is not supported."""
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
 
@@ -72,7 +89,7 @@ class ImageTooSmall(ImageError):
 
 
 class ImageTooManyPixels(ImageError):
-    """A side or the number of pixels is above the limit."""
+    """A side or the number of pixels exceeds the limit."""
 
     reason = "IMAGE_TOO_MANY_PIXELS"
 
@@ -84,7 +101,7 @@ class ImageRefused(ImageError):
 
 
 class UnknownLabel(InvalidRequest):
-    """The model has no such finding."""
+    """The model has no such finding; the message names the nearest one."""
 
     reason = "UNKNOWN_LABEL"
     default_field = "labels"
@@ -103,13 +120,13 @@ class Overloaded(RequestError):
 
 
 class QueueFull(Overloaded):
-    """As many calls for the model are in flight as the server takes."""
+    """`--max-in-flight` calls of Predict and Explain are in flight already."""
 
     reason = "QUEUE_FULL"
 
 
 class MemoryFull(Overloaded):
-    """As many request bytes as the server holds are in flight already."""
+    """`--max-in-flight-mib` of request bytes are in flight already."""
 
     reason = "MEMORY_FULL"
 
@@ -128,7 +145,7 @@ class Unavailable(RequestError):
 
 
 class ModelLoading(Unavailable):
-    """The model is loading, warming up or being rebuilt."""
+    """The model is being loaded, warmed up or rebuilt."""
 
     reason = "MODEL_LOADING"
 
@@ -140,7 +157,7 @@ class Draining(Unavailable):
 
 
 class DeadlineExpired(RequestError):
-    """The call's deadline passed before its turn came."""
+    """The deadline passed, or the upload took too long, before the call was answered."""
 
     status, reason = "DEADLINE_EXCEEDED", "DEADLINE_EXPIRED"
 
