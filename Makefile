@@ -17,7 +17,7 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo test test-fast coverage lint type proto \
-	proto-check proto-breaking pytest test-gpu format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	proto-check proto-breaking pytest test-gpu test-programs format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
 help: ## list the targets
@@ -63,13 +63,16 @@ demo: $(SERVE_STAMP) ## serve the phantom model and explain a phantom; RADIOGRAP
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
 test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
-	$(PY) -m pytest -m "not gpu and not slow and not torch" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
-	$(PY) -m pytest -m "not gpu" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not gpu and not programs" $(PYTEST_ARGS)
 
 coverage: $(DEV_STAMP) ## line coverage of the tests that are not slow, servers in subprocesses included
-	$(PY) -m pytest -m "not gpu and not slow" --cov $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not gpu and not programs and not slow" --cov $(PYTEST_ARGS)
+
+test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install prometheus
+	$(PY) -m pytest -m programs $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
