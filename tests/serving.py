@@ -9,9 +9,6 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-LOGS = Path(tempfile.mkdtemp(prefix="cxr-test-logs-"))
-"""Where every server process of a test run leaves its log; one test reads them all."""
-
 
 class ServerProcess:
     """`cxr-server serve` with these flags. Use as a context manager."""
@@ -19,7 +16,7 @@ class ServerProcess:
     def __init__(self, *flags: str, model: str = "phantom", env: dict[str, str] | None = None):
         self.flags = ("--model", model, "--listen", "127.0.0.1:0", *flags)
         self.env = {**os.environ, **(env or {})}
-        self.log_path = Path(tempfile.mkstemp(suffix=".log", dir=LOGS)[1])
+        self.log_path = Path(tempfile.mkstemp(prefix="cxr-test-", suffix=".log")[1])
         self.address = ""
         self.banner = ""
 
@@ -33,7 +30,7 @@ class ServerProcess:
                 text=True,
             )
         assert self.process.stdout is not None
-        timer = threading.Timer(50, self.process.kill)
+        timer = threading.Timer(100, self.process.kill)
         timer.start()
         self.banner = self.process.stdout.readline()  # printed once it serves
         timer.cancel()
@@ -59,7 +56,7 @@ class ServerProcess:
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 90) -> int:
         """Signal the process and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)

@@ -23,8 +23,3 @@ def plain_server() -> Iterator[ServerProcess]:
 def plain_stub(plain_server: ServerProcess) -> Iterator[ChestXrayServiceStub]:
     with grpc.insecure_channel(plain_server.address, options=BIG_MESSAGES) as channel:
         yield ChestXrayServiceStub(channel)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Read the logs last: by then the whole run has written to them."""
-    items.sort(key=lambda item: item.path.name == "test_log_privacy.py")

@@ -30,8 +30,8 @@ class Watched:
         self._before = scrape(self.metrics)
 
     def since(self, name: str) -> float:
-        """What was counted; a call is counted just after its answer has gone."""
-        until = time.monotonic() + 2
+        """What was counted since `mark`; waits for it to be counted."""
+        until = time.monotonic() + 60
         while True:
             count = scrape(self.metrics).get(name, 0) - self._before.get(name, 0)
             if count or time.monotonic() > until:

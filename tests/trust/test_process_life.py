@@ -47,7 +47,7 @@ async def held(channel: grpc.aio.Channel) -> Upload:
     """An upload that the server has begun to wait for."""
     upload = Upload(channel)
     stub = ChestXrayServiceStub(channel)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await stub.Health(pb.HealthRequest())).in_flight_count != 1:
             await asyncio.sleep(0.01)
     return upload
@@ -60,18 +60,18 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
 
 
 async def answered_forever(stub: ChestXrayServiceStub) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             await stub.Predict(GOOD)
 
 
 async def next_status(watch: Any) -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         return (await watch.read()).status
 
 
 async def left(server: ServerProcess) -> int:
-    return await asyncio.to_thread(server.process.wait, 30)
+    return await asyncio.to_thread(server.process.wait, 90)
 
 
 async def test_health_is_earned_and_given_back() -> None:
@@ -106,9 +106,9 @@ def with_server(server: ServerProcess) -> None:
     assert server.banner.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_leaves_in_order_and_loses_no_call(number: signal.Signals) -> None:
-    with ServerProcess("--drain-pause-s", "1.5", "--cache-entries", "0") as server:
+async def test_it_leaves_in_order_and_loses_no_call() -> None:
+    # Long enough for three calls on a busy machine; the test waits until it is over.
+    with ServerProcess("--drain-pause-s", "5", "--cache-entries", "0") as server:
         async with (
             grpc.aio.insecure_channel(server.address) as channel,
             grpc.aio.insecure_channel(
@@ -118,13 +118,14 @@ async def test_it_leaves_in_order_and_loses_no_call(number: signal.Signals) -> N
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert await next_status(watch) == SERVING
             upload = await held(channel)
-            server.process.send_signal(number)
+            server.process.send_signal(signal.SIGTERM)
             assert await next_status(watch) == NOT_SERVING
             stub = ChestXrayServiceStub(other)
             assert (await stub.Health(pb.HealthRequest())).status == pb.SERVING_STATUS_DRAINING
-            assert (await stub.Predict(GOOD)).findings  # the pause: still serving
-            error = await refusal(answered_forever(stub))  # until the pause is over
+            assert (await stub.Predict(GOOD)).findings  # a lame duck still answers
+            error = await refusal(answered_forever(stub))
             assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(error) == "DRAINING"
             assert server.process.poll() is None
             assert not upload.call.done()
             assert (await upload.finish()).findings
@@ -132,6 +133,12 @@ async def test_it_leaves_in_order_and_loses_no_call(number: signal.Signals) -> N
             assert await watch.read() is grpc.aio.EOF  # a watcher does not keep it from leaving
         assert '"left"' in server.log
         assert "unforeseen" not in server.log
+
+
+def test_an_interrupt_ends_it_as_well_as_sigterm() -> None:
+    with ServerProcess() as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert '"left"' in server.log
 
 
 async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
@@ -146,14 +153,14 @@ async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
 
 
 async def test_a_second_signal_ends_at_once() -> None:
-    with ServerProcess("--drain-pause-s", "25") as server:
+    with ServerProcess("--drain-pause-s", "1000") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             assert await next_status(watch) == SERVING
             server.process.send_signal(signal.SIGTERM)
             assert await next_status(watch) == NOT_SERVING
             server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, 15) == 130
+            assert await asyncio.to_thread(server.process.wait, 90) == 130
 
 
 def cannot_start(*flags: str) -> tuple[int, str]:
@@ -161,7 +168,7 @@ def cannot_start(*flags: str) -> tuple[int, str]:
         [sys.executable, "-m", "cxr_server", "serve", *flags],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.stdout == ""
