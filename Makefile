@@ -141,7 +141,7 @@ $(PEERS)/.installed: benchmarks/peers.txt
 
 phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_server.phantom.train --output build/phantom
-	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/phantom/bundle
+	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/bundles/phantom
 
 image: ## build the container image and run a prediction in it, without a Docker engine (root)
 	scripts/build-image.sh

@@ -3,22 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
 from benchmarks.radiographs import CACHE
+from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import load_bundle
-from cxr_server.convert.write import Description, write_bundle
+from cxr_server.bundles.manifest import Description
+from cxr_server.convert.write import write_bundle
 
-FULL: dict[str, int | tuple[int, ...]] = {
-    "growth_rate": 32,
-    "block_config": (6, 12, 24, 16),
-    "num_init_features": 64,
-    "in_channels": 1,
-    "bn_size": 4,
-}
+FULL = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
 """As torchxrayvision's published models: 7.0 M weights, 2.8 GMAC an image."""
-SMALL = FULL | {"growth_rate": 8, "block_config": (3, 4, 6, 4), "num_init_features": 16}
+SMALL = DenseNet(growth_rate=8, block_config=(3, 4, 6, 4), num_init_features=16)
 """As the shipped phantom: for trying out that everything runs."""
 CLASS_COUNT = 18
 
@@ -31,7 +28,7 @@ def bundle(small: bool = False) -> Path:
         torch.manual_seed(0)
         import torchxrayvision as xrv
 
-        densenet = xrv.models.DenseNet(num_classes=CLASS_COUNT, **network)
+        densenet = xrv.models.DenseNet(num_classes=CLASS_COUNT, **msgspec.structs.asdict(network))
         _liven(densenet)
         labels = tuple(xrv.models.DenseNet.targets)
         write_bundle(
@@ -40,7 +37,6 @@ def bundle(small: bool = False) -> Path:
             Description(
                 name=f"{folder.name}-random",
                 version="1",
-                architecture="densenet121",
                 network=network,
                 labels=labels,
                 class_indices=tuple(range(CLASS_COUNT)),
@@ -58,10 +54,11 @@ def densenet(folder: Path) -> Any:
     from safetensors.torch import load_file
 
     manifest = load_bundle(folder).manifest
+    network: Any = manifest.network
     model = xrv.models.DenseNet(
         num_classes=len(manifest.labels),
         op_threshs=torch.tensor(manifest.thresholds),
-        **dict(manifest.network),
+        **msgspec.structs.asdict(network),
     )
     missing, _ = model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
     if set(missing) - {"op_threshs"}:

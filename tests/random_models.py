@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from cxr_server.convert.write import Description, write_bundle
+from cxr_server.bundles.architectures import DenseNet
+from cxr_server.bundles.manifest import Description
+from cxr_server.convert.write import write_bundle
 from cxr_server.inference.engines.torch.network import xrv
 
-FULL = {
-    "growth_rate": 32,
-    "block_config": (6, 12, 24, 16),
-    "num_init_features": 64,
-    "bn_size": 4,
-    "in_channels": 1,
-}
-SMALL = FULL | {"growth_rate": 8, "block_config": (3, 4, 6, 4), "num_init_features": 16}
+FULL = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
+SMALL = DenseNet(growth_rate=8, block_config=(3, 4, 6, 4), num_init_features=16)
 FULL_LABELS = tuple(xrv.models.DenseNet.targets)
 SMALL_LABELS = ("Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation")
 
@@ -31,14 +28,14 @@ def random_images(count: int, seed: int = 0) -> Tensor:
     return (images - low) / (high - low) * 2048 - 1024
 
 
-def random_densenet(
-    network: dict[str, int | tuple[int, ...]], class_count: int, seed: int = 0
-) -> nn.Module:
+def random_densenet(network: DenseNet, class_count: int, seed: int = 0) -> nn.Module:
     """Return a DenseNet whose logits spread by about 1.5 over images and over findings."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = xrv.models.DenseNet(num_classes=class_count, **network)
+        model: nn.Module = xrv.models.DenseNet(
+            num_classes=class_count, **msgspec.structs.asdict(network)
+        )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
@@ -73,7 +70,6 @@ def write_random_bundle(folder: Path, model: nn.Module, labels: tuple[str, ...])
         Description(
             name=folder.name,
             version="1",
-            architecture="densenet121" if full else "densenet",
             network=FULL if full else SMALL,
             labels=labels,
             class_indices=tuple(range(len(labels))),

@@ -130,9 +130,9 @@ def test_no_tracked_file_is_large() -> None:
 
 
 def test_the_shipped_bundle_is_package_data() -> None:
-    bundle = SERVER / "phantom" / "bundle"
+    bundle = SERVER / "bundles" / "phantom"
     patterns = tomllib.loads((ROOT / "server" / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = patterns["package-data"]["cxr_server.phantom"]
+    (pattern,) = patterns["package-data"]["cxr_server.bundles"]
     shipped = {path for path in bundle.parent.glob(pattern + "/*") if path.is_file()}
     files = {path for path in bundle.rglob("*") if path.is_file()}
     assert files

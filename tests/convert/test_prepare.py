@@ -8,14 +8,14 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cxr_server.bundles.fields import BundleError
 from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.manifest import Upstream
+from cxr_server.bundles.manifest import BundleError, Upstream
 from cxr_server.commands import prepare as command
 from cxr_server.convert import parity
 from cxr_server.convert.catalog import CATALOG, RELIABILITY_ALL
@@ -124,7 +124,7 @@ def test_a_catalogue_model_gets_torchxrayvisions_labels_and_operating_points(eig
     assert described.class_indices == tuple(kept)
     points = np.float32([known["op_threshs"][i] for i in kept])
     np.testing.assert_array_equal(np.float32(described.thresholds), points)
-    assert described.reliability["Pneumonia"][0] == "weak"
+    assert described.reliability["Pneumonia"].level == "weak"
     assert any("No Finding" in notice for notice in described.notices)
 
 
@@ -206,11 +206,11 @@ def test_a_trusted_download_says_so_in_the_bundle(eighteen, tmp_path, monkeypatc
 
 
 def three_channels() -> nn.Module:
-    return xrv.models.DenseNet(num_classes=6, **SMALL | {"in_channels": 3})
+    return xrv.models.DenseNet(num_classes=6, in_channels=3, **msgspec.structs.asdict(SMALL))
 
 
 def not_finite() -> nn.Module:
-    model = xrv.models.DenseNet(num_classes=18, **SMALL)
+    model = xrv.models.DenseNet(num_classes=18, **msgspec.structs.asdict(SMALL))
     model.features.conv0.weight.data[0, 0, 0, 0] = float("nan")
     return model
 
@@ -222,7 +222,7 @@ def not_finite() -> nn.Module:
         (lambda: nn.Conv1d(1, 1, 1), "Conv1d"),
         (three_channels, "grey channel"),
         (not_finite, "not finite"),
-        (lambda: xrv.models.DenseNet(num_classes=5, **SMALL), "5 outputs"),
+        (lambda: xrv.models.DenseNet(num_classes=5, **msgspec.structs.asdict(SMALL)), "5 outputs"),
     ],
     ids=["linear", "other module", "colour", "nan", "unnamed outputs"],
 )

@@ -1,4 +1,4 @@
-"""Bundles: models as folders of hashed, inert files, made once by `prepare` and then only read.
+"""Bundles: models as folders of hashed, inert files, written once by `convert` and then only read.
 
-upstream file -> download -> unpickle -> write -> bundle folder -> load -> engine
+model name -> store -> folder -> load -> Bundle -> engine
 """

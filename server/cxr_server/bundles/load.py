@@ -1,8 +1,8 @@
-"""Load: bundle folder -> checked Bundle. Next: engines.
+"""Load: bundle folder -> verified Bundle. Next: engines.
 
-A bundle is exactly its manifest: every file named there, none else, each with the size and
-SHA-256 written there, all of them plain files inside the folder. So what runs is what was
-prepared, and loading it needs neither the network nor a parser that could run code.
+A bundle consists of exactly the files that its manifest lists, each with the listed size and
+SHA-256, all of them plain files inside the folder. Loading needs no network and no parser that
+could run code.
 """
 
 import hashlib
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
-from cxr_server.bundles.fields import BundleError
-from cxr_server.bundles.manifest import FileEntry, Manifest
+from cxr_server.bundles.manifest import BundleError, FileEntry, Manifest
 
 __all__ = ["Bundle", "BundleError", "load_bundle"]
 
@@ -23,7 +22,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A model whose every file has been checked."""
+    """A model whose files have all been verified."""
 
     path: Path
     manifest: Manifest
@@ -40,10 +39,11 @@ class Bundle:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read and check the bundle in the folder `path`; some 50 ms for 60 MB.
+    """Read and verify the bundle in the folder `path`; takes about 50 ms for 60 MB.
 
     Raises:
-        BundleError: Anything in the folder differs from what was written there.
+        BundleError: A file is missing, changed or not listed, or the manifest names an
+            architecture that is not implemented.
     """
     root = path.resolve()
     if not root.is_dir():
@@ -52,7 +52,7 @@ def load_bundle(path: Path) -> Bundle:
     present = _files_in(root)
     listed = set(manifest.files)
     for name in sorted(listed):
-        _refuse_unsafe_name(name)
+        _check_name(name)
     if missing := sorted(listed - present):
         raise BundleError(f"bundle {manifest.name}: {missing[0]} is missing")
     if unlisted := sorted(present - listed - {MANIFEST_NAME}):
@@ -77,7 +77,7 @@ def _read_manifest(path: Path) -> str:
 
 
 def _files_in(root: Path) -> set[str]:
-    """Return the files below `root`; anything but plain files and folders is refused."""
+    """Return the files below `root`. Raises BundleError for links, devices and sockets."""
     found: set[str] = set()
     for folder, folders, files in os.walk(root):
         for name in folders + files:
@@ -89,7 +89,8 @@ def _files_in(root: Path) -> set[str]:
     return found
 
 
-def _refuse_unsafe_name(name: str) -> None:
+def _check_name(name: str) -> None:
+    """Refuse a name that could lead out of the folder."""
     parts = PurePosixPath(name).parts
     plain = name.isprintable() and "\\" not in name and "/".join(parts) == name
     if not plain or ".." in parts or PurePosixPath(name).is_absolute() or name == MANIFEST_NAME:
@@ -99,9 +100,9 @@ def _refuse_unsafe_name(name: str) -> None:
 def _check_file(path: Path, name: str, entry: FileEntry) -> None:
     with _open_plain(path) as file:
         if os.fstat(file.fileno()).st_size != entry.bytes:
-            raise BundleError(f"{name} has not the size that model.json gives")
+            raise BundleError(f"{name}: size differs from model.json")
         if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise BundleError(f"{name} has not the SHA-256 that model.json gives")
+            raise BundleError(f"{name}: SHA-256 differs from model.json")
 
 
 def _open_plain(path: Path) -> BufferedReader:

@@ -1,84 +1,163 @@
 """Manifest: the content of a bundle's `model.json`. Next: load.
 
-The text is canonical: one manifest has exactly one form, which ends with the SHA-256 of the
-rest. A changed byte anywhere in the file is therefore found, as it is in every other file.
+The text is canonical: a manifest has exactly one form, which ends with the SHA-256 of the
+rest. A changed byte is therefore detected in this file as in every other.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
 
-from cxr_server.bundles.fields import BundleError, Fields
+import msgspec
+from msgspec import Meta
 
-FORMAT = 1
+from cxr_server.bundles.architectures import Architecture, read_architecture
+
+FORMAT: Final = 2
 PREPROCESSING_ID = "xrv-centercrop-resize224-v1"
-RELIABILITY_LEVELS = ("unknown", "consistent", "uneven", "weak")
-VERIFIED = ("known", "given", "trusted-download", "local-file")
-NETWORK_INTEGERS = ("growth_rate", "num_init_features", "bn_size", "in_channels")
+WEIGHTS_NAME = "weights.safetensors"
+INTENDED_USE = "Research and software testing only. Not a medical device, not for diagnosis."
+
+# Control characters, line breaks and the marks that change the direction of text.
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+Line = Annotated[str, Meta(max_length=10_000, pattern=rf"\A[^{_HIDDEN}]*\Z")]
+Label = Annotated[str, Meta(max_length=200, pattern=rf"\A[^{_HIDDEN}]+\Z")]
+NAME_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z"
+Identifier = Annotated[str, Meta(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Time = Annotated[str, Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
+Verified = Literal["known", "given", "trusted-download", "local-file"]
+
+_SEAL = re.compile(r',\n "manifest_sha256": "[0-9a-f]{64}"\n}\n\Z')
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """What a file of the bundle must be: lower-case hex SHA-256 and size in bytes."""
-
-    sha256: str
-    bytes: int
+class BundleError(Exception):
+    """A bundle that is not served. The message names the file and what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+def utc_now() -> str:
+    """Return the time as a manifest states it, such as 2026-01-31T12:00:00Z."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Lower-case hex SHA-256 and size of a file of the bundle."""
+
+    sha256: Sha256
+    bytes: Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file that the weights were converted from.
 
-    `verified` says how its content was judged: "known" (equal to the hash in the catalogue),
+    `verified` says how its content was checked: "known" (equal to the hash in the catalogue),
     "given" (equal to a hash from the operator), "trusted-download" (recorded as downloaded)
     or "local-file" (recorded as found on the disk).
     """
 
-    file_name: str
-    sha256: str
-    bytes: int
-    verified: str
+    file_name: Line
+    sha256: Sha256
+    bytes: Annotated[int, Meta(ge=1, le=1 << 40)]
+    verified: Verified
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A model's description. Tuples of findings are all in the order of the evidence's rows.
+class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How well a finding is recognised, and the figures behind that."""
 
-    `network` holds the arguments of torchxrayvision's DenseNet; `class_indices` the findings'
-    positions in the upstream model's output; `thresholds` the operating points in (0, 1);
-    `bias` what is added to the mean evidence to give a logit; `reliability` (level, note) by
-    label; `files` every file of the bundle but `model.json`, by path with forward slashes.
+    level: Literal["unknown", "consistent", "uneven", "weak"]
+    note: Line
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the maker of a bundle states. Tuples of findings follow the evidence's rows.
+
+    Attributes:
+        name: Name of the model.
+        version: Version of the model.
+        network: Architecture and its parameters.
+        labels: The findings.
+        class_indices: The findings' positions in the upstream model's output, ascending.
+        thresholds: Operating points: raw probabilities in (0, 1).
+        license: Licence of the weights.
+        notices: Statements that every user should read.
+        phantom: Whether the model was trained on drawings.
+        upstream: The converted file, or None if the model was trained for this bundle.
+        reliability: By label.
+        intended_use: One sentence.
+        input_side_px: Side of the square input.
+        preprocessing_id: A name in `inference.preprocess.PREPROCESSINGS`.
+        create_time: In UTC.
     """
 
-    name: str
-    version: str
-    architecture: str
-    network: Mapping[str, int | tuple[int, ...]]
-    labels: tuple[str, ...]
-    class_indices: tuple[int, ...]
-    thresholds: tuple[float, ...]
-    bias: tuple[float, ...]
-    input_side_px: int
-    evidence_side: int
-    preprocessing_id: str
-    phantom: bool
-    files: Mapping[str, FileEntry]
-    weights_sha256: str
-    upstream: Upstream | None
-    reliability: Mapping[str, tuple[str, str]]
-    license: str
-    intended_use: str
-    notices: tuple[str, ...]
-    create_time: str
-    format: int = FORMAT
+    format: Literal[2] = FORMAT
+    name: Identifier
+    version: Identifier
+    network: Architecture
+    labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=1000)]
+    class_indices: tuple[Annotated[int, Meta(ge=0, le=100_000)], ...]
+    thresholds: tuple[Annotated[float, Meta(gt=0.0, lt=1.0)], ...]
+    license: Line
+    notices: Annotated[tuple[Label, ...], Meta(max_length=100)]
+    phantom: bool = False
+    upstream: Upstream | None = None
+    reliability: dict[str, Reliability] = {}
+    intended_use: Line = INTENDED_USE
+    input_side_px: Annotated[int, Meta(ge=32, le=4096)] = 224
+    preprocessing_id: Identifier = PREPROCESSING_ID
+    create_time: Time = msgspec.field(default_factory=utc_now)
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network, such as "densenet121"."""
+        return self.network.name
+
+    def __post_init__(self) -> None:
+        """Check what must hold between fields. Raises ValueError."""
+        count = len(self.labels)
+        if len(set(self.labels)) < count:
+            raise ValueError("a finding is named twice")
+        if not len(self.class_indices) == len(self.thresholds) == count:
+            raise ValueError("class_indices and thresholds need one value for each finding")
+        if list(self.class_indices) != sorted(set(self.class_indices)):
+            raise ValueError("class_indices must be ascending")
+        if not set(self.reliability) <= set(self.labels):
+            raise ValueError("reliability names a finding that is not in labels")
+        datetime.fromisoformat(self.create_time)
+
+
+class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bundle's description, complete.
+
+    Attributes:
+        evidence_side: Side of the evidence maps.
+        bias: What is added to the mean evidence to give a logit.
+        files: Every file of the bundle but `model.json`, by path with forward slashes.
+    """
+
+    evidence_side: Annotated[int, Meta(ge=1, le=512)]
+    bias: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
+    files: dict[str, FileEntry]
+
+    def __post_init__(self) -> None:
+        """Check what must hold between fields. Raises ValueError."""
+        super().__post_init__()
+        if len(self.bias) != len(self.labels):
+            raise ValueError("bias needs one value for each finding")
+        if WEIGHTS_NAME not in self.files:
+            raise ValueError(f"files must name {WEIGHTS_NAME}")
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights in lower-case hex: the identity of the model."""
+        return self.files[WEIGHTS_NAME].sha256
 
     def to_json(self) -> str:
         """Return the one text of this manifest, its own SHA-256 included."""
-        content = _content(self)
-        content["manifest_sha256"] = hashlib.sha256(_text(content).encode()).hexdigest()
-        return _text(content)
+        content = msgspec.json.encode(self, order="deterministic")
+        body = msgspec.json.format(content, indent=1).decode() + "\n"
+        seal = hashlib.sha256(body.encode()).hexdigest()
+        return body.removesuffix("\n}\n") + f',\n "manifest_sha256": "{seal}"\n}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -87,108 +166,27 @@ class Manifest:
         Raises:
             BundleError: A field is missing, unknown or out of range, or a byte was changed.
         """
-        manifest = _read(Fields.parse(text))
+        body, sealed = _SEAL.subn("\n}\n", text)
+        if not sealed:
+            raise BundleError("model.json was changed: it does not end with its own SHA-256")
+        try:
+            stated = msgspec.json.decode(body, type=_Format).format
+            if stated != FORMAT:
+                raise BundleError(
+                    f"model.json has format {stated}, and this server reads format {FORMAT}:"
+                    " run `cxr-server prepare` again"
+                )
+            manifest = msgspec.json.decode(body, type=cls, dec_hook=_decode_architecture)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"model.json: {error}") from None
         if manifest.to_json() != text:
             raise BundleError("model.json was changed after it was written")
         return manifest
 
 
-def _text(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+class _Format(msgspec.Struct):
+    format: int
 
 
-def _content(manifest: Manifest) -> dict[str, Any]:
-    upstream = manifest.upstream
-    content: dict[str, Any] = {"format": manifest.format}
-    for field in Manifest.__dataclass_fields__:
-        content[field] = getattr(manifest, field)
-    content["network"] = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in sorted(manifest.network.items())
-    }
-    content["files"] = {
-        path: {"sha256": entry.sha256, "bytes": entry.bytes}
-        for path, entry in sorted(manifest.files.items())
-    }
-    content["upstream"] = upstream and {
-        field: getattr(upstream, field) for field in Upstream.__dataclass_fields__
-    }
-    content["reliability"] = {
-        label: {"level": level, "note": note}
-        for label, (level, note) in sorted(manifest.reliability.items())
-    }
-    return content
-
-
-def _read(fields: Fields) -> Manifest:
-    """Check every field on its own, then what they must be together."""
-    if fields.integer("format", FORMAT, 10_000) != FORMAT:
-        raise BundleError("the bundle was made by a newer cxr-server")
-    labels = fields.texts("labels", 1, 1000)
-    count = len(labels)
-    manifest = Manifest(
-        name=fields.identifier("name"),
-        version=fields.identifier("version"),
-        architecture=fields.identifier("architecture"),
-        network=_read_network(fields.child("network")),
-        labels=labels,
-        class_indices=fields.integers("class_indices", count, 0, 100_000),
-        thresholds=fields.numbers("thresholds", count, 0.0, 1.0),
-        bias=fields.numbers("bias", count, -1e6, 1e6),
-        input_side_px=fields.integer("input_side_px", 32, 4096),
-        evidence_side=fields.integer("evidence_side", 1, 512),
-        preprocessing_id=fields.identifier("preprocessing_id"),
-        phantom=fields.boolean("phantom"),
-        files={path: _read_entry(entry) for path, entry in fields.children("files")},
-        weights_sha256=fields.sha256("weights_sha256"),
-        upstream=_read_upstream(fields),
-        reliability={
-            label: (entry.choice("level", RELIABILITY_LEVELS), entry.text("note"))
-            for label, entry in fields.children("reliability")
-        },
-        license=fields.text("license"),
-        intended_use=fields.text("intended_use"),
-        notices=fields.texts("notices", 0, 100),
-        create_time=fields.time("create_time"),
-    )
-    fields.sha256("manifest_sha256")
-    fields.nothing_more()
-    if len(set(labels)) < count or len(set(manifest.class_indices)) < count:
-        raise BundleError("model.json names a finding twice")
-    if not all(0.0 < threshold < 1.0 for threshold in manifest.thresholds):
-        raise BundleError("model.json: thresholds must lie between 0 and 1")
-    if not set(manifest.reliability) <= set(labels):
-        raise BundleError("model.json: reliability is given for a finding that is not there")
-    weights = manifest.files.get("weights.safetensors")
-    if weights is None or weights.sha256 != manifest.weights_sha256:
-        raise BundleError("model.json: weights_sha256 is not that of weights.safetensors")
-    return manifest
-
-
-def _read_network(fields: Fields) -> dict[str, int | tuple[int, ...]]:
-    network: dict[str, int | tuple[int, ...]] = {
-        key: fields.integer(key, 1, 1024) for key in NETWORK_INTEGERS
-    }
-    network["block_config"] = fields.integers("block_config", None, 1, 256)
-    fields.nothing_more()
-    return dict(sorted(network.items()))
-
-
-def _read_entry(fields: Fields) -> FileEntry:
-    entry = FileEntry(fields.sha256("sha256"), fields.integer("bytes", 0, 1 << 40))
-    fields.nothing_more()
-    return entry
-
-
-def _read_upstream(parent: Fields) -> Upstream | None:
-    if parent.is_null("upstream"):
-        return None
-    fields = parent.child("upstream")
-    upstream = Upstream(
-        file_name=fields.text("file_name"),
-        sha256=fields.sha256("sha256"),
-        bytes=fields.integer("bytes", 1, 1 << 40),
-        verified=fields.choice("verified", VERIFIED),
-    )
-    fields.nothing_more()
-    return upstream
+def _decode_architecture(_: type, content: Any) -> Architecture:
+    return read_architecture(content)

@@ -1,34 +1,35 @@
-"""Store: the name of a model -> the folder of its bundle. Next: load."""
+"""Store: name of a model -> folder of its bundle. Next: load."""
 
 import os
 from pathlib import Path
 
-from cxr_server.bundles.fields import BundleError
+import platformdirs
+
 from cxr_server.bundles.load import MANIFEST_NAME
+from cxr_server.bundles.manifest import BundleError
 
 PHANTOM = "phantom"
-PHANTOM_PATH = Path(__file__).parent.parent / "phantom" / "bundle"
+PHANTOM_PATH = Path(__file__).parent / "phantom"
 """The bundle that is shipped inside the package."""
+_APP = "cxr-serve"
 
 
 def bundle_home() -> Path:
-    """Return where `prepare` puts bundles: CXR_BUNDLE_HOME or the user's data folder."""
+    """Return the folder of prepared bundles: CXR_BUNDLE_HOME or in the user's data folder."""
     if home := os.environ.get("CXR_BUNDLE_HOME"):
         return Path(home)
-    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(data, "cxr-serve", "bundles")
+    return platformdirs.user_data_path(_APP, appauthor=False) / "bundles"
 
 
 def cache_home() -> Path:
-    """Return where engines keep compiled models: CXR_CACHE_DIR or the user's cache folder."""
+    """Return the folder of compiled models: CXR_CACHE_DIR or in the user's cache folder."""
     if home := os.environ.get("CXR_CACHE_DIR"):
         return Path(home)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache, "cxr-serve")
+    return platformdirs.user_cache_path(_APP, appauthor=False)
 
 
 def resolve(model: str, home: Path | None = None) -> Path:
-    """Return the folder of "phantom", of a prepared bundle's name, or of a path.
+    """Return the folder of a model: "phantom", the name of a prepared bundle, or a path.
 
     Raises:
         BundleError: There is no such bundle; the message says how to get it.
@@ -47,12 +48,12 @@ def resolve(model: str, home: Path | None = None) -> Path:
         return Path(model)
     raise BundleError(
         f"model {model} is not prepared: run `cxr-server prepare {model}`, "
-        "or give the folder of a bundle (`cxr-server models` lists what there is)"
+        "or give the folder of a bundle (`cxr-server models` lists them)"
     )
 
 
 def list_bundles(home: Path | None = None) -> dict[str, Path]:
-    """Return the folders of all bundles by name, the shipped one first."""
+    """Return the folders of all bundles by name, the shipped bundle first."""
     found = {PHANTOM: PHANTOM_PATH} if (PHANTOM_PATH / MANIFEST_NAME).is_file() else {}
     folder = home or bundle_home()
     if folder.is_dir():

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cxr_server.bundles.load import MANIFEST_NAME, BundleError
-from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.load import MANIFEST_NAME
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import bundle_home, list_bundles
 from cxr_server.convert.catalog import CATALOG
 

@@ -6,7 +6,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from cxr_server.bundles.fields import BundleError
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import bundle_home, cache_home
 
 MIB = 1 << 20

@@ -6,6 +6,8 @@ Labels and operating points are torchxrayvision's own and are read from it by `p
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cxr_server.bundles.manifest import Reliability
+
 _RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
 _SUFFIX = "-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt"
 LICENSE = (
@@ -75,32 +77,36 @@ def _note(aucs: str, hidden: bool = False) -> str:
     return f"{note} {_HIDDEN}" if hidden else note
 
 
-RELIABILITY_ALL: Mapping[str, tuple[str, str]] = {
-    "Atelectasis": ("uneven", _note("0.76 to 0.91; VinBigData, not trained on, 0.67")),
-    "Consolidation": ("uneven", _note("0.77 to 0.91; VinBigData, not trained on, 0.93")),
-    "Infiltration": ("weak", _note("0.68 and 0.85", hidden=True)),
-    "Pneumothorax": ("weak", _note("0.75 to 0.85; SIIM 0.79", hidden=True)),
-    "Edema": ("consistent", _note("0.85 to 0.97")),
-    "Emphysema": ("uneven", _note("0.73 and 0.87")),
-    "Fibrosis": ("uneven", _note("0.72 and 0.94")),
-    "Effusion": ("consistent", _note("0.85 to 0.95; VinBigData, not trained on, 0.87")),
-    "Pneumonia": ("weak", _note("0.71 to 0.86", hidden=True)),
-    "Pleural_Thickening": ("uneven", _note("0.74 and 0.79; VinBigData, not trained on, 0.84")),
-    "Cardiomegaly": ("consistent", _note("0.88 to 0.93; VinBigData, not trained on, 0.90")),
-    "Nodule": ("weak", _note("0.69 and 0.69", hidden=True)),
-    "Mass": ("uneven", _note("0.80 and 0.85")),
-    "Hernia": ("consistent", _note("0.91 and 0.96")),
-    "Lung Lesion": ("weak", _note("0.82 and 0.84", hidden=True)),
-    "Fracture": ("weak", _note("0.70 to 0.74", hidden=True)),
-    "Lung Opacity": ("consistent", _note("0.86 to 0.88")),
-    "Enlarged Cardiomediastinum": ("uneven", _note("0.78 and 0.84")),
+RELIABILITY_ALL: Mapping[str, Reliability] = {
+    "Atelectasis": Reliability("uneven", _note("0.76 to 0.91; VinBigData, not trained on, 0.67")),
+    "Consolidation": Reliability("uneven", _note("0.77 to 0.91; VinBigData, not trained on, 0.93")),
+    "Infiltration": Reliability("weak", _note("0.68 and 0.85", hidden=True)),
+    "Pneumothorax": Reliability("weak", _note("0.75 to 0.85; SIIM 0.79", hidden=True)),
+    "Edema": Reliability("consistent", _note("0.85 to 0.97")),
+    "Emphysema": Reliability("uneven", _note("0.73 and 0.87")),
+    "Fibrosis": Reliability("uneven", _note("0.72 and 0.94")),
+    "Effusion": Reliability("consistent", _note("0.85 to 0.95; VinBigData, not trained on, 0.87")),
+    "Pneumonia": Reliability("weak", _note("0.71 to 0.86", hidden=True)),
+    "Pleural_Thickening": Reliability(
+        "uneven", _note("0.74 and 0.79; VinBigData, not trained on, 0.84")
+    ),
+    "Cardiomegaly": Reliability(
+        "consistent", _note("0.88 to 0.93; VinBigData, not trained on, 0.90")
+    ),
+    "Nodule": Reliability("weak", _note("0.69 and 0.69", hidden=True)),
+    "Mass": Reliability("uneven", _note("0.80 and 0.85")),
+    "Hernia": Reliability("consistent", _note("0.91 and 0.96")),
+    "Lung Lesion": Reliability("weak", _note("0.82 and 0.84", hidden=True)),
+    "Fracture": Reliability("weak", _note("0.70 to 0.74", hidden=True)),
+    "Lung Opacity": Reliability("consistent", _note("0.86 to 0.88")),
+    "Enlarged Cardiomediastinum": Reliability("uneven", _note("0.78 and 0.84")),
 }
 """How evenly densenet121-res224-all recognises each finding, and the figures behind that."""
 
-_WEAK = tuple(label for label, (level, _) in RELIABILITY_ALL.items() if level == "weak")
+_WEAK = tuple(label for label, stated in RELIABILITY_ALL.items() if stated.level == "weak")
 
 
-def reliability(name: str, labels: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+def reliability(name: str, labels: tuple[str, ...]) -> dict[str, Reliability]:
     """Return (level, note) of each label of a catalogue model.
 
     Published figures are of densenet121-res224-all; for its siblings only the authors'
@@ -109,4 +115,4 @@ def reliability(name: str, labels: tuple[str, ...]) -> dict[str, tuple[str, str]
     if name == "densenet121-res224-all":
         return {label: RELIABILITY_ALL[label] for label in labels if label in RELIABILITY_ALL}
     note = "Hidden by the authors' own tool, Chester, for densenet121-res224-all."
-    return {label: ("weak", note) for label in labels if label in _WEAK}
+    return {label: Reliability("weak", note) for label in labels if label in _WEAK}

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxr_server.bundles.fields import BundleError
 from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.convert.upstream import UpstreamModel
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import choose_engine

@@ -1,13 +1,13 @@
 """Prepare: an upstream file -> bundle. The only place that reads pickles, and runs none."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_server.bundles.fields import IDENTIFIER, BundleError
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.manifest import Upstream
+from cxr_server.bundles.manifest import NAME_PATTERN, BundleError, Upstream, Verified
 from cxr_server.bundles.store import PHANTOM
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.convert.download import Progress, download
@@ -76,10 +76,10 @@ def prepare(
     return output
 
 
-def _verification(source: Source) -> str:
+def _verification(source: Source) -> Verified:
     """Return how the file will have been judged; refuse what would not be judged at all."""
     entry = CATALOG.get(source.name)
-    if source.name == PHANTOM or not IDENTIFIER.fullmatch(source.name):
+    if source.name == PHANTOM or not re.match(NAME_PATTERN, source.name):
         raise BundleError(f"{source.name} is not a name for a prepared model")
     if entry is None and source.file is None:
         known = ", ".join(CATALOG)

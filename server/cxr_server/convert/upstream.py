@@ -10,21 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxr_server.bundles.fields import BundleError
-from cxr_server.bundles.manifest import Upstream
+from cxr_server.bundles.architectures import DenseNet
+from cxr_server.bundles.manifest import BundleError, Description, Upstream
 from cxr_server.convert.catalog import CATALOG, LICENSE, NOTICES, reliability
 from cxr_server.convert.unpickle import SavedModel
-from cxr_server.convert.write import Description
 from cxr_server.inference.engines.torch.network import OPERATING_POINTS, weights_of, xrv
 
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 """Before torchvision 0.3 the parts of a layer were called norm.1 instead of norm1."""
-_ARCHITECTURES: Mapping[object, str] = {
-    (32, (6, 12, 24, 16), 64): "densenet121",
-    (48, (6, 12, 36, 24), 96): "densenet161",
-    (32, (6, 12, 32, 32), 64): "densenet169",
-    (32, (6, 12, 48, 32), 64): "densenet201",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class UpstreamModel:
     """
 
     state: Mapping[str, Tensor]
-    network: Mapping[str, int | tuple[int, ...]]
+    network: DenseNet
     labels: tuple[str, ...]
     thresholds: tuple[float, ...]
     notices: tuple[str, ...]
@@ -108,41 +101,37 @@ def describe(name: str, model: UpstreamModel, upstream: Upstream) -> Description
     """Return what the bundle says of the model."""
     entry = CATALOG.get(name)
     labels = tuple(model.labels[i] for i in model.kept)
-    network = model.network
-    key = (network["growth_rate"], network["block_config"], network["num_init_features"])
     trained = (f"Trained on {entry.trained_on}.",) if entry else ()
     return Description(
         name=name,
         version=f"1+{upstream.sha256[:12]}",
-        architecture=_ARCHITECTURES.get(key, "densenet"),
-        network=network,
+        network=model.network,
         labels=labels,
         class_indices=model.kept,
         thresholds=tuple(model.thresholds[i] for i in model.kept),
         license=LICENSE if entry else "Not stated.",
         notices=NOTICES + trained + model.notices,
         upstream=upstream,
-        reliability=reliability(name, labels) if entry else None,
+        reliability=reliability(name, labels) if entry else {},
     )
 
 
-def _network(tensors: Mapping[str, Tensor]) -> tuple[dict[str, int | tuple[int, ...]], int]:
+def _network(tensors: Mapping[str, Tensor]) -> tuple[DenseNet, int]:
     """Read the arguments of DenseNet off the shapes of its weights."""
     try:
         first = tensors["features.conv0.weight"].shape
         layer = "features.denseblock1.denselayer1"
         growth = tensors[f"{layer}.conv2.weight"].shape[0]
-        network: dict[str, int | tuple[int, ...]] = {
-            "growth_rate": growth,
-            "block_config": _blocks(tensors),
-            "num_init_features": first[0],
-            "bn_size": tensors[f"{layer}.conv1.weight"].shape[0] // growth,
-            "in_channels": first[1],
-        }
+        network = DenseNet(
+            growth_rate=growth,
+            block_config=_blocks(tensors),
+            num_init_features=first[0],
+            bn_size=tensors[f"{layer}.conv1.weight"].shape[0] // growth,
+        )
         count = tensors["classifier.bias"].shape[0]
     except (KeyError, IndexError, ZeroDivisionError):
         raise BundleError("the file holds no DenseNet of torchxrayvision") from None
-    if network["in_channels"] != 1:
+    if first[1] != 1:
         raise BundleError("the network does not take one grey channel")
     return network, count
 

@@ -10,47 +10,19 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cxr_server.bundles.fields import BundleError
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle
-from cxr_server.bundles.manifest import PREPROCESSING_ID, FileEntry, Manifest, Upstream
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, FileEntry, Manifest
 from cxr_server.inference.engines.openvino_runtime import model_converter, openvino
-from cxr_server.inference.engines.torch.network import EvidenceNet, build_densenet, weights_of
+from cxr_server.inference.engines.torch.network import MODULES, EvidenceNet, weights_of
 
-WEIGHTS_NAME = "weights.safetensors"
 OPENVINO_NAME = "openvino/model.xml"
-INTENDED_USE = "Research and software testing only. Not a medical device, not for diagnosis."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What a bundle says of its model, besides what follows from the weights.
-
-    As in `Manifest`. `thresholds` are raw probabilities in the order of `labels`.
-    """
-
-    name: str
-    version: str
-    architecture: str
-    network: Mapping[str, int | tuple[int, ...]]
-    labels: tuple[str, ...]
-    class_indices: tuple[int, ...]
-    thresholds: tuple[float, ...]
-    license: str
-    notices: tuple[str, ...]
-    phantom: bool = False
-    upstream: Upstream | None = None
-    reliability: Mapping[str, tuple[str, str]] | None = None
-    intended_use: str = INTENDED_USE
-    input_side_px: int = 224
-    create_time: str | None = None
 
 
 def write_bundle(
@@ -69,7 +41,9 @@ def write_bundle(
     """
     weights = weights_of(state)
     try:
-        densenet = build_densenet(description.network, len(description.labels), weights)
+        densenet = MODULES[type(description.network)](
+            description.network, len(description.labels), weights
+        )
     except ValueError as error:
         raise BundleError(str(error)) from None
     net = EvidenceNet(densenet).eval()
@@ -88,42 +62,18 @@ def write_bundle(
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-        bias = weights["classifier.bias"].tolist()
-        text = _manifest(description, files, bias, evidence.shape[-1]).to_json()
-        (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+        manifest = Manifest(
+            **msgspec.structs.asdict(description),
+            evidence_side=evidence.shape[-1],
+            bias=tuple(weights["classifier.bias"].tolist()),
+            files=files,
+        )
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         (folder / MANIFEST_NAME).chmod(0o644)
         bundle = load_bundle(folder)
         if check is not None:
             check(bundle)
     return output
-
-
-def _manifest(
-    description: Description, files: dict[str, FileEntry], bias: list[float], evidence_side: int
-) -> Manifest:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Manifest(
-        name=description.name,
-        version=description.version,
-        architecture=description.architecture,
-        network=dict(sorted(description.network.items())),
-        labels=description.labels,
-        class_indices=description.class_indices,
-        thresholds=tuple(float(threshold) for threshold in description.thresholds),
-        bias=tuple(bias),
-        input_side_px=description.input_side_px,
-        evidence_side=evidence_side,
-        preprocessing_id=PREPROCESSING_ID,
-        phantom=description.phantom,
-        files=files,
-        weights_sha256=files[WEIGHTS_NAME].sha256,
-        upstream=description.upstream,
-        reliability=description.reliability or {},
-        license=description.license,
-        intended_use=description.intended_use,
-        notices=description.notices,
-        create_time=description.create_time or now,
-    )
 
 
 def _write_openvino(net: EvidenceNet, example: Tensor, path: Path) -> None:

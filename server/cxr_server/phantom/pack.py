@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import load_file
 
 from cxr_server import __version__
-from cxr_server.bundles.fields import BundleError
+from cxr_server.bundles.architectures import DenseNet
+from cxr_server.bundles.manifest import BundleError, Description, Reliability
 from cxr_server.convert.parity import check_parity
 from cxr_server.convert.upstream import UpstreamModel
-from cxr_server.convert.write import Description, write_bundle
+from cxr_server.convert.write import write_bundle
 
 NOTICES = (
     "A phantom: trained on drawings, to test the service with. It says nothing about patients.",
@@ -37,9 +39,7 @@ def pack(source: Path, output: Path) -> Path:
     state = load_file(source / "weights.safetensors")
     given = {key: value for key, value in report["architecture"].items() if key != "class"}
     count = given.pop("num_classes")
-    network = {"bn_size": 4} | {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
+    network = msgspec.convert({"family": "densenet"} | given, DenseNet)
     labels = tuple(report["labels"])
     if len(labels) != count:
         raise BundleError("training.json has not as many labels as the network has outputs")
@@ -48,7 +48,6 @@ def pack(source: Path, output: Path) -> Path:
     description = Description(
         name="phantom",
         version=__version__,
-        architecture="densenet",
         network=network,
         labels=labels,
         class_indices=tuple(range(len(labels))),
@@ -64,10 +63,10 @@ def pack(source: Path, output: Path) -> Path:
     )
 
 
-def _reliability(report: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:
     """Say how each finding was recognised on phantoms that were not trained on."""
     return {
-        row["label"]: (
+        row["label"]: Reliability(
             "consistent" if row["auc"] >= 0.97 else "uneven" if row["auc"] >= 0.9 else "weak",
             f"On phantoms only: AUC {row['auc']:.3f} on held-out drawings.",
         )

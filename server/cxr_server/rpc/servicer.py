@@ -113,14 +113,14 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         created.FromJsonString(manifest.create_time)
         findings = []
         for row, label in enumerate(manifest.labels):
-            level, note = manifest.reliability.get(label, ("unspecified", ""))
+            stated = manifest.reliability.get(label)
             findings.append(
                 pb.FindingDescription(
                     label=label,
                     class_index=manifest.class_indices[row],
                     threshold=manifest.thresholds[row],
-                    reliability=f"RELIABILITY_{level.upper()}",
-                    reliability_note=note,
+                    reliability=f"RELIABILITY_{stated.level.upper() if stated else 'UNSPECIFIED'}",
+                    reliability_note=stated.note if stated else "",
                 )
             )
         methods = [GRAD_CAM, *model.pipeline.methods]

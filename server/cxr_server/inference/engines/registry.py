@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines import Engine
 
@@ -33,6 +35,8 @@ class EngineSpec:
     """The file of a bundle that the engine loads."""
     devices: tuple[str, ...]
     """Device names without an index, as the runtime spells them; the first is the default."""
+    architectures: tuple[type[Any], ...] | None = None
+    """Parameter types of the networks that it has modules for; None if it runs any graph."""
     open: Callable[[Bundle, str, Path | None, int | None], Engine]
     """Starts the engine: bundle, device, folder for compiled models, cores -> Engine."""
     device_problem: Callable[[str], str | None] = lambda device: None
@@ -55,6 +59,9 @@ class EngineSpec:
             return f"{self.name} is not installed: pip install {shlex.quote(self.requirement)}"
         if self.bundle_file not in bundle.manifest.files:
             return f"bundle {bundle.manifest.name} has no {self.bundle_file} for {self.name}"
+        network = bundle.manifest.network
+        if self.architectures is not None and not isinstance(network, self.architectures):
+            return f"{self.name} has no module for the architecture {network.name}"
         if device is None:
             return None
         if (device_name := self.device_name(device)) is None:
@@ -170,6 +177,7 @@ ENGINES: dict[str, EngineSpec] = {
             requirement="cxr-server[torch]",
             bundle_file="weights.safetensors",
             devices=("cpu", "cuda"),
+            architectures=(DenseNet,),
             open=_open_torch,
             device_problem=_cuda_problem,
         ),

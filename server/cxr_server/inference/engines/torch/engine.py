@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.torch.network import EvidenceNet, InferenceNet, load_densenet
+from cxr_server.inference.engines.torch.network import EvidenceNet, InferenceNet, load_module
 from cxr_server.inference.engines.torch.saliency import Saliency
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -61,17 +61,17 @@ class TorchEngine:
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
         self._image_shape = (1, manifest.input_side_px, manifest.input_side_px)
-        densenet = load_densenet(
+        module = load_module(
             bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
         )
-        self._saliency = Saliency(densenet, manifest.bias, device)
+        self._saliency = Saliency(module, manifest.bias, device)
         self.saliency_methods = self._saliency.methods
         if cuda:
             torch.backends.cudnn.benchmark = True  # worthwhile, because all shapes are fixed
         else:
             torch.set_num_threads(threads or usable_cores())
         features_type = torch.float16 if (cuda if half is None else half) else torch.float32
-        net = InferenceNet(EvidenceNet(densenet), device, features_type)
+        net = InferenceNet(EvidenceNet(module), device, features_type)
         self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
         for _ in range(self.max_in_flight):
             self._idle.put(self._new_runner(net))

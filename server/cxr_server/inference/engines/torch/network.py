@@ -9,26 +9,30 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cxr_server.bundles.architectures import Architecture, DenseNet
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # Importing torchxrayvision disables all warnings of the process.
     import torchxrayvision as xrv
 
 __all__ = [
+    "MODULES",
     "OPERATING_POINTS",
     "EvidenceNet",
     "InferenceNet",
     "build_densenet",
     "fold_batch_norms",
-    "load_densenet",
+    "load_module",
     "weights_of",
     "xrv",
 ]
@@ -98,15 +102,14 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     return folded.eval().requires_grad_(False)
 
 
-def build_densenet(
-    network: Mapping[str, int | tuple[int, ...]], class_count: int, state: Mapping[str, Tensor]
-) -> nn.Module:
+def build_densenet(network: DenseNet, class_count: int, state: Mapping[str, Tensor]) -> nn.Module:
     """Return torchxrayvision's DenseNet in evaluation mode with the weights `state`.
 
     Raises:
         ValueError: `state` is not the state of such a network.
     """
-    densenet: nn.Module = xrv.models.DenseNet(num_classes=class_count, **network)
+    parameters = msgspec.structs.asdict(network)
+    densenet: nn.Module = xrv.models.DenseNet(num_classes=class_count, **parameters)
     result = None
     with contextlib.suppress(RuntimeError):  # a wrong shape, reported below in one line
         result = densenet.load_state_dict(dict(state), strict=False)
@@ -125,15 +128,17 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def load_densenet(
-    weights: Path, network: Mapping[str, int | tuple[int, ...]], class_count: int
-) -> nn.Module:
-    """Return the DenseNet of a bundle's `weights.safetensors`."""
-    from safetensors.torch import load_file
-
-    return build_densenet(network, class_count, load_file(weights))
-
-
 def _is_counter(name: str) -> bool:
     """Return whether this is a batch norm's training step counter."""
     return name.endswith("num_batches_tracked")
+
+
+MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: build_densenet}
+"""By architecture: (network, class count, state) -> a module with `features` and `classifier`."""
+
+
+def load_module(weights: Path, network: Architecture, class_count: int) -> nn.Module:
+    """Return the module of a bundle's `weights.safetensors`."""
+    from safetensors.torch import load_file
+
+    return MODULES[type(network)](network, class_count, load_file(weights))

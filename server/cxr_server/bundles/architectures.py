@@ -1,0 +1,78 @@
+"""Architectures: families of networks, each with the parameters that define one network.
+
+The registry holds what a manifest may name. `convert.architectures` builds the graph of each
+family, and `inference.engines.torch.network` its torch module.
+"""
+
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import msgspec
+from msgspec import Meta
+
+Width = Annotated[int, Meta(ge=1, le=1024)]
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """The parameters of a network: a frozen msgspec struct, tagged with its family."""
+
+    @property
+    def name(self) -> str:
+        """The usual name of the network, such as "densenet121"."""
+        ...
+
+
+class DenseNet(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="family",
+    tag="densenet",
+):
+    """A DenseNet for one grey channel, as in torchxrayvision and torchvision.
+
+    Attributes:
+        growth_rate: Channels that each layer adds.
+        block_config: Layers of each dense block.
+        num_init_features: Channels of the first convolution.
+        bn_size: Channels of a layer's bottleneck, in multiples of `growth_rate`.
+    """
+
+    growth_rate: Width
+    block_config: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=256)], ...], Meta(min_length=1, max_length=16)
+    ]
+    num_init_features: Width
+    bn_size: Width = 4
+
+    @property
+    def name(self) -> str:
+        """The name in Huang et al., Densely Connected Convolutional Networks, 2017."""
+        published: dict[tuple[int, tuple[int, ...], int], str] = {
+            (32, (6, 12, 24, 16), 64): "densenet121",
+            (48, (6, 12, 36, 24), 96): "densenet161",
+            (32, (6, 12, 32, 32), 64): "densenet169",
+            (32, (6, 12, 48, 32), 64): "densenet201",
+        }
+        key = (self.growth_rate, self.block_config, self.num_init_features)
+        return published.get(key, "densenet")
+
+
+ARCHITECTURES: dict[str, type[Any]] = {"densenet": DenseNet}
+"""The parameters of each family, by its tag."""
+
+
+def read_architecture(content: object) -> Architecture:
+    """Return the architecture that `content`, decoded JSON, describes.
+
+    Raises:
+        ValueError: The family is not in the registry, or a parameter is out of range.
+    """
+    family = content.get("family") if isinstance(content, dict) else None
+    parameters = ARCHITECTURES.get(family) if isinstance(family, str) else None
+    if parameters is None:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture {family!r:.100} is not implemented, only {known}")
+    architecture: Architecture = msgspec.convert(content, parameters)
+    return architecture
