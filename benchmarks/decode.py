@@ -1,8 +1,8 @@
-"""Decode and encode: processor time of libraries that could do it, one thread each.
+"""Decode and encode: CPU time of libraries that could do it, and whether they hold the GIL.
 
-`python -m benchmarks.decode`. Processor time, not the clock's, so that a busy machine matters
-less. A library that is not installed, or cannot read a kind of file, is left out; one whose
-pixels differ from Pillow's is marked.
+`python -m benchmarks.decode`. CPU time rather than wall time, so that a busy machine matters less,
+one thread each. A library that is not installed, or cannot read a kind of file, is left out; one
+whose pixels differ from Pillow's is marked.
 """
 
 import argparse
@@ -10,6 +10,8 @@ import importlib
 import json
 import statistics
 import struct
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -19,12 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from benchmarks import radiographs
 from benchmarks.radiographs import Kind, encoded, film
-from cxr_server.explanation.colormaps import ColorMap, colors
-from cxr_server.imaging.decode import decode as own_decode
+from cxr_server.imaging.codecs import decode as own_decode
 
 Decoder = Callable[[bytes], NDArray[Any]]
 Encoder = Callable[[NDArray[np.uint8]], bytes]
@@ -49,24 +50,25 @@ def main() -> None:
 def decoding(kinds: list[Kind], repeats: int) -> list[dict[str, Any]]:
     """Time every decoder on every kind of file."""
     rows = []
-    print(f"{'decode, ms of processor time':<28}{'file kB':>9}")
+    print(f"{'decode':<28}{'CPU ms':>8}  GIL")
     for kind in kinds:
         data = encoded(kind)
-        wanted = np.asarray(Image.open(BytesIO(data)))
-        print(f"{kind.name:<28}{len(data) / 1000:9.0f}")
+        expected = np.asarray(Image.open(BytesIO(data)))
+        tolerance = JPEG_TOLERANCE if kind.file_format == "JPEG" else 0
+        print(f"{kind.name}, {len(data) / 1000:.0f} kB")
         for name, decoder in decoders(kind).items():
             try:
-                got = np.squeeze(decoder(data))
+                pixels = np.squeeze(decoder(data)).astype(int)
             except Exception as error:
-                print(f"    {name:<32}cannot: {type(error).__name__}")
+                print(f"    {name:<24}cannot: {type(error).__name__}")
                 continue
-            tolerance = JPEG_TOLERANCE if kind.file_format == "JPEG" else 0
-            same = got.shape == wanted.shape and bool(
-                np.abs(got.astype(int) - wanted.astype(int)).max() <= tolerance
+            same = np.shape(pixels) == expected.shape and bool(
+                np.abs(pixels - expected).max() <= tolerance
             )
-            ms = processor_ms(partial(decoder, data), repeats)
-            print(f"    {name:<32}{ms:8.2f}  {'' if same else 'other pixels'}")
-            rows.append({"kind": kind.name, "library": name, "ms": ms, "same_pixels": same})
+            work = partial(decoder, data)
+            ms, gil = cpu_ms(work, repeats), "released" if releases_gil(work) else "held"
+            print(f"    {name:<24}{ms:8.2f}  {gil:<10}{'' if same else 'other pixels'}")
+            rows.append({"kind": kind.name, "library": name, "ms": ms, "gil": gil})
     return rows
 
 
@@ -75,23 +77,19 @@ def encoding(sides: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
     rows = []
     for side_px in sides:
         overlay_hwc = overlay(side_px)
-        print(f"encode {side_px} x {side_px} overlay, ms of processor time, kB")
+        print(f"encode {side_px} x {side_px} overlay, CPU ms, kB")
         for name, encoder in encoders().items():
-            try:
-                data = encoder(overlay_hwc)
-            except Exception as error:
-                print(f"    {name:<32}cannot: {type(error).__name__}")
-                continue
+            data = encoder(overlay_hwc)
             if not np.array_equal(np.asarray(Image.open(BytesIO(data))), overlay_hwc):
                 raise ValueError(f"{name} wrote another picture")
-            ms = processor_ms(partial(encoder, overlay_hwc), repeats)
-            print(f"    {name:<32}{ms:8.2f}{len(data) / 1000:9.0f}")
+            ms = cpu_ms(partial(encoder, overlay_hwc), repeats)
+            print(f"    {name:<24}{ms:8.2f}{len(data) / 1000:9.0f}")
             rows.append({"side_px": side_px, "library": name, "ms": ms, "bytes": len(data)})
     return rows
 
 
-def processor_ms(work: Callable[[], object], repeats: int) -> float:
-    """Median processor time of one call, over `repeats`, after a warm-up."""
+def cpu_ms(work: Callable[[], object], repeats: int) -> float:
+    """Median CPU time of one call, over `repeats`, after a warm-up."""
     work()
     times = []
     for _ in range(repeats):
@@ -101,14 +99,39 @@ def processor_ms(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def releases_gil(work: Callable[[], object], tries: int = 7) -> bool:
+    """Tell whether another Python thread gets more than two turns for each ms of a call."""
+    count, done = 0, False
+
+    def spin() -> None:
+        nonlocal count
+        while not done:
+            count += 1
+            time.sleep(0)  # lets go of the GIL
+
+    spinner = threading.Thread(target=spin)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(10)  # nobody is asked to let go of the GIL
+    try:
+        spinner.start()
+        turns_per_ms = []
+        for _ in range(tries):
+            before, started = count, time.perf_counter()
+            work()
+            turns_per_ms.append((count - before) / (1000 * (time.perf_counter() - started)))
+    finally:
+        done = True
+        sys.setswitchinterval(interval_s)
+        spinner.join()
+    return statistics.median(turns_per_ms) > 2
+
+
 def overlay(side_px: int) -> NDArray[np.uint8]:
     """Return an overlay as the server draws them: a film half covered with smooth colour."""
     rows, columns = np.mgrid[0:side_px, 0:side_px] / side_px
     heat = np.exp(-((rows - 0.6) ** 2 + (columns - 0.35) ** 2) / 0.03)[..., None]
-    table = colors(ColorMap.INFERNO)
-    color_hwc = table[np.rint(heat[..., 0] * 255).astype(int)]
-    grey_hwc = film(side_px, 0)[..., None]
-    blended_hwc = grey_hwc * (1 - heat / 2) + color_hwc * heat / 2
+    color_hwc = np.concatenate([255 * heat, 160 * heat**2, 90 * (1 - heat)], axis=-1)
+    blended_hwc = film(side_px, 0)[..., None] * (1 - heat / 2) + color_hwc * heat / 2
     return np.asarray(np.rint(blended_hwc), np.uint8)
 
 
@@ -123,91 +146,40 @@ def decoders(kind: Kind) -> dict[str, Decoder]:
         found["OpenCV"] = lambda data: cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED
         )
-    codecs = module("imagecodecs")
+    codecs: Any = importlib.import_module("imagecodecs")
     if kind.file_format == "PNG":
-        found["Pillow, PNG plugin alone"] = _pillow_png
+        found["imagecodecs, libpng"] = codecs.png_decode
+        found["imagecodecs, libspng"] = codecs.spng_decode
         if kornia := module("kornia_rs.io"):
             load = (
                 kornia.decode_image_png_u16 if kind.bit_depth == 16 else kornia.decode_image_png_u8
             )
             found["kornia-rs"] = lambda data: load(data, (kind.side_px, kind.side_px), "mono")
-        if vips := module("pyvips"):
-            found["libvips"] = lambda data: vips.Image.new_from_buffer(data, "").numpy()
-        if wuffs := module("pywuffs"):
-            found["pywuffs"] = _wuffs(wuffs)
-        if codecs:
-            found["imagecodecs png"] = codecs.png_decode
-            found["imagecodecs spng"] = codecs.spng_decode
-        if pyspng := module("pyspng"):
-            found["pyspng"] = pyspng.load
-        for name in ("zlib_ng.zlib_ng", "isal.isal_zlib", "zlib"):
-            if inflate := module(name):
-                found[f"inflating alone, {name}"] = partial(_inflate, inflate)
-        found["checksums alone, zlib"] = lambda data: np.array(zlib.crc32(data))
     else:
-        if simple := module("simplejpeg"):
-            found["simplejpeg"] = lambda data: simple.decode_jpeg(data, "GRAY")
-            found["simplejpeg, strict"] = lambda data: simple.decode_jpeg(data, "GRAY", strict=True)
-            found["simplejpeg, fast DCT"] = lambda data: simple.decode_jpeg(
-                data, "GRAY", fastdct=True
-            )
-        if codecs:
-            found["imagecodecs jpeg8"] = codecs.jpeg8_decode
+        simple: Any = importlib.import_module("simplejpeg")
+        found["simplejpeg, strict"] = lambda data: simple.decode_jpeg(data, "GRAY", strict=True)
+        found["imagecodecs, jpeg8"] = codecs.jpeg8_decode
     return found
 
 
 def encoders() -> dict[str, Encoder]:
     """The encoders to try, by name."""
-    found: dict[str, Encoder] = {}
-    strategies = {
-        "default": zlib.Z_DEFAULT_STRATEGY,
-        "filtered": zlib.Z_FILTERED,
-        "rle": zlib.Z_RLE,
-        "huffman": zlib.Z_HUFFMAN_ONLY,
-        "fixed": zlib.Z_FIXED,
+    codecs: Any = importlib.import_module("imagecodecs")
+    found: dict[str, Encoder] = {
+        "Pillow, level 1": _pillow_encode,
+        "imagecodecs, level 1": lambda pixels: bytes(codecs.png_encode(pixels, level=1)),
+        "rows by numpy, zlib": partial(_row_filtered, zlib),
     }
-    for level in (0, 1, 2, 3, 6):
-        for name, strategy in strategies.items():
-            if level in (1,) or name == "default":
-                found[f"Pillow level {level} {name}"] = partial(_pillow_encode, level, strategy)
-    if cv2 := module("cv2"):
-        for level in (0, 1, 3):
-            flags = [cv2.IMWRITE_PNG_COMPRESSION, level]
-            found[f"OpenCV level {level}"] = partial(_opencv_encode, cv2, flags)
-        flags = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY]
-        flags.append(cv2.IMWRITE_PNG_STRATEGY_RLE)
-        found["OpenCV level 1 rle"] = partial(_opencv_encode, cv2, flags)
-    for name in ("zlib", "zlib_ng.zlib_ng", "isal.isal_zlib"):
+    for name in ("isal.isal_zlib", "zlib_ng.zlib_ng"):
         if deflate := module(name):
-            found[f"rows by numpy, {name} level 1"] = partial(_row_filtered, deflate)
-    if codecs := module("imagecodecs"):
-        found["imagecodecs png level 1"] = lambda pixels: bytes(codecs.png_encode(pixels, level=1))
-        found["imagecodecs spng level 1"] = lambda pixels: bytes(
-            codecs.spng_encode(pixels, level=1)
-        )
+            found[f"rows by numpy, {name.split('.')[0]}"] = partial(_row_filtered, deflate)
     return found
 
 
-def _wuffs(wuffs: Any) -> Decoder:
-    aux = importlib.import_module("pywuffs.aux")
-    config = aux.ImageDecoderConfig()
-    config.enabled_decoders = [wuffs.ImageDecoderType.PNG]
-    config.pixel_format = wuffs.PixelFormat.Y
-    decoder = aux.ImageDecoder(config)
-    return lambda data: decoder.decode(data).pixbuf
-
-
-def _pillow_png(data: bytes) -> NDArray[Any]:
-    return np.asarray(PngImagePlugin.PngImageFile(BytesIO(data)))
-
-
-def _inflate(library: Any, data: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(library.decompress(_idat(data)), np.uint8)
-
-
-def _opencv_encode(cv2: Any, flags: list[int], pixels_hwc: NDArray[np.uint8]) -> bytes:
-    data: bytes = cv2.imencode(".png", pixels_hwc[..., ::-1], flags)[1].tobytes()
-    return data
+def _pillow_encode(pixels_hwc: NDArray[np.uint8]) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels_hwc).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _row_filtered(deflate: Any, pixels_hwc: NDArray[np.uint8]) -> bytes:
@@ -226,24 +198,8 @@ def _row_filtered(deflate: Any, pixels_hwc: NDArray[np.uint8]) -> bytes:
     )
 
 
-def _pillow_encode(level: int, strategy: int, pixels_hwc: NDArray[np.uint8]) -> bytes:
-    file = BytesIO()
-    Image.fromarray(pixels_hwc).save(file, "PNG", compress_level=level, compress_type=strategy)
-    return file.getvalue()
-
-
-def _idat(data: bytes) -> bytes:
-    parts, offset = [], 8
-    while offset < len(data):
-        length = int.from_bytes(data[offset : offset + 4], "big")
-        if data[offset + 4 : offset + 8] == b"IDAT":
-            parts.append(data[offset + 8 : offset + 8 + length])
-        offset += 12 + length
-    return b"".join(parts)
-
-
 def module(name: str) -> Any:
-    """Import a module, or return None where it is not installed."""
+    """Import a module, or return None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -24,7 +24,7 @@ from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from cxr_server.bundles.load import load_bundle
-from cxr_server.imaging.decode import decode
+from cxr_server.imaging.codecs import decode
 from cxr_server.inference import scoring as score
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.preprocess import fit

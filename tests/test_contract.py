@@ -14,7 +14,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.heatmap import Scale
 from cxr_server.explanation.render import Frame, RenderKind
-from cxr_server.imaging.quality import Caution
+from cxr_server.imaging.radiograph import InputWarning
 
 ROOT = Path(__file__).parents[1]
 PROTO = "cxr/v1/chest_xray.proto"
@@ -68,7 +68,7 @@ def test_every_enum_starts_unspecified_and_carries_its_prefix(enum: EnumDescript
 @pytest.mark.parametrize(
     ("ours", "theirs", "prefix"),
     [
-        (Caution, pb.WarningCode.DESCRIPTOR, "WARNING_CODE_"),
+        (InputWarning, pb.WarningCode.DESCRIPTOR, "WARNING_CODE_"),
         (ColorMap, pb.ColorMap.DESCRIPTOR, "COLOR_MAP_"),
         (Scale, pb.HeatScale.DESCRIPTOR, "HEAT_SCALE_"),
         (Frame, pb.RenderFrame.DESCRIPTOR, "RENDER_FRAME_"),

@@ -11,7 +11,7 @@ from PIL import Image
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
-from cxr_server.imaging.decode import LOCKED_BYTES, DecodeLimits
+from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
@@ -19,10 +19,6 @@ from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.scoring import readout
 from cxr_server.service import Pipeline, Saliency
 from cxr_server.settings import Settings
-
-FEW_CORES = 4
-"""Above this, or with a GPU, so many images come in a second that all of them would queue up for
-Python's lock."""
 
 
 @dataclass(slots=True)
@@ -78,7 +74,6 @@ def assemble(
             min_side_px=settings.min_side_px,
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
-            locked_bytes=locked_bytes_for(engine.device, usable_cores()),
         ),
         side_px=bundle.manifest.input_side_px,
         cache_entries=settings.cache_entries,
@@ -86,11 +81,6 @@ def assemble(
         methods=saliency_methods(engine),
     )
     return LoadedModel(bundle, engine, scheduler, pipeline)
-
-
-def locked_bytes_for(device: str, cores: int) -> int:
-    """How large an image may be decoded under Python's lock: see `DecodeLimits`."""
-    return LOCKED_BYTES if device.lower() == "cpu" and cores <= FEW_CORES else 0
 
 
 def saliency_methods(engine: Engine) -> dict[str, Saliency]:

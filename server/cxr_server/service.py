@@ -17,8 +17,9 @@ from cxr_server.errors import MethodUnavailable, UnknownLabel
 from cxr_server.explanation import heatmap as explain
 from cxr_server.explanation import render
 from cxr_server.geometry import Box
-from cxr_server.imaging import quality as cautions
-from cxr_server.imaging.decode import DecodeLimits, Radiograph, decode
+from cxr_server.imaging import quality
+from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.radiograph import DecodeLimits, Radiograph
 from cxr_server.inference.cache import EvidenceCache
 from cxr_server.inference.model_input import Evidence, Prepared, prepare
 from cxr_server.inference.scheduler import Scheduler
@@ -209,7 +210,7 @@ class Pipeline:
             if evidence := self.cache.get(key):
                 times.cached = True
                 if strict:
-                    cautions.refuse_unlikely(evidence.warnings)
+                    quality.refuse_unlikely(evidence.warnings)
                 if not network_input:
                     return evidence, None
                 started = time.monotonic()
@@ -225,7 +226,7 @@ class Pipeline:
         times.inference_s = turn.inference_s
         seen = turn.prepared
         # A row of a batch's array would keep the whole batch alive in the cache.
-        evidence = Evidence(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.cautions)
+        evidence = Evidence(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.warnings)
         if self.cache.capacity:
             self.cache.put(key, evidence)
         return evidence, turn.prepared

@@ -11,7 +11,9 @@ from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.heatmap import HeatMap, Scale, heat_map, peak, regions
 from cxr_server.explanation.render import Frame, RenderKind, RenderOptions, canvas, render
 from cxr_server.geometry import Box, crop_box
-from cxr_server.imaging.decode import Radiograph, decode, upright
+from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.orientation import upright
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.preprocess import fit, model_input_picture
 from images import chest_like, jpeg, pixels_of, png
 

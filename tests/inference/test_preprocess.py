@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cxr_server.geometry import Box, crop_box
-from cxr_server.imaging.decode import Radiograph, decode
+from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.preprocess import fit, model_input_picture
 from cxr_server.inference.resize import _gaussian_kernel, fit_operator
 from images import chest_like

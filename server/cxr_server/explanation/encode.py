@@ -11,7 +11,7 @@ import numpy as np
 from isal.isal_zlib import compress, crc32
 from numpy.typing import NDArray
 
-from cxr_server.imaging.header import PNG_SIGNATURE
+from cxr_server.imaging.png import SIGNATURE
 
 _UP = 2
 _LEVEL = 1
@@ -29,7 +29,7 @@ def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"".join(
         (
-            PNG_SIGNATURE,
+            SIGNATURE,
             _chunk(b"IHDR", header),
             _chunk(b"IDAT", compress(filtered, _LEVEL)),
             _chunk(b"IEND", b""),

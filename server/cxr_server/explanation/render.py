@@ -12,7 +12,7 @@ from cxr_server.explanation.encode import encode_png
 from cxr_server.explanation.heatmap import HeatMap, Scale
 from cxr_server.explanation.legend import add_legend
 from cxr_server.geometry import Box
-from cxr_server.imaging.grey import Pixels
+from cxr_server.imaging.radiograph import Pixels
 
 OPAQUE_FROM = 0.5
 """Heat from which an overlay has its full opacity; below, the opacity follows the heat. Half of

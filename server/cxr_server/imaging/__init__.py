@@ -1,1 +1,1 @@
-"""Imaging: image bytes -> Radiograph, and what is doubtful about it. Next: inference."""
+"""Imaging: image bytes -> Radiograph and its input warnings. Next: inference."""

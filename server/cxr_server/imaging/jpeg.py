@@ -1,8 +1,9 @@
-"""JPEG: file bytes -> header, and a file of nothing but pixels. Next: decode.
+"""JPEG: file bytes -> greyscale pixels. Pixels are decoded by libjpeg-turbo, through simplejpeg.
 
-Walks the marker segments (ITU-T T.81, annex B) up to the first scan without decoding anything.
-What decoding needs is copied to a new file, so that thumbnails, colour profiles and previews
-never reach the decoder.
+The marker segments are walked here first (ITU-T T.81, annex B), up to the first scan. Only the
+segments that make up the pixels reach libjpeg, so that thumbnails, colour profiles and previews
+never do. simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain
+grey, it fails.
 """
 
 import re
@@ -11,122 +12,102 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.header import exif_orientation
+from cxr_server.imaging.greyscale import has_color
+from cxr_server.imaging.orientation import exif_orientation
+from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
-_RST0, _EOI, _SOS, _COM = 0xD0, 0xD9, 0xDA, 0xFE
-_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
-_BASELINE = 0xC0
-_FRAMES = (0xC0, 0xC1, 0xC2)
-"""Baseline, extended sequential and progressive, all Huffman-coded."""
-_UNSUPPORTED_FRAMES = {
-    0xC3: "lossless JPEG",
-    0xC5: "hierarchical JPEG",
-    0xC6: "hierarchical JPEG",
-    0xC7: "hierarchical JPEG",
-    0xC9: "arithmetic-coded JPEG",
-    0xCA: "arithmetic-coded JPEG",
-    0xCB: "arithmetic-coded JPEG",
-    0xCC: "arithmetic-coded JPEG",
-    0xCD: "hierarchical JPEG",
-    0xCE: "hierarchical JPEG",
-    0xCF: "hierarchical JPEG",
-    0xDE: "hierarchical JPEG",
-    0xF7: "JPEG-LS",
-}
+SIGNATURE = b"\xff\xd8\xff"
 MAX_SEGMENT_COUNT = 4_096
-"""More segments before the pixels than any encoder writes (a 16 MiB profile takes 257)."""
+"""Far above the segments that encoders write before the pixels (a 16 MiB profile takes 257)."""
 MAX_TABLE_BYTES = 65_536
-"""More bytes of coding tables before the pixels than any encoder writes."""
+"""Far above the bytes of coding tables that encoders write before the pixels."""
 MAX_SCAN_COUNT = 64
-"""Most scans of a progressive file; encoders write some 10. Each scan costs a pass over the
+"""Maximum scans of a progressive file; encoders write about 10. Each scan costs a pass over the
 image, however few bytes it has."""
 MAX_SCANNED_PIXEL_COUNT = 1_000_000_000
-"""Most pixels times scans of a progressive file."""
+"""Maximum pixels times scans of a progressive file."""
+COLOR_REDUCTION = 8
+"""Colour is looked for in an image reduced by this factor: its pixels are the means of the file's
+8 x 8 blocks, which need no inverse transform."""
 
+_SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
+_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
+_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Baseline, extended sequential and progressive, all Huffman-coded."""
+_OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF, 0xDE, 0xF7)
+"""Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
 _SCAN_PAIR = np.frombuffer(bytes([0xFF, _SOS]), np.uint16)[0]
 _FILL = re.compile(rb"\xff+")
 
 
 @dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """What the segments before the first scan say.
+class JpegHeader(Header):
+    """Header with whether there are three components rather than one, and a file of pixels only."""
 
-    Attributes:
-        width_px: Width before any turning.
-        height_px: Height before any turning.
-        component_count: 1 (grey), 3 (colour) or 4 (CMYK).
-        adobe: Whether Adobe's segment is there; CMYK values are then stored inverted.
-        orientation: EXIF orientation, 1 to 8.
-        pixel_file: A JPEG file with the segments that make up the pixels.
-    """
-
-    width_px: int
-    height_px: int
-    component_count: int
-    adobe: bool
-    orientation: int
+    is_color: bool
     pixel_file: bytes
 
 
-def read_header(data: bytes) -> JpegHeader:
-    """Read a JPEG up to its first scan.
+class JpegCodec:
+    """Reads baseline, extended sequential and progressive JPEG of 8 bits, grey or colour."""
 
-    Raises:
-        ImageUnreadable: A segment is cut short, missing or out of order.
-        ImageFormatUnsupported: A kind of JPEG that is not read.
-    """
-    kept: list[bytes | memoryview] = [b"\xff\xd8"]
-    table_bytes, orientation, adobe = 0, 1, False
-    frame: memoryview | None = None
-    for marker, segment in _segments(data):
-        payload = segment[4:]
-        if marker in _UNSUPPORTED_FRAMES:
-            raise ImageFormatUnsupported(
-                f"This is a {_UNSUPPORTED_FRAMES[marker]} file; send baseline or progressive."
-            )
-        if marker in _FRAMES:
-            if frame is not None:
-                raise ImageUnreadable("The JPEG file has more than one frame header.")
-            frame = payload
-        elif marker == _APP1 and bytes(payload[:6]) == b"Exif\0\0":
-            orientation = exif_orientation(bytes(payload[6:]))
-        elif marker == _APP2 and bytes(payload[:4]) == b"MPF\0":
-            raise ImageFormatUnsupported("This is a file of several pictures; send one.")
-        elif marker == _APP14 and bytes(payload[:5]) == b"Adobe":
-            adobe = True
-        if marker in (_APP0, _APP14) or not (_APP0 <= marker <= _APP15 or marker == _COM):
-            kept.append(segment)
-            table_bytes += len(segment)
-            if table_bytes > MAX_TABLE_BYTES and marker != _SOS:
-                raise ImageUnreadable("The JPEG file has more tables than is read.")
-    if frame is None:
-        raise ImageUnreadable("The JPEG file lacks its frame header.")
-    height_px, width_px, component_count = _frame_header(frame)
-    return JpegHeader(width_px, height_px, component_count, adobe, orientation, b"".join(kept))
+    name = "JPEG"
+    needs = "simplejpeg"
 
+    def why_not(self) -> str | None:
+        """Return None: simplejpeg is always installed."""
+        return None
 
-def check_scans(header: JpegHeader) -> None:
-    """Bound the work that the scans of a file ask for.
+    def sniff(self, data: bytes) -> bool:
+        """Tell whether data begins with JPEG's signature, or is a part of it."""
+        return SIGNATURE.startswith(data[: len(SIGNATURE)])
 
-    Inside coded data a 0xFF byte is always followed by a zero or a restart marker (T.81,
-    B.1.1.5), so every start-of-scan marker behind the first one is a real one or broken data.
+    def read_header(self, data: bytes) -> JpegHeader:
+        """Read the segments up to the first scan. Raises as `Codec.read_header`."""
+        kept: list[bytes | memoryview] = [b"\xff\xd8"]
+        table_bytes, orientation = 0, 1
+        frame: memoryview | None = None
+        for marker, segment in _segments(data):
+            payload = segment[4:]
+            if marker in _OTHER_FRAMES:
+                raise ImageFormatUnsupported(
+                    "This is a lossless, hierarchical or arithmetic-coded JPEG, or JPEG-LS; "
+                    "send baseline or progressive JPEG."
+                )
+            if marker in _FRAMES:
+                if frame is not None:
+                    raise ImageUnreadable("The JPEG file has more than one frame header.")
+                frame = payload
+            elif marker == _APP1 and bytes(payload[:6]) == b"Exif\0\0":
+                orientation = exif_orientation(bytes(payload[6:]))
+            elif marker == _APP2 and bytes(payload[:4]) == b"MPF\0":
+                raise ImageFormatUnsupported("The JPEG file holds several images; send one.")
+            # JFIF's and Adobe's segments tell libjpeg whether colour is RGB or YCbCr.
+            if marker in (_APP0, _APP14) or not (_APP0 <= marker <= _APP15 or marker == _COM):
+                kept.append(segment)
+                table_bytes += len(segment)
+                if table_bytes > MAX_TABLE_BYTES and marker != _SOS:
+                    raise ImageUnreadable(
+                        f"The JPEG file has more than {MAX_TABLE_BYTES} bytes of tables."
+                    )
+        if frame is None:
+            raise ImageUnreadable("The JPEG file lacks its frame header.")
+        height_px, width_px, is_color = _read_frame(frame)
+        return JpegHeader(height_px, width_px, 8, orientation, is_color, b"".join(kept))
 
-    Raises:
-        ImageUnreadable: There are far more scans than any encoder writes.
-    """
-    file = header.pixel_file
-    # Pair by pair, from even and from odd places: bytes.count takes four times as long.
-    pairs = (np.frombuffer(file, np.uint16, (len(file) - start) // 2, start) for start in (0, 1))
-    scan_count = sum(np.count_nonzero(each == _SCAN_PAIR) for each in pairs)
-    work = scan_count * header.width_px * header.height_px
-    if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
-        raise ImageUnreadable("The JPEG file has more scans than is read.")
+    def decode(self, header: JpegHeader) -> tuple[Pixels, tuple[InputWarning, ...]]:
+        """Decode the luma. Raises ImageUnreadable."""
+        _check_scans(header)
+        is_colored = header.is_color and has_color(_load(header, "RGB", COLOR_REDUCTION))
+        return _load(header, "GRAY")[..., 0], (InputWarning.COLOR,) if is_colored else ()
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Yield marker and bytes of each segment; the first scan comes last, with all behind it."""
+    """Yield marker and bytes of each segment; the last is the first scan with all that follows."""
     view = memoryview(data)
     offset = 2
     for _ in range(MAX_SEGMENT_COUNT):
@@ -141,25 +122,54 @@ def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
             yield marker, view[start:]
             return
         offset = start + 2 + length
-        if marker < _BASELINE or _RST0 <= marker <= _EOI or length < 2:
+        if marker < _SOF0 or _RST0 <= marker <= _EOI or length < 2:
             raise ImageUnreadable("The JPEG file is broken before its pixels.")
         if offset > len(data):
             raise ImageUnreadable("The JPEG file is cut short.")
         yield marker, view[start:offset]
-    raise ImageUnreadable("The JPEG file has more segments than is read.")
+    raise ImageUnreadable(f"The JPEG file has more than {MAX_SEGMENT_COUNT} segments.")
 
 
-def _frame_header(payload: memoryview) -> tuple[int, int, int]:
-    """Return height, width and the number of components (T.81, B.2.2)."""
+def _read_frame(payload: memoryview) -> tuple[int, int, bool]:
+    """Return height, width and whether there is colour (T.81, B.2.2)."""
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise ImageUnreadable("The frame header of the JPEG file is broken.")
     precision, height_px, width_px, component_count = struct.unpack_from(">BHHB", payload)
     if precision != 8:
-        raise ImageFormatUnsupported(f"This is a {precision}-bit JPEG; only 8 bits are read.")
-    if component_count not in (1, 3, 4):
-        raise ImageFormatUnsupported(
-            f"This JPEG has {component_count} components; 1, 3 or 4 are read."
-        )
+        raise ImageFormatUnsupported(f"This is a {precision}-bit JPEG; send 8 bits.")
+    if component_count not in (1, 3):
+        kind = "CMYK" if component_count == 4 else f"{component_count}-component"
+        raise ImageFormatUnsupported(f"This is a {kind} JPEG; send greyscale or RGB.")
     if not height_px or not width_px:
         raise ImageUnreadable("The JPEG file states a side of zero.")
-    return height_px, width_px, component_count
+    return height_px, width_px, component_count == 3
+
+
+def _check_scans(header: JpegHeader) -> None:
+    """Bound the work that the scans of a file ask for. Raises ImageUnreadable.
+
+    Inside coded data a 0xFF byte is always followed by a zero or a restart marker (T.81,
+    B.1.1.5), so every start-of-scan marker after the first is a real one or broken data.
+    """
+    file = header.pixel_file
+    # As pairs from even and from odd offsets: bytes.count takes four times as long.
+    pairs = (np.frombuffer(file, np.uint16, (len(file) - start) // 2, start) for start in (0, 1))
+    scan_count = sum(np.count_nonzero(each == _SCAN_PAIR) for each in pairs)
+    work = scan_count * header.width_px * header.height_px
+    if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
+        raise ImageUnreadable("The JPEG file has too many scans for its size.")
+
+
+def _load(header: JpegHeader, colorspace: str, reduction: int = 1) -> NDArray[np.uint8]:
+    """Decode pixels [height, width, channels]; libjpeg's warnings are errors."""
+    try:
+        pixels_hwc: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            header.pixel_file,
+            colorspace,
+            min_height=header.height_px // reduction,
+            min_width=header.width_px // reduction,
+            strict=True,
+        )
+    except ValueError as error:
+        raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
+    return pixels_hwc

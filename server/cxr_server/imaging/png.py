@@ -1,173 +1,123 @@
-"""PNG: file bytes -> header, and a file of nothing but pixels. Next: decode.
+"""PNG: file bytes -> greyscale pixels. Pixels are decoded by libpng, through imagecodecs.
 
-Reads the chunk list (PNG specification, third edition, sections 5 and 11) without inflating
-anything. What decoding needs is copied to a new file, so that text, colour profiles and
-animation never reach the decoder, whatever they would have grown to.
+The chunk list is walked here first (PNG specification, third edition, sections 5 and 11), without
+inflating anything. Only the chunks that make up the pixels reach libpng, so that compressed text
+and ICC profiles are never inflated. libpng fails by itself if there are too few pixels, and stops
+if there are too many.
 """
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isal.isal_zlib import crc32
+from imagecodecs import PngError, png_decode
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.header import PNG_SIGNATURE, exif_orientation
+from cxr_server.imaging.greyscale import to_greyscale
+from cxr_server.imaging.orientation import exif_orientation
+from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-"""Colour types."""
-
-_BIT_DEPTHS = {
-    GREY: (1, 2, 4, 8, 16),
-    RGB: (8, 16),
-    PALETTE: (1, 2, 4, 8),
-    GREY_ALPHA: (8, 16),
-    RGB_ALPHA: (8, 16),
-}
-_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
-_TRANSPARENCY_BYTES = {GREY: 2, RGB: 6}
-"""Length of the transparency chunk where it names one colour; a palette has up to 256."""
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK_COUNT = 16_384
-"""Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB; bounds the time that
+"""Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the time that
 walking them takes."""
-_CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
-_PASSES = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)
-"""Adam7 interlacing: first column, first row, columns apart, rows apart."""
+
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_BIT_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _RGB: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    _GREY_ALPHA: (8, 16),
+    _RGB_ALPHA: (8, 16),
+}
+"""Allowed bit depths by colour type."""
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_TRANSPARENCY_LENGTHS = {_GREY: (2,), _RGB: (6,), _PALETTE: range(1, 257)}
+"""Allowed lengths of tRNS, which libpng would ignore if it is broken, by colour type."""
+
+# libpng's warnings are about the callers' files: harmless faults that it passes over.
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
-class PngHeader:
-    """The image header (IHDR)."""
-
-    width_px: int
-    height_px: int
-    bit_depth: int
-    color_type: int
-    interlaced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PngBody:
-    """What the chunks after the header hold.
-
-    Attributes:
-        pixel_file: A PNG file with the chunks that make up the pixels as stored.
-        palette: Red, green and blue of each palette entry, or None.
-        transparency: The transparency chunk, or None.
-        orientation: EXIF orientation, 1 to 8.
-    """
+class PngHeader(Header):
+    """Header with a PNG file of nothing but pixels."""
 
     pixel_file: bytes
-    palette: bytes | None
-    transparency: bytes | None
-    orientation: int
 
 
-def read_header(data: bytes) -> PngHeader:
-    """Read a PNG's header, and nothing beyond it.
+class PngCodec:
+    """Reads PNG of every colour type and bit depth, interlaced or not."""
 
-    Raises:
-        ImageUnreadable: The header is cut short or breaks the specification.
-    """
+    name = "PNG"
+    needs = "imagecodecs"
+
+    def why_not(self) -> str | None:
+        """Return None: imagecodecs is always installed."""
+        return None
+
+    def sniff(self, data: bytes) -> bool:
+        """Tell whether data begins with PNG's signature, or is a part of it."""
+        return SIGNATURE.startswith(data[: len(SIGNATURE)])
+
+    def read_header(self, data: bytes) -> PngHeader:
+        """Check every chunk and keep what makes up the pixels. Raises as `Codec.read_header`."""
+        height_px, width_px, bit_depth, color_type = _read_image_header(data)
+        kept: list[memoryview] = [memoryview(data)[: len(SIGNATURE)]]
+        seen: set[bytes] = set()
+        orientation, previous = 1, b""
+        for kind, payload, chunk in _chunks(data):
+            if kind in _PIXEL_CHUNKS:
+                repeated = kind in seen and not kind == previous == b"IDAT"
+                if repeated or (kind in (b"PLTE", b"tRNS") and b"IDAT" in seen):
+                    raise ImageUnreadable("The chunks of the PNG file are out of order.")
+                lengths = _TRANSPARENCY_LENGTHS.get(color_type, ())
+                if kind == b"tRNS" and len(payload) not in lengths:
+                    raise ImageUnreadable("The transparency chunk of the PNG file is invalid.")
+                seen.add(kind)
+                kept.append(chunk)
+            elif kind == b"eXIf":
+                orientation = exif_orientation(bytes(payload))
+            elif kind == b"acTL":
+                if len(payload) != 8 or struct.unpack_from(">I", payload)[0] != 1:
+                    raise ImageFormatUnsupported("This is an animated PNG; send a still image.")
+            elif not kind[0] & 0x20:  # an upper-case letter: a critical chunk
+                raise ImageFormatUnsupported("The PNG file uses an unknown critical chunk.")
+            previous = kind
+        return PngHeader(height_px, width_px, bit_depth, orientation, b"".join(kept))
+
+    def decode(self, header: PngHeader) -> tuple[Pixels, tuple[InputWarning, ...]]:
+        """Decode the pixels. Raises ImageUnreadable."""
+        try:
+            pixels = png_decode(header.pixel_file)
+        except (PngError, ValueError) as error:
+            raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
+        return to_greyscale(pixels)
+
+
+def _read_image_header(data: bytes) -> tuple[int, int, int, int]:
+    """Return height, width, bit depth and colour type of the first chunk, IHDR."""
     if len(data) < 33:
         raise ImageUnreadable("The PNG file is cut short.")
-    length, kind = struct.unpack_from(">I4s", data, 8)
+    length, kind, width_px, height_px, bit_depth, color_type, *methods = struct.unpack_from(
+        ">I4sIIBBBBB", data, len(SIGNATURE)
+    )
     if (length, kind) != (13, b"IHDR"):
         raise ImageUnreadable("The PNG file does not begin with an image header.")
-    width_px, height_px, bit_depth, color_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    if crc32(data[12:29]) != struct.unpack_from(">I", data, 29)[0]:
-        raise ImageUnreadable("A checksum in the PNG file is wrong.")
     if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
         raise ImageUnreadable("The PNG file states an impossible size.")
-    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or methods[:2] != [0, 0] or methods[2] > 1:
-        raise ImageUnreadable("The PNG file states a combination that PNG does not have.")
-    return PngHeader(width_px, height_px, bit_depth, color_type, bool(methods[2]))
-
-
-def read_body(data: bytes, header: PngHeader) -> PngBody:
-    """Check every chunk and keep what makes up the pixels.
-
-    Raises:
-        ImageUnreadable: A chunk is cut short, out of order or fails its checksum.
-        ImageFormatUnsupported: The file is animated or needs an unknown extension.
-    """
-    kept: list[memoryview] = [memoryview(data)[: len(PNG_SIGNATURE)]]
-    seen: dict[bytes, bytes] = {}
-    orientation, previous = 1, b""
-    for kind, payload, chunk in _chunks(data):
-        if kind in _KEPT or kind == b"tRNS":
-            if kind in _KEPT:
-                kept.append(chunk)
-            again = kind in seen and (kind != b"IDAT" or previous != b"IDAT")
-            if again or (kind in (b"PLTE", b"tRNS") and b"IDAT" in seen):
-                raise ImageUnreadable("The chunks of the PNG file are out of order.")
-            seen[kind] = bytes(payload) if kind in (b"PLTE", b"tRNS") else b""
-        elif kind == b"eXIf":
-            orientation = exif_orientation(bytes(payload))
-        elif kind == b"acTL":
-            if len(payload) != 8 or struct.unpack_from(">I", payload)[0] != 1:
-                raise ImageFormatUnsupported("This is an animated PNG; send a still image.")
-        elif not kind[0] & 0x20:
-            raise ImageFormatUnsupported("The PNG file needs an extension that is not read.")
-        previous = kind
-    if b"IDAT" not in seen:
-        raise ImageUnreadable("The PNG file holds no pixels.")
-    palette = seen.get(b"PLTE")
-    if palette is None:
-        if header.color_type == PALETTE:
-            raise ImageUnreadable("The PNG file lacks its palette.")
-    elif len(palette) % 3 or not 3 <= len(palette) <= 768:
-        raise ImageUnreadable("The palette of the PNG file is broken.")
-    return PngBody(b"".join(kept), palette, _transparency(seen, header), orientation)
-
-
-def is_complete(body: PngBody, header: PngHeader) -> bool:
-    """Tell whether the compressed pixels are as many as the header states."""
-    missing = stored_byte_count(header)
-    inflate = zlib.decompressobj()
-    for kind, payload, _ in _chunks(body.pixel_file):
-        compressed: bytes | memoryview = payload if kind == b"IDAT" else b""
-        while compressed and missing > 0 and not inflate.eof:
-            missing -= len(inflate.decompress(compressed, 1 << 20))
-            compressed = inflate.unconsumed_tail
-    return missing <= 0
-
-
-def stored_byte_count(header: PngHeader) -> int:
-    """Return the bytes that the pixels take before compression, filter bytes included."""
-    pixel_bits = header.bit_depth * _CHANNELS[header.color_type]
-    byte_count = 0
-    for left, top, across, down in _PASSES if header.interlaced else ((0, 0, 1, 1),):
-        columns = -(-(header.width_px - left) // across)
-        rows = -(-(header.height_px - top) // down)
-        if columns > 0 and rows > 0:
-            byte_count += rows * (1 + (columns * pixel_bits + 7) // 8)
-    return byte_count
-
-
-def _transparency(seen: dict[bytes, bytes], header: PngHeader) -> bytes | None:
-    transparency = seen.get(b"tRNS")
-    if transparency is None:
-        return None
-    length = _TRANSPARENCY_BYTES.get(header.color_type)
-    if header.color_type in (GREY_ALPHA, RGB_ALPHA) or length not in (None, len(transparency)):
-        raise ImageUnreadable("The transparency of the PNG file is broken.")
-    return transparency
+    known_methods = methods in ([0, 0, 0], [0, 0, 1])  # compression, filter, interlacing
+    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or not known_methods:
+        raise ImageUnreadable("The image header of the PNG file is invalid.")
+    return height_px, width_px, bit_depth, color_type
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Yield kind, payload and the whole chunk for each chunk up to and with IEND."""
+    """Yield kind, payload and the whole of each chunk, up to and including IEND."""
     view = memoryview(data)
-    offset = len(PNG_SIGNATURE)
+    offset = len(SIGNATURE)
     for _ in range(MAX_CHUNK_COUNT):
         if offset + 12 > len(data):
             raise ImageUnreadable("The PNG file is cut short.")
@@ -175,10 +125,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         end = offset + 12 + length
         if end > len(data):
             raise ImageUnreadable("The PNG file is cut short.")
-        if crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if zlib.crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ImageUnreadable("A checksum in the PNG file is wrong.")
         yield kind, view[offset + 8 : end - 4], view[offset:end]
         if kind == b"IEND":
             return
         offset = end
-    raise ImageUnreadable("The PNG file has more chunks than is read.")
+    raise ImageUnreadable(f"The PNG file has more than {MAX_CHUNK_COUNT} chunks.")

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.geometry import Box, crop_box
-from cxr_server.imaging import quality as cautions
-from cxr_server.imaging.decode import DecodeLimits, Radiograph, decode
-from cxr_server.imaging.quality import Caution
+from cxr_server.imaging import quality
+from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.radiograph import DecodeLimits, InputWarning, Radiograph
 from cxr_server.inference import preprocess as fit
 
 
@@ -32,14 +32,14 @@ class Prepared:
         picture_hw: The same as a picture.
         radiograph: The whole image, where its pixels are to be drawn.
         facts: What was read from the file.
-        cautions: What makes an answer doubtful.
+        warnings: Reasons to trust an answer less.
     """
 
     image_chw: NDArray[np.float32]
     picture_hw: NDArray[np.uint8]
     radiograph: Radiograph | None
     facts: ImageFacts
-    cautions: tuple[Caution, ...]
+    warnings: tuple[InputWarning, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Evidence:
     evidence_khw: NDArray[np.float32]
     picture_hw: NDArray[np.uint8]
     facts: ImageFacts
-    warnings: tuple[Caution, ...]
+    warnings: tuple[InputWarning, ...]
 
 
 def prepare(
@@ -75,12 +75,12 @@ def prepare(
         ImageError: The image cannot be read, or was refused.
     """
     radiograph = decode(image, limits)
-    noticed = radiograph.cautions + cautions.inspect(radiograph, side_px)
+    warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
     if strict:
-        cautions.refuse_unlikely(noticed)
+        quality.refuse_unlikely(warnings)
     height_px, width_px = radiograph.height_px, radiograph.width_px
     crop = crop_box(height_px, width_px)
     facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
     image_chw = fit.fit(radiograph, side_px)
     picture_hw = fit.model_input_picture(image_chw)
-    return Prepared(image_chw, picture_hw, radiograph if keep_pixels else None, facts, noticed)
+    return Prepared(image_chw, picture_hw, radiograph if keep_pixels else None, facts, warnings)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.geometry import crop_box
-from cxr_server.imaging.decode import Radiograph
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.resize import fit_operator
 
 HALF_RANGE = 1024.0

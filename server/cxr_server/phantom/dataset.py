@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cxr_server.imaging.decode import Radiograph
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.preprocess import fit, model_input_picture
 from cxr_server.phantom.canvas import stream
 from cxr_server.phantom.draw import draw_phantom

@@ -7,7 +7,8 @@ from google.protobuf.duration_pb2 import Duration
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.geometry import Box
-from cxr_server.imaging.quality import MESSAGES, Caution
+from cxr_server.imaging.quality import MESSAGES
+from cxr_server.imaging.radiograph import InputWarning
 from cxr_server.inference.model_input import Evidence, ImageFacts
 from cxr_server.inference.scoring import Finding
 from cxr_server.service import Explained, Explanation, Predicted, Times
@@ -123,10 +124,10 @@ def _box(box: Box) -> pb.Box:
 
 
 def _warnings(evidence: Evidence, manifest: Manifest) -> Iterable[pb.Warning]:
-    of_model = (Caution.PHANTOM_MODEL,) if manifest.phantom else ()
+    of_model = (InputWarning.PHANTOM_MODEL,) if manifest.phantom else ()
     return [
-        pb.Warning(code=f"WARNING_CODE_{caution.name}", message=MESSAGES[caution])
-        for caution in (*of_model, *evidence.warnings)
+        pb.Warning(code=f"WARNING_CODE_{warning.name}", message=MESSAGES[warning])
+        for warning in (*of_model, *evidence.warnings)
     ]
 
 

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 import handmade
 from cxr_server.errors import (
     ImageError,
-    ImageFormatUnsupported,
     ImageTooManyPixels,
-    ImageTooSmall,
     ImageUnreadable,
 )
 from cxr_server.imaging import jpeg as jpeg_module
-from cxr_server.imaging.decode import DecodeLimits, decode
+from cxr_server.imaging.codecs import decode
 from hostile_images import Case, corpus
 from images import chest_like, jpeg, png
 
@@ -56,17 +54,18 @@ def test_a_hostile_file_gets_its_reason_and_costs_little(case: Case) -> None:
 def test_the_message_tells_nothing_of_the_decoder(case: Case) -> None:
     with pytest.raises(ImageError) as refused:
         decode(case[1])
-    for word in ("PIL", "Pillow", "libjpeg", "BytesIO", "zlib", "0x", "b'", "Error"):
+    for word in (
+        "Pillow",
+        "libpng",
+        "libjpeg",
+        "imagecodecs",
+        "BytesIO",
+        "zlib",
+        "0x",
+        "b'",
+        "Error",
+    ):
         assert word not in refused.value.message
-
-
-@pytest.mark.parametrize(
-    ("magic", "name"),
-    [(b"GIF89a", "GIF"), (b"II*\0", "TIFF"), (b"BM", "BMP"), (b"RIFF\0\0\0\0WEBPVP8 ", "WebP")],
-)
-def test_well_known_formats_are_named(magic: bytes, name: str) -> None:
-    with pytest.raises(ImageFormatUnsupported, match=name):
-        decode(magic + bytes(64))
 
 
 def test_a_bomb_of_pixels_is_refused_by_its_header() -> None:
@@ -93,17 +92,6 @@ def test_pixels_beyond_the_stated_ones_are_not_inflated() -> None:
         ]
     )
     assert (decode(file).pixels_hw == GREY_HW).all()
-
-
-@pytest.mark.parametrize("file", [png(GREY_HW), jpeg(GREY_HW)], ids=["png", "jpeg"])
-def test_limits_hold_at_the_pixel(file: bytes) -> None:
-    decode(file, DecodeLimits(96, 96, 96 * 96))
-    with pytest.raises(ImageTooSmall, match="at least 97"):
-        decode(file, DecodeLimits(97, 500, 96 * 96))
-    with pytest.raises(ImageTooManyPixels, match="more than 95"):
-        decode(file, DecodeLimits(32, 95, 96 * 96))
-    with pytest.raises(ImageTooManyPixels, match="at most 9215"):
-        decode(file, DecodeLimits(32, 96, 96 * 96 - 1))
 
 
 def test_the_work_of_scans_is_bounded_by_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
