@@ -48,7 +48,6 @@ class App:
         )
         self.servicer = ChestXrayServicer(settings, self.lifecycle, self.admission, self.metrics)
         self.server = Server(settings, self.servicer, self.lifecycle, self.admission, self.metrics)
-        self.failed = asyncio.Event()
         self._stop_metrics: Callable[[], None] | None = None
         self._rebuild: asyncio.Task[None] | None = None
 
@@ -100,7 +99,7 @@ class App:
         """Leave in order: say so, serve on for a while, refuse, finish, release."""
         settings = self.settings
         log.info("leaving", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
-        if not self.failed.is_set():
+        if not self.lifecycle.given_up.is_set():
             self.lifecycle.enter(Phase.LAME_DUCK)
             await asyncio.sleep(settings.drain_pause_s)
         self.lifecycle.enter(Phase.DRAINING)
@@ -155,7 +154,7 @@ class App:
                 self.lifecycle.enter(Phase.SERVING)
                 return
         log.error("engine given up")
-        self.failed.set()
+        self.lifecycle.given_up.set()
         await model.scheduler.close()  # answers those that wait
 
 
@@ -175,7 +174,7 @@ async def serve(settings: Settings) -> int:
     await app.start()
     loading = asyncio.create_task(app.load())
     leaving = asyncio.create_task(leave.wait())
-    failing = asyncio.create_task(app.failed.wait())
+    failing = asyncio.create_task(app.lifecycle.given_up.wait())
     await asyncio.wait((loading, leaving, failing), return_when=asyncio.FIRST_COMPLETED)
     try:
         if loading.done():
@@ -191,7 +190,7 @@ async def serve(settings: Settings) -> int:
         await app.drain()
         leaving.cancel()
         failing.cancel()
-    return 1 if app.failed.is_set() else 0
+    return 1 if app.lifecycle.given_up.is_set() else 0
 
 
 async def _warm_up(model: LoadedModel) -> None:

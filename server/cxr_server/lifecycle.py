@@ -19,10 +19,16 @@ class Phase(StrEnum):
 
 
 class Lifecycle:
-    """Holds the phase, and wakes those that watch it."""
+    """Holds the phase, and wakes those that watch it.
+
+    Attributes:
+        phase: The phase now.
+        given_up: Set when the model cannot be restored, so that the process should end.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.LOADING
+        self.given_up = asyncio.Event()
         self._started = time.monotonic()
         self._change = asyncio.Event()
 

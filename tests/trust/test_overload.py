@@ -112,7 +112,7 @@ async def test_a_refusal_comes_before_a_slow_upload_has_gone(
     image = bytes(8 * MIB)
     async with (
         stalled(channel, SLOTS),
-        FaultProxy(small_server.address, Faults(up_bytes_per_s=20_000)) as proxy,
+        FaultProxy(small_server.address, Faults(up_bytes_per_s=60_000)) as proxy,
         grpc.aio.insecure_channel(proxy.address) as slow,
     ):
         call = ChestXrayServiceStub(slow).Predict(pb.PredictRequest(image=image))
@@ -145,7 +145,7 @@ async def test_the_client_declares_what_it_sends(
 ) -> None:
     async with (
         stalled(channel, 1, declared_bytes=3 * MIB),
-        FaultProxy(small_server.address, Faults(up_bytes_per_s=20_000)) as proxy,
+        FaultProxy(small_server.address, Faults(up_bytes_per_s=60_000)) as proxy,
         AsyncClient(proxy.address, max_attempts=1) as client,
     ):
         with pytest.raises(OverloadedError) as caught:
