@@ -12,8 +12,9 @@ from grpc_tools import protoc
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.explanation.colormaps import ColorMap
-from cxr_server.explanation.heatmap import Scale
-from cxr_server.explanation.render import Frame, RenderKind
+from cxr_server.explanation.heatmap import HeatScale
+from cxr_server.explanation.methods import ExplanationMethod
+from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind
 from cxr_server.imaging.radiograph import InputWarning
 
 ROOT = Path(__file__).parents[1]
@@ -70,8 +71,10 @@ def test_every_enum_starts_unspecified_and_carries_its_prefix(enum: EnumDescript
     [
         (InputWarning, pb.WarningCode.DESCRIPTOR, "WARNING_CODE_"),
         (ColorMap, pb.ColorMap.DESCRIPTOR, "COLOR_MAP_"),
-        (Scale, pb.HeatScale.DESCRIPTOR, "HEAT_SCALE_"),
-        (Frame, pb.RenderFrame.DESCRIPTOR, "RENDER_FRAME_"),
+        (HeatScale, pb.HeatScale.DESCRIPTOR, "HEAT_SCALE_"),
+        (ExplanationMethod, pb.ExplanationMethod.DESCRIPTOR, "EXPLANATION_METHOD_"),
+        (RenderFormat, pb.RenderFormat.DESCRIPTOR, "RENDER_FORMAT_"),
+        (RenderFrame, pb.RenderFrame.DESCRIPTOR, "RENDER_FRAME_"),
         (RenderKind, pb.RenderKind.DESCRIPTOR, "RENDER_KIND_"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

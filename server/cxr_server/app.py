@@ -21,7 +21,6 @@ from cxr_server.model import (
     assemble,
     make_engine,
     read_bundle,
-    saliency_methods,
     warm_up_image,
 )
 from cxr_server.observability.metrics import Metrics
@@ -149,7 +148,7 @@ class App:
                 await asyncio.sleep(REBUILD_PAUSE_S * attempt)
             else:
                 log.info("engine rebuilt", attempt=attempt)
-                model.pipeline.methods = saliency_methods(model.engine)
+                model.pipeline.engine = model.engine
                 model.scheduler.resume(model.engine)
                 self.lifecycle.enter(Phase.SERVING)
                 return

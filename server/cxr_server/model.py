@@ -12,12 +12,12 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.imaging.radiograph import DecodeLimits
-from cxr_server.inference.engines import Engine, SaliencyEngine
+from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.scoring import readout
-from cxr_server.service import Pipeline, Saliency
+from cxr_server.service import Pipeline
 from cxr_server.settings import Settings
 
 
@@ -78,16 +78,9 @@ def assemble(
         side_px=bundle.manifest.input_side_px,
         cache_entries=settings.cache_entries,
         threads=decode_slots,
-        methods=saliency_methods(engine),
+        engine=engine,
     )
     return LoadedModel(bundle, engine, scheduler, pipeline)
-
-
-def saliency_methods(engine: Engine) -> dict[str, Saliency]:
-    """The explanation methods that the engine offers besides the closed form."""
-    if not isinstance(engine, SaliencyEngine):
-        return {}
-    return dict.fromkeys(engine.saliency_methods, engine.saliency)
 
 
 def warm_up_image(side_px: int = 256) -> bytes:

@@ -5,31 +5,25 @@ Knows nothing of gRPC: the servicer translates to and from it, and so may any ot
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxr_server.errors import MethodUnavailable, UnknownLabel
-from cxr_server.explanation import heatmap as explain
-from cxr_server.explanation import render
-from cxr_server.geometry import Box
+from cxr_server.explanation.explain import Explanation, explain
+from cxr_server.explanation.methods import METHODS, ExplanationMethod
+from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import decode
-from cxr_server.imaging.radiograph import DecodeLimits, Radiograph
+from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.cache import EvidenceCache
+from cxr_server.inference.engines import Engine
 from cxr_server.inference.model_input import Evidence, Prepared, prepare
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.scoring import Finding, Readout, findings, logits, ranked
-
-GRAD_CAM = "GRAD_CAM"
-"""The closed-form method, which every engine has."""
-
-Saliency = Callable[[NDArray[np.float32], int, str], NDArray[np.float32]]
-"""(image_chw, row of the evidence, method) -> map [side, side] >= 0. Runs in a thread."""
+from cxr_server.inference.scoring import Finding, Readout, findings, ranked
 
 HASHED_AT_ONCE_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a way to a thread and back takes as long."""
@@ -58,19 +52,6 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """One finding's map, as numbers and as a PNG."""
-
-    finding: Finding
-    png: bytes
-    evidence_hw: NDArray[np.float32]
-    logit: float
-    peak: explain.Peak | None
-    regions: tuple[explain.Region, ...]
-    no_positive_evidence: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Explained:
     """The explanations in the order asked for, with the evidence behind them."""
 
@@ -89,7 +70,7 @@ class Pipeline:
         side_px: Side of the network's input.
         cache_entries: How many images' evidence is kept; 0 keeps none.
         threads: Most images hashed or drawn at once.
-        methods: Explanation methods besides GRAD_CAM that the engine offers.
+        engine: For explanation methods that need it.
     """
 
     def __init__(
@@ -101,15 +82,14 @@ class Pipeline:
         side_px: int,
         cache_entries: int,
         threads: int,
-        methods: Mapping[str, Saliency],
+        engine: Engine,
     ) -> None:
         self.readout = readout
         self.scheduler = scheduler
         self.cache: EvidenceCache[Evidence] = EvidenceCache(cache_entries)
-        self.methods = methods
+        self.engine = engine
         self._limits = limits
         self._side_px = side_px
-        self._rows = {label: row for row, label in enumerate(readout.labels)}
         self._artists = ThreadPoolExecutor(threads, thread_name_prefix="render")
 
     async def predict(
@@ -126,8 +106,9 @@ class Pipeline:
         image: bytes,
         *,
         labels: Sequence[str] = (),
-        method: str = GRAD_CAM,
-        options: render.RenderOptions | None = None,
+        heatmap_labels: Sequence[str] = (),
+        method: ExplanationMethod = ExplanationMethod.GRAD_CAM,
+        options: RenderOptions | None = None,
         strict: bool = False,
         caller: str = "",
         deadline: float = np.inf,
@@ -139,12 +120,10 @@ class Pipeline:
             MethodUnavailable: The engine does not offer the method.
             ImageError: The image cannot be read, or was refused.
         """
-        options = options or render.RenderOptions()
+        options = options or RenderOptions()
         self.check(labels, method)
         times = Times()
-        drawn_whole = (
-            options.frame is render.Frame.ORIGINAL and options.kind is render.RenderKind.OVERLAY
-        )
+        drawn_whole = options.needs_radiograph
         evidence, prepared = await self._read(
             image,
             strict,
@@ -152,7 +131,7 @@ class Pipeline:
             deadline,
             times,
             pixels=drawn_whole,
-            network_input=method != GRAD_CAM,
+            network_input=METHODS[method].needs_engine,
         )
         radiograph = prepared.radiograph if prepared else None
         if drawn_whole and not radiograph:
@@ -160,30 +139,30 @@ class Pipeline:
             radiograph = await self._in_thread(lambda: decode(image, self._limits))
             times.decode_s = time.monotonic() - started
         scored = findings(evidence.evidence_khw, self.readout)
-        chosen = [scored[self._rows[label]] for label in labels] or [ranked(scored)[0]]
+        chosen = labels or [ranked(scored)[0].label]
         started = time.monotonic()
-
-        def draw() -> tuple[Explanation, ...]:
-            canvas = self._canvas(evidence, radiograph, options)
-            return tuple(
-                self._explained(finding, evidence, prepared, method, options, canvas)
-                for finding in chosen
-            )
-
-        explanations = await self._in_thread(draw)
+        steps = explain(
+            evidence,
+            scored,
+            chosen,
+            engine=self.engine,
+            method=method,
+            options=options,
+            heatmap_labels=heatmap_labels,
+            image_chw=prepared.image_chw if prepared else None,
+            radiograph=radiograph,
+        )
+        explanations = await self._in_thread(lambda: tuple(steps))
         times.render_s = time.monotonic() - started
         return Explained(explanations, evidence, times)
 
-    def check(self, labels: Sequence[str], method: str) -> None:
+    def check(self, labels: Sequence[str], method: ExplanationMethod) -> None:
         """Raise UnknownLabel or MethodUnavailable before anything is spent on the image."""
         for label in labels:
-            if label not in self._rows:
+            if label not in self.readout.labels:
                 raise UnknownLabel("the model has no such finding; DescribeModel lists them")
-        if method != GRAD_CAM and method not in self.methods:
-            raise MethodUnavailable(
-                f"{method} needs the torch engine: install cxr-server[torch] and start the "
-                "server with --engine torch"
-            )
+        if why_not := METHODS[method].why_not(self.engine):
+            raise MethodUnavailable(why_not)
 
     def close(self) -> None:
         """End the threads. No call may follow."""
@@ -233,48 +212,6 @@ class Pipeline:
 
     def _prepare(self, image: bytes, strict: bool, keep_pixels: bool) -> Prepared:
         return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
-
-    def _canvas(
-        self, evidence: Evidence, radiograph: Radiograph | None, options: render.RenderOptions
-    ) -> render.Canvas | None:
-        if options.kind is render.RenderKind.NONE:
-            return None
-        if options.frame is render.Frame.MODEL_INPUT:
-            side_px = self._side_px
-            whole = Box(0, 0, side_px, side_px)
-            return render.canvas(options, (side_px, side_px), whole, evidence.picture_hw)
-        facts = evidence.facts
-        pixels_hw = None
-        if options.kind is render.RenderKind.OVERLAY and radiograph:
-            pixels_hw = radiograph.pixels_hw
-        return render.canvas(options, (facts.height_px, facts.width_px), facts.crop, pixels_hw)
-
-    def _explained(
-        self,
-        finding: Finding,
-        evidence: Evidence,
-        prepared: Prepared | None,
-        method: str,
-        options: render.RenderOptions,
-        canvas: render.Canvas | None,
-    ) -> Explanation:
-        row, crop = self._rows[finding.label], evidence.facts.crop
-        evidence_hw = evidence.evidence_khw[row]
-        if method == GRAD_CAM:
-            heat = explain.heat_map(evidence_hw, self._side_px, options.scale)
-        else:
-            assert prepared is not None
-            saliency_hw = self.methods[method](prepared.image_chw, row, method)
-            heat = explain.from_saliency(saliency_hw)
-        return Explanation(
-            finding,
-            render.render(heat, options, canvas) if canvas else b"",
-            evidence_hw,
-            float(logits(evidence.evidence_khw, self.readout)[row]),
-            explain.peak(heat, crop),
-            explain.regions(heat, crop),
-            heat.no_positive_evidence,
-        )
 
     async def _key_of(self, image: bytes) -> bytes:
         if len(image) <= HASHED_AT_ONCE_BYTES:

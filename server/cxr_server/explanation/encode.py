@@ -1,40 +1,45 @@
-"""Encode: RGB pixels -> PNG file, time over size. Used by render.
-
-Pillow tries five filters on every row, which takes as long as its compression. Here every row is
-stored as its difference to the one above (PNG's filter 2), and compressed by Intel's ISA-L in a
-quarter of zlib's time: the file is as large, and ready in an eighth of Pillow's.
-"""
+"""Encode: RGB pixels [height, width, 3] -> PNG or JPEG file. Used by render."""
 
 import struct
 
 import numpy as np
 from isal.isal_zlib import compress, crc32
 from numpy.typing import NDArray
+from simplejpeg import encode_jpeg as encode
 
-from cxr_server.imaging.png import SIGNATURE
-
-_UP = 2
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_FILTER_UP = 2
 _LEVEL = 1
-"""ISA-L's fastest but one; the next ones cost more time than the few percent are worth."""
+"""Of ISA-L's 0 to 3. Higher levels save a few percent of the size, for more time."""
+_JPEG_QUALITY = 90
 
 
 def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
-    """Return an RGB picture, uint8 [height, width, 3], as a PNG file."""
+    """Return an RGB picture as a PNG file.
+
+    Rows are stored as differences to the row above (filter "Up") and compressed by Intel's ISA-L:
+    a quarter of the CPU time of libpng, spng and Pillow, for a file of the same size.
+    """
     height, width, _ = rgb_hwc.shape
     rows = rgb_hwc.reshape(height, 3 * width)
     filtered = np.empty((height, 1 + 3 * width), dtype=np.uint8)
-    filtered[:, 0] = _UP
+    filtered[:, 0] = _FILTER_UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"".join(
         (
-            SIGNATURE,
+            _SIGNATURE,
             _chunk(b"IHDR", header),
             _chunk(b"IDAT", compress(filtered, _LEVEL)),
             _chunk(b"IEND", b""),
         )
     )
+
+
+def encode_jpeg(rgb_hwc: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as a JPEG file with colours of full resolution (4:4:4)."""
+    return bytes(encode(rgb_hwc, _JPEG_QUALITY, "RGB", "444"))
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:

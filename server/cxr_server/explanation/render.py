@@ -1,22 +1,24 @@
-"""Render: heat map (and radiograph) -> PNG. The last step of Explain."""
+"""Render: HeatMap (over a radiograph) -> picture file. The last step of Explain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
+from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap, colors
-from cxr_server.explanation.encode import encode_png
-from cxr_server.explanation.heatmap import HeatMap, Scale
+from cxr_server.explanation.encode import encode_jpeg, encode_png
+from cxr_server.explanation.heatmap import HeatMap, HeatScale
 from cxr_server.explanation.legend import add_legend
 from cxr_server.geometry import Box
-from cxr_server.imaging.radiograph import Pixels
+from cxr_server.imaging.radiograph import Pixels, Radiograph
+from cxr_server.inference.model_input import Evidence
 
 OPAQUE_FROM = 0.5
-"""Heat from which an overlay has its full opacity; below, the opacity follows the heat. Half of
-the highest heat is also where a region ends."""
+"""Heat from which an overlay has its full opacity; below, the opacity follows the heat. Regions
+end at half of the highest heat as well."""
 
 
 class RenderKind(StrEnum):
@@ -27,112 +29,138 @@ class RenderKind(StrEnum):
     NONE = "NONE"
 
 
-class Frame(StrEnum):
+class RenderFrame(StrEnum):
     """The frame to draw in; see `RenderFrame` in the contract."""
 
     MODEL_INPUT = "MODEL_INPUT"
     ORIGINAL = "ORIGINAL"
 
 
-@dataclass(frozen=True, slots=True)
+class RenderFormat(StrEnum):
+    """Format of the picture; see `RenderFormat` in the contract."""
+
+    PNG = "PNG"
+    JPEG = "JPEG"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenderOptions:
-    """How to draw a map, within the contract's ranges."""
+    """How to draw a map; the fields and defaults of `RenderOptions` in the contract.
+
+    Raises:
+        InvalidField: A number is out of its range.
+    """
 
     kind: RenderKind = RenderKind.OVERLAY
-    frame: Frame = Frame.MODEL_INPUT
+    frame: RenderFrame = RenderFrame.MODEL_INPUT
     color_map: ColorMap = ColorMap.INFERNO
     opacity: float = 0.5
     legend: bool = False
     max_side_px: int = 1024
-    scale: Scale = Scale.PER_MAP
+    scale: HeatScale = HeatScale.PER_MAP
+    format: RenderFormat = RenderFormat.PNG
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.opacity <= 1.0:  # NaN fails as well
+            raise InvalidField("opacity must be from 0 to 1", field="render.opacity")
+        if not 32 <= self.max_side_px <= 4096:
+            raise InvalidField("max_side_px must be from 32 to 4096", field="render.max_side_px")
+
+    @property
+    def needs_radiograph(self) -> bool:
+        """Whether the pixels of the whole image are drawn."""
+        return self.kind is RenderKind.OVERLAY and self.frame is RenderFrame.ORIGINAL
 
 
 @dataclass(frozen=True, slots=True)
-class Canvas:
+class Backdrop:
     """What all maps of one image are drawn on; made once for them.
 
     Attributes:
         size: Width and height of the picture.
-        heat_box: Left, upper, right and lower edge of what carries heat, in the picture.
-        under: The radiograph, RGB of that size, or None where heat alone is drawn.
+        heat_box: Left, upper, right and lower edge of the part that carries heat.
+        picture: The radiograph, RGB of that size; None to draw heat alone.
     """
 
     size: tuple[int, int]
     heat_box: tuple[int, int, int, int]
-    under: Image.Image | None
+    picture: Image.Image | None
 
 
-def canvas(
-    options: RenderOptions, shape_hw: tuple[int, int], crop: Box, pixels_hw: Pixels | None
-) -> Canvas:
-    """Size a picture, and shrink what lies under the heat to it, averaging; never enlarge it.
+def make_backdrop(
+    evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
+) -> Backdrop | None:
+    """Return the frame, shrunk to the size of the picture; None where nothing is drawn.
 
     Args:
+        evidence: What the network made of the image.
         options: How to draw.
-        shape_hw: Height and width of the frame.
-        crop: What the network saw, as a box in the frame.
-        pixels_hw: The frame's own pixels, uint8 or uint16; None for heat alone.
+        radiograph: The whole image, if `options.needs_radiograph`.
     """
-    height_px, width_px = shape_hw
-    factor = min(1.0, options.max_side_px / max(shape_hw))
+    if options.kind is RenderKind.NONE:
+        return None
+    pixels_hw: Pixels | None = evidence.picture_hw
+    height_px, width_px = evidence.picture_hw.shape
+    crop = Box(0, 0, width_px, height_px)
+    if options.frame is RenderFrame.ORIGINAL:
+        height_px, width_px = evidence.facts.height_px, evidence.facts.width_px
+        crop = evidence.facts.crop
+        pixels_hw = radiograph.pixels_hw if radiograph else None
+    factor = min(1.0, options.max_side_px / max(height_px, width_px))
     width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
     scale_x, scale_y = width / width_px, height / height_px
     left, top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
     right = max(left + 1, round((crop.x_px + crop.width_px) * scale_x))
     bottom = max(top + 1, round((crop.y_px + crop.height_px) * scale_y))
-    under = None
-    if pixels_hw is not None:
-        under = Image.fromarray(_eight_bits(pixels_hw))
-        if under.size != (width, height):
-            under = under.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        under = under.convert("RGB")
-    return Canvas((width, height), (left, top, right, bottom), under)
+    backdrop = Backdrop((width, height), (left, top, right, bottom), None)
+    if options.kind is RenderKind.HEATMAP:
+        return backdrop
+    if pixels_hw is None:
+        raise ValueError("an overlay of the original image needs its pixels")
+    if pixels_hw.dtype == np.uint16:
+        pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
+    picture = Image.fromarray(pixels_hw)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return replace(backdrop, picture=picture.convert("RGB"))
 
 
-def render(heat: HeatMap, options: RenderOptions, on: Canvas) -> bytes:
-    """Draw a heat map as a PNG file.
+def render(heat: HeatMap, options: RenderOptions, backdrop: Backdrop) -> bytes:
+    """Draw a heat map as a picture file.
 
-    An overlay's opacity follows the heat, so that without heat the radiograph shows as is.
-    In the original frame, what lies outside the crop carries no heat.
+    The opacity of an overlay follows the heat: without heat the radiograph shows as is. Outside
+    the crop there is no heat.
 
     Args:
         heat: The map.
         options: How to draw it.
-        on: What to draw it on; for an overlay, with the radiograph.
+        backdrop: What to draw it on, from the same options.
     """
-    heat_picture = _place_heat(heat, on)
-    color_picture = heat_picture.copy()
-    color_picture.putpalette(colors(options.color_map).tobytes())
-    picture = color_picture.convert("RGB")
-    if options.kind is RenderKind.OVERLAY:
-        if on.under is None:
-            raise ValueError("an overlay needs the radiograph")
-        visible = heat_picture.point(_opacities(options.opacity))
-        picture = Image.composite(picture, on.under, visible)
+    levels = _place(heat, backdrop)
+    indexed = levels.copy()
+    indexed.putpalette(colors(options.color_map).tobytes())
+    picture = indexed.convert("RGB")
+    if backdrop.picture:
+        opacity = levels.point(_opacity_of_level(options.opacity))
+        picture = Image.composite(picture, backdrop.picture, opacity)
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
-    return encode_png(np.asarray(picture))
+    encode = encode_jpeg if options.format is RenderFormat.JPEG else encode_png
+    return encode(np.asarray(picture))
 
 
 @lru_cache(maxsize=16)
-def _opacities(opacity: float) -> tuple[int, ...]:
-    """Return how visible each level of heat is, of 255."""
+def _opacity_of_level(opacity: float) -> tuple[int, ...]:
+    """Return the opacity, of 255, at each level of heat."""
     return tuple(round(opacity * min(255, level / OPAQUE_FROM)) for level in range(256))
 
 
-def _eight_bits(pixels_hw: Pixels) -> Pixels:
-    """Return pixels as uint8; of 16 bits the upper 8 are kept."""
-    if pixels_hw.dtype == np.uint16:
-        return np.right_shift(pixels_hw, 8).astype(np.uint8)
-    return pixels_hw
-
-
-def _place_heat(heat: HeatMap, on: Canvas) -> Image.Image:
-    """Return the heat as a grey picture of the canvas's size, 0 outside the crop."""
-    left, top, right, bottom = on.heat_box
+def _place(heat: HeatMap, backdrop: Backdrop) -> Image.Image:
+    """Return the heat as a grey picture of the backdrop's size, 0 outside the crop."""
+    left, top, right, bottom = backdrop.heat_box
     values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
     if (right - left, bottom - top) != values.size:
         values = values.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    placed = Image.new("L", on.size)
+    placed = Image.new("L", backdrop.size)
     placed.paste(values, (left, top))
     return placed

@@ -6,12 +6,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.bundles.manifest import Manifest
+from cxr_server.explanation.explain import Explanation
 from cxr_server.geometry import Box
 from cxr_server.imaging.quality import MESSAGES
 from cxr_server.imaging.radiograph import InputWarning
 from cxr_server.inference.model_input import Evidence, ImageFacts
 from cxr_server.inference.scoring import Finding
-from cxr_server.service import Explained, Explanation, Predicted, Times
+from cxr_server.service import Explained, Predicted, Times
 
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."
 PHANTOM_NOTICE = (
@@ -51,11 +52,11 @@ def predict_response(
 
 
 def explain_response(
-    explained: Explained, method: str, manifest: Manifest, request_id: str
+    explained: Explained, manifest: Manifest, request_id: str
 ) -> pb.ExplainResponse:
     """The explanations and the common part."""
     return pb.ExplainResponse(
-        explanations=[_explanation(each, method) for each in explained.explanations],
+        explanations=[_explanation(each) for each in explained.explanations],
         model=model_of(manifest),
         image_info=_image_info(explained.evidence.facts),
         warnings=_warnings(explained.evidence, manifest),
@@ -84,15 +85,15 @@ def duration(seconds: float) -> Duration:
     return message
 
 
-def _explanation(each: Explanation, method: str) -> pb.Explanation:
+def _explanation(each: Explanation) -> pb.Explanation:
     rows, columns = each.evidence_hw.shape
     message = pb.Explanation(
         finding=finding_of(each.finding),
-        heatmap=each.png,
+        heatmap=each.heatmap,
         evidence=pb.EvidenceGrid(
             rows=rows, columns=columns, values=each.evidence_hw.ravel().tolist()
         ),
-        logit=each.logit,
+        logit=each.finding.logit,
         regions=[
             pb.Region(
                 box=_box(region.box), peak_value=region.peak_value, threshold=region.threshold
@@ -100,7 +101,7 @@ def _explanation(each: Explanation, method: str) -> pb.Explanation:
             for region in each.regions
         ],
         no_positive_evidence=each.no_positive_evidence,
-        method=f"EXPLANATION_METHOD_{method}",
+        method=f"EXPLANATION_METHOD_{each.method}",
     )
     if each.peak:
         message.peak.CopyFrom(

@@ -1,6 +1,5 @@
 """Servicer: the contract's four methods, each a translation to and from the pipeline."""
 
-import math
 from typing import Any
 
 import grpc
@@ -12,15 +11,16 @@ from cxr_server import __version__
 from cxr_server.admission import Admission
 from cxr_server.errors import InvalidField, ModelLoading
 from cxr_server.explanation.colormaps import ColorMap
-from cxr_server.explanation.heatmap import Scale
-from cxr_server.explanation.render import Frame, RenderKind, RenderOptions
+from cxr_server.explanation.heatmap import HeatScale
+from cxr_server.explanation.methods import ExplanationMethod, available
+from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.model import LoadedModel
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc import messages
 from cxr_server.rpc.interceptors.call_context import CallContext
-from cxr_server.service import GRAD_CAM, Times
+from cxr_server.service import Times
 from cxr_server.settings import MIB, Settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -72,7 +72,8 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
         if len(set(request.labels)) < len(request.labels):
             raise InvalidField("labels must differ from each other", field="labels")
-        method = _chosen(pb.ExplanationMethod, request.method, "method", GRAD_CAM)
+        default = ExplanationMethod.GRAD_CAM
+        method = ExplanationMethod(_chosen(pb.ExplanationMethod, request.method, "method", default))
         options = render_options(request.render)
         model, this = self._loaded(), CallContext.of(context, "").call
         image, labels, strict = request.image, list(request.labels), request.strict_input
@@ -87,7 +88,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             deadline=this.deadline,
         )
         self._observe(this, explained.times)
-        return messages.explain_response(explained, method, model.manifest, this.request_id)
+        return messages.explain_response(explained, model.manifest, this.request_id)
 
     async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         """Report the state, whatever it is."""
@@ -123,7 +124,6 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
                     reliability_note=stated.note if stated else "",
                 )
             )
-        methods = [GRAD_CAM, *model.pipeline.methods]
         return pb.DescribeModelResponse(
             model=messages.model_of(manifest),
             architecture=manifest.architecture,
@@ -140,7 +140,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
                 max_pixel_count=settings.max_pixels,
             ),
             image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
-            methods=[f"EXPLANATION_METHOD_{name}" for name in methods],
+            methods=[f"EXPLANATION_METHOD_{name}" for name in available(model.engine)],
             license=manifest.license,
             notices=[messages.notice_of(manifest), *manifest.notices],
             create_time=created,
@@ -161,25 +161,23 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
 
 
 def render_options(message: pb.RenderOptions) -> RenderOptions:
-    """Check the request's options and fill in defaults. Raises InvalidField."""
-    opacity = message.opacity if message.HasField("opacity") else 0.5
-    if not (math.isfinite(opacity) and 0.0 <= opacity <= 1.0):
-        raise InvalidField("opacity must be from 0 to 1", field="render.opacity")
-    max_side_px = message.max_side_px if message.HasField("max_side_px") else 1024
-    if not 32 <= max_side_px <= 4096:
-        raise InvalidField("max_side_px must be from 32 to 4096", field="render.max_side_px")
-    kind = _chosen(pb.RenderKind, message.kind, "render.kind", RenderKind.OVERLAY)
-    frame = _chosen(pb.RenderFrame, message.frame, "render.frame", Frame.MODEL_INPUT)
-    colors = _chosen(pb.ColorMap, message.color_map, "render.color_map", ColorMap.INFERNO)
-    scale = _chosen(pb.HeatScale, message.scale, "render.scale", Scale.PER_MAP)
+    """Translate the request's options; what is unset has the default. Raises InvalidField."""
+    defaults = RenderOptions()
+    kind = _chosen(pb.RenderKind, message.kind, "render.kind", defaults.kind)
+    frame = _chosen(pb.RenderFrame, message.frame, "render.frame", defaults.frame)
+    colors = _chosen(pb.ColorMap, message.color_map, "render.color_map", defaults.color_map)
+    scale = _chosen(pb.HeatScale, message.scale, "render.scale", defaults.scale)
+    format_ = _chosen(pb.RenderFormat, message.format, "render.format", defaults.format)
+    has = message.HasField
     return RenderOptions(
         kind=RenderKind(kind),
-        frame=Frame(frame),
+        frame=RenderFrame(frame),
         color_map=ColorMap(colors),
-        opacity=opacity,
+        opacity=message.opacity if has("opacity") else defaults.opacity,
         legend=message.legend,
-        max_side_px=max_side_px,
-        scale=Scale(scale),
+        max_side_px=message.max_side_px if has("max_side_px") else defaults.max_side_px,
+        scale=HeatScale(scale),
+        format=RenderFormat(format_),
     )
 
 
