@@ -1,7 +1,7 @@
-"""Compiled cache: a folder for OpenVINO's compiled models in which damage is noticed.
+"""Compiled cache: a folder of compiled OpenVINO models in which changed files are detected.
 
-OpenVINO recompiles when it cannot read a cached model, but it reads one with changed weights
-without a word. So each is kept with its SHA-256, and what does not fit is deleted.
+OpenVINO recompiles a cached model that it cannot read, but loads one with changed weights
+without an error. So each file is kept with its SHA-256 and deleted if it does not match.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def open_cache(folder: Path) -> bool:
-    """Make the folder, delete what is not as it was sealed; False if it cannot be used."""
+    """Create the folder and delete files that fail their checksum; False if it is unusable."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for blob in folder.glob("*.blob"):
@@ -24,7 +24,7 @@ def open_cache(folder: Path) -> bool:
 
 
 def seal_cache(folder: Path) -> None:
-    """Write down the SHA-256 of what was added; failing to only costs time at the next start."""
+    """Store the SHA-256 of each new file. A failure only makes the next start slower."""
     try:
         for blob in folder.glob("*.blob"):
             seal = _seal_of(blob)

@@ -1,4 +1,4 @@
-"""Cores: how many processor cores this process may use."""
+"""Cores: the number of processor cores that this process may use."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Return the cores that the process may keep busy, at least 1.
+    """Return how many cores the process may keep busy, at least 1.
 
-    A container's quota counts as well as its affinity: threads beyond the quota would only be
-    throttled, in the middle of an image.
+    Both the CPU affinity and the cgroup's quota count: the kernel throttles threads that exceed
+    the quota.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     cores = cores or os.cpu_count() or 1
@@ -19,7 +19,7 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Return the quota of cgroup v2 or v1 in cores, or None without one."""
+    """Return the CPU quota of cgroup v2 or v1 in cores, or None if there is none."""
     try:
         if (cgroup / "cpu.max").is_file():
             quota, period = (cgroup / "cpu.max").read_text().split()[:2]

@@ -1,8 +1,8 @@
-"""Runtime: the openvino package without its telemetry and its model converter.
+"""OpenVINO runtime: the openvino package without its telemetry and model converter.
 
-Plain `import openvino` reports itself to a web service unless the user has opted out, and
-spends more than half of its time on the converter, which serving never needs. Everything
-here that needs openvino imports it from this module.
+A plain `import openvino` reports usage to a web service unless the user has opted out, and
+spends more than half of its time on the converter, which serving does not need. All other
+modules import openvino from here.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 _TELEMETRY = "openvino_telemetry"
 _CONVERTER = "openvino.tools.ovc"
 
-# None in sys.modules makes an import fail; openvino then goes on without. Telemetry stays off.
+# None in sys.modules makes an import fail, which openvino tolerates. Telemetry stays off.
 sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
 _hidden = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-type]
 try:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxr_server.inference.engines.torch.network import InferenceNet
+from cxr_server.inference.engines.torch.network import EvidenceNet
 
 WARM_UP_RUNS = 3
 
@@ -20,7 +20,7 @@ class CudaGraphRunner:
     """
 
     def __init__(
-        self, net: InferenceNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
+        self, net: EvidenceNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
     ) -> None:
         self._net = net  # the graphs use its weights without keeping a reference
         self._device = torch.device(device)
@@ -50,7 +50,7 @@ class _Graph:
 
     def __init__(
         self,
-        net: InferenceNet,
+        net: EvidenceNet,
         images: torch.Tensor,
         stream: torch.cuda.Stream,
         pool: Any,

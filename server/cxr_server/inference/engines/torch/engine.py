@@ -1,8 +1,7 @@
 """Torch engine: the default on CUDA, and the only one with further saliency methods."""
 
 import queue
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.torch.network import EvidenceNet, InferenceNet, load_module
+from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
 from cxr_server.inference.engines.torch.saliency import Saliency
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -18,12 +17,8 @@ CUDA_STREAMS = 2
 """Concurrent batches on a GPU: one is computed while the other is copied."""
 
 
-class Runner(Protocol):
-    """Runs one batch at a time."""
-
-    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence of a batch of one of the engine's batch sizes."""
-        ...
+Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Computes the evidence of one batch at a time. The batch has one of the engine's sizes."""
 
 
 class TorchEngine:
@@ -64,44 +59,36 @@ class TorchEngine:
         module = load_module(
             bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
         )
-        self._saliency = Saliency(module, manifest.bias, device)
+        features_type = torch.float16 if (cuda if half is None else half) else torch.float32
+        net = exact_net = EvidenceNet(module, device, features_type)
+        if features_type != torch.float32:
+            exact_net = EvidenceNet(module, device)
+        self._saliency = Saliency(exact_net, manifest.bias, device)
         self.saliency_methods = self._saliency.methods
         if cuda:
             torch.backends.cudnn.benchmark = True  # worthwhile, because all shapes are fixed
         else:
             torch.set_num_threads(threads or usable_cores())
-        features_type = torch.float16 if (cuda if half is None else half) else torch.float32
-        net = InferenceNet(EvidenceNet(module), device, features_type)
         self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
         for _ in range(self.max_in_flight):
             self._idle.put(self._new_runner(net))
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024]."""
-        runner = self._idle.get()
+        run = self._idle.get()
         try:
-            return np.concatenate(
-                [
-                    runner.run(padded(part, self._sizes))[: len(part)]
-                    for part in parts(batch_nchw, self.max_batch)
-                ]
-            )
+            evidence = []
+            for start in range(0, len(batch_nchw), self.max_batch):
+                part_nchw = batch_nchw[start : start + self.max_batch]
+                evidence.append(run(padded(part_nchw, self._sizes))[: len(part_nchw)])
+            return np.concatenate(evidence)
         finally:
-            self._idle.put(runner)
+            self._idle.put(run)
 
     def saliency(
         self, image_chw: NDArray[np.float32], row: int, method: str
     ) -> NDArray[np.float32]:
-        """Return the saliency map [S, S] in [0, 1] of one finding.
-
-        Args:
-            image_chw: One image [1, S, S] in [-1024, 1024].
-            row: The finding's row in the evidence.
-            method: One of `saliency_methods`.
-
-        Raises:
-            ValueError: The method or the row does not exist.
-        """
+        """Return a saliency map: see `SaliencyEngine.saliency`."""
         return self._saliency.map(image_chw, row, method)
 
     def close(self) -> None:
@@ -112,28 +99,20 @@ class TorchEngine:
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
-    def _new_runner(self, net: InferenceNet) -> Runner:
+    def _new_runner(self, net: EvidenceNet) -> Runner:
         if self.device.startswith("cuda"):
             from cxr_server.inference.engines.torch.cuda import CudaGraphRunner
 
-            return CudaGraphRunner(net, self.device, self._sizes, self._image_shape)
-        return _EagerRunner(net, self._sizes, self._image_shape)
+            return CudaGraphRunner(net, self.device, self._sizes, self._image_shape).run
 
+        def run(batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                evidence: NDArray[np.float32] = net(torch.from_numpy(batch_nchw)).numpy()
+                return evidence
 
-class _EagerRunner:
-    """Runs the network on the CPU, operation by operation."""
-
-    def __init__(
-        self, net: InferenceNet, sizes: Sequence[int], image_shape: tuple[int, ...]
-    ) -> None:
-        self._net = net
-        for size in sizes:
-            self.run(np.zeros((size, *image_shape), np.float32))
-
-    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            evidence: NDArray[np.float32] = self._net(torch.from_numpy(batch_nchw)).numpy()
-            return evidence
+        for size in self._sizes:
+            run(np.zeros((size, *self._image_shape), np.float32))
+        return run
 
 
 def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
@@ -143,8 +122,3 @@ def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.
     result = np.zeros((size, *batch_nchw.shape[1:]), np.float32)
     result[:count] = batch_nchw
     return result
-
-
-def parts(batch_nchw: NDArray[np.float32], size: int) -> list[NDArray[np.float32]]:
-    """Split a batch into parts of at most `size` images."""
-    return [batch_nchw[start : start + size] for start in range(0, len(batch_nchw), size)]

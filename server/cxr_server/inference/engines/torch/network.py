@@ -29,7 +29,6 @@ __all__ = [
     "MODULES",
     "OPERATING_POINTS",
     "EvidenceNet",
-    "InferenceNet",
     "build_densenet",
     "fold_batch_norms",
     "load_module",
@@ -42,46 +41,34 @@ OPERATING_POINTS = "op_threshs"
 
 
 class EvidenceNet(nn.Module):
-    """DenseNet features -> ReLU -> 1x1 convolution.
+    """DenseNet features -> ReLU -> 1x1 convolution, optimised for inference on a device.
 
-    `rectifier` is a module and not in place, so that gradient methods can hook its output.
+    Batch norms are folded and the layout is channels last. The features may run in half
+    precision. The last convolution stays in float32, because it sums a thousand channels into
+    a score.
     """
 
-    def __init__(self, densenet: nn.Module) -> None:
+    def __init__(
+        self, densenet: Any, device: str = "cpu", features_type: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        classifier: Any = densenet.classifier
-        self.features: Any = densenet.features
-        self.rectifier = nn.ReLU(inplace=False)
-        self.classify = nn.Conv2d(classifier.in_features, classifier.out_features, 1, bias=False)
-        self.classify.weight = nn.Parameter(classifier.weight.detach()[:, :, None, None].clone())
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the evidence [N, K, h, w], in logits, of images [N, 1, H, W]."""
-        activation: Tensor = self.rectifier(self.features(image))
-        evidence: Tensor = self.classify(activation)
-        return evidence
-
-
-class InferenceNet(nn.Module):
-    """An EvidenceNet for fast inference: batch norms folded, channels last, on its device.
-
-    The features may run in half precision. The last convolution stays in float32, because it
-    sums a thousand channels into a score.
-    """
-
-    def __init__(self, net: EvidenceNet, device: str, features_type: torch.dtype) -> None:
-        super().__init__()
-        features: Any = fold_batch_norms(net.features)
-        self.features = features.to(device, features_type, memory_format=torch.channels_last)
-        self.rectifier = net.rectifier
-        self.classify = copy.deepcopy(net.classify).to(device)
+        linear = densenet.classifier
+        features: Any = fold_batch_norms(densenet.features)
+        self._features = features.to(device, features_type, memory_format=torch.channels_last)
+        self.classify = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=False)
+        self.classify.weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
+        self.classify.to(device).requires_grad_(False)
         self._features_type = features_type
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the evidence [N, K, h, w] in float32 of images [N, 1, H, W] in float32."""
+    def features(self, image: Tensor) -> Tensor:
+        """Return the feature maps [N, C, h, w], before their ReLU, of images [N, 1, S, S]."""
         image = image.to(self._features_type, memory_format=torch.channels_last)
-        activation: Tensor = self.rectifier(self.features(image)).to(torch.float32)
-        evidence: Tensor = self.classify(activation)
+        features: Tensor = self._features(image)
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in float32."""
+        evidence: Tensor = self.classify(torch.relu(self.features(image)).to(torch.float32))
         return evidence.contiguous()
 
 
@@ -138,7 +125,14 @@ MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: build_densenet}
 
 
 def load_module(weights: Path, network: Architecture, class_count: int) -> nn.Module:
-    """Return the module of a bundle's `weights.safetensors`."""
+    """Return the module of a bundle's `weights.safetensors`.
+
+    Raises:
+        RuntimeError: There is no module for the architecture.
+    """
     from safetensors.torch import load_file
 
-    return MODULES[type(network)](network, class_count, load_file(weights))
+    build = MODULES.get(type(network))
+    if build is None:
+        raise RuntimeError(f"there is no torch module for the architecture {network.name}")
+    return build(network, class_count, load_file(weights))

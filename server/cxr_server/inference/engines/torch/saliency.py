@@ -23,23 +23,23 @@ METHODS = {
 
 
 class Saliency:
-    """Computes maps with pytorch-grad-cam, one at a time: it hooks into the shared network.
+    """Computes maps with pytorch-grad-cam, one at a time, because it hooks into the network.
 
     The package is imported for the first map, because importing it takes seconds.
     """
 
-    def __init__(self, densenet: nn.Module, bias_k: Iterable[float], device: str) -> None:
-        """Wrap the network.
+    def __init__(self, net: EvidenceNet, bias_k: Iterable[float], device: str) -> None:
+        """Extend the network.
 
         Args:
-            densenet: torchxrayvision's DenseNet on the CPU; its feature layers are shared.
+            net: The network, in float32, on `device`. It may run elsewhere at the same time.
             bias_k: Added to the mean evidence of each finding to give its logit.
-            device: The torch device that computes the maps.
+            device: The torch device of the network.
         """
         self.methods = tuple(METHODS) if find_spec("pytorch_grad_cam") else ()
         bias = torch.tensor(tuple(bias_k))
         self._class_count = len(bias)
-        self._net = _LogitNet(EvidenceNet(densenet), bias).to(device)
+        self._net = _LogitNet(net, bias).eval().to(device)
         self._device = device
         self._lock = threading.Lock()
 
@@ -53,26 +53,25 @@ class Saliency:
             raise ValueError("there is no such saliency method or finding")
         with self._lock:
             image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._device)
-            with _method_class(method)(
-                model=self._net, target_layers=[self._net.evidence.rectifier]
-            ) as cam:
+            with _method_class(method)(self._net, [self._net.rectifier]) as cam:
                 maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
             return np.asarray(np.nan_to_num(maps[0]), np.float32)
 
 
 class _LogitNet(nn.Module):
-    """The network up to its logits. Gradients stop at the rectified feature map."""
+    """The network up to its logits, with a ReLU of its own to hook. Gradients stop there."""
 
-    def __init__(self, evidence: EvidenceNet, bias_k: Tensor) -> None:
+    def __init__(self, net: EvidenceNet, bias_k: Tensor) -> None:
         super().__init__()
-        self.evidence = evidence.requires_grad_(False).eval()
+        self.net = net
+        self.rectifier = nn.ReLU()
         self.register_buffer("bias_k", bias_k.to(torch.float32))
 
     def forward(self, image: Tensor) -> Tensor:
         with torch.no_grad():
-            features = self.evidence.features(image)
-        activation = self.evidence.rectifier(features.requires_grad_())
-        logits: Tensor = self.evidence.classify(activation).mean((2, 3)) + self.bias_k
+            features = self.net.features(image)
+        activation = self.rectifier(features.requires_grad_())
+        logits: Tensor = self.net.classify(activation).mean((2, 3)) + self.bias_k
         return logits
 
 
