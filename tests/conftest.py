@@ -1,5 +1,8 @@
 """Fixtures that every folder of tests shares."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +15,17 @@ from serving import ServerProcess
 pytest_plugins = ["fixtures_models"]
 
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
-RADIOGRAPHS = Path(__file__).parents[2] / "shared" / "radiographs"
 
 
 @pytest.fixture(scope="session")
-def radiographs() -> list[Path]:
-    """Real chest radiographs, where somebody has laid them beside the project."""
-    files = sorted(RADIOGRAPHS.glob("*.png"))
-    if not files:
-        pytest.skip("no real radiographs in ../shared/radiographs")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of chest radiographs: real ones from the folder CXR_TEST_RADIOGRAPHS, else phantoms."""
+    folder = Path(os.environ.get("CXR_TEST_RADIOGRAPHS", tmp_path_factory.mktemp("phantoms")))
+    if "CXR_TEST_RADIOGRAPHS" not in os.environ:
+        command = [sys.executable, "-m", "cxr_server", "phantom-samples", "--output", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+    files = sorted(folder.glob("*.png"))
+    assert files, f"no PNG files in {folder}"
     return files
 
 

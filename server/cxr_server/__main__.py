@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from cxr_server import __version__, settings
 
 COMMANDS = {
-    "prepare": "download or read a model's weights and make a bundle of them",
-    "models": "list the models that can be prepared and those that are",
+    "prepare": "download or read a model's weights and convert them to a bundle",
+    "models": "list the models that can be prepared and the bundles that exist",
     "doctor": "check this machine, the engines and the bundles",
-    "token": "make a bearer token and its line for the tokens file",
+    "token": "create a bearer token and its line for the tokens file",
     "phantom-samples": "draw phantom radiographs to try the service with",
 }
-"""Subcommands besides `serve`: each a module in `commands/`, imported when it is called."""
+"""Subcommands besides `serve`: each a module in `commands/`, imported on demand."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings.add_arguments(subparsers.add_parser("serve", help="serve a model"))
     for name, help_text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_text)
-        if name in words[:1]:  # the others' modules stay unread
+        if name in words[:1]:  # other commands are not imported
             _module(name).add_arguments(subparser)
     args = parser.parse_args(words)
     if args.command == "serve":
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    # Requests share the cores already: numpy's threads would only spin beside them. Read when
-    # numpy is first imported, which is below.
+    # Requests share the cores already, so numpy needs no threads of its own. Must be set before
+    # numpy is first imported, which happens below.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from cxr_server.app import serve
     from cxr_server.bundles.load import BundleError

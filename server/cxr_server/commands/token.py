@@ -1,4 +1,4 @@
-"""token: a name -> a fresh bearer token, and its line for the tokens file."""
+"""token: create a bearer token and its line for the tokens file."""
 
 import argparse
 import sys
@@ -8,12 +8,12 @@ from cxr_server.settings import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the words of `cxr-server token`."""
-    parser.add_argument("name", help="who will use the token; shown in the metrics")
+    """Add the arguments of `cxr-server token`."""
+    parser.add_argument("name", help="name of the caller; labels its calls in the metrics")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the token on stdout and the line for the file on stderr."""
+    """Print the token to stdout and its line for the tokens file to stderr."""
     try:
         token, line = new_token(args.name)
     except SettingsError as error:
