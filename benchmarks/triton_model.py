@@ -27,8 +27,8 @@ from cxr_server.bundles.load import load_bundle
 from cxr_server.imaging.codecs import decode
 from cxr_server.inference import scoring as score
 from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.preprocess import fit
-from cxr_server.inference.scoring import readout
+from cxr_server.inference.preprocess import XRV
+from cxr_server.inference.scoring import OutputSpec
 
 INSTANCES = 3
 """One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
@@ -51,7 +51,7 @@ def reference(data: bytes, side_px: int) -> NDArray[np.float32]:
 
 PARTS: dict[str, Callable[[bytes, int], NDArray[np.float32]]] = {
     "reference": reference,
-    "ours": lambda data, side_px: fit(decode(data), side_px),
+    "ours": lambda data, side_px: XRV.image_chw(decode(data), side_px),
 }
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     bundle = load_bundle(args.bundle)
     engine = choose_engine(bundle, "openvino", cache_dir=args.cache_dir)
-    side_px, outputs = bundle.manifest.input_side_px, readout(bundle.manifest)
+    side_px, outputs = bundle.manifest.input_side_px, OutputSpec.of(bundle.manifest)
     prepare = PARTS[args.parts]
 
     @batch  # type: ignore[untyped-decorator]

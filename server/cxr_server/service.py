@@ -1,222 +1,349 @@
-"""Run: the data's way as one object. Image bytes -> findings, image bytes -> explanations.
+"""Service: what the server does, whatever the transport. gRPC is one adapter of it.
 
-Knows nothing of gRPC: the servicer translates to and from it, and so may any other shell.
+Requests check themselves when they are made, so that a wrong one costs nothing. The way of an
+image: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
-import asyncio
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
-from cxr_server.errors import MethodUnavailable, UnknownLabel
+from cxr_server.bundles.manifest import Manifest
+from cxr_server.errors import (
+    InvalidField,
+    MethodUnavailable,
+    ModelLoading,
+    RequestError,
+    UnknownLabel,
+)
 from cxr_server.explanation.explain import Explanation, explain
-from cxr_server.explanation.methods import METHODS, ExplanationMethod
+from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
 from cxr_server.explanation.render import RenderOptions
-from cxr_server.imaging import quality
-from cxr_server.imaging.codecs import decode
-from cxr_server.imaging.radiograph import DecodeLimits
-from cxr_server.inference.cache import EvidenceCache
-from cxr_server.inference.engines import Engine
-from cxr_server.inference.model_input import Evidence, Prepared, prepare
-from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.scoring import Finding, Readout, findings, ranked
+from cxr_server.imaging.codecs import CODECS
+from cxr_server.imaging.radiograph import InputWarning
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.registry import EngineUnavailable
+from cxr_server.inference.model_input import Evidence
+from cxr_server.inference.scheduler import EngineFailure
+from cxr_server.inference.scoring import Finding, findings, ranked
+from cxr_server.inference.stages import Stage, Stages
+from cxr_server.inference.worker_pool import WorkerPool
+from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.model import ServingModel
+from cxr_server.observability.call import Call
+from cxr_server.observability.metrics import Metrics
+from cxr_server.settings import MIB, Settings
 
-HASHED_AT_ONCE_BYTES = 2**20
-"""Files up to this size are hashed on the event loop: a way to a thread and back takes as long."""
-
-R = TypeVar("R")
-
-
-@dataclass(slots=True)
-class Times:
-    """Seconds spent in each stage; None where it did not run."""
-
-    decode_s: float | None = None
-    queue_s: float | None = None
-    inference_s: float | None = None
-    render_s: float | None = None
-    cached: bool = False
+MAX_LABELS = 256
+MAX_SLOW_EXPLANATIONS = 8
+"""Number of calls that may run or wait for a method that needs the engine."""
+NOTICE = "For research use only. Not for diagnosis, and not a medical device."
+PHANTOM_NOTICE = (
+    "Phantom model: trained on drawings, for trying out and testing the system. "
+    "Its scores say nothing about people. " + NOTICE
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """Every finding, best first, with the evidence behind it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """Fields and defaults as in the contract. Raises InvalidField."""
+
+    image: bytes
+    top_k: int = 5
+    strict_input: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.top_k < 1:
+            raise InvalidField("top_k must be at least 1", field="top_k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest:
+    """Fields and defaults as in the contract. Raises InvalidField."""
+
+    image: bytes
+    labels: tuple[str, ...] = ()
+    heatmap_labels: tuple[str, ...] = ()
+    method: ExplanationMethod = ExplanationMethod.GRAD_CAM
+    render: RenderOptions = field(default_factory=RenderOptions)
+    strict_input: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if len(self.labels) > MAX_LABELS:
+            raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
+        if len(set(self.labels)) < len(self.labels):
+            raise InvalidField("labels must differ from each other", field="labels")
+        if not set(self.heatmap_labels) <= set(self.labels):
+            raise InvalidField("heatmap_labels must be among labels", field="heatmap_labels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What Predict and Explain have in common.
+
+    Attributes:
+        findings: With their scores, best first.
+        evidence: What the scores rest on, with the image's facts.
+        stages: When each stage ran.
+        model: The manifest of the model that answered.
+    """
 
     findings: tuple[Finding, ...]
     evidence: Evidence
-    times: Times
+    stages: Stages
+    model: Manifest
+
+    @property
+    def cached(self) -> bool:
+        """Whether the evidence came from the cache."""
+        return not self.stages.ran(Stage.INFERENCE)
+
+    @property
+    def warnings(self) -> tuple[InputWarning, ...]:
+        """What makes the result less trustworthy."""
+        of_model = (InputWarning.PHANTOM_MODEL,) if self.model.phantom else ()
+        return of_model + self.evidence.warnings
+
+    @property
+    def notice(self) -> str:
+        """The sentence on the permitted use."""
+        return notice_of(self.model)
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """The explanations in the order asked for, with the evidence behind them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictResult(Result):
+    """The `top_k` best findings of an image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainResult(Result):
+    """Every finding of an image, and the explanations in the order of the request's labels."""
 
     explanations: tuple[Explanation, ...]
-    evidence: Evidence
-    times: Times
 
 
-class Pipeline:
-    """Ties decode, fit, scheduler, score, explain and render together.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """The state of the service; `model` is None and the engine's names empty while loading."""
+
+    phase: Phase
+    uptime_s: float
+    in_flight_count: int
+    model: Manifest | None = None
+    engine: str = ""
+    device: str = ""
+    queue_depth: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """The loaded model, the limits on requests and the options."""
+
+    model: Manifest
+    notice: str
+    max_request_bytes: int
+    min_side_px: int
+    max_side_px: int
+    max_pixel_count: int
+    image_formats: tuple[str, ...]
+    methods: tuple[ExplanationMethod, ...]
+
+
+class InferenceService:
+    """Predict, Explain, Health and DescribeModel. Answers once `load` has returned.
 
     Args:
-        readout: Labels, operating points and biases of the model.
-        scheduler: Gives turns at decode and engine.
-        limits: What images are decoded.
-        side_px: Side of the network's input.
-        cache_entries: How many images' evidence is kept; 0 keeps none.
-        threads: Most images hashed or drawn at once.
-        engine: For explanation methods that need it.
+        settings: The server's settings.
+        lifecycle: Told when the model serves, fails and is given up.
+        metrics: Told how long stages took, and of engine failures.
+        in_flight: Returns the number of calls admitted and not answered.
     """
 
     def __init__(
         self,
-        readout: Readout,
-        scheduler: Scheduler,
-        *,
-        limits: DecodeLimits,
-        side_px: int,
-        cache_entries: int,
-        threads: int,
-        engine: Engine,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        in_flight: Callable[[], int],
     ) -> None:
-        self.readout = readout
-        self.scheduler = scheduler
-        self.cache: EvidenceCache[Evidence] = EvidenceCache(cache_entries)
-        self.engine = engine
-        self._limits = limits
-        self._side_px = side_px
-        self._artists = ThreadPoolExecutor(threads, thread_name_prefix="render")
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._in_flight = in_flight
+        self._model: ServingModel | None = None
+        threads = settings.decode_threads or usable_cores()
+        self._drawing = WorkerPool(threads, settings.max_in_flight)
+        self._slow_maps = WorkerPool(1, MAX_SLOW_EXPLANATIONS)
 
-    async def predict(
-        self, image: bytes, *, strict: bool = False, caller: str = "", deadline: float = np.inf
-    ) -> Predicted:
-        """Score every finding. Raises ImageError and what `Scheduler.submit` raises."""
-        times = Times()
-        evidence, _ = await self._read(image, strict, caller, deadline, times)
-        scored = ranked(findings(evidence.evidence_khw, self.readout))
-        return Predicted(scored, evidence, times)
+    async def load(self) -> ServingModel:
+        """Load the model, explain an image to warm it up, and enter SERVING.
 
-    async def explain(
-        self,
-        image: bytes,
-        *,
-        labels: Sequence[str] = (),
-        heatmap_labels: Sequence[str] = (),
-        method: ExplanationMethod = ExplanationMethod.GRAD_CAM,
-        options: RenderOptions | None = None,
-        strict: bool = False,
-        caller: str = "",
-        deadline: float = np.inf,
-    ) -> Explained:
-        """Map the evidence of the labels (none: of the top finding).
+        Raises:
+            BundleError: The bundle is missing, damaged or not supported.
+            EngineUnavailable: The engine cannot run here, or failed on the first image.
+        """
+        model = await ServingModel.load(self._settings, self._lifecycle, self._metrics)
+        request = ExplainRequest(image=warm_up_image(), render=RenderOptions(legend=True))
+        try:
+            await self._explain(model, request, Call("", "", ""))
+        except (RequestError, EngineFailure) as error:
+            await model.close()
+            raise EngineUnavailable("the engine failed while warming up") from error
+        model.warmed_up()
+        self._model = model
+        self._lifecycle.enter(Phase.SERVING)
+        return model
+
+    async def close(self) -> None:
+        """Fail what waits, finish what runs, and release the engine."""
+        self._drawing.close()
+        self._slow_maps.close()
+        if self._model:
+            await self._model.close()
+
+    def retry_after_ms(self) -> int:
+        """Return when to repeat a call that was refused for load."""
+        return self._model.scheduler.retry_after_ms() if self._model else 500
+
+    async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
+        """Score an image.
+
+        Raises:
+            ImageError: The image cannot be decoded, or was refused.
+            RequestError: The call was refused for load, its deadline, or the state of the server.
+        """
+        model, stages = self._loaded(), Stages()
+        evidence, _ = await model.evidence(request.image, call, stages, strict=request.strict_input)
+        scored = ranked(findings(evidence.evidence_khw, model.output))
+        self._metrics.stages(stages.seconds())
+        return PredictResult(
+            findings=scored[: request.top_k],
+            evidence=evidence,
+            stages=stages,
+            model=model.manifest,
+        )
+
+    async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
+        """Score an image, and map the evidence of findings; without labels, of the best one.
 
         Raises:
             UnknownLabel: The model has no such finding.
             MethodUnavailable: The engine does not offer the method.
-            ImageError: The image cannot be read, or was refused.
+            ImageError: The image cannot be decoded, or was refused.
+            RequestError: The call was refused for load, its deadline, or the state of the server.
         """
-        options = options or RenderOptions()
-        self.check(labels, method)
-        times = Times()
-        drawn_whole = options.needs_radiograph
-        evidence, prepared = await self._read(
-            image,
-            strict,
-            caller,
-            deadline,
-            times,
-            pixels=drawn_whole,
-            network_input=METHODS[method].needs_engine,
+        result = await self._explain(self._loaded(), request, call)
+        self._metrics.stages(result.stages.seconds())
+        return result
+
+    def health(self) -> HealthReport:
+        """Report the state, whatever it is."""
+        model = self._model
+        return HealthReport(
+            phase=self._lifecycle.phase,
+            uptime_s=self._lifecycle.uptime_s,
+            in_flight_count=self._in_flight(),
+            model=model.manifest if model else None,
+            engine=model.engine_name if model else "",
+            device=model.device if model else "",
+            queue_depth=model.scheduler.queue_depth if model else 0,
         )
-        radiograph = prepared.radiograph if prepared else None
-        if drawn_whole and not radiograph:
-            started = time.monotonic()
-            radiograph = await self._in_thread(lambda: decode(image, self._limits))
-            times.decode_s = time.monotonic() - started
-        scored = findings(evidence.evidence_khw, self.readout)
-        chosen = labels or [ranked(scored)[0].label]
-        started = time.monotonic()
-        steps = explain(
-            evidence,
-            scored,
-            chosen,
-            engine=self.engine,
-            method=method,
-            options=options,
-            heatmap_labels=heatmap_labels,
-            image_chw=prepared.image_chw if prepared else None,
-            radiograph=radiograph,
+
+    def describe(self) -> ModelDescription:
+        """Describe the model, the limits and the options. Raises ModelLoading."""
+        model, settings = self._loaded(), self._settings
+        return ModelDescription(
+            model=model.manifest,
+            notice=notice_of(model.manifest),
+            max_request_bytes=settings.max_request_mib * MIB,
+            min_side_px=settings.min_side_px,
+            max_side_px=settings.max_side_px,
+            max_pixel_count=settings.max_pixels,
+            image_formats=tuple(name for name, codec in CODECS.items() if codec.why_not() is None),
+            methods=available(model.engine),
         )
-        explanations = await self._in_thread(lambda: tuple(steps))
-        times.render_s = time.monotonic() - started
-        return Explained(explanations, evidence, times)
 
-    def check(self, labels: Sequence[str], method: ExplanationMethod) -> None:
-        """Raise UnknownLabel or MethodUnavailable before anything is spent on the image."""
-        for label in labels:
-            if label not in self.readout.labels:
-                raise UnknownLabel("the model has no such finding; DescribeModel lists them")
-        if why_not := METHODS[method].why_not(self.engine):
-            raise MethodUnavailable(why_not)
-
-    def close(self) -> None:
-        """End the threads. No call may follow."""
-        self._artists.shutdown()
-
-    async def _read(
-        self,
-        image: bytes,
-        strict: bool,
-        caller: str,
-        deadline: float,
-        times: Times,
-        *,
-        pixels: bool = False,
-        network_input: bool = False,
-    ) -> tuple[Evidence, Prepared | None]:
-        """Return an image's evidence, and what it was prepared as unless the cache knew it.
-
-        `pixels` keeps the whole image in that, `network_input` makes it in any case.
-        """
-        key = b""
-        if self.cache.capacity:
-            key = await self._key_of(image)
-            if evidence := self.cache.get(key):
-                times.cached = True
-                if strict:
-                    quality.refuse_unlikely(evidence.warnings)
-                if not network_input:
-                    return evidence, None
-                started = time.monotonic()
-                prepared = await self._in_thread(lambda: self._prepare(image, strict, pixels))
-                times.decode_s = time.monotonic() - started
-                return evidence, prepared
-        turn = await self.scheduler.submit(
-            lambda: self._prepare(image, strict, pixels),
-            caller=caller,
-            deadline=deadline,
+    async def _explain(
+        self, model: ServingModel, request: ExplainRequest, call: Call
+    ) -> ExplainResult:
+        self._check(request, model)
+        stages, method = Stages(), METHODS[request.method]
+        evidence, made = await model.evidence(
+            request.image,
+            call,
+            stages,
+            strict=request.strict_input,
+            needs_input=method.needs_engine,
+            needs_radiograph=request.render.needs_radiograph,
         )
-        times.decode_s, times.queue_s = turn.decode_s, turn.queue_s
-        times.inference_s = turn.inference_s
-        seen = turn.prepared
-        # A row of a batch's array would keep the whole batch alive in the cache.
-        evidence = Evidence(turn.evidence_khw.copy(), seen.picture_hw, seen.facts, seen.warnings)
-        if self.cache.capacity:
-            self.cache.put(key, evidence)
-        return evidence, turn.prepared
+        scored = findings(evidence.evidence_khw, model.output)
 
-    def _prepare(self, image: bytes, strict: bool, keep_pixels: bool) -> Prepared:
-        return prepare(image, self._limits, self._side_px, strict=strict, keep_pixels=keep_pixels)
+        def maps() -> Iterator[Explanation]:
+            engine = model.engine  # the one in use when a thread comes to it
+            try:
+                yield from explain(
+                    evidence,
+                    scored,
+                    request.labels or (ranked(scored)[0].label,),
+                    engine=engine,
+                    method=request.method,
+                    options=request.render,
+                    heatmap_labels=request.heatmap_labels,
+                    image_chw=made.image_chw if made else None,
+                    radiograph=made.radiograph if made else None,
+                )
+            except Exception:
+                if model.engine is not engine:  # replaced, and closed, in the meantime
+                    raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
+                raise
 
-    async def _key_of(self, image: bytes) -> bytes:
-        if len(image) <= HASHED_AT_ONCE_BYTES:
-            return self.cache.key_of(image)
-        return await self._in_thread(lambda: self.cache.key_of(image))
+        pool = self._slow_maps if method.needs_engine else self._drawing
+        with stages.span(Stage.RENDER):
+            explanations = await pool.run(maps(), deadline=call.deadline)
+        return ExplainResult(
+            findings=ranked(scored),
+            explanations=tuple(explanations),
+            evidence=evidence,
+            stages=stages,
+            model=model.manifest,
+        )
 
-    async def _in_thread(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._artists, work)
+    def _loaded(self) -> ServingModel:
+        if self._model is None:
+            raise ModelLoading("the model is not ready yet", retry_after_ms=500)
+        return self._model
+
+    @staticmethod
+    def _check(request: ExplainRequest, model: ServingModel) -> None:
+        """Raise UnknownLabel or MethodUnavailable before any work on the image."""
+        for label in request.labels:
+            if label not in model.output.labels:
+                raise UnknownLabel(_unknown(label, model.output.labels))
+        if reason := METHODS[request.method].why_not(model.engine):
+            raise MethodUnavailable(reason)
+
+
+def notice_of(manifest: Manifest) -> str:
+    """Return the sentence on the permitted use of a model."""
+    return PHANTOM_NOTICE if manifest.phantom else NOTICE
+
+
+def warm_up_image(side_px: int = 256) -> bytes:
+    """Return a PNG of a grey ramp."""
+    ramp_hw = np.add.outer(np.arange(side_px), np.arange(side_px)) * (255 / (2 * side_px - 2))
+    file = BytesIO()
+    Image.fromarray(ramp_hw.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _unknown(label: str, labels: tuple[str, ...]) -> str:
+    label = label[:64]  # bounds the comparison, and the message
+    by_lower_case = {known.lower(): known for known in labels}
+    nearest = difflib.get_close_matches(label.lower(), by_lower_case, n=1, cutoff=0)[0]
+    return f"the model has no finding {label!r}; the nearest is {by_lower_case[nearest]!r}"

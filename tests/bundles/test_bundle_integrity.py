@@ -18,7 +18,7 @@ from cxr_server.bundles.store import (
     list_bundles,
     resolve,
 )
-from cxr_server.inference.scoring import readout
+from cxr_server.inference.scoring import OutputSpec
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_bundle_is_read_whole(bundle):
         "openvino/model.bin",
     }
     assert bundle.manifest.evidence_side == 7
-    read = readout(bundle.manifest)
+    read = OutputSpec.of(bundle.manifest)
     assert read.labels == bundle.manifest.labels
     assert read.thresholds_k.shape == read.bias_k.shape == (6,)
 

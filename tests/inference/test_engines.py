@@ -10,7 +10,7 @@ import pytest
 from cxr_server.bundles.load import load_bundle
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
-from cxr_server.inference.scoring import findings, logits, readout
+from cxr_server.inference.scoring import OutputSpec, findings, logits
 
 pytestmark = pytest.mark.torch
 
@@ -66,12 +66,12 @@ def batching_engine(phantom_like_bundle: Path) -> Iterator[Engine]:
 
 
 def scores(engine: Engine, bundle: Path, images: np.ndarray) -> np.ndarray:
-    read = readout(load_bundle(bundle).manifest)
+    read = OutputSpec.of(load_bundle(bundle).manifest)
     return np.array([[f.score for f in findings(e, read)] for e in engine.evidence(images)])
 
 
 def logits_of(engine: Engine, bundle: Path, images: np.ndarray) -> np.ndarray:
-    read = readout(load_bundle(bundle).manifest)
+    read = OutputSpec.of(load_bundle(bundle).manifest)
     return np.array([logits(evidence, read) for evidence in engine.evidence(images)])
 
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 from cxr_server.geometry import Box, crop_box
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import Radiograph
-from cxr_server.inference.preprocess import fit, model_input_picture
-from cxr_server.inference.resize import _gaussian_kernel, fit_operator
+from cxr_server.inference.preprocess import XRV
+from cxr_server.inference.resize import _gaussian_kernel, resize_operator
 from images import chest_like
 
 TOLERANCE = 0.01
@@ -71,11 +71,11 @@ def radiograph(pixels_hw: np.ndarray) -> Radiograph:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8bit", "16bit"])
 @pytest.mark.parametrize("shape_hw", SHAPES_HW, ids=lambda shape: "x".join(map(str, shape)))
-def test_fit_equals_torchxrayvision(
+def test_the_input_equals_torchxrayvision(
     shape_hw: tuple[int, int], dtype: type, record_property: Callable[[str, object], None]
 ) -> None:
     pixels_hw = noisy(shape_hw, dtype)
-    fitted = fit(radiograph(pixels_hw), 224)
+    fitted = XRV.image_chw(radiograph(pixels_hw), 224)
     expected = reference(pixels_hw, np.iinfo(dtype).max)
     error = float(np.abs(fitted - expected).max())
     record_property("max_fit_error", error)
@@ -95,14 +95,14 @@ def test_the_reference_clip_holds_for_one_sided_grey(
 ) -> None:
     # Zeros beyond the edge are mid-grey, so an image all brighter than that meets the clip.
     pixels_hw = noisy(shape_hw, np.uint16, low, high)
-    fitted = fit(radiograph(pixels_hw), 224)
+    fitted = XRV.image_chw(radiograph(pixels_hw), 224)
     assert np.abs(fitted - reference(pixels_hw, 65_535)).max() < TOLERANCE
 
 
 def test_real_radiographs_fit_as_in_torchxrayvision(radiographs: list) -> None:
     for file in radiographs:
         image = decode(file.read_bytes())
-        error = np.abs(fit(image, 224) - reference(image.pixels_hw, 255)).max()
+        error = np.abs(XRV.image_chw(image, 224) - reference(image.pixels_hw, 255)).max()
         assert error < TOLERANCE
 
 
@@ -113,14 +113,14 @@ def test_an_operator_row_resizes_as_scikit_image(side_in: int, side_out: int, se
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         expected = skimage.transform.resize(line, (side_out,), order=1, mode="constant", clip=False)
-    resized = fit_operator(side_in, side_out).apply(line[:, None])[:, 0]
+    resized = resize_operator(side_in, side_out).apply(line[:, None])[:, 0]
     assert resized == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
 @given(side_in=st.integers(1, 3000), side_out=st.integers(1, 512))
 def test_operator_rows_are_weights(side_in: int, side_out: int) -> None:
-    operator = fit_operator(side_in, side_out)
+    operator = resize_operator(side_in, side_out)
     matrix = operator.apply(np.eye(side_in))
     assert matrix.shape == (side_out, side_in)
     assert (matrix >= 0).all()
@@ -164,13 +164,13 @@ def test_the_crop_is_the_centred_square(height_px: int, width_px: int, box: Box)
 
 def test_the_picture_of_the_input_is_the_image_again() -> None:
     pixels_hw = chest_like(224, 224)
-    picture = model_input_picture(fit(radiograph(pixels_hw), 224))
+    picture = XRV.picture_hw(XRV.image_chw(radiograph(pixels_hw), 224))
     assert picture.dtype == np.uint8
     assert (picture == pixels_hw).all()
 
 
 def test_a_16_bit_image_fits_as_its_8_bit_twin() -> None:
     pixels_hw = chest_like(300, 280)
-    eight = fit(radiograph(pixels_hw), 224)
-    sixteen = fit(radiograph(pixels_hw.astype(np.uint16) * 257), 224)
+    eight = XRV.image_chw(radiograph(pixels_hw), 224)
+    sixteen = XRV.image_chw(radiograph(pixels_hw.astype(np.uint16) * 257), 224)
     assert np.abs(eight - sixteen).max() < TOLERANCE

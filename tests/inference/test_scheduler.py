@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, Scheduler
+from cxr_server.inference.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,18 @@ class EchoEngine:
 
 
 def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
-    options.setdefault("decode_slots", 2)
+    """A scheduler that goes on with the same engine after a failure, unless told otherwise."""
+    options.setdefault("decode_threads", 2)
+    options.setdefault("on_failure", lambda error: made.resume(engine))
     made = Scheduler(engine, **options)  # type: ignore[arg-type]
-    if made._on_failure is None and options.get("heal", True):
-        made._on_failure = lambda error: made.resume(engine)
     return made
 
 
 async def answer(run: Scheduler, number: int, **options: object) -> int:
-    turn = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
-    assert turn.prepared.number == number
-    return int(turn.evidence_khw[0, 0, 0])
+    options.setdefault("stages", Stages())
+    result = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
+    assert result.prepared.number == number
+    return int(result.evidence_khw[0, 0, 0])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -98,7 +100,7 @@ async def one_at(engine: EchoEngine, run: Scheduler) -> asyncio.Future[int]:
 @given(
     max_batch=st.integers(1, 5),
     max_in_flight=st.integers(1, 3),
-    decode_slots=st.integers(1, 3),
+    decode_threads=st.integers(1, 3),
     fault_rate=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
     requests=st.lists(
         st.tuples(
@@ -114,7 +116,7 @@ async def one_at(engine: EchoEngine, run: Scheduler) -> asyncio.Future[int]:
 def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
     max_batch: int,
     max_in_flight: int,
-    decode_slots: int,
+    decode_threads: int,
     fault_rate: float,
     requests: list[tuple[str, str, int]],
     seed: int,
@@ -133,7 +135,9 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
             return Image(number)
 
         deadline = time.monotonic() + (0.001 if kind == "expire" else 30)
-        task = asyncio.ensure_future(run.submit(prepare, caller=caller, deadline=deadline))
+        task = asyncio.ensure_future(
+            run.submit(prepare, stages=Stages(), caller=caller, deadline=deadline)
+        )
         if kind == "cancel":
             await asyncio.sleep(chance.random() / 500)
             task.cancel()
@@ -155,7 +159,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
         return "answered"
 
     async def main() -> None:
-        run = scheduler(engine, decode_slots=decode_slots)
+        run = scheduler(engine, decode_threads=decode_threads)
         ends = await asyncio.gather(
             *(one(run, number, *request) for number, request in enumerate(requests))
         )
@@ -178,7 +182,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
 
 async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> None:
     engine = EchoEngine(max_batch=8)
-    run = scheduler(engine, decode_slots=8)
+    run = scheduler(engine, decode_threads=8)
     first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
     await until(lambda: run.queue_depth == 5 and run.busy == 1)
@@ -188,28 +192,26 @@ async def test_an_idle_engine_runs_at_once_and_a_busy_one_takes_what_waits() -> 
     await run.close()
 
 
-async def test_a_full_batch_waits_at_the_door_and_needs_no_turn_of_the_loop() -> None:
+async def test_work_goes_on_while_the_event_loop_is_busy() -> None:
     engine = EchoEngine(max_batch=2)
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     first = await one_at(engine, run)
-    others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
-    await until(lambda: run.queue_depth == 3 and run.busy == 1)
+    others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
+    await until(lambda: run.queue_depth == 5 and run.busy == 1)
     engine.gate.set()
-    # Keeps the loop busy on purpose: what has begun is done by the engine's threads alone.
-    give_up = time.monotonic() + 5
-    while engine.running or len(engine.seen) < 2:
+    give_up = time.monotonic() + 30
+    while sum(map(len, engine.seen)) < 6 or engine.running:  # never yields to the loop
         assert time.monotonic() < give_up
         time.sleep(0.001)
-    assert engine.seen == [[0], [1, 2]]
-    assert await asyncio.gather(first, *others) == [0, 1, 2, 3]
-    assert engine.seen[2:] == [[3]]
+    assert not any(other.done() for other in others)
+    assert await asyncio.gather(first, *others) == [0, 1, 2, 3, 4, 5]
     await run.close()
 
 
 @pytest.mark.parametrize("why", ["cancelled", "expired"])
-async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
+async def test_what_nobody_waits_for_is_decoded_but_not_inferred(why: str) -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     first = await one_at(engine, run)
     deadline = time.monotonic() + (1 if why == "expired" else 30)
     gone = asyncio.ensure_future(answer(run, 1, deadline=deadline))
@@ -228,9 +230,9 @@ async def test_what_nobody_waits_for_does_not_pass_the_door(why: str) -> None:
     await run.close()
 
 
-async def test_only_those_of_a_batch_at_the_door_are_run_who_still_wait() -> None:
+async def test_a_batch_holds_only_requests_that_are_still_wanted() -> None:
     engine = EchoEngine(max_batch=3)
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
     await until(lambda: run.queue_depth == 3 and run.busy == 1)
@@ -245,9 +247,9 @@ async def test_only_those_of_a_batch_at_the_door_are_run_who_still_wait() -> Non
     await run.close()
 
 
-async def test_a_batch_that_may_still_grow_does_not_wait_at_the_door() -> None:
+async def test_a_batch_grows_until_the_engine_is_free() -> None:
     engine = EchoEngine(max_batch=2)
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, 1))]
     await until(lambda: run.queue_depth == 1 and run.busy == 1)
@@ -261,7 +263,7 @@ async def test_a_batch_that_may_still_grow_does_not_wait_at_the_door() -> None:
 
 async def test_a_second_failure_of_an_engine_already_replaced_loses_nothing() -> None:
     broken, whole = EchoEngine(max_in_flight=2, faults=lambda: True), EchoEngine(max_in_flight=2)
-    run = Scheduler(broken, decode_slots=2, on_failure=lambda error: run.resume(whole))
+    run = Scheduler(broken, decode_threads=2, on_failure=lambda error: run.resume(whole))
     hold = threading.Event()
     broken.gate.clear()
     evidence = broken.evidence
@@ -283,7 +285,7 @@ async def test_a_second_failure_of_an_engine_already_replaced_loses_nothing() ->
     await run.close()
 
 
-async def test_an_engine_that_has_failed_is_not_given_what_waits_at_the_door() -> None:
+async def test_an_engine_that_has_failed_gets_no_more_images() -> None:
     broken, whole = EchoEngine(faults=lambda: True), EchoEngine()
     failures: list[Exception] = []
     run = scheduler(broken, on_failure=failures.append)
@@ -305,7 +307,7 @@ async def test_an_engine_that_has_failed_is_not_given_what_waits_at_the_door() -
 
 async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     engine.gate.clear()
     decoded: list[int] = []
 
@@ -313,10 +315,14 @@ async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> 
         decoded.append(number)
         return Image(number)
 
-    held = [asyncio.ensure_future(run.submit(lambda n=n: prepare(n))) for n in (0, 1)]
+    held = [
+        asyncio.ensure_future(run.submit(lambda n=n: prepare(n), stages=Stages())) for n in (0, 1)
+    ]
     await until(lambda: decoded == [0, 1] and engine.seen == [[0]])
-    gone = asyncio.ensure_future(run.submit(lambda: prepare(2)))
-    late = asyncio.ensure_future(run.submit(lambda: prepare(3), deadline=time.monotonic() + 0.02))
+    gone = asyncio.ensure_future(run.submit(lambda: prepare(2), stages=Stages()))
+    late = asyncio.ensure_future(
+        run.submit(lambda: prepare(3), stages=Stages(), deadline=time.monotonic() + 0.02)
+    )
     await until(lambda: run.queue_depth == 3)
     gone.cancel()
     await until(lambda: run.queue_depth == 2)
@@ -332,7 +338,7 @@ async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> 
 
 async def test_a_caller_with_many_waiting_delays_another_by_one_turn_only() -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     engine.gate.clear()
     greedy = [asyncio.ensure_future(answer(run, n, caller="greedy")) for n in range(20)]
     await until(lambda: bool(engine.seen) and run.busy == 1)
@@ -348,7 +354,7 @@ async def test_a_caller_with_many_waiting_delays_another_by_one_turn_only() -> N
 
 async def test_a_poisonous_image_fails_alone_and_its_batch_mates_are_answered() -> None:
     engine = EchoEngine(max_batch=8, poison=frozenset({3}))
-    run = scheduler(engine, decode_slots=8)
+    run = scheduler(engine, decode_threads=8)
     first = await one_at(engine, run)
     others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 6)]
     await until(lambda: run.queue_depth == 5 and run.busy == 1)
@@ -367,9 +373,9 @@ async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() 
         raise Panic
 
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     with pytest.raises(RuntimeError, match="Panic"):
-        await run.submit(panic)
+        await run.submit(panic, stages=Stages())
     assert await answer(run, 1) == 1
     whole, engine.evidence = engine.evidence, lambda _: panic()  # type: ignore[method-assign,assignment]
     with pytest.raises(EngineFailure):
@@ -408,7 +414,7 @@ async def test_requests_wait_through_a_rebuild_of_the_engine() -> None:
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1, max_waiting=2)
+    run = scheduler(engine, decode_threads=1, max_waiting=2)
     engine.gate.clear()
     tasks = [asyncio.ensure_future(answer(run, number)) for number in range(2)]
     await until(lambda: run.busy == 1 and run.queue_depth == 1)
@@ -425,7 +431,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 async def test_closing_answers_what_waits_and_finishes_what_runs() -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_slots=1)
+    run = scheduler(engine, decode_threads=1)
     engine.gate.clear()
     tasks = [asyncio.ensure_future(answer(run, number)) for number in range(5)]
     await until(lambda: engine.seen == [[0]] and run.busy == 1)
@@ -442,10 +448,10 @@ async def test_closing_answers_what_waits_and_finishes_what_runs() -> None:
 
 async def test_without_anyone_to_rebuild_it_a_failed_engine_answers_unavailable() -> None:
     engine = EchoEngine(faults=lambda: True)
-    run = Scheduler(engine, decode_slots=1)
+    run = Scheduler(engine, decode_threads=1)
     engine.gate.clear()
     tasks = [asyncio.ensure_future(answer(run, number)) for number in range(4)]
-    await until(lambda: run.busy == 1 and run.queue_depth == 3)  # one of them at the door
+    await until(lambda: run.busy == 1 and run.queue_depth == 3)
     engine.gate.set()
     async with asyncio.timeout(5):
         ends = await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchxrayvision.models import op_norm as op_norm_of_torchxrayvision
 
-from cxr_server.inference.scoring import Finding, Readout, findings, logits, op_norm, ranked
+from cxr_server.inference.scoring import Finding, OutputSpec, findings, logits, op_norm, ranked
 
 RNG = np.random.default_rng(3)
-READOUT = Readout(
+SPEC = OutputSpec(
     labels=("Atelectasis", "Mass", "Nodule", "Hernia"),
     class_indices=(0, 5, 11, 13),
     thresholds_k=np.array([0.07, 0.5, 0.93, 0.002]),
@@ -24,9 +24,9 @@ EVIDENCE_KHW = RNG.normal(0, 2, (4, 7, 7)).astype(np.float32)
 def test_mean_evidence_plus_bias_is_the_logit() -> None:
     features_chw = np.maximum(RNG.normal(0, 1, (30, 7, 7)), 0)
     weight_kc = RNG.normal(0, 1, (4, 30))
-    usual = weight_kc @ features_chw.mean(axis=(1, 2)) + READOUT.bias_k
+    usual = weight_kc @ features_chw.mean(axis=(1, 2)) + SPEC.bias_k
     evidence_khw = np.einsum("kc,chw->khw", weight_kc, features_chw)
-    assert logits(evidence_khw, READOUT) == pytest.approx(usual, abs=1e-12)
+    assert logits(evidence_khw, SPEC) == pytest.approx(usual, abs=1e-12)
 
 
 def test_scores_are_those_of_torchxrayvision() -> None:
@@ -49,10 +49,10 @@ def test_scores_keep_the_order_and_halve_at_the_threshold(
 
 
 def test_findings_come_in_class_order_and_carry_their_numbers() -> None:
-    found = findings(EVIDENCE_KHW, READOUT)
-    assert [finding.label for finding in found] == list(READOUT.labels)
+    found = findings(EVIDENCE_KHW, SPEC)
+    assert [finding.label for finding in found] == list(SPEC.labels)
     assert [finding.class_index for finding in found] == [0, 5, 11, 13]
-    for finding, logit in zip(found, logits(EVIDENCE_KHW, READOUT), strict=True):
+    for finding, logit in zip(found, logits(EVIDENCE_KHW, SPEC), strict=True):
         assert finding.probability == pytest.approx(1 / (1 + math.exp(-logit)))
         assert finding.above_threshold == (finding.score > 0.5)
 
@@ -66,7 +66,7 @@ def test_ranking_is_by_score_and_then_by_class() -> None:
 
 
 def test_enormous_evidence_does_not_overflow() -> None:
-    found = findings(np.full((4, 7, 7), 1e30, dtype=np.float32), READOUT)
+    found = findings(np.full((4, 7, 7), 1e30, dtype=np.float32), SPEC)
     assert [finding.score for finding in found] == [1.0] * 4
-    found = findings(np.full((4, 7, 7), -1e30, dtype=np.float32), READOUT)
+    found = findings(np.full((4, 7, 7), -1e30, dtype=np.float32), SPEC)
     assert [finding.score for finding in found] == [0.0] * 4

@@ -11,14 +11,15 @@ SERVE_ONE_IMAGE = """
 import asyncio, json, sys
 from cxr_server import settings
 from cxr_server.app import App
-from cxr_server.model import warm_up_image
+from cxr_server.observability.call import Call
+from cxr_server.service import PredictRequest, warm_up_image
 
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))
     await app.start()
     model = await app.load()
-    await model.pipeline.predict(warm_up_image(300))
-    print(json.dumps([model.engine.name, sorted({name.split(".")[0] for name in sys.modules})]))
+    await app.service.predict(PredictRequest(image=warm_up_image(300)), Call("", "", ""))
+    print(json.dumps([model.engine_name, sorted({name.split(".")[0] for name in sys.modules})]))
     await app.drain()
 
 asyncio.run(main())

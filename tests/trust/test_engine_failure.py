@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -12,16 +13,24 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_server import app as app_module
+from cxr_server import model
 from cxr_server.app import App, serve
 from cxr_server.inference.engines import Engine
-from cxr_server.inference.engines.registry import EngineUnavailable
-from cxr_server.model import make_engine
+from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable
 from cxr_server.settings import parse
 from images import chest_like, png
 from trust.outcomes import reason_of
 
-FLAGS = ("--listen", "127.0.0.1:0", "--cache-entries", "0", "--grace-s", "5")
+FLAGS = (
+    "--engine",
+    "openvino",
+    "--listen",
+    "127.0.0.1:0",
+    "--cache-entries",
+    "0",
+    "--grace-s",
+    "5",
+)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -35,6 +44,7 @@ class Engines:
         self.can_be_made.set()
         self.broken = False
         self.refused = 0
+        self._spec = ENGINES["openvino"]
         self._loop = asyncio.get_running_loop()
 
     def make(self, *args: object) -> "Fragile":
@@ -42,7 +52,7 @@ class Engines:
         if self.broken:
             self.refused += 1
             raise EngineUnavailable("no device")
-        self.made.append(Fragile(make_engine(*args)))  # type: ignore[arg-type]
+        self.made.append(Fragile(self._spec.open(*args)))  # type: ignore[arg-type]
         return self.made[-1]
 
 
@@ -72,8 +82,9 @@ class Fragile:
 @pytest.fixture
 async def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
     engines = Engines()
-    monkeypatch.setattr(app_module, "make_engine", engines.make)
-    monkeypatch.setattr(app_module, "REBUILD_PAUSE_S", 0.01)
+    fragile = replace(ENGINES["openvino"], open=engines.make)
+    monkeypatch.setitem(ENGINES, "openvino", fragile)
+    monkeypatch.setattr(model, "REBUILD_PAUSE_S", 0.01)
     return engines
 
 
@@ -147,7 +158,7 @@ async def test_a_model_that_cannot_be_replaced_ends_the_process_with_an_error(
         assert end.code() is grpc.StatusCode.UNAVAILABLE
     async with asyncio.timeout(60):
         assert await ending == 1
-    assert engines.refused == app_module.REBUILD_TRIES
+    assert engines.refused == model.REBUILD_TRIES
 
 
 async def test_an_engine_that_fails_on_its_first_image_is_never_served(
@@ -158,7 +169,7 @@ async def test_an_engine_that_fails_on_its_first_image_is_never_served(
         engine.broken = True
         return engine
 
-    monkeypatch.setattr(app_module, "make_engine", broken)
+    monkeypatch.setitem(ENGINES, "openvino", replace(ENGINES["openvino"], open=broken))
     app = App(parse(list(FLAGS), env={}))
     await app.start()
     with pytest.raises(EngineUnavailable, match="warming up"):

@@ -13,7 +13,7 @@ from cxr_server.convert.upstream import UpstreamModel
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.engines.torch.network import build_densenet
-from cxr_server.inference.scoring import findings, readout
+from cxr_server.inference.scoring import OutputSpec, findings
 
 TOLERANCE = 1e-4
 """Largest difference of a score, in float32 on the CPU."""
@@ -47,7 +47,7 @@ def engine_scores(
     engine: Engine, bundle: Bundle, images_nchw: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the scores [N, K] that are served."""
-    read = readout(bundle.manifest)
+    read = OutputSpec.of(bundle.manifest)
     return np.array(
         [
             [finding.score for finding in findings(engine.evidence(image_chw[None])[0], read)]

@@ -1,59 +1,52 @@
-"""Cache: image bytes seen lately -> their evidence, so that Explain after Predict is cheap.
+"""Cache: image bytes -> evidence, so that Explain after Predict needs no inference.
 
-Keys are keyed hashes with a key made at start: an entry tells nobody which image it was,
-and no caller can craft a collision.
+Keys are HMACs with a secret made at start: an entry does not reveal its image, and no caller
+can craft a collision.
 """
 
+import hmac
 import secrets
-import threading
 from collections import OrderedDict
-from typing import Generic, TypeVar
 
-from blake3 import blake3
-
-V = TypeVar("V")
+from cxr_server.inference.model_input import Evidence
 
 
-class EvidenceCache(Generic[V]):
-    """The most recently used `entries` values. Thread-safe. 0 entries: always empty."""
+class EvidenceCache:
+    """The `capacity` most recently used entries. For one thread, except `key_of`."""
 
-    def __init__(self, entries: int) -> None:
-        self.capacity = entries
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.hits = 0
         self.misses = 0
-        self._key = secrets.token_bytes(32)
-        self._values: OrderedDict[bytes, V] = OrderedDict()
-        self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(32)
+        self._entries: OrderedDict[bytes, Evidence] = OrderedDict()
 
     def __len__(self) -> int:
-        """Number of values held."""
-        return len(self._values)
+        """Number of entries."""
+        return len(self._entries)
 
     def key_of(self, image: bytes) -> bytes:
-        """Keyed BLAKE3 of the bytes, at some 4 GB/s."""
-        return blake3(image, key=self._key).digest()
+        """Return the HMAC-SHA256 of a file. Releases the GIL; about 0.6 ms for 1 MiB."""
+        return hmac.digest(self._secret, image, "sha256")
 
-    def get(self, key: bytes) -> V | None:
-        """The value, or None; counted as a hit or a miss."""
-        with self._lock:
-            value = self._values.get(key)
-            if value is None:
-                self.misses += 1
-            else:
-                self.hits += 1
-                self._values.move_to_end(key)
-            return value
+    def get(self, key: bytes) -> Evidence | None:
+        """Return an entry, or None. Counts a hit or a miss."""
+        evidence = self._entries.get(key)
+        if evidence is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+            self._entries.move_to_end(key)
+        return evidence
 
-    def put(self, key: bytes, value: V) -> None:
-        """Keep a value; the least recently used one beyond the bound goes."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self.capacity:
-                self._values.popitem(last=False)
+    def put(self, key: bytes, evidence: Evidence) -> None:
+        """Add an entry; evicts the least recently used one when full."""
+        self._entries[key] = evidence
+        self._entries.move_to_end(key)
+        if len(self._entries) > self.capacity:
+            self._entries.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget every value and count."""
-        with self._lock:
-            self._values.clear()
-            self.hits = self.misses = 0
+        """Remove every entry and reset the counts."""
+        self._entries.clear()
+        self.hits = self.misses = 0

@@ -1,48 +1,49 @@
-"""Fair queue: callers take turns, whatever each has waiting. Part of schedule."""
+"""Fair queue: round robin between callers. Part of the scheduler."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """First in, first out for one caller; round robin between callers.
+    """First in, first out within one caller; round robin between callers.
 
     A caller with a hundred images waiting delays another caller's first image by one turn,
-    not by a hundred. Every operation but `discard` is O(1).
+    not by a hundred. Every operation is O(1). Items must be hashable and distinct.
     """
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[str, deque[T]] = OrderedDict()
+        self._queues: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
-        """Number of items waiting."""
+        """Number of items."""
         return self._size
 
     def push(self, caller: str, item: T) -> None:
-        """Add an item behind the caller's others."""
-        self._turns.setdefault(caller, deque()).append(item)
+        """Append an item to the caller's queue."""
+        self._queues.setdefault(caller, OrderedDict())[item] = None
         self._size += 1
 
     def pop(self) -> T:
-        """Take the next item of the caller whose turn it is. Raises IndexError when empty."""
-        if not self._turns:
+        """Remove and return the first item of the next caller. Raises IndexError if empty."""
+        if not self._queues:
             raise IndexError("pop from an empty queue")
-        caller, items = self._turns.popitem(last=False)
-        if len(items) > 1:
-            self._turns[caller] = items  # to the end of the round
+        caller, queue = self._queues.popitem(last=False)
+        item, _ = queue.popitem(last=False)
+        if queue:
+            self._queues[caller] = queue  # at the end of the round
         self._size -= 1
-        return items.popleft()
+        return item
 
     def discard(self, caller: str, item: T) -> bool:
-        """Remove an item where it waits. Returns whether it did. O(the caller's items)."""
-        items = self._turns.get(caller)
-        if items is None or item not in items:
+        """Remove an item if it is present. Returns whether it was."""
+        queue = self._queues.get(caller)
+        if queue is None or item not in queue:
             return False
-        items.remove(item)
-        if not items:
-            del self._turns[caller]
+        del queue[item]
+        if not queue:
+            del self._queues[caller]
         self._size -= 1
         return True

@@ -1,47 +1,131 @@
-"""Fit: Radiograph -> the network's input. Next: schedule, engine."""
+"""Preprocess: image bytes -> Radiograph -> ModelInput. Next: the engine.
+
+A bundle names its preprocessing by id; `PREPROCESSINGS` holds those that are implemented. To
+add one, write a class and register an instance.
+"""
+
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.geometry import crop_box
-from cxr_server.imaging.radiograph import Radiograph
-from cxr_server.inference.resize import fit_operator
+from cxr_server.geometry import Box, crop_box
+from cxr_server.imaging import quality
+from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.radiograph import DecodeLimits, Radiograph
+from cxr_server.inference.model_input import ImageFacts, ModelInput
+from cxr_server.inference.resize import resize_operator
 
 HALF_RANGE = 1024.0
-"""The network sees black as minus and white as plus this (torchxrayvision's `normalize`)."""
+"""Black is minus and white plus this to the network (torchxrayvision's `normalize`)."""
 
 
-def fit(radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
-    """Crop, resize and scale a radiograph for the network.
+class Preprocessing(Protocol):
+    """Turns radiographs into a network's input."""
 
-    Equal to torchxrayvision 1.5.7's `normalize`, `XRayCenterCrop` and `XRayResizer(side_px)`
-    (its scikit-image engine, zeros beyond the edge included) within 0.01.
+    id: str
+    """Equal ids mean equal pixels to the network."""
+
+    def crop(self, height_px: int, width_px: int) -> Box:
+        """Return what the network sees of an image of this size."""
+        ...
+
+    def image_chw(self, radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
+        """Return the network's input, float32 [1, side_px, side_px]."""
+        ...
+
+    def picture_hw(self, image_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the network's input as a picture, uint8 [side_px, side_px], black is 0."""
+        ...
+
+
+class XRVPreprocessing:
+    """Centre crop and resize, as torchxrayvision 1.5.7 within 0.01 of its range of 2048.
+
+    Equal to its `normalize`, `XRayCenterCrop` and `XRayResizer` (the scikit-image engine).
+    """
+
+    id = "xrv-centercrop-resize224-v1"
+
+    def crop(self, height_px: int, width_px: int) -> Box:
+        """Return the centred square."""
+        return crop_box(height_px, width_px)
+
+    def image_chw(self, radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
+        """Return the network's input, float32 [1, side_px, side_px] in [-1024, 1024]."""
+        box = self.crop(radiograph.height_px, radiograph.width_px)
+        crop_hw = radiograph.pixels_hw[
+            box.y_px : box.y_px + box.height_px, box.x_px : box.x_px + box.width_px
+        ]
+        operator = resize_operator(box.width_px, side_px)
+        # The reference scales to [-1024, 1024] first and resizes then, so the zeros beyond the
+        # edge are mid-grey. Resizing is linear: scaling afterwards gives the same result if the
+        # offset is weighted as the pixels were.
+        scale = 2 * HALF_RANGE / radiograph.max_value
+        rows_hw = operator.apply(crop_hw)
+        resized_hw = operator.apply(rows_hw.T).T * np.float32(scale)
+        resized_hw -= np.float32(HALF_RANGE) * operator.coverage_hw
+        # scikit-image clips to the input's range, so the zeros do not show in a bright image.
+        low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
+        return np.ascontiguousarray(np.clip(resized_hw, low, high))[None]
+
+    def picture_hw(self, image_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the network's input as a picture, uint8 [side_px, side_px]."""
+        scaled = (image_chw[0] + HALF_RANGE) * np.float32(255 / (2 * HALF_RANGE))
+        return np.asarray(np.rint(scaled), dtype=np.uint8)
+
+
+PREPROCESSINGS: dict[str, Preprocessing] = {}
+"""The implemented preprocessings, by id."""
+
+
+def register(preprocessing: Preprocessing) -> None:
+    """Add a preprocessing to the registry."""
+    PREPROCESSINGS[preprocessing.id] = preprocessing
+
+
+XRV = XRVPreprocessing()
+register(XRV)
+
+
+def preprocess(
+    image: bytes,
+    preprocessing: Preprocessing,
+    *,
+    side_px: int,
+    limits: DecodeLimits,
+    strict: bool = False,
+    keep_radiograph: bool = False,
+) -> ModelInput:
+    """Decode, check and preprocess an image file.
 
     Args:
-        radiograph: The image, of any size.
+        image: The file's bytes.
+        preprocessing: The model's preprocessing.
         side_px: Side of the network's input.
+        limits: Which sizes are decoded.
+        strict: Refuse an image that does not look like a frontal chest radiograph.
+        keep_radiograph: Keep the whole image in the result.
 
-    Returns:
-        float32 [1, side_px, side_px] in [-1024, 1024].
+    Raises:
+        ImageError: The image cannot be decoded, or was refused.
     """
-    box = crop_box(radiograph.height_px, radiograph.width_px)
-    crop_hw = radiograph.pixels_hw[
-        box.y_px : box.y_px + box.height_px, box.x_px : box.x_px + box.width_px
-    ]
-    operator = fit_operator(box.width_px, side_px)
-    # The reference scales to [-1024, 1024] first and resizes then, so that the zeros beyond
-    # the edge are mid-grey. Resizing is linear, so scaling afterwards gives the same if the
-    # offset is weighted as the pixels were.
-    scale = 2 * HALF_RANGE / radiograph.max_value
-    low_hw = operator.apply(crop_hw)
-    fitted_hw = operator.apply(low_hw.T).T * np.float32(scale)
-    fitted_hw -= np.float32(HALF_RANGE) * operator.coverage_hw
-    # scikit-image clips to the input's range, so that the zeros do not show in a bright image.
-    low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
-    return np.ascontiguousarray(np.clip(fitted_hw, low, high))[None]
-
-
-def model_input_picture(fitted_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return what the network saw as a picture: uint8 [side, side], black is 0."""
-    scaled = (fitted_chw[0] + HALF_RANGE) * np.float32(255 / (2 * HALF_RANGE))
-    return np.asarray(np.rint(scaled), dtype=np.uint8)
+    radiograph = decode(image, limits)
+    warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
+    if strict:
+        quality.refuse_unlikely(warnings)
+    height_px, width_px = radiograph.height_px, radiograph.width_px
+    image_chw = preprocessing.image_chw(radiograph, side_px)
+    return ModelInput(
+        image_chw=image_chw,
+        picture_hw=preprocessing.picture_hw(image_chw),
+        facts=ImageFacts(
+            file_format=radiograph.file_format,
+            bit_depth=radiograph.bit_depth,
+            height_px=height_px,
+            width_px=width_px,
+            crop=preprocessing.crop(height_px, width_px),
+        ),
+        warnings=warnings,
+        radiograph=radiograph if keep_radiograph else None,
+    )

@@ -1,10 +1,10 @@
-"""Fit operator: side lengths -> the banded matrix that resizes one axis. Used by fit.
+"""Resize operator: the banded matrix that resizes one axis as scikit-image does.
 
-scikit-image's `resize` is linear and treats the axes alike, so resizing a square image is
-`A @ image @ A.T`. Here `A` comes from numpy alone (importing scipy would take a fifth of the
-server's start), and is that of `skimage.transform.resize(order=1, mode="constant", cval=0)` of
-scikit-image 0.26 (`transform/_warps.py`): a Gaussian against aliasing where the image shrinks,
-then linear interpolation between pixel centres, zeros beyond the edge in both.
+scikit-image's `resize` is linear and separable, so resizing a square image is
+`A @ image @ A.T`. `A` is that of `skimage.transform.resize(order=1, mode="constant", cval=0)`
+of scikit-image 0.26 (`transform/_warps.py`): Gaussian anti-aliasing where the image shrinks,
+then linear interpolation between pixel centres, with zeros beyond the edge in both. NumPy
+alone computes it: importing SciPy would take a fifth of the server's start-up time.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 GAUSSIAN_TRUNCATE = 4.0
-"""scipy.ndimage, which scikit-image calls, cuts the Gaussian off after so many deviations."""
+"""Radius of the Gaussian in standard deviations, as in scipy.ndimage."""
 BAND_ROW_COUNT = 12
-"""Rows of a band: few, so that a band holds few zeros, but enough for a fast product."""
+"""Rows of a band: few enough to hold few zeros, enough for a fast matrix product."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Some rows of the matrix, without the columns that are zero in all of them.
+    """Consecutive rows of the matrix, without the columns that are zero in all of them.
 
     Attributes:
-        rows: Where the rows lie in the output.
-        columns: Where the columns lie in the input.
+        rows: Output pixels that they give.
+        columns: Input pixels that they weigh.
         weights: float32 [rows, columns].
     """
 
@@ -35,13 +35,13 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class FitOperator:
-    """How one axis of `side_in` pixels becomes one of `side_out`.
+class ResizeOperator:
+    """Resizes one axis from `side_in` to `side_out` pixels.
 
     Attributes:
         bands: The matrix [side_out, side_in], top to bottom.
-        coverage_hw: float32 [side_out, side_out], what both axes make of an image of ones: below
-            1 where zeros beyond the edge come in.
+        coverage_hw: An image of ones resized along both axes, float32 [side_out, side_out]:
+            below 1 where zeros beyond the edge contribute.
     """
 
     bands: tuple[Band, ...]
@@ -50,7 +50,7 @@ class FitOperator:
     def apply(self, values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Resize along the first axis: [side_in, W] of any dtype -> float32 [side_out, W].
 
-        Turns no more of the input to float at a time than one band needs.
+        Converts the input to float band by band, which bounds the memory.
         """
         resized_hw = np.empty((len(self.coverage_hw), values_hw.shape[1]), dtype=np.float32)
         for band in self.bands:
@@ -60,14 +60,14 @@ class FitOperator:
 
 
 @lru_cache(maxsize=64)
-def fit_operator(side_in: int, side_out: int) -> FitOperator:
-    """Return the operator for one axis; the latest 64 are kept."""
+def resize_operator(side_in: int, side_out: int) -> ResizeOperator:
+    """Return the operator for one axis, cached."""
     factor = side_in / side_out
     place = (np.arange(side_out) + 0.5) * factor - 0.5
     lower = np.floor(place)
     share = (place - lower)[:, None]
     kernel = _gaussian_kernel(max(0.0, (factor - 1) / 2))
-    # An output pixel lies between two input pixels, and sees the kernel around each of them.
+    # An output pixel interpolates between two input pixels, each smoothed by the kernel.
     taps = np.zeros((side_out, len(kernel) + 1))
     taps[:, :-1] += (1 - share) * kernel
     taps[:, 1:] += share * kernel
@@ -84,7 +84,7 @@ def fit_operator(side_in: int, side_out: int) -> FitOperator:
         weights = np.zeros((rows.stop - rows.start, right - left), dtype=np.float32)
         weights[row_numbers, column_numbers - left] = taps[rows][here]
         bands.append(Band(rows, slice(left, right), weights))
-    return FitOperator(tuple(bands), np.outer(row_sums, row_sums).astype(np.float32))
+    return ResizeOperator(tuple(bands), np.outer(row_sums, row_sums).astype(np.float32))
 
 
 def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Score: evidence -> findings. Beside: explain."""
+"""Scoring: evidence -> findings."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from cxr_server.bundles.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
-    """What turns evidence into findings; K is the number of findings.
+class OutputSpec:
+    """What the outputs of a model mean; K is the number of findings.
 
     Attributes:
         labels: The findings' labels.
         class_indices: Their positions in the model's output.
-        thresholds_k: float64 [K], operating points, raw probabilities in (0, 1).
-        bias_k: float64 [K], the classifier's bias, logits.
+        thresholds_k: Operating points, raw probabilities in (0, 1), float64 [K].
+        bias_k: The classifier's bias in logits, float64 [K].
     """
 
     labels: tuple[str, ...]
@@ -24,15 +24,15 @@ class Readout:
     thresholds_k: NDArray[np.float64]
     bias_k: NDArray[np.float64]
 
-
-def readout(manifest: Manifest) -> Readout:
-    """Return what turns the evidence of the manifest's model into findings."""
-    return Readout(
-        labels=manifest.labels,
-        class_indices=manifest.class_indices,
-        thresholds_k=np.array(manifest.thresholds, np.float64),
-        bias_k=np.array(manifest.bias, np.float64),
-    )
+    @classmethod
+    def of(cls, manifest: Manifest) -> "OutputSpec":
+        """Return the outputs that a bundle's manifest describes."""
+        return cls(
+            labels=manifest.labels,
+            class_indices=manifest.class_indices,
+            thresholds_k=np.array(manifest.thresholds, np.float64),
+            bias_k=np.array(manifest.bias, np.float64),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Finding:
     above_threshold: bool
 
 
-def logits(evidence_khw: NDArray[np.float32], readout: Readout) -> NDArray[np.float64]:
-    """Return the logits [K]: mean evidence over the grid plus bias.
+def logits(evidence_khw: NDArray[np.float32], spec: OutputSpec) -> NDArray[np.float64]:
+    """Return the logits [K]: the mean of the evidence over the grid, plus the bias.
 
-    Equal to ReLU, global average pool and linear layer, in another order: the mean over the
-    grid and the weighted sum over channels can be swapped.
+    Equal to ReLU, global average pooling and a linear layer: the mean over the grid and the
+    weighted sum over channels commute.
     """
     mean_k: NDArray[np.float64] = evidence_khw.mean(axis=(1, 2), dtype=np.float64)
-    return mean_k + readout.bias_k
+    return mean_k + spec.bias_k
 
 
 def sigmoid(logits_k: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,11 +76,11 @@ def op_norm(
     return np.where(probability_k < threshold_k, below, above)
 
 
-def findings(evidence_khw: NDArray[np.float32], readout: Readout) -> tuple[Finding, ...]:
-    """Return every finding of one image from its evidence [K, h, w], in class order."""
-    logit_k = logits(evidence_khw, readout)
+def findings(evidence_khw: NDArray[np.float32], spec: OutputSpec) -> tuple[Finding, ...]:
+    """Return every finding of one image, in the order of the evidence [K, h, w]."""
+    logit_k = logits(evidence_khw, spec)
     probability_k = sigmoid(logit_k)
-    score_k = op_norm(probability_k, readout.thresholds_k)
+    score_k = op_norm(probability_k, spec.thresholds_k)
     return tuple(
         Finding(
             label=label,
@@ -92,17 +92,17 @@ def findings(evidence_khw: NDArray[np.float32], readout: Readout) -> tuple[Findi
             above_threshold=bool(probability > threshold),
         )
         for label, class_index, logit, score, probability, threshold in zip(
-            readout.labels,
-            readout.class_indices,
+            spec.labels,
+            spec.class_indices,
             logit_k,
             score_k,
             probability_k,
-            readout.thresholds_k,
+            spec.thresholds_k,
             strict=True,
         )
     )
 
 
-def ranked(found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def ranked(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Return findings by score, best first; equal scores in class order."""
-    return tuple(sorted(found, key=lambda finding: (-finding.score, finding.class_index)))
+    return tuple(sorted(findings, key=lambda finding: (-finding.score, finding.class_index)))

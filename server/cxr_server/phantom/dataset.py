@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cxr_server.imaging.radiograph import Radiograph
-from cxr_server.inference.preprocess import fit, model_input_picture
+from cxr_server.inference.preprocess import XRV
 from cxr_server.phantom.canvas import stream
 from cxr_server.phantom.draw import draw_phantom
 from cxr_server.phantom.findings import FINDINGS
@@ -110,7 +110,7 @@ def _softness(seed: int) -> float:
 
 def _fitted(pixels_hw: NDArray[np.uint8], blur_px: float) -> NDArray[np.uint8]:
     if pixels_hw.shape[0] != INPUT_PX:
-        pixels_hw = model_input_picture(fit(Radiograph(pixels_hw, 255, "PNG", 8), INPUT_PX))
+        pixels_hw = XRV.picture_hw(XRV.image_chw(Radiograph(pixels_hw, 255, "PNG", 8), INPUT_PX))
     if blur_px > 0:
         soft = ndimage.gaussian_filter(pixels_hw.astype(np.float32), blur_px)
         return np.asarray(np.round(soft), np.uint8)

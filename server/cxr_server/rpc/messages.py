@@ -1,6 +1,4 @@
-"""Messages: the pipeline's results -> the contract's. Protos stop here."""
-
-from collections.abc import Iterable
+"""Messages: the service's results -> the contract's responses."""
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -9,21 +7,9 @@ from cxr_server.bundles.manifest import Manifest
 from cxr_server.explanation.explain import Explanation
 from cxr_server.geometry import Box
 from cxr_server.imaging.quality import MESSAGES
-from cxr_server.imaging.radiograph import InputWarning
-from cxr_server.inference.model_input import Evidence, ImageFacts
+from cxr_server.inference.model_input import ImageFacts
 from cxr_server.inference.scoring import Finding
-from cxr_server.service import Explained, Predicted, Times
-
-NOTICE = "For research use only. Not for diagnosis, and not a medical device."
-PHANTOM_NOTICE = (
-    "Phantom model: trained on drawings, for trying out and testing the system. "
-    "Its scores say nothing about people. " + NOTICE
-)
-
-
-def notice_of(manifest: Manifest) -> str:
-    """The sentence on the permitted use."""
-    return PHANTOM_NOTICE if manifest.phantom else NOTICE
+from cxr_server.service import ExplainResult, PredictResult, Result
 
 
 def model_of(manifest: Manifest) -> pb.Model:
@@ -36,33 +22,30 @@ def model_of(manifest: Manifest) -> pb.Model:
     )
 
 
-def predict_response(
-    predicted: Predicted, top_k: int, manifest: Manifest, request_id: str
-) -> pb.PredictResponse:
-    """The best `top_k` findings and the common part."""
+def predict_response(result: PredictResult, request_id: str) -> pb.PredictResponse:
+    """Return the response to Predict."""
     return pb.PredictResponse(
-        findings=[finding_of(finding) for finding in predicted.findings[:top_k]],
-        model=model_of(manifest),
-        image_info=_image_info(predicted.evidence.facts),
-        warnings=_warnings(predicted.evidence, manifest),
-        timing=_timing(predicted.times),
+        findings=[finding_of(finding) for finding in result.findings],
+        model=model_of(result.model),
+        image_info=_image_info(result.evidence.facts),
+        warnings=_warnings(result),
+        timing=_timing(result),
         request_id=request_id,
-        notice=notice_of(manifest),
+        notice=result.notice,
     )
 
 
-def explain_response(
-    explained: Explained, manifest: Manifest, request_id: str
-) -> pb.ExplainResponse:
-    """The explanations and the common part."""
+def explain_response(result: ExplainResult, request_id: str) -> pb.ExplainResponse:
+    """Return the response to Explain."""
     return pb.ExplainResponse(
-        explanations=[_explanation(each) for each in explained.explanations],
-        model=model_of(manifest),
-        image_info=_image_info(explained.evidence.facts),
-        warnings=_warnings(explained.evidence, manifest),
-        timing=_timing(explained.times),
+        explanations=[_explanation(each) for each in result.explanations],
+        findings=[finding_of(finding) for finding in result.findings],
+        model=model_of(result.model),
+        image_info=_image_info(result.evidence.facts),
+        warnings=_warnings(result),
+        timing=_timing(result),
         request_id=request_id,
-        notice=notice_of(manifest),
+        notice=result.notice,
     )
 
 
@@ -124,18 +107,15 @@ def _box(box: Box) -> pb.Box:
     return pb.Box(x_px=box.x_px, y_px=box.y_px, width_px=box.width_px, height_px=box.height_px)
 
 
-def _warnings(evidence: Evidence, manifest: Manifest) -> Iterable[pb.Warning]:
-    of_model = (InputWarning.PHANTOM_MODEL,) if manifest.phantom else ()
+def _warnings(result: Result) -> list[pb.Warning]:
     return [
         pb.Warning(code=f"WARNING_CODE_{warning.name}", message=MESSAGES[warning])
-        for warning in (*of_model, *evidence.warnings)
+        for warning in result.warnings
     ]
 
 
-def _timing(times: Times) -> pb.Timing:
-    timing = pb.Timing(evidence_cached=times.cached)
-    for stage in ("decode", "queue", "inference", "render"):
-        seconds = getattr(times, f"{stage}_s")
-        if seconds is not None:
-            getattr(timing, f"{stage}_duration").CopyFrom(duration(seconds))
+def _timing(result: Result) -> pb.Timing:
+    timing = pb.Timing(evidence_cached=result.cached)
+    for stage, seconds in result.stages.seconds().items():
+        getattr(timing, f"{stage}_duration").CopyFrom(duration(seconds))
     return timing

@@ -1,4 +1,4 @@
-"""Servicer: the contract's four methods, each a translation to and from the pipeline."""
+"""Servicer: the contract's four methods, each a translation to and from the service."""
 
 from typing import Any
 
@@ -8,20 +8,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server import __version__
-from cxr_server.admission import Admission
-from cxr_server.errors import InvalidField, ModelLoading
+from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.heatmap import HeatScale
-from cxr_server.explanation.methods import ExplanationMethod, available
+from cxr_server.explanation.methods import ExplanationMethod
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
-from cxr_server.lifecycle import Lifecycle, Phase
-from cxr_server.model import LoadedModel
-from cxr_server.observability.call import Call
-from cxr_server.observability.metrics import Metrics
+from cxr_server.lifecycle import Phase
 from cxr_server.rpc import messages
 from cxr_server.rpc.interceptors.call_context import CallContext
-from cxr_server.service import Times
-from cxr_server.settings import MIB, Settings
+from cxr_server.service import ExplainRequest, InferenceService, PredictRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,8 +24,6 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["ChestXrayService"].full_name
 BOUNDED_METHODS = frozenset({f"{SERVICE}/Predict", f"{SERVICE}/Explain"})
 """Methods that need the model: refused while it is not ready, bounded in number and bytes."""
 
-DEFAULT_TOP_K = 5
-MAX_LABELS = 256
 _STATUS = {
     Phase.LOADING: pb.SERVING_STATUS_LOADING,
     Phase.SERVING: pb.SERVING_STATUS_SERVING,
@@ -41,75 +34,60 @@ _STATUS = {
 
 
 class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
-    """Answers from the loaded model; `model` is None until there is one."""
+    """Translates between the contract and the service."""
 
-    def __init__(
-        self, settings: Settings, lifecycle: Lifecycle, admission: Admission, metrics: Metrics
-    ) -> None:
-        self.model: LoadedModel | None = None
-        self._settings = settings
-        self._lifecycle = lifecycle
-        self._admission = admission
-        self._metrics = metrics
+    def __init__(self, service: InferenceService) -> None:
+        self._service = service
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         """Score every finding."""
-        top_k = request.top_k if request.HasField("top_k") else DEFAULT_TOP_K
-        if top_k < 1:
-            raise InvalidField("top_k must be at least 1", field="top_k")
-        model, this = self._loaded(), CallContext.of(context, "").call
-        image, strict = request.image, request.strict_input
+        call = CallContext.of(context, "").call
+        given = {"top_k": request.top_k} if request.HasField("top_k") else {}
+        asked = PredictRequest(image=request.image, strict_input=request.strict_input, **given)
         del request  # holds the image once more, and would do so for the whole wait
-        predicted = await model.pipeline.predict(
-            image, strict=strict, caller=this.caller, deadline=this.deadline
-        )
-        self._observe(this, predicted.times)
-        return messages.predict_response(predicted, top_k, model.manifest, this.request_id)
+        result = await self._service.predict(asked, call)
+        call.cached = result.cached
+        return messages.predict_response(result, call.request_id)
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """Map the evidence of findings."""
-        if len(request.labels) > MAX_LABELS:
-            raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
-        if len(set(request.labels)) < len(request.labels):
-            raise InvalidField("labels must differ from each other", field="labels")
+        call = CallContext.of(context, "").call
         default = ExplanationMethod.GRAD_CAM
-        method = ExplanationMethod(_chosen(pb.ExplanationMethod, request.method, "method", default))
-        options = render_options(request.render)
-        model, this = self._loaded(), CallContext.of(context, "").call
-        image, labels, strict = request.image, list(request.labels), request.strict_input
-        del request  # as in Predict
-        explained = await model.pipeline.explain(
-            image,
-            labels=labels,
-            method=method,
-            options=options,
-            strict=strict,
-            caller=this.caller,
-            deadline=this.deadline,
+        asked = ExplainRequest(
+            image=request.image,
+            labels=tuple(request.labels),
+            heatmap_labels=tuple(request.heatmap_labels),
+            method=ExplanationMethod(
+                _chosen(pb.ExplanationMethod, request.method, "method", default)
+            ),
+            render=render_options(request.render),
+            strict_input=request.strict_input,
         )
-        self._observe(this, explained.times)
-        return messages.explain_response(explained, model.manifest, this.request_id)
+        del request  # as in Predict
+        result = await self._service.explain(asked, call)
+        call.cached = result.cached
+        return messages.explain_response(result, call.request_id)
 
     async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         """Report the state, whatever it is."""
-        response = pb.HealthResponse(
-            status=_STATUS[self._lifecycle.phase],
+        report = self._service.health()
+        return pb.HealthResponse(
+            status=_STATUS[report.phase],
+            model=messages.model_of(report.model) if report.model else None,
+            engine=report.engine,
+            device=report.device,
             server_version=__version__,
-            uptime_duration=messages.duration(self._lifecycle.uptime_s),
-            in_flight_count=self._admission.calls,
+            uptime_duration=messages.duration(report.uptime_s),
+            queue_depth=report.queue_depth,
+            in_flight_count=report.in_flight_count,
         )
-        if model := self.model:
-            response.model.CopyFrom(messages.model_of(model.manifest))
-            response.engine, response.device = model.engine.name, model.engine.device
-            response.queue_depth = model.scheduler.queue_depth
-        return response
 
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Context
     ) -> pb.DescribeModelResponse:
         """Describe the model, the limits and the options."""
-        model = self._loaded()
-        manifest, settings = model.manifest, self._settings
+        described = self._service.describe()
+        manifest = described.model
         created = Timestamp()
         created.FromJsonString(manifest.create_time)
         findings = []
@@ -134,30 +112,17 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
             upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
             limits=pb.Limits(
-                max_request_bytes=settings.max_request_mib * MIB,
-                min_side_px=settings.min_side_px,
-                max_side_px=settings.max_side_px,
-                max_pixel_count=settings.max_pixels,
+                max_request_bytes=described.max_request_bytes,
+                min_side_px=described.min_side_px,
+                max_side_px=described.max_side_px,
+                max_pixel_count=described.max_pixel_count,
             ),
-            image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
-            methods=[f"EXPLANATION_METHOD_{name}" for name in available(model.engine)],
+            image_formats=[f"IMAGE_FORMAT_{name}" for name in described.image_formats],
+            methods=[f"EXPLANATION_METHOD_{name}" for name in described.methods],
             license=manifest.license,
-            notices=[messages.notice_of(manifest), *manifest.notices],
+            notices=[described.notice, *manifest.notices],
             create_time=created,
         )
-
-    def _loaded(self) -> LoadedModel:
-        if self.model is None:
-            raise ModelLoading("the model is not ready yet", retry_after_ms=500)
-        return self.model
-
-    def _observe(self, this: Call, times: Times) -> None:
-        this.cached = times.cached
-        durations = {
-            stage: getattr(times, f"{stage}_s")
-            for stage in ("decode", "queue", "inference", "render")
-        }
-        self._metrics.stages({name: s for name, s in durations.items() if s is not None})
 
 
 def render_options(message: pb.RenderOptions) -> RenderOptions:

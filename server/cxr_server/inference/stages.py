@@ -1,0 +1,66 @@
+"""Stages: when each stage of one call ran. One recorder feeds `Timing`, metrics and spans."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """The stages of a call, named as the durations of the contract's `Timing`."""
+
+    DECODE = "decode"
+    """File to network input: decoding and preprocessing."""
+    QUEUE = "queue"
+    """Waiting for a decode thread, and then for the engine."""
+    INFERENCE = "inference"
+    """The engine's work on the batch that held the image."""
+    RENDER = "render"
+    """Making and drawing heat maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One run of a stage, in seconds on the clock of `time.monotonic`."""
+
+    stage: Stage
+    start_s: float
+    end_s: float
+
+
+class Stages:
+    """The spans of one call. Threads may add to it.
+
+    Attributes:
+        spans: In the order in which they ended. A stage may have several.
+        epoch_s: Unix time at which `time.monotonic` was zero; add it to a span's times for
+            timestamps.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.epoch_s = time.time() - time.monotonic()
+
+    def add(self, stage: Stage, start_s: float, end_s: float) -> None:
+        """Record a run of a stage."""
+        self.spans.append(Span(stage, start_s, end_s))
+
+    @contextmanager
+    def span(self, stage: Stage) -> Iterator[None]:
+        """Record the block as a run of a stage, unless it raises."""
+        start_s = time.monotonic()
+        yield
+        self.add(stage, start_s, time.monotonic())
+
+    def ran(self, stage: Stage) -> bool:
+        """Whether a stage has run."""
+        return any(span.stage is stage for span in self.spans)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the total time of each stage that ran, by its name."""
+        total_s: defaultdict[str, float] = defaultdict(float)
+        for span in self.spans:
+            total_s[span.stage.value] += span.end_s - span.start_s
+        return dict(total_s)
