@@ -29,7 +29,7 @@ def one_cell(row: int, column: int, evidence: float = 10.0, side: int = 7) -> np
 def test_no_positive_evidence_makes_an_empty_map(scale: HeatScale) -> None:
     for evidence_hw in (-RNG.random((7, 7)) - 0.1, np.zeros((7, 7))):
         heat = from_evidence(evidence_hw.astype(np.float32), 224, scale)
-        assert heat.no_positive_evidence
+        assert heat.peak_row_column is None
         assert not heat.values_hw.any()
         assert peak(heat, SQUARE) is None
         assert regions(heat, SQUARE) == ()
@@ -62,7 +62,7 @@ def test_a_level_map_has_no_relative_heat(side: int, contribution: float) -> Non
     heat = from_evidence(evidence_hw, 96, HeatScale.PER_MAP)
     assert not heat.values_hw.any()
     assert heat.low == heat.high > 0
-    assert not heat.no_positive_evidence
+    assert heat.peak_row_column is not None
     assert regions(heat, SQUARE) == ()
 
 
@@ -95,4 +95,4 @@ def test_a_map_of_another_method_is_stretched_to_its_highest() -> None:
     found = peak(heat, Box(0, 0, 64, 64))
     assert found is not None
     assert (found.x_px, found.y_px) == (10.5, 40.5)
-    assert from_saliency(np.zeros((8, 8), dtype=np.float32)).no_positive_evidence
+    assert from_saliency(np.zeros((8, 8), dtype=np.float32)).peak_row_column is None

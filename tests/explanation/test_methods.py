@@ -111,7 +111,7 @@ def test_a_method_is_added_by_one_function_and_one_registration(
     def centre(evidence_hw: np.ndarray, side_px: int, scale: HeatScale) -> HeatMap:
         values_hw = np.zeros((side_px, side_px), np.float32)
         values_hw[side_px // 2, side_px // 2] = 1
-        return HeatMap(values_hw, False, 0, 1, False, (side_px // 2, side_px // 2))
+        return HeatMap(values_hw, 0, 1, (side_px // 2, side_px // 2), in_logits=False)
 
     toy = MethodSpec(ExplanationMethod.EIGEN_CAM, centre)
     monkeypatch.setitem(METHODS, toy.name, toy)
@@ -154,7 +154,7 @@ def test_a_map_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 
     def counted(evidence_hw: np.ndarray, side_px: int, scale: HeatScale) -> HeatMap:
         made.append(evidence_hw)
-        return HeatMap(np.zeros((side_px, side_px), np.float32), True, 0, 1)
+        return HeatMap(np.zeros((side_px, side_px), np.float32), 0, 1, None)
 
     monkeypatch.setitem(
         METHODS, ExplanationMethod.GRAD_CAM, MethodSpec(ExplanationMethod.GRAD_CAM, counted)

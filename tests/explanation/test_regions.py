@@ -21,7 +21,7 @@ def one_cell(row: int, column: int, evidence: float = 10.0, side: int = 7) -> np
 
 
 def map_of(values_hw: np.ndarray) -> HeatMap:
-    return HeatMap(values_hw.astype(np.float32), False, 0, 1)
+    return HeatMap(values_hw.astype(np.float32), 0, 1, None)
 
 
 @settings(max_examples=200, deadline=None)

@@ -36,7 +36,7 @@ def planted() -> HeatMap:
 
 
 def everywhere() -> HeatMap:
-    return HeatMap(np.ones((224, 224), dtype=np.float32), False, 0, 1)
+    return HeatMap(np.ones((224, 224), dtype=np.float32), 0, 1, (112, 112))
 
 
 def file_of(

@@ -135,6 +135,23 @@ def test_max_side_bounds_the_picture_and_never_enlarges(
     assert pixels_of(small.heatmap).shape[:2] == (100, 100)
 
 
+def test_a_jpeg_is_served_in_place_of_the_png(
+    phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
+) -> None:
+    image = png(cardiomegaly)
+    for frame in (MODEL_INPUT, ORIGINAL):
+        (lossless,) = explain(phantom_stub, image, frame=frame).explanations
+        (lossy,) = explain(
+            phantom_stub, image, frame=frame, format=pb.RENDER_FORMAT_JPEG
+        ).explanations
+        assert lossless.heatmap.startswith(b"\x89PNG")
+        assert lossy.heatmap.startswith(b"\xff\xd8")
+        difference = pixels_of(lossless.heatmap).astype(int) - pixels_of(lossy.heatmap)
+        assert np.abs(difference).mean() < 3
+        assert len(lossy.heatmap) < len(lossless.heatmap)
+        assert lossy.peak == lossless.peak
+
+
 def test_a_legend_widens_the_picture_without_moving_the_map(
     phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
 ) -> None:

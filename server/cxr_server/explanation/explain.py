@@ -18,16 +18,11 @@ from cxr_server.inference.scoring import Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The explanation of one finding.
+    """The explanation of one finding; see `Explanation` in the contract.
 
     Attributes:
-        finding: The finding, with its scores and its logit.
-        heatmap: The picture, a file in `RenderOptions.format`; empty if none was to be drawn.
-        evidence_hw: Its signed evidence [h, w] in logits, whatever the method.
-        peak: The highest point of the map, or None without positive evidence.
-        regions: Where the map reaches half of its highest value, largest first.
-        no_positive_evidence: Nothing speaks for the finding; the map is all zero.
-        method: How the map was made.
+        heatmap: A file in `RenderOptions.format`; empty if no picture was asked for.
+        evidence_hw: The finding's signed evidence [h, w] in logits, whatever the method.
     """
 
     finding: Finding
@@ -83,6 +78,6 @@ def explain(
             evidence_hw=evidence_hw,
             peak=peak(heat, evidence.facts.crop),
             regions=regions(heat, evidence.facts.crop),
-            no_positive_evidence=heat.no_positive_evidence,
+            no_positive_evidence=heat.peak_row_column is None,
             method=method,
         )

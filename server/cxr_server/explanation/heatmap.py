@@ -28,21 +28,19 @@ class HeatMap:
 
     Attributes:
         values_hw: float32 [side, side] in [0, 1].
-        no_positive_evidence: Nothing speaks for the finding; the map is all zero.
         low: What a value of 0 stands for.
         high: What a value of 1 stands for.
+        peak_row_column: The highest point, or None where nothing speaks for the finding and the
+            map is all zero. It cannot be read off `values_hw` where a fixed scale clips the map.
         in_logits: Whether `low` and `high` are logits contributed by a grid cell; otherwise
             they are relative.
-        peak_row_column: The highest point, or None. It cannot be read off `values_hw` where a
-            fixed scale clips the map.
     """
 
     values_hw: NDArray[np.float32]
-    no_positive_evidence: bool
     low: float
     high: float
+    peak_row_column: tuple[int, int] | None
     in_logits: bool = True
-    peak_row_column: tuple[int, int] | None = None
 
 
 def from_evidence(evidence_hw: NDArray[np.float32], side_px: int, scale: HeatScale) -> HeatMap:
@@ -66,20 +64,16 @@ def from_evidence(evidence_hw: NDArray[np.float32], side_px: int, scale: HeatSca
     lowest = float(contribution_hw.min())
     above_hw = enlarge(contribution_hw - lowest, side_px)
     enlarged_hw = lowest + above_hw
-    if not contribution_hw.max() > 0:
-        high = FIXED_FULL_SCALE_LOGITS if scale is HeatScale.FIXED else 0.0
-        return HeatMap(enlarged_hw.astype(np.float32), True, 0.0, high)
+    at = _peak_row_column(enlarged_hw)
     if scale is HeatScale.FIXED:
         values_hw = np.minimum(enlarged_hw / FIXED_FULL_SCALE_LOGITS, 1)
-        low, high = 0.0, FIXED_FULL_SCALE_LOGITS
-    else:
-        low, high = float(enlarged_hw.min()), float(enlarged_hw.max())
-        # Both stretches in one step, since enlarging is linear.
-        first_range = MIN_RANGE + float(np.ptp(contribution_hw))
-        above_hw -= above_hw.min()
-        values_hw = above_hw / (MIN_RANGE * first_range + float(above_hw.max()))
-    at = _peak_row_column(enlarged_hw)
-    return HeatMap(values_hw.astype(np.float32), False, low, high, peak_row_column=at)
+        return HeatMap(values_hw.astype(np.float32), 0.0, FIXED_FULL_SCALE_LOGITS, at)
+    # Both stretches in one step, since enlarging is linear.
+    first_range = MIN_RANGE + float(np.ptp(contribution_hw))
+    above_hw -= above_hw.min()
+    values_hw = above_hw / (MIN_RANGE * first_range + float(above_hw.max()))
+    low, high = float(enlarged_hw.min()), float(enlarged_hw.max())
+    return HeatMap(values_hw.astype(np.float32), low, high, at)
 
 
 def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
@@ -89,10 +83,8 @@ def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
         saliency_hw: [side, side], at least zero.
     """
     highest = float(saliency_hw.max())
-    if not highest > 0:
-        return HeatMap(np.zeros_like(saliency_hw, dtype=np.float32), True, 0.0, 1.0, False)
-    values_hw = (saliency_hw / highest).astype(np.float32)
-    return HeatMap(values_hw, False, 0.0, 1.0, False, _peak_row_column(values_hw))
+    values_hw = (saliency_hw / (highest or 1.0)).astype(np.float32)
+    return HeatMap(values_hw, 0.0, 1.0, _peak_row_column(values_hw), in_logits=False)
 
 
 def enlarge(values_hw: NDArray[np.float64], side_px: int) -> NDArray[np.float64]:
@@ -101,13 +93,18 @@ def enlarge(values_hw: NDArray[np.float64], side_px: int) -> NDArray[np.float64]
     return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR), np.float64)
 
 
-def _peak_row_column(values_hw: NDArray[np.float64] | NDArray[np.float32]) -> tuple[int, int]:
-    """Return the highest point; of several, the one nearest the middle.
+def _peak_row_column(
+    values_hw: NDArray[np.float64] | NDArray[np.float32],
+) -> tuple[int, int] | None:
+    """Return the highest point above zero, or None; of several, the one nearest the middle.
 
     Enlarging repeats the edges, so the maximum of a cell at the border is a plateau up to the
     border. Its point nearest the middle is that cell's centre.
     """
-    rows, columns = np.nonzero(values_hw >= values_hw.max() * (1 - PEAK_TOLERANCE))
+    highest = float(values_hw.max())
+    if not highest > 0:
+        return None
+    rows, columns = np.nonzero(values_hw >= highest * (1 - PEAK_TOLERANCE))
     height, width = values_hw.shape
     distance = (rows - (height - 1) / 2) ** 2 + (columns - (width - 1) / 2) ** 2
     nearest = int(np.argmin(distance))
