@@ -2,7 +2,6 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -29,11 +28,6 @@ from images import chest_like, jpeg, png
 GREY_HW = chest_like(96, 120)
 
 
-@dataclass(frozen=True)
-class ToyHeader(Header):
-    pixels: bytes
-
-
 class ToyCodec:
     """A format of height, width and 16-bit pixels behind the signature "TOY"."""
 
@@ -46,14 +40,14 @@ class ToyCodec:
     def sniff(self, data: bytes) -> bool:
         return data.startswith(b"TOY")
 
-    def read_header(self, data: bytes) -> ToyHeader:
+    def read_header(self, data: bytes) -> Header:
         height_px, width_px = np.frombuffer(data, "<u2", 2, 3)
-        return ToyHeader(int(height_px), int(width_px), 12, 6, data[7:])
+        return Header(int(height_px), int(width_px), 12, 6, data[7:])
 
-    def decode(self, header: ToyHeader) -> tuple[Pixels, tuple[InputWarning, ...]]:
-        if len(header.pixels) != 2 * header.height_px * header.width_px:
+    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+        if len(header.pixel_data) != 2 * header.height_px * header.width_px:
             raise ImageUnreadable("The toy is broken.")
-        pixels = np.frombuffer(header.pixels, "<u2").reshape(header.height_px, header.width_px)
+        pixels = np.frombuffer(header.pixel_data, "<u2").reshape(header.height_px, header.width_px)
         return pixels, (InputWarning.COLOR,)
 
 

@@ -9,11 +9,9 @@ grey, it fails.
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.greyscale import has_color
@@ -38,18 +36,10 @@ _SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
 _FRAMES = (0xC0, 0xC1, 0xC2)
 """Baseline, extended sequential and progressive, all Huffman-coded."""
-_OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCC, 0xCD, 0xCE, 0xCF, 0xDE, 0xF7)
+_OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
 _SCAN_PAIR = np.frombuffer(bytes([0xFF, _SOS]), np.uint16)[0]
 _FILL = re.compile(rb"\xff+")
-
-
-@dataclass(frozen=True, slots=True)
-class JpegHeader(Header):
-    """Header with whether there are three components rather than one, and a file of pixels only."""
-
-    is_color: bool
-    pixel_file: bytes
 
 
 class JpegCodec:
@@ -66,7 +56,7 @@ class JpegCodec:
         """Tell whether data begins with JPEG's signature, or is a part of it."""
         return SIGNATURE.startswith(data[: len(SIGNATURE)])
 
-    def read_header(self, data: bytes) -> JpegHeader:
+    def read_header(self, data: bytes) -> Header:
         """Read the segments up to the first scan. Raises as `Codec.read_header`."""
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
         table_bytes, orientation = 0, 1
@@ -74,10 +64,7 @@ class JpegCodec:
         for marker, segment in _segments(data):
             payload = segment[4:]
             if marker in _OTHER_FRAMES:
-                raise ImageFormatUnsupported(
-                    "This is a lossless, hierarchical or arithmetic-coded JPEG, or JPEG-LS; "
-                    "send baseline or progressive JPEG."
-                )
+                raise ImageFormatUnsupported("Only baseline and progressive JPEG can be read.")
             if marker in _FRAMES:
                 if frame is not None:
                     raise ImageUnreadable("The JPEG file has more than one frame header.")
@@ -91,19 +78,31 @@ class JpegCodec:
                 kept.append(segment)
                 table_bytes += len(segment)
                 if table_bytes > MAX_TABLE_BYTES and marker != _SOS:
-                    raise ImageUnreadable(
-                        f"The JPEG file has more than {MAX_TABLE_BYTES} bytes of tables."
-                    )
+                    raise ImageUnreadable("The JPEG file has too many coding tables.")
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
-        height_px, width_px, is_color = _read_frame(frame)
-        return JpegHeader(height_px, width_px, 8, orientation, is_color, b"".join(kept))
+        height_px, width_px = _read_frame(frame)
+        return Header(height_px, width_px, 8, orientation, b"".join(kept))
 
-    def decode(self, header: JpegHeader) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the luma. Raises ImageUnreadable."""
         _check_scans(header)
-        is_colored = header.is_color and has_color(_load(header, "RGB", COLOR_REDUCTION))
-        return _load(header, "GRAY")[..., 0], (InputWarning.COLOR,) if is_colored else ()
+        file = header.pixel_data
+        try:
+            grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
+            _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
+            is_color = colorspace != "Gray" and has_color(
+                simplejpeg.decode_jpeg(
+                    file,
+                    "RGB",
+                    min_height=header.height_px // COLOR_REDUCTION,
+                    min_width=header.width_px // COLOR_REDUCTION,
+                    strict=True,
+                )
+            )
+        except ValueError as error:
+            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
+        return grey_hwc[..., 0], (InputWarning.COLOR,) if is_color else ()
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
@@ -130,8 +129,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
     raise ImageUnreadable(f"The JPEG file has more than {MAX_SEGMENT_COUNT} segments.")
 
 
-def _read_frame(payload: memoryview) -> tuple[int, int, bool]:
-    """Return height, width and whether there is colour (T.81, B.2.2)."""
+def _read_frame(payload: memoryview) -> tuple[int, int]:
+    """Return height and width (T.81, B.2.2)."""
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise ImageUnreadable("The frame header of the JPEG file is broken.")
     precision, height_px, width_px, component_count = struct.unpack_from(">BHHB", payload)
@@ -142,34 +141,19 @@ def _read_frame(payload: memoryview) -> tuple[int, int, bool]:
         raise ImageFormatUnsupported(f"This is a {kind} JPEG; send greyscale or RGB.")
     if not height_px or not width_px:
         raise ImageUnreadable("The JPEG file states a side of zero.")
-    return height_px, width_px, component_count == 3
+    return height_px, width_px
 
 
-def _check_scans(header: JpegHeader) -> None:
+def _check_scans(header: Header) -> None:
     """Bound the work that the scans of a file ask for. Raises ImageUnreadable.
 
     Inside coded data a 0xFF byte is always followed by a zero or a restart marker (T.81,
     B.1.1.5), so every start-of-scan marker after the first is a real one or broken data.
     """
-    file = header.pixel_file
+    file = header.pixel_data
     # As pairs from even and from odd offsets: bytes.count takes four times as long.
     pairs = (np.frombuffer(file, np.uint16, (len(file) - start) // 2, start) for start in (0, 1))
     scan_count = sum(np.count_nonzero(each == _SCAN_PAIR) for each in pairs)
     work = scan_count * header.width_px * header.height_px
     if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
         raise ImageUnreadable("The JPEG file has too many scans for its size.")
-
-
-def _load(header: JpegHeader, colorspace: str, reduction: int = 1) -> NDArray[np.uint8]:
-    """Decode pixels [height, width, channels]; libjpeg's warnings are errors."""
-    try:
-        pixels_hwc: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            header.pixel_file,
-            colorspace,
-            min_height=header.height_px // reduction,
-            min_width=header.width_px // reduction,
-            strict=True,
-        )
-    except ValueError as error:
-        raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
-    return pixels_hwc

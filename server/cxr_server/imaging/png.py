@@ -2,15 +2,14 @@
 
 The chunk list is walked here first (PNG specification, third edition, sections 5 and 11), without
 inflating anything. Only the chunks that make up the pixels reach libpng, so that compressed text
-and ICC profiles are never inflated. libpng fails by itself if there are too few pixels, and stops
-if there are too many.
+and ICC profiles are never inflated. libpng fails by itself if the header or the palette is invalid
+or if there are too few pixels, and stops if there are too many.
 """
 
 import logging
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from imagecodecs import PngError, png_decode
 
@@ -24,28 +23,14 @@ MAX_CHUNK_COUNT = 16_384
 """Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the time that
 walking them takes."""
 
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
-_BIT_DEPTHS = {
-    _GREY: (1, 2, 4, 8, 16),
-    _RGB: (8, 16),
-    _PALETTE: (1, 2, 4, 8),
-    _GREY_ALPHA: (8, 16),
-    _RGB_ALPHA: (8, 16),
-}
-"""Allowed bit depths by colour type."""
+_GREY, _RGB, _PALETTE = 0, 2, 3
+"""Colour types."""
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TRANSPARENCY_LENGTHS = {_GREY: (2,), _RGB: (6,), _PALETTE: range(1, 257)}
 """Allowed lengths of tRNS, which libpng would ignore if it is broken, by colour type."""
 
 # libpng's warnings are about the callers' files: harmless faults that it passes over.
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
-
-
-@dataclass(frozen=True, slots=True)
-class PngHeader(Header):
-    """Header with a PNG file of nothing but pixels."""
-
-    pixel_file: bytes
 
 
 class PngCodec:
@@ -62,7 +47,7 @@ class PngCodec:
         """Tell whether data begins with PNG's signature, or is a part of it."""
         return SIGNATURE.startswith(data[: len(SIGNATURE)])
 
-    def read_header(self, data: bytes) -> PngHeader:
+    def read_header(self, data: bytes) -> Header:
         """Check every chunk and keep what makes up the pixels. Raises as `Codec.read_header`."""
         height_px, width_px, bit_depth, color_type = _read_image_header(data)
         kept: list[memoryview] = [memoryview(data)[: len(SIGNATURE)]]
@@ -70,8 +55,7 @@ class PngCodec:
         orientation, previous = 1, b""
         for kind, payload, chunk in _chunks(data):
             if kind in _PIXEL_CHUNKS:
-                repeated = kind in seen and not kind == previous == b"IDAT"
-                if repeated or (kind in (b"PLTE", b"tRNS") and b"IDAT" in seen):
+                if kind in seen and not kind == previous == b"IDAT":
                     raise ImageUnreadable("The chunks of the PNG file are out of order.")
                 lengths = _TRANSPARENCY_LENGTHS.get(color_type, ())
                 if kind == b"tRNS" and len(payload) not in lengths:
@@ -86,12 +70,12 @@ class PngCodec:
             elif not kind[0] & 0x20:  # an upper-case letter: a critical chunk
                 raise ImageFormatUnsupported("The PNG file uses an unknown critical chunk.")
             previous = kind
-        return PngHeader(height_px, width_px, bit_depth, orientation, b"".join(kept))
+        return Header(height_px, width_px, bit_depth, orientation, b"".join(kept))
 
-    def decode(self, header: PngHeader) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the pixels. Raises ImageUnreadable."""
         try:
-            pixels = png_decode(header.pixel_file)
+            pixels = png_decode(header.pixel_data)
         except (PngError, ValueError) as error:
             raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
         return to_greyscale(pixels)
@@ -101,16 +85,13 @@ def _read_image_header(data: bytes) -> tuple[int, int, int, int]:
     """Return height, width, bit depth and colour type of the first chunk, IHDR."""
     if len(data) < 33:
         raise ImageUnreadable("The PNG file is cut short.")
-    length, kind, width_px, height_px, bit_depth, color_type, *methods = struct.unpack_from(
-        ">I4sIIBBBBB", data, len(SIGNATURE)
+    length, kind, width_px, height_px, bit_depth, color_type = struct.unpack_from(
+        ">I4sIIBB", data, len(SIGNATURE)
     )
     if (length, kind) != (13, b"IHDR"):
         raise ImageUnreadable("The PNG file does not begin with an image header.")
     if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
         raise ImageUnreadable("The PNG file states an impossible size.")
-    known_methods = methods in ([0, 0, 0], [0, 0, 1])  # compression, filter, interlacing
-    if bit_depth not in _BIT_DEPTHS.get(color_type, ()) or not known_methods:
-        raise ImageUnreadable("The image header of the PNG file is invalid.")
     return height_px, width_px, bit_depth, color_type
 
 

@@ -14,9 +14,7 @@ MESSAGES: dict[InputWarning, str] = {
         "The model is a phantom, trained on drawings; its scores say nothing about people."
     ),
     InputWarning.CROPPED: "The image is not square; only its centred square was used.",
-    InputWarning.LOW_RESOLUTION: (
-        "A side is shorter than the network's input; the image was enlarged."
-    ),
+    InputWarning.LOW_RESOLUTION: "A side is shorter than the model's input; it was enlarged.",
     InputWarning.LOW_CONTRAST: "The image uses only a small part of its grey range.",
     InputWarning.CLIPPED: "A large part of the image is pure black or pure white.",
     InputWarning.POSSIBLY_INVERTED: (
@@ -27,9 +25,7 @@ MESSAGES: dict[InputWarning, str] = {
     InputWarning.UNUSUAL_ASPECT_RATIO: (
         "The image is much taller or wider than a chest radiograph."
     ),
-    InputWarning.REORIENTED: (
-        "The image was rotated or mirrored according to its EXIF orientation."
-    ),
+    InputWarning.REORIENTED: "The image was rotated or mirrored, as its EXIF orientation says.",
 }
 """The text for each warning."""
 

@@ -54,19 +54,21 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a codec reads of a file without decoding pixels; codecs add fields of their own.
+    """What a codec reads of a file without decoding pixels; codecs may add fields of their own.
 
     Attributes:
         height_px: Height before any rotation.
         width_px: Width before any rotation.
         bit_depth: Bits per channel in the file.
         orientation: EXIF orientation, 1 to 8.
+        pixel_data: What is left to decode: for PNG and JPEG, a file of nothing but pixels.
     """
 
     height_px: int
     width_px: int
     bit_depth: int
     orientation: int
+    pixel_data: bytes
 
 
 @dataclass(frozen=True, slots=True)
