@@ -13,6 +13,10 @@ compile() {
         client/pyproject.toml server/pyproject.toml
 }
 
+# The generator of the stubs, in an environment of its own (ADR 1).
+"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command "make lock" "$@" --group pyproject.toml:stubs \
+    --output-file locks/stubs.txt
 # Serving and conversion: no torch.
 compile "${@}" --group pyproject.toml:build --output-file locks/serve.txt
 # Linters and the tests that need no torch.

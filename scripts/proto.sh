@@ -1,26 +1,32 @@
 #!/usr/bin/env bash
-# Makes the stubs of the contract; with --check, compares them with the committed ones instead.
+# Generates what derives from the contract: the stubs in client/cxr/v1, and protos/baseline.binpb, the
+# image that `buf breaking` compares with. With --check, compares them with the committed ones instead.
 #
-# protoc writes imports from the path below protos/, so the stubs land in client/cxr/v1 and are
-# imported as `cxr.v1` as they are. grpcio-tools is pinned to the lowest supported version:
-# generated code refuses to load on a runtime older than its generator.
+# A breaking change is refused before anything is written. protoc writes imports relative to protos/,
+# so the stubs in client/cxr/v1 are imported as `cxr.v1` without patches.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+python=${PYTHON:-build/stubs/bin/python}
+buf=${BUF:-.venv/bin/buf}
 
-out=client
+generate() {
+    "$python" -m grpc_tools.protoc -I protos \
+        --python_out="$1" --pyi_out="$1" --grpc_python_out="$1" protos/cxr/v1/*.proto
+}
+
+"$buf" breaking protos --against protos/baseline.binpb
 if [ "${1:-}" = --check ]; then
     out=$(mktemp -d)
     trap 'rm -rf "$out"' EXIT
-else
-    rm -f client/cxr/v1/*_pb2*
-fi
-
-"${PYTHON:-.venv/bin/python}" -m grpc_tools.protoc -I protos \
-    --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" protos/cxr/v1/*.proto
-
-if [ "$out" != client ]; then
-    diff -r --exclude=__init__.py --exclude=__pycache__ "$out/cxr/v1" client/cxr/v1 || {
-        echo "The stubs differ from the contract: run \`make proto\` and commit client/cxr/v1." >&2
+    generate "$out"
+    # The second comparison finds what the baseline lacks: fields that were added since.
+    diff -r --exclude=__init__.py --exclude=__pycache__ "$out/cxr/v1" client/cxr/v1 &&
+        "$buf" breaking protos/baseline.binpb --against protos || {
+        echo "The stubs or the baseline differ from the contract: run \`make proto\` and commit." >&2
         exit 1
     }
+else
+    rm -f client/cxr/v1/*_pb2*
+    generate client
+    "$buf" build protos --exclude-source-info -o protos/baseline.binpb
 fi

@@ -143,7 +143,7 @@ class PredictRequest(_message.Message):
     image: bytes
     top_k: int
     strict_input: bool
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: _Optional[bool] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice")
@@ -177,7 +177,7 @@ class ExplainRequest(_message.Message):
     render: RenderOptions
     strict_input: bool
     heatmap_labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: _Optional[bool] = ..., heatmap_labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings")
@@ -280,7 +280,7 @@ class Finding(_message.Message):
     probability: float
     threshold: float
     above_threshold: bool
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., above_threshold: _Optional[bool] = ...) -> None: ...
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., above_threshold: bool = ...) -> None: ...
 
 class FindingDescription(_message.Message):
     __slots__ = ("label", "class_index", "threshold", "reliability", "reliability_note")
@@ -314,7 +314,7 @@ class Explanation(_message.Message):
     regions: _containers.RepeatedCompositeFieldContainer[Region]
     no_positive_evidence: bool
     method: ExplanationMethod
-    def __init__(self, finding: _Optional[_Union[Finding, _Mapping]] = ..., heatmap: _Optional[bytes] = ..., evidence: _Optional[_Union[EvidenceGrid, _Mapping]] = ..., logit: _Optional[float] = ..., peak: _Optional[_Union[Peak, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., no_positive_evidence: _Optional[bool] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ...) -> None: ...
+    def __init__(self, finding: _Optional[_Union[Finding, _Mapping]] = ..., heatmap: _Optional[bytes] = ..., evidence: _Optional[_Union[EvidenceGrid, _Mapping]] = ..., logit: _Optional[float] = ..., peak: _Optional[_Union[Peak, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., no_positive_evidence: bool = ..., method: _Optional[_Union[ExplanationMethod, str]] = ...) -> None: ...
 
 class EvidenceGrid(_message.Message):
     __slots__ = ("rows", "columns", "values")
@@ -376,7 +376,7 @@ class RenderOptions(_message.Message):
     max_side_px: int
     scale: HeatScale
     format: RenderFormat
-    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: _Optional[bool] = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: bool = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "weights_sha256", "intended_use")
@@ -424,7 +424,7 @@ class Timing(_message.Message):
     inference_duration: _duration_pb2.Duration
     render_duration: _duration_pb2.Duration
     evidence_cached: bool
-    def __init__(self, decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., evidence_cached: _Optional[bool] = ...) -> None: ...
+    def __init__(self, decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., evidence_cached: bool = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_request_bytes", "min_side_px", "max_side_px", "max_pixel_count")

@@ -5,7 +5,7 @@ import warnings
 
 from cxr.v1 import chest_xray_pb2 as cxr_dot_v1_dot_chest__xray__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in cxr/v1/chest_xray_pb2_grpc.py depends on'
+        + f' but the generated code in cxr/v1/chest_xray_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class ChestXrayServiceStub:
+class ChestXrayServiceStub(object):
     """Scores chest radiographs and shows what drove a score. For research only.
     """
 
@@ -57,7 +57,7 @@ class ChestXrayServiceStub:
                 _registered_method=True)
 
 
-class ChestXrayServiceServicer:
+class ChestXrayServiceServicer(object):
     """Scores chest radiographs and shows what drove a score. For research only.
     """
 
@@ -69,7 +69,7 @@ class ChestXrayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Shows where the evidence for findings lies, as numbers and as PNG images.
+        """Shows where the evidence for findings lies, as numbers and as pictures.
         Idempotent. Cheap after a Predict of the same bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -78,7 +78,7 @@ class ChestXrayServiceServicer:
 
     def Health(self, request, context):
         """Reports whether requests are served, by which model, on which device.
-        Answers under load as well. For probes, prefer `grpc.health.v1.Health`.
+        Also answers under load. For probes, prefer `grpc.health.v1.Health`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ def add_ChestXrayServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ChestXrayService:
+class ChestXrayService(object):
     """Scores chest radiographs and shows what drove a score. For research only.
     """
 
