@@ -62,7 +62,6 @@ def test_installing_the_client_brings_grpc_and_protobuf_alone() -> None:
         "cxr-client",
         "googleapis-common-protos",
         "grpcio",
-        "grpcio-status",
         "protobuf",
         "typing-extensions",
     }

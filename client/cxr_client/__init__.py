@@ -1,12 +1,13 @@
 """Client of cxr-serve: chest radiographs in, findings and heatmaps out. Research use only.
 
-`Client` blocks, `AsyncClient` awaits; both return the dataclasses of `results` and
-`description` and raise the exceptions of `errors`. What happens in between, in order:
-`requests` -> `calls` -> `client` -> the server -> `results` or `errors`.
+`Client` blocks, `AsyncClient` awaits. Both return the dataclasses of `results` and `description`
+and raise the exceptions of `errors`. The dataflow: `requests` -> `calls` -> `client` -> server ->
+`results` or `errors`. `cxr_client.testing` has a fake server for the tests of callers.
 """
 
-from cxr_client.answer import Box, Caution, Finding, ImageInfo, ModelInfo, Timing
+from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, Timing
 from cxr_client.client import AsyncClient, Client
+from cxr_client.config import RetryConfig, TLSConfig
 from cxr_client.description import FindingDescription, Health, Limits, ModelDescription
 from cxr_client.enums import (
     ColorMap,
@@ -14,6 +15,7 @@ from cxr_client.enums import (
     HeatScale,
     ImageFormat,
     Reliability,
+    RenderFormat,
     RenderFrame,
     RenderKind,
     ServingStatus,
@@ -51,7 +53,6 @@ __all__ = [
     "AsyncClient",
     "Box",
     "CallCancelledError",
-    "Caution",
     "Client",
     "ColorMap",
     "CxrError",
@@ -69,6 +70,7 @@ __all__ = [
     "ImageFormat",
     "ImageInfo",
     "ImageSource",
+    "InputWarning",
     "InternalError",
     "InvalidRequestError",
     "Limits",
@@ -81,11 +83,14 @@ __all__ = [
     "ProtocolError",
     "Region",
     "Reliability",
+    "RenderFormat",
     "RenderFrame",
     "RenderKind",
     "RenderOptions",
     "RequestTooLargeError",
+    "RetryConfig",
     "ServingStatus",
+    "TLSConfig",
     "Timing",
     "UnauthenticatedError",
     "UnavailableError",

@@ -1,4 +1,4 @@
-"""Answer: what the replies of several RPCs have in common -> frozen dataclasses. Next: results."""
+"""Parts that several replies share, as frozen dataclasses. Next: results."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,7 +24,7 @@ class SameFields:
 
 @dataclass(frozen=True, slots=True)
 class Box(SameFields):
-    """A box in the original (upright) image; its right and lower edges lie outside."""
+    """A box in the original (upright) image; its right and lower edges are exclusive."""
 
     x_px: int
     y_px: int
@@ -61,9 +61,9 @@ class ModelInfo(SameFields):
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What the server read from the image; sizes are of the upright image.
+    """Facts about the decoded image; sizes are of the upright image.
 
-    The network saw `crop_box` and nothing else.
+    The network saw only `crop_box`.
     """
 
     format: ImageFormat
@@ -85,21 +85,21 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Caution:
-    """Something that makes an answer less trustworthy (`Warning` in the contract)."""
+class InputWarning:
+    """Something that makes an answer less trustworthy: `Warning` in the contract."""
 
     code: WarningCode
     message: str
 
     @classmethod
     def of(cls, warning: Any) -> Self:
-        """Convert from the contract, whose stub takes its `Warning` for Python's own."""
+        """Convert from the contract; its type stub mistakes `Warning` for Python's."""
         return cls(WarningCode.of(warning.code), warning.message)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time went on the server, in milliseconds; None for a stage that did not run."""
+    """Time spent in each stage on the server, in ms; None for a stage that did not run."""
 
     decode_ms: float | None
     queue_ms: float | None

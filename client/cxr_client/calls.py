@@ -1,12 +1,12 @@
-"""Calls: what each method of the clients does, step by step, without doing any of it.
+"""Calls: each method of the clients as a generator of steps, without input and output.
 
     arguments -> [Read] -> request -> [Send] -> reply -> result
-                              ^          `-> refusal -> [Pause] -.
+                              ^          `-> error -> [Pause] ---.
                               `----------------------------------'
 
-Each function here is a generator that yields the steps in brackets and is sent their outcome.
-`Client` takes the steps by blocking, `AsyncClient` by awaiting: what is decided (deadlines,
-retries, errors, results) is decided here, once.
+Each function is a generator that yields the steps in brackets and receives their outcomes.
+`Client` performs the steps by blocking, `AsyncClient` by awaiting. Deadlines, retries, errors and
+results are decided here, once for both.
 """
 
 import random
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.channel import Settings, check_timeout
+from cxr_client.config import Settings, check_timeout
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import ExplanationMethod
 from cxr_client.errors import (
@@ -37,13 +37,13 @@ from cxr_client.requests import ImageSource, RenderOptions, explain_request, pre
 from cxr_client.results import ExplanationSet, Prediction
 
 _REQUEST_BYTES_KEY = "x-request-bytes"
-_JITTER = 0.25  # Spreads callers that were refused together; never earlier than told.
+_JITTER = 0.25  # Spreads the retries of callers that were refused at the same time.
 _POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read an image of at most `max_bytes`. Outcome: its bytes, one more where it is longer."""
+    """Read an image. Outcome: its bytes, at most `max_bytes` + 1."""
 
     image: ImageSource
     max_bytes: int
@@ -51,7 +51,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request. Outcome: a `Reply`, or the error of grpc."""
+    """Send a request. Outcome: a `Reply`, or the error of gRPC."""
 
     rpc: str
     request: Message
@@ -69,7 +69,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply, and the metadata that followed it."""
+    """A reply and its trailing metadata."""
 
     message: Any
     trailing_metadata: Sequence[tuple[str, str | bytes]]
@@ -83,19 +83,19 @@ Steps = Generator[Step, Any, T]
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time that a call may take in all, attempts and pauses included."""
+    """The deadline of a call over all attempts and pauses."""
 
     timeout_s: float
     end_s: float
 
     @classmethod
     def after(cls, timeout_s: float) -> "Deadline":
-        """Return the deadline that is `timeout_s` from now."""
+        """Return the deadline in `timeout_s` seconds."""
         return cls(check_timeout(timeout_s), time.monotonic() + timeout_s)
 
     @property
     def left_s(self) -> float:
-        """What is left, in seconds; negative once it has passed."""
+        """The remaining time in seconds; negative after the deadline."""
         return self.end_s - time.monotonic()
 
 
@@ -107,7 +107,7 @@ def predict(
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[Prediction]:
-    """Read, send, convert."""
+    """Read the image, send the request, convert the reply."""
     deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
     data: bytes = yield Read(image, settings.max_request_bytes)
     request = predict_request(data, top_k=top_k, strict_input=strict_input)
@@ -118,18 +118,24 @@ def explain(
     settings: Settings,
     image: ImageSource,
     labels: str | Sequence[str],
+    heatmap_labels: str | Sequence[str],
     method: ExplanationMethod | str | None,
     render: RenderOptions | None,
     strict_input: bool | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[ExplanationSet]:
-    """Read, send, convert."""
+    """Read the image, send the request, convert the reply."""
     deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
-    labels = (labels,) if isinstance(labels, str) else tuple(labels)
+    labels = _as_tuple(labels)
     data: bytes = yield Read(image, settings.max_request_bytes)
     request = explain_request(
-        data, labels=labels, method=method, render=render, strict_input=strict_input
+        data,
+        labels=labels,
+        heatmap_labels=_as_tuple(heatmap_labels),
+        method=method,
+        render=render,
+        strict_input=strict_input,
     )
 
     def result_of(response: pb.ExplainResponse, request_id: str) -> ExplanationSet:
@@ -139,7 +145,7 @@ def explain(
 
 
 def health(settings: Settings, timeout_s: float | None, request_id: str | None) -> Steps[Health]:
-    """Send, convert."""
+    """Send the request, convert the reply."""
     deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
     request = pb.HealthRequest()
     return (yield from _call(settings, "Health", request, Health.of, deadline, request_id))
@@ -148,7 +154,7 @@ def health(settings: Settings, timeout_s: float | None, request_id: str | None) 
 def describe_model(
     settings: Settings, timeout_s: float | None, request_id: str | None
 ) -> Steps[ModelDescription]:
-    """Send, convert."""
+    """Send the request, convert the reply."""
     deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
     request = pb.DescribeModelRequest()
     result_of = ModelDescription.of
@@ -156,7 +162,7 @@ def describe_model(
 
 
 def wait_until_ready(settings: Settings, timeout_s: float) -> Steps[Health]:
-    """Ask for the health until the service serves."""
+    """Poll Health until the service is serving."""
     deadline = Deadline.after(timeout_s)
     state = "it could not be reached"
     while True:
@@ -186,14 +192,14 @@ def _call(
     *,
     patient: bool = False,
 ) -> Steps[T]:
-    """Send a request until it is answered, refused for good, or out of time.
+    """Send a request until it is answered, fails for good, or its deadline passes.
 
-    gRPC itself repeats what a stopping server ends (see `Settings.arguments`); here it is about
-    refusals for load that say when to come back. A `patient` call waits for a connection.
+    This retries refusals for load that state when to retry. Connection failures are retried by
+    gRPC itself (see `channel`). A `patient` call waits for a connection.
     """
     request_id = uuid.uuid4().hex if request_id is None else request_id
     request_bytes = request.ByteSize()
-    # Told beforehand, so that a server without room for it can refuse before the upload.
+    # Sent first, so that a server without room for the request can refuse it before the upload.
     metadata = (*settings.metadata(request_id), (_REQUEST_BYTES_KEY, str(request_bytes)))
     if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
@@ -209,7 +215,7 @@ def _call(
         if isinstance(outcome, Reply):
             return _converted(outcome, result_of, request_id)
         error = error_of(outcome, request_id)
-        pause_s = pause_before_retry(error, attempt, settings.max_attempts, deadline.left_s)
+        pause_s = pause_before_retry(error, attempt, settings.retry.max_attempts, deadline.left_s)
         if pause_s is None:
             raise error
         yield Pause(pause_s)
@@ -219,10 +225,10 @@ def _call(
 def pause_before_retry(
     error: CxrError, attempt: int, max_attempts: int, left_s: float
 ) -> float | None:
-    """Return how long to wait before the next attempt, in seconds; None when there is none.
+    """Return the wait before the next attempt in seconds; None where the call is not retried.
 
-    Only a refusal for load that says when to come back is repeated, and only where the answer
-    can still come in time.
+    Only a refusal for load that states when to retry is retried, at that time or later, and only
+    before the deadline.
     """
     if not isinstance(error, OverloadedError) or error.retry_after_s is None:
         return None
@@ -231,7 +237,7 @@ def pause_before_retry(
 
 
 def _converted(reply: Reply, result_of: Callable[[Any, str], T], request_id: str) -> T:
-    """Convert a reply; the server's own id of the call goes before the one that was sent."""
+    """Convert a reply; the request id of the server takes precedence over the one sent."""
     metadata = dict(reply.trailing_metadata)
     request_id = str(metadata.get(REQUEST_ID_KEY) or request_id)
     try:
@@ -239,3 +245,7 @@ def _converted(reply: Reply, result_of: Callable[[Any, str], T], request_id: str
     except ProtocolError as error:
         error.request_id = request_id
         raise
+
+
+def _as_tuple(labels: str | Sequence[str]) -> tuple[str, ...]:
+    return (labels,) if isinstance(labels, str) else tuple(labels)

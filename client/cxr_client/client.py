@@ -1,4 +1,4 @@
-"""Clients: `Client` takes the steps of `calls` by blocking, `AsyncClient` by awaiting."""
+"""Clients: `Client` performs the steps of `calls` by blocking, `AsyncClient` by awaiting."""
 
 import asyncio
 import time
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class Client(Connection):
-    """A client of cxr-serve. Threads may share one; `with` or `close` closes it.
+    """A client of cxr-serve. It is thread-safe; close it with `with` or `close`.
 
-    Every call has a deadline, and raises a `CxrError` (see `cxr_client.errors`) when it fails.
+    Every call has a deadline. A call that fails raises a `CxrError` (see `cxr_client.errors`).
 
     >>> with Client("127.0.0.1:50051") as client:
     ...     prediction = client.predict("chest.png")
@@ -42,26 +42,27 @@ class Client(Connection):
 
         Args:
             image: The bytes of a PNG or JPEG file, or the path of one.
-            top_k: How many findings to return; the server's default is 5.
-            strict_input: Refuse what does not look like a chest radiograph (`ImageError`)
-                instead of answering with warnings; the server's default is not to.
-            timeout_s: Deadline over all attempts, in seconds; the default is the client's.
-            request_id: Id of the call in the server's log, 1 to 64 letters, digits, '.', '_',
-                ':' or '-'; the default is a random one.
+            top_k: Number of findings to return. Default: 5.
+            strict_input: Refuse an image that does not look like a chest radiograph
+                (`ImageError`) instead of answering with warnings. Default: false.
+            timeout_s: Deadline over all attempts, in seconds. Default: the client's.
+            request_id: Id of the call in the server's log, 1 to 64 of the characters A-Z, a-z,
+                0-9, '.', '_', ':' and '-'. Default: a random one.
 
         Raises:
             CxrError: The call failed.
             OSError: The file cannot be read.
-            ValueError: An argument is none that could be sent.
+            ValueError: An argument is invalid.
         """
         steps = calls.predict(self._settings, image, top_k, strict_input, timeout_s, request_id)
-        return self._take(steps)
+        return self._run(steps)
 
     def explain(
         self,
         image: ImageSource,
         *,
         labels: str | Sequence[str] = (),
+        heatmap_labels: str | Sequence[str] = (),
         method: ExplanationMethod | str | None = None,
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
@@ -70,35 +71,57 @@ class Client(Connection):
     ) -> ExplanationSet:
         """Show where in a chest radiograph the evidence for findings lies.
 
-        `labels` are the findings to explain (none: the one with the highest score), `method` is
-        how the map is made (default: Grad-CAM) and `render` how it is drawn. The rest, and what
-        is raised, is as in `predict`.
+        The reply also carries the scores of all findings.
+
+        Args:
+            image: As in `predict`.
+            labels: The findings to explain. Default: the one with the highest score.
+            heatmap_labels: Those of `labels` to draw; the others are returned as numbers only.
+                Default: all of them.
+            method: How the map is made. Default: GRAD_CAM.
+            render: How the map is drawn.
+            strict_input: As in `predict`.
+            timeout_s: As in `predict`.
+            request_id: As in `predict`.
+
+        Raises:
+            CxrError: The call failed.
+            OSError: The file cannot be read.
+            ValueError: An argument is invalid.
         """
         steps = calls.explain(
-            self._settings, image, labels, method, render, strict_input, timeout_s, request_id
+            self._settings,
+            image,
+            labels,
+            heatmap_labels,
+            method,
+            render,
+            strict_input,
+            timeout_s,
+            request_id,
         )
-        return self._take(steps)
+        return self._run(steps)
 
     def health(self, *, timeout_s: float | None = None, request_id: str | None = None) -> Health:
-        """Ask for the state of the service."""
-        return self._take(calls.health(self._settings, timeout_s, request_id))
+        """Return the state of the service."""
+        return self._run(calls.health(self._settings, timeout_s, request_id))
 
     def describe_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> ModelDescription:
-        """Ask for the loaded model, its findings, limits and options."""
-        return self._take(calls.describe_model(self._settings, timeout_s, request_id))
+        """Return the loaded model, its findings, limits and options."""
+        return self._run(calls.describe_model(self._settings, timeout_s, request_id))
 
     def wait_until_ready(self, timeout_s: float) -> Health:
-        """Wait until the service serves.
+        """Wait until the service is serving.
 
         Raises:
-            DeadlineError: It did not within `timeout_s` seconds.
+            DeadlineError: It is not serving within `timeout_s` seconds.
         """
-        return self._take(calls.wait_until_ready(self._settings, timeout_s))
+        return self._run(calls.wait_until_ready(self._settings, timeout_s))
 
     def close(self) -> None:
-        """Close the connection; calls in progress end with a `CallCancelledError`."""
+        """Close the connection; calls in progress raise a `CallCancelledError`."""
         channel = self._shut()
         if channel is not None:
             channel.close()
@@ -109,8 +132,8 @@ class Client(Connection):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self, steps: Steps[T]) -> T:
-        """Take the steps of a call."""
+    def _run(self, steps: Steps[T]) -> T:
+        """Perform the steps of a call."""
         outcome: Outcome = None
         try:
             while True:
@@ -137,7 +160,7 @@ class Client(Connection):
             )
         except grpc.RpcError as error:
             return cast(grpc.Call, error)
-        except ValueError:  # All that grpc says of a channel that was closed before the call.
+        except ValueError:  # gRPC raises it for a closed channel, among other causes.
             if self._closed:
                 raise CallCancelledError("the client is closed") from None
             raise
@@ -145,7 +168,7 @@ class Client(Connection):
 
 
 class AsyncClient(Connection):
-    """`Client` for asyncio: the same methods, awaited. `async with` or `aclose` closes it.
+    """`Client` for asyncio: the same methods, awaited. Close it with `async with` or `aclose`.
 
     >>> async with AsyncClient("127.0.0.1:50051") as client:
     ...     predictions = await asyncio.gather(*map(client.predict, paths))
@@ -162,13 +185,14 @@ class AsyncClient(Connection):
     ) -> Prediction:
         """Score a chest radiograph, as `Client.predict`."""
         steps = calls.predict(self._settings, image, top_k, strict_input, timeout_s, request_id)
-        return await self._take(steps)
+        return await self._run(steps)
 
     async def explain(
         self,
         image: ImageSource,
         *,
         labels: str | Sequence[str] = (),
+        heatmap_labels: str | Sequence[str] = (),
         method: ExplanationMethod | str | None = None,
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
@@ -177,28 +201,36 @@ class AsyncClient(Connection):
     ) -> ExplanationSet:
         """Show where the evidence for findings lies, as `Client.explain`."""
         steps = calls.explain(
-            self._settings, image, labels, method, render, strict_input, timeout_s, request_id
+            self._settings,
+            image,
+            labels,
+            heatmap_labels,
+            method,
+            render,
+            strict_input,
+            timeout_s,
+            request_id,
         )
-        return await self._take(steps)
+        return await self._run(steps)
 
     async def health(
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> Health:
-        """Ask for the state of the service."""
-        return await self._take(calls.health(self._settings, timeout_s, request_id))
+        """Return the state of the service."""
+        return await self._run(calls.health(self._settings, timeout_s, request_id))
 
     async def describe_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> ModelDescription:
-        """Ask for the loaded model, its findings, limits and options."""
-        return await self._take(calls.describe_model(self._settings, timeout_s, request_id))
+        """Return the loaded model, its findings, limits and options."""
+        return await self._run(calls.describe_model(self._settings, timeout_s, request_id))
 
     async def wait_until_ready(self, timeout_s: float) -> Health:
-        """Wait until the service serves, as `Client.wait_until_ready`."""
-        return await self._take(calls.wait_until_ready(self._settings, timeout_s))
+        """Wait until the service is serving, as `Client.wait_until_ready`."""
+        return await self._run(calls.wait_until_ready(self._settings, timeout_s))
 
     async def aclose(self) -> None:
-        """Close the connection; calls in progress end with a `CallCancelledError`."""
+        """Close the connection; calls in progress raise a `CallCancelledError`."""
         channel = self._shut()
         if channel is not None:
             await channel.close()
@@ -209,8 +241,8 @@ class AsyncClient(Connection):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _take(self, steps: Steps[T]) -> T:
-        """Take the steps of a call."""
+    async def _run(self, steps: Steps[T]) -> T:
+        """Perform the steps of a call."""
         outcome: Outcome = None
         try:
             while True:
@@ -239,7 +271,7 @@ class AsyncClient(Connection):
         except grpc.aio.AioRpcError as error:
             return error
         except (asyncio.CancelledError, grpc.aio.UsageError):
-            # Closing the channel cancels its calls as if the caller's task had been cancelled.
+            # A closing channel cancels its calls in the same way as the caller's task is cancelled.
             task = asyncio.current_task()
             if self._closed and not (task and task.cancelling()):
                 raise CallCancelledError("the client was closed") from None

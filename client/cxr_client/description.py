@@ -12,7 +12,7 @@ from cxr_client.errors import ProtocolError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The state of the service; `model` is None while it is loading."""
+    """State of the service; `model` is None while it is loading."""
 
     status: ServingStatus
     model: ModelInfo | None
@@ -26,7 +26,7 @@ class Health:
 
     @property
     def serving(self) -> bool:
-        """Whether Predict and Explain are answered."""
+        """Whether the service answers Predict and Explain."""
         return self.status is ServingStatus.SERVING
 
     @classmethod
@@ -53,7 +53,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class FindingDescription:
-    """One finding that the model scores, and how far to trust it."""
+    """One finding that the model scores, and how reliable its score is."""
 
     label: str
     class_index: int

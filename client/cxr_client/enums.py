@@ -1,4 +1,4 @@
-"""Enums: the contract's enums as strings, so that they read and print well."""
+"""Enums of the contract as string enums. The value is the contract's name without its prefix."""
 
 import re
 from enum import StrEnum, auto
@@ -8,18 +8,31 @@ from cxr.v1 import chest_xray_pb2 as pb
 
 
 class ContractEnum(StrEnum):
-    """An enum of the contract of the same name; `INFERNO` is `COLOR_MAP_INFERNO` there."""
+    """The enum of the same name in the contract; `INFERNO` is `COLOR_MAP_INFERNO` there.
+
+    Python, the command line, JSON, CSV and the contract use one spelling: `INFERNO`. Input is
+    case-insensitive and may contain hyphens: `ExplanationMethod("grad-cam")`.
+    """
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """Return the names that a caller may choose: all but UNSPECIFIED."""
+        return [member.value for member in cls if member.name != "UNSPECIFIED"]
 
     @classmethod
     def of(cls, number: int) -> Self:
-        """Return the member of a received number; one newer than this client: `UNSPECIFIED`."""
+        """Return the member of a received number; UNSPECIFIED for one that is unknown here."""
         value = pb.DESCRIPTOR.enum_types_by_name[cls.__name__].values_by_number.get(number)
         name = value.name.removeprefix(cls._prefix()) if value else "UNSPECIFIED"
         return cls[name] if name in cls.__members__ else cls["UNSPECIFIED"]
 
     @property
     def number(self) -> Any:
-        """The number to send, an int; the stubs want a type of its own for each enum."""
+        """The number to send, an int; the type stubs declare a type for each enum."""
         values = pb.DESCRIPTOR.enum_types_by_name[type(self).__name__].values_by_name
         return values[self._prefix() + self.name].number
 
@@ -29,13 +42,11 @@ class ContractEnum(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
-        """Read "Grad-CAM" as well; refuse the rest with the list of what there is."""
-        key = str(value).lower().replace("-", "_")
-        for member in cls:
-            if member.value == key:
-                return member
-        choices = ", ".join(member.value for member in cls if member.name != "UNSPECIFIED")
-        raise ValueError(f"{value!r} is none of {choices}")
+        """Accept "Grad-CAM" as well; refuse other values with the list of choices."""
+        member = cls.__members__.get(str(value).upper().replace("-", "_"))
+        if member is None:
+            raise ValueError(f"{value!r} is not one of {', '.join(cls.choices())}")
+        return member
 
 
 class ServingStatus(ContractEnum):
@@ -49,7 +60,7 @@ class ServingStatus(ContractEnum):
 
 
 class ExplanationMethod(ContractEnum):
-    """How a map is made. All but `GRAD_CAM` need the server's torch engine."""
+    """How a map is made. Every server offers GRAD_CAM; see `ModelDescription.methods`."""
 
     UNSPECIFIED = auto()
     GRAD_CAM = auto()
@@ -111,7 +122,7 @@ class ImageFormat(ContractEnum):
 
 
 class Reliability(ContractEnum):
-    """How well a finding is known to be recognised."""
+    """How reliably a finding is recognised."""
 
     UNSPECIFIED = auto()
     CONSISTENT = auto()

@@ -1,21 +1,21 @@
 """Errors: a failed RPC -> one exception.
 
     CxrError
-    ├── InvalidRequestError       the request is wrong; repeating it cannot help
+    ├── InvalidRequestError       the request is invalid; retrying cannot help
     │   ├── ImageError            ... because of its image (the reasons IMAGE_*)
     │   ├── UnknownLabelError     ... because the model has no such finding
-    │   └── RequestTooLargeError  ... because it has more bytes than the server takes
-    ├── MethodUnavailableError    the method needs another engine on the server
-    ├── UnauthenticatedError      no valid token, or not allowed
+    │   └── RequestTooLargeError  ... because it exceeds the size limit
+    ├── MethodUnavailableError    the explanation method is not available on this server
+    ├── UnauthenticatedError      no valid token, or permission denied
     ├── OverloadedError           the server is full; see `retry_after_s`
-    ├── UnavailableError          cannot be reached, loading or draining
-    ├── DeadlineError             no answer in the time that was given
-    ├── CallCancelledError        cancelled, by closing the client for example
-    ├── ProtocolError             the reply is not one of this contract
+    ├── UnavailableError          unreachable, loading or draining
+    ├── DeadlineError             no answer before the deadline
+    ├── CallCancelledError        cancelled, for example by closing the client
+    ├── ProtocolError             the reply does not follow this contract
     └── InternalError             the server failed; its log has the `request_id`
 
-A wrong argument that never reaches the server is a `ValueError`, a file that cannot be read
-an `OSError`, as everywhere in Python.
+An invalid argument that is never sent raises a `ValueError`, a file that cannot be read an
+`OSError`.
 """
 
 import contextlib
@@ -25,15 +25,16 @@ from typing import Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2, status_pb2
 
 REQUEST_ID_KEY = "x-request-id"
+REASON_KEY = "x-error-reason"
+DETAILS_KEY = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of the request that is wrong."""
+    """One invalid field of the request."""
 
     field: str
     description: str
@@ -44,10 +45,10 @@ class CxrError(Exception):
 
     Attributes:
         message: A sentence on what happened.
-        code: The gRPC status, or None when the client itself found the fault.
-        reason: The server's stable reason, such as "IMAGE_UNREADABLE"; "" when it gave none.
-        violations: The fields that are wrong.
-        retry_after_s: When the server says that a repeated call may succeed, in seconds.
+        code: The gRPC status; None where the client itself detected the error.
+        reason: The server's stable reason, such as "IMAGE_UNREADABLE"; "" without one.
+        violations: The invalid fields.
+        retry_after_s: When a retry may succeed according to the server, in seconds.
         request_id: The id of the call, as in the server's log.
     """
 
@@ -61,7 +62,7 @@ class CxrError(Exception):
         retry_after_s: float | None = None,
         request_id: str = "",
     ) -> None:
-        """Keep what is known; only the message is required."""
+        """Create an error; only the message is required."""
         super().__init__(message)
         self.message = message
         self.code = code
@@ -78,11 +79,11 @@ class CxrError(Exception):
 
 
 class InvalidRequestError(CxrError):
-    """The request is wrong: repeating it cannot help."""
+    """The request is invalid; retrying cannot help."""
 
 
 class ImageError(InvalidRequestError):
-    """The image cannot be answered: empty, broken, of another format, too small or large."""
+    """The image is refused: empty, corrupt, of an unsupported format, too small or too large."""
 
 
 class UnknownLabelError(InvalidRequestError):
@@ -90,27 +91,27 @@ class UnknownLabelError(InvalidRequestError):
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """The request has more bytes than the server, or this client, is set to take."""
+    """The request exceeds the size limit of the server or of this client."""
 
 
 class MethodUnavailableError(CxrError):
-    """The explanation method needs another engine on the server."""
+    """The explanation method is not available with the engine of this server."""
 
 
 class UnauthenticatedError(CxrError):
-    """The call carried no valid token, or its holder may not do this."""
+    """The call carried no valid token, or permission was denied."""
 
 
 class OverloadedError(CxrError):
-    """The server is full; `retry_after_s` says when to come back."""
+    """The server is full; `retry_after_s` says when to retry."""
 
 
 class UnavailableError(CxrError):
-    """The server cannot be reached, is loading its model or is shutting down."""
+    """The server is unreachable, loading its model or shutting down."""
 
 
 class DeadlineError(CxrError):
-    """There was no answer in the time that was given."""
+    """There was no answer before the deadline."""
 
 
 class CallCancelledError(CxrError):
@@ -118,11 +119,11 @@ class CallCancelledError(CxrError):
 
 
 class ProtocolError(CxrError):
-    """The reply is not one of this contract: another service, or a newer version of it."""
+    """The reply does not follow this contract: another service, or an incompatible version."""
 
 
 class InternalError(CxrError):
-    """The server failed. Its log tells why, under the `request_id`."""
+    """The server failed. Its log has the cause, under the `request_id`."""
 
 
 BY_STATUS: dict[grpc.StatusCode, type[CxrError]] = {
@@ -154,11 +155,11 @@ BY_REASON: dict[str, type[CxrError]] = {
     "IMAGE_REFUSED": ImageError,
     "UNKNOWN_LABEL": UnknownLabelError,
 }
-"""The finer exceptions, by the server's reason."""
+"""More specific exceptions, by the server's reason."""
 
 
 class FailedCall(Protocol):
-    """What the errors of grpc and of grpc.aio have in common."""
+    """The common interface of the errors of grpc and grpc.aio."""
 
     def code(self) -> grpc.StatusCode:
         """The status."""
@@ -171,18 +172,20 @@ class FailedCall(Protocol):
 
 
 def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
-    """Turn a failed call into its exception, with all that the server said about it."""
+    """Convert a failed call to its exception, with the details that the server sent."""
     metadata = dict(call.trailing_metadata() or ())
-    info, bad_request, retry_info = _details(call)
     code, message = call.code(), call.details() or ""
-    kind = BY_REASON.get(info.reason, BY_STATUS[code])
-    # gRPC's own size limits use the status of overload, but waiting does not help there.
-    if kind is OverloadedError and not info.reason and "larger than max" in message:
+    info, bad_request, retry_info = _details(code, metadata.get(DETAILS_KEY, b""))
+    # A proxy may drop binary metadata; the reason is also sent as text.
+    reason = info.reason or str(metadata.get(REASON_KEY, ""))
+    kind = BY_REASON.get(reason, BY_STATUS[code])
+    # gRPC's own size limits use the status of overload, where retrying does not help.
+    if kind is OverloadedError and not reason and "larger than max" in message:
         kind = RequestTooLargeError
     return kind(
         message or f"the call ended with {code.name}",
         code=code,
-        reason=info.reason,
+        reason=reason,
         violations=tuple(
             FieldViolation(violation.field, violation.description)
             for violation in bad_request.field_violations
@@ -197,16 +200,16 @@ def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
 
 
 def _details(
-    call: FailedCall,
+    code: grpc.StatusCode, serialized: str | bytes
 ) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:
-    """Unpack the rich status; what is missing or broken stays empty."""
+    """Unpack the rich status; details that are missing or invalid stay empty."""
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
     retry_info = error_details_pb2.RetryInfo()
-    # What does not fit together is some proxy's doing: the plain status still holds.
-    with contextlib.suppress(ValueError, DecodeError):
-        status = rpc_status.from_call(call)
-        for detail in status.details if status else ():
+    with contextlib.suppress(DecodeError):
+        status = status_pb2.Status.FromString(serialized)
+        # The details of another status come from a proxy; the plain status is authoritative.
+        for detail in status.details if status.code == code.value[0] else ():
             for kind in (info, bad_request, retry_info):
                 detail.Unpack(kind)
     return info, bad_request, retry_info

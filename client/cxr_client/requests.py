@@ -4,10 +4,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.channel import StrPath
-from cxr_client.enums import ColorMap, ExplanationMethod, HeatScale, RenderFrame, RenderKind
+from cxr_client.config import StrPath
+from cxr_client.enums import (
+    ColorMap,
+    ContractEnum,
+    ExplanationMethod,
+    HeatScale,
+    RenderFormat,
+    RenderFrame,
+    RenderKind,
+)
 
 ImageSource = bytes | bytearray | memoryview | StrPath
 """The bytes of a PNG or JPEG file, or the path of one."""
@@ -15,27 +24,34 @@ ImageSource = bytes | bytearray | memoryview | StrPath
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderOptions:
-    """How to draw a map. What is None is left to the server's default.
+    """How to draw a map. None leaves an option to the server's default.
 
-    Enums may be given by name: `RenderOptions(frame="original", color_map="viridis")`.
-
-    Attributes:
-        kind: What to draw; the default is heat over the radiograph.
-        frame: The square that the network saw (default), or the whole image.
-        color_map: Colours; the default is inferno.
-        opacity: Opacity of full heat over the radiograph, in [0, 1]; the default is 0.5.
-        legend: Whether to draw a colour scale beside the map; the default is not to.
-        max_side_px: Longest side of the picture, from 32 to 4096 pixels; the default is 1024.
-        scale: What full colour means; the default is the map's own range.
+    Enums may be given by name: `RenderOptions(frame="ORIGINAL", color_map="VIRIDIS")`.
     """
 
     kind: RenderKind | str | None = None
+    """What to draw. Default: OVERLAY, heat over the radiograph."""
+
     frame: RenderFrame | str | None = None
+    """The frame to draw in. Default: MODEL_INPUT, the square that the network saw."""
+
     color_map: ColorMap | str | None = None
+    """Colours. Default: INFERNO."""
+
     opacity: float | None = None
+    """Opacity of full heat over the radiograph, in [0, 1]. Default: 0.5."""
+
     legend: bool | None = None
+    """Whether to draw a colour bar beside the map. Default: no."""
+
     max_side_px: int | None = None
+    """Longest side of the picture, from 32 to 4096 pixels. Default: 1024."""
+
     scale: HeatScale | str | None = None
+    """What full colour means. Default: PER_MAP, the map's own range."""
+
+    format: RenderFormat | str | None = None
+    """Format of the picture. Default: PNG. A JPEG is about a fifth as large."""
 
     def to_proto(self) -> pb.RenderOptions:
         """Convert to the contract.
@@ -44,13 +60,14 @@ class RenderOptions:
             ValueError: An enum has no such member.
         """
         return pb.RenderOptions(
-            kind=None if self.kind is None else RenderKind(self.kind).number,
-            frame=None if self.frame is None else RenderFrame(self.frame).number,
-            color_map=None if self.color_map is None else ColorMap(self.color_map).number,
+            kind=_number(RenderKind, self.kind),
+            frame=_number(RenderFrame, self.frame),
+            color_map=_number(ColorMap, self.color_map),
             opacity=self.opacity,
-            legend=self.legend,
+            legend=_optional(self.legend),
             max_side_px=self.max_side_px,
-            scale=None if self.scale is None else HeatScale(self.scale).number,
+            scale=_number(HeatScale, self.scale),
+            format=_number(RenderFormat, self.format),
         )
 
 
@@ -70,13 +87,14 @@ def predict_request(
     image: bytes, *, top_k: int | None, strict_input: bool | None
 ) -> pb.PredictRequest:
     """Build the request of Predict."""
-    return pb.PredictRequest(image=image, top_k=top_k, strict_input=strict_input)
+    return pb.PredictRequest(image=image, top_k=top_k, strict_input=_optional(strict_input))
 
 
 def explain_request(
     image: bytes,
     *,
     labels: Sequence[str],
+    heatmap_labels: Sequence[str],
     method: ExplanationMethod | str | None,
     render: RenderOptions | None,
     strict_input: bool | None,
@@ -89,7 +107,17 @@ def explain_request(
     return pb.ExplainRequest(
         image=image,
         labels=labels,
-        method=None if method is None else ExplanationMethod(method).number,
+        heatmap_labels=heatmap_labels,
+        method=_number(ExplanationMethod, method),
         render=None if render is None else render.to_proto(),
-        strict_input=strict_input,
+        strict_input=_optional(strict_input),
     )
+
+
+def _number(enum: type[ContractEnum], value: ContractEnum | str | None) -> Any:
+    return None if value is None else enum(value).number
+
+
+def _optional(value: bool | None) -> Any:
+    """Return the value; the type stubs omit that an optional bool may be None."""
+    return value

@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.answer import Box, Caution, Finding, ImageInfo, ModelInfo, SameFields, Timing
-from cxr_client.channel import StrPath
-from cxr_client.enums import ExplanationMethod
+from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, SameFields, Timing
+from cxr_client.config import StrPath
+from cxr_client.enums import ExplanationMethod, RenderFormat
 from cxr_client.errors import ProtocolError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {RenderFormat.PNG: b"\x89PNG\r\n\x1a\n", RenderFormat.JPEG: b"\xff\xd8\xff"}
+_SUFFIXES = {RenderFormat.PNG: (".png",), RenderFormat.JPEG: (".jpg", ".jpeg")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The findings of one radiograph, best first.
+    """The findings on one radiograph, best first.
 
     `notice` is a sentence on the permitted use: show it wherever results are shown.
     """
@@ -28,7 +29,7 @@ class Prediction:
     findings: tuple[Finding, ...]
     model: ModelInfo
     image_info: ImageInfo
-    warnings: tuple[Caution, ...]
+    warnings: tuple[InputWarning, ...]
     timing: Timing
     request_id: str
     notice: str
@@ -38,7 +39,7 @@ class Prediction:
         """Convert from the contract.
 
         Raises:
-            ProtocolError: The reply lacks what every reply has.
+            ProtocolError: The reply is incomplete.
         """
         if not (response.findings and response.HasField("model")):
             raise ProtocolError("the reply to Predict has no findings or no model")
@@ -46,7 +47,7 @@ class Prediction:
             findings=tuple(Finding.of(finding) for finding in response.findings),
             model=ModelInfo.of(response.model),
             image_info=ImageInfo.of(response.image_info),
-            warnings=tuple(Caution.of(warning) for warning in response.warnings),
+            warnings=tuple(InputWarning.of(warning) for warning in response.warnings),
             timing=Timing.of(response.timing),
             request_id=response.request_id or request_id,
             notice=response.notice,
@@ -55,9 +56,9 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceGrid:
-    """Signed evidence in logits, `rows * columns` values row by row from the top.
+    """Signed class evidence map in logits: `rows * columns` values, row-major from the top left.
 
-    Positive speaks for the finding. The grid covers `ImageInfo.crop_box`.
+    Positive values support the finding. The grid covers `ImageInfo.crop_box`.
     """
 
     rows: int
@@ -78,7 +79,7 @@ class EvidenceGrid:
         return cls(grid.rows, grid.columns, tuple(grid.values))
 
     def to_numpy(self) -> "NDArray[np.float32]":
-        """Return the grid as float32 [rows, columns]; needs numpy to be installed."""
+        """Return the grid as float32 [rows, columns]. Requires numpy."""
         import numpy as np
 
         return np.array(self.values, dtype=np.float32).reshape(self.rows, self.columns)
@@ -86,7 +87,7 @@ class EvidenceGrid:
 
 @dataclass(frozen=True, slots=True)
 class Peak(SameFields):
-    """The highest point of a map, in original pixels; `value` in [0, 1]."""
+    """The highest point of a map, in pixels of the original image; `value` is in [0, 1]."""
 
     x_px: float
     y_px: float
@@ -95,7 +96,7 @@ class Peak(SameFields):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Where a map is above `threshold`: a region of influence, not an outline of disease."""
+    """Where a map exceeds `threshold`: a region of influence, not an outline of disease."""
 
     box: Box
     peak_value: float
@@ -109,11 +110,12 @@ class Region:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Where one finding's evidence lies.
+    """Where the evidence for one finding lies.
 
-    `logit` is the finding's logit: sigmoid(logit) is `finding.probability`.
-    With `no_positive_evidence`, nothing in the image speaks for the finding: there is no peak,
-    no region, and the picture carries no heat.
+    `heatmap` is a PNG or JPEG file; it is empty where no picture was requested. `logit` is the
+    logit of the finding: sigmoid(logit) is `finding.probability`. With `no_positive_evidence`,
+    nothing in the image supports the finding: there is no peak and no region, and the picture
+    carries no heat.
     """
 
     finding: Finding
@@ -130,10 +132,11 @@ class Explanation:
         """Convert from the contract.
 
         Raises:
-            ProtocolError: The picture is no PNG, or the evidence grid is inconsistent.
+            ProtocolError: The picture is neither PNG nor JPEG, or the evidence grid is
+                inconsistent.
         """
-        if explanation.heatmap and not explanation.heatmap.startswith(_PNG_SIGNATURE):
-            raise ProtocolError("a heatmap in the reply is not a PNG file")
+        if explanation.heatmap and _format_of(explanation.heatmap) is None:
+            raise ProtocolError("a heatmap in the reply is neither a PNG nor a JPEG file")
         return cls(
             finding=Finding.of(explanation.finding),
             heatmap=explanation.heatmap,
@@ -145,29 +148,48 @@ class Explanation:
             method=ExplanationMethod.of(explanation.method),
         )
 
+    @property
+    def heatmap_format(self) -> RenderFormat | None:
+        """The format of the picture; None where there is none."""
+        return _format_of(self.heatmap)
+
     def save(self, path: StrPath) -> Path:
-        """Write the picture to a file and return its path.
+        """Write the picture to a file.
+
+        Returns:
+            The path of the file. Where `path` does not end in a suffix of the picture's format,
+            ".png" or ".jpg" is appended.
 
         Raises:
-            ValueError: There is no picture, because none was asked for.
+            ValueError: There is no picture, or `path` ends in a suffix of the other format.
             OSError: The file cannot be written.
         """
-        if not self.heatmap:
-            raise ValueError("no picture was asked for (RenderKind.NONE)")
+        image_format = self.heatmap_format
+        if image_format is None:
+            raise ValueError("there is no picture: none was requested for this finding")
         file = Path(path)
+        suffix = file.suffix.lower()
+        if suffix not in _SUFFIXES[image_format]:
+            if any(suffix in suffixes for suffixes in _SUFFIXES.values()):
+                raise ValueError(f"the picture is a {image_format} file, not {file.suffix}")
+            file = file.with_name(file.name + _SUFFIXES[image_format][0])
         file.write_bytes(self.heatmap)
         return file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationSet:
-    """The explanations of one radiograph, one for each requested label, in that order."""
+    """The explanations of one radiograph, one for each requested label, in that order.
+
+    `findings` are all findings that the model scores, best first, explained or not. `notice` is
+    a sentence on the permitted use: show it wherever results are shown.
+    """
 
     explanations: tuple[Explanation, ...]
     findings: tuple[Finding, ...]
     model: ModelInfo
     image_info: ImageInfo
-    warnings: tuple[Caution, ...]
+    warnings: tuple[InputWarning, ...]
     timing: Timing
     request_id: str
     notice: str
@@ -177,21 +199,28 @@ class ExplanationSet:
         """Convert from the contract.
 
         Raises:
-            ProtocolError: The reply lacks what every reply has, or explains other findings.
+            ProtocolError: The reply is incomplete, or explains other findings.
         """
         explanations = tuple(Explanation.of(each) for each in response.explanations)
         explained = [explanation.finding.label for explanation in explanations]
         if not (explanations and response.HasField("model")):
             raise ProtocolError("the reply to Explain has no explanations or no model")
         if labels and explained != list(labels):
-            raise ProtocolError("the reply to Explain is about other findings than asked for")
+            raise ProtocolError("the reply to Explain explains other findings than requested")
         return cls(
             explanations=explanations,
             findings=tuple(Finding.of(finding) for finding in response.findings),
             model=ModelInfo.of(response.model),
             image_info=ImageInfo.of(response.image_info),
-            warnings=tuple(Caution.of(warning) for warning in response.warnings),
+            warnings=tuple(InputWarning.of(warning) for warning in response.warnings),
             timing=Timing.of(response.timing),
             request_id=response.request_id or request_id,
             notice=response.notice,
         )
+
+
+def _format_of(picture: bytes) -> RenderFormat | None:
+    for image_format, signature in _SIGNATURES.items():
+        if picture.startswith(signature):
+            return image_format
+    return None

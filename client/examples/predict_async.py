@@ -1,4 +1,4 @@
-"""Score and explain many chest radiographs at once.
+"""Score and explain many chest radiographs concurrently, with one call for each.
 
     python predict_async.py *.png [--server 127.0.0.1:50051] [--output DIR]
 
@@ -10,27 +10,25 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cxr_client import AsyncClient, CxrError, Prediction
+from cxr_client import AsyncClient, CxrError, ExplanationSet
 
 
-async def examine(client: AsyncClient, image: Path, output: Path) -> Prediction | None:
-    """Print one image's findings as soon as they are there, and write one PNG."""
+async def examine(client: AsyncClient, image: Path, output: Path) -> ExplanationSet | None:
+    """Print the findings of one image as soon as they arrive, and write one picture."""
     try:
-        prediction, explained = await asyncio.gather(
-            client.predict(image, top_k=3), client.explain(image)
-        )
+        explained = await client.explain(image)
     except (CxrError, OSError) as error:
         print(f"{image.name}: failed: {error}", file=sys.stderr)
         return None
-    scores = [f"{finding.label:<16} {finding.score:.3f}" for finding in prediction.findings]
+    scores = [f"{finding.label:<16} {finding.score:.3f}" for finding in explained.findings[:3]]
     top = explained.explanations[0]
     picture = top.save(output / f"{image.stem}-{top.finding.label}.png")
     print(f"{image.name:<28} {'  '.join(scores)}  wrote {picture}")
-    return prediction
+    return explained
 
 
 async def main(argv: list[str] | None = None) -> int:
-    """Examine all images at once: what a full server refuses is sent again when it says so."""
+    """Examine all images concurrently; the client retries what a full server refuses."""
     parser = argparse.ArgumentParser()
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--server", default="127.0.0.1:50051")
@@ -42,7 +40,7 @@ async def main(argv: list[str] | None = None) -> int:
         done = await asyncio.gather(
             *(examine(client, image, arguments.output) for image in arguments.images)
         )
-    print(next((prediction.notice for prediction in done if prediction), "nothing was answered"))
+    print(next((explained.notice for explained in done if explained), "nothing was answered"))
     return 0 if all(done) else 1
 
 

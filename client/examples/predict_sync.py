@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             prediction = client.predict(arguments.image, top_k=5)
             top = prediction.findings[0].label
-            frame = RenderOptions(frame="original", legend=True)
-            explained = client.explain(arguments.image, labels=[top], render=frame)
+            render = RenderOptions(frame="ORIGINAL", legend=True)
+            explained = client.explain(arguments.image, labels=[top], render=render)
         except (CxrError, OSError) as error:
             print(f"failed: {error}", file=sys.stderr)
             return 1

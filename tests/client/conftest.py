@@ -1,36 +1,30 @@
-"""Fixtures for the client's tests: a scripted server, and both clients behind one call."""
+"""Fixtures of the client's tests: a fake server, and both clients behind one call."""
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from cxr_client import AsyncClient, Client
-from scripted import Ask, Script, ScriptedServer
+from clients import Ask, ask_async, ask_sync
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.testing import FakeServer, default_answer
+
+
+def numbered(request: pb.PredictRequest) -> Any:
+    """One finding whose class_index is the length of the image, and a warning."""
+    answer: Any = default_answer(request)
+    del answer.findings[1:]
+    answer.findings[0].class_index = len(request.image)
+    answer.warnings.add(code=pb.WARNING_CODE_CROPPED, message="It was cropped.")
+    return answer
 
 
 @pytest.fixture
-def scripted() -> Iterator[ScriptedServer]:
+def fake() -> Iterator[FakeServer]:
     """A server of its own for each test: gRPC shares retry state by address."""
-    with ScriptedServer(Script()) as server:
+    with FakeServer(max_request_bytes=64 * 2**20) as server:
+        server.answer("Predict", numbered)
         yield server
-
-
-def ask_sync(server: str, method: str, /, *args: Any, options: Any = None, **named: Any) -> Any:
-    """Call a method of `Client`."""
-    with Client(server, **(options or {})) as client:
-        return getattr(client, method)(*args, **named)
-
-
-def ask_async(server: str, method: str, /, *args: Any, options: Any = None, **named: Any) -> Any:
-    """Call a method of `AsyncClient`."""
-
-    async def call() -> Any:
-        async with AsyncClient(server, **(options or {})) as client:
-            return await getattr(client, method)(*args, **named)
-
-    return asyncio.run(call())
 
 
 @pytest.fixture(params=[ask_sync, ask_async], ids=["Client", "AsyncClient"])

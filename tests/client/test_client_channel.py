@@ -12,9 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cxr_client import AsyncClient, Client, UnavailableError
-from cxr_client.channel import Settings, is_loopback
-from scripted import PNG, Ask, Script, ScriptedServer
+from clients import PNG, Ask
+from cxr_client import AsyncClient, Client, RetryConfig, TLSConfig, UnavailableError
+from cxr_client.channel import channel_arguments
+from cxr_client.config import Settings, is_loopback
+from cxr_client.testing import FakeServer
+
+ONCE = RetryConfig(max_attempts=1)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +56,9 @@ def test_loopback_is_told_from_the_rest(server: str, loopback: bool) -> None:
         ({"server": ""}, "server is empty"),
         ({"server": "10.0.0.7:50051"}, "unencrypted"),
         ({"server": "10.0.0.7:50051", "token": "secret"}, "unencrypted"),
-        ({"tls": True, "insecure": True}, "contradicts"),
-        ({"cert_file": "own.pem"}, "go together"),
-        ({"key_file": "own.key"}, "go together"),
+        ({"tls": TLSConfig(), "insecure": True}, "contradicts"),
         ({"timeout_s": 0}, "positive"),
         ({"timeout_s": float("inf")}, "positive"),
-        ({"max_attempts": -1}, "negative"),
         ({"max_request_bytes": 0}, "below 1"),
         ({"token": ""}, "visible ASCII"),
         ({"token": "two words"}, "visible ASCII"),
@@ -72,6 +73,28 @@ def test_settings_that_cannot_work_are_refused_at_once(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("group", "options", "message"),
+    [
+        (TLSConfig, {"cert": "own.pem"}, "go together"),
+        (TLSConfig, {"key": "own.key"}, "go together"),
+        (RetryConfig, {"max_attempts": 0}, "below 1"),
+        (RetryConfig, {"initial_backoff_s": 0}, "initial_backoff_s is not a positive number"),
+        (RetryConfig, {"backoff_multiplier": -1}, "backoff_multiplier is not a positive number"),
+        (RetryConfig, {"max_backoff_s": float("inf")}, "max_backoff_s is not a positive number"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_at_once(
+    group: type, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        group(**options)
+
+
+def test_a_private_key_is_in_no_representation() -> None:
+    assert "s3cret" not in repr(TLSConfig(cert=b"public", key=b"s3cret"))
+
+
 def test_the_token_is_in_no_representation() -> None:
     settings = Settings(token="s3cret")
     assert "s3cret" not in repr(settings) + str(settings)
@@ -80,24 +103,26 @@ def test_the_token_is_in_no_representation() -> None:
 
 
 def test_the_channel_retries_what_a_stopping_server_says_and_keeps_large_images_for_it() -> None:
-    arguments = dict(Settings(max_request_bytes=50_000_000, max_attempts=9).arguments())
+    retry = RetryConfig(max_attempts=9, initial_backoff_s=0.5)
+    arguments = dict(channel_arguments(Settings(max_request_bytes=50_000_000, retry=retry)))
     assert int(arguments["grpc.per_rpc_retry_buffer_size"]) > 50_000_000
     assert arguments["grpc.max_send_message_length"] == 50_000_000
     config = json.loads(str(arguments["grpc.service_config"]))
     (method,) = config["methodConfig"]
     assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert method["retryPolicy"]["maxAttempts"] == 5
+    assert float(method["retryPolicy"]["initialBackoff"].removesuffix("s")) == 0.5
     assert config["retryThrottling"]
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
 
 
-def test_a_token_is_sent_with_every_call(scripted: ScriptedServer, ask: Ask) -> None:
+def test_a_token_is_sent_with_every_call(fake: FakeServer, ask: Ask) -> None:
     for method, arguments in (("predict", [PNG]), ("explain", [PNG]), ("health", [])):
-        ask(scripted.address, method, *arguments, options={"token": "s3cret"})
-    sent = [call.metadata["authorization"] for call in scripted.script.received]
+        ask(fake.address, method, *arguments, options={"token": "s3cret"})
+    sent = [call.metadata["authorization"] for call in fake.calls]
     assert sent == ["Bearer s3cret"] * 3
-    ask(scripted.address, "health")
-    assert "authorization" not in scripted.script.received[-1].metadata
+    ask(fake.address, "health")
+    assert "authorization" not in fake.calls[-1].metadata
 
 
 @dataclass(frozen=True)
@@ -126,6 +151,7 @@ class Authority:
                     x509.SubjectAlternativeName(
                         [
                             x509.DNSName("localhost"),
+                            x509.DNSName("cxr.example.org"),
                             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                         ]
                     ),
@@ -157,30 +183,40 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 def test_tls_works_with_the_right_authority_only(authority: Authority, ask: Ask) -> None:
     credentials = authority.server_credentials(mutual=False)
-    with ScriptedServer(Script(), credentials) as server:
-        trusting = {"ca_file": authority.folder / "ca.pem", "token": "s3cret"}
+    with FakeServer(credentials=credentials) as server:
+        trusting = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "token": "s3cret"}
         assert ask(server.address, "health", options=trusting).serving
-        assert server.script.received[0].metadata["authorization"] == "Bearer s3cret"
-        for options in ({"tls": True}, {}):
+        assert server.calls[0].metadata["authorization"] == "Bearer s3cret"
+        for tls in (TLSConfig(), None):
             with pytest.raises(UnavailableError):
-                ask(server.address, "health", options={"max_attempts": 1, **options})
-    assert len(server.script.received) == 1
+                ask(server.address, "health", options={"retry": ONCE, "tls": tls})
+    assert len(server.calls) == 1
 
 
 def test_mutual_tls_wants_the_client_s_certificate(authority: Authority, ask: Ask) -> None:
     credentials = authority.server_credentials(mutual=True)
-    trusting = {"ca_file": authority.folder / "ca.pem"}
-    own = {
-        "cert_file": str(authority.folder / "client.pem"),
-        "key_file": str(authority.folder / "client.key"),
-    }
-    with ScriptedServer(Script(), credentials) as server:
-        assert ask(server.address, "health", options={**trusting, **own}).serving
+    ca = (authority.folder / "ca.pem").read_bytes()
+    cert, key = str(authority.folder / "client.pem"), authority.folder / "client.key"
+    with FakeServer(credentials=credentials) as server:
+        options = {"tls": TLSConfig(ca=ca, cert=cert, key=key)}
+        assert ask(server.address, "health", options=options).serving
         with pytest.raises(UnavailableError):
-            ask(server.address, "health", options={**trusting, "max_attempts": 1})
-    assert len(server.script.received) == 1
+            ask(server.address, "health", options={"tls": TLSConfig(ca=ca), "retry": ONCE})
+    assert len(server.calls) == 1
 
 
 def test_a_missing_tls_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Client(ca_file=tmp_path / "none.pem")
+        Client(tls=TLSConfig(ca=tmp_path / "none.pem"))
+
+
+def test_another_name_in_the_certificate_can_be_named(authority: Authority, ask: Ask) -> None:
+    ca = authority.folder / "ca.pem"
+    with FakeServer(credentials=authority.server_credentials(mutual=False)) as server:
+        for name, trusted in (("cxr.example.org", True), ("other.example.org", False)):
+            options = {"tls": TLSConfig(ca=ca, server_name=name), "retry": ONCE}
+            if trusted:
+                assert ask(server.address, "health", options=options).serving
+            else:
+                with pytest.raises(UnavailableError):
+                    ask(server.address, "health", options=options)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clients import Ask
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import (
@@ -25,7 +26,6 @@ from cxr_client import (
 )
 from cxr_client.cli import main
 from images import chest_like, jpeg, png
-from scripted import Ask
 from serving import ServerProcess
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from cxr_client import CxrError, FieldViolation, ImageError, InternalError, OverloadedError, errors
 from cxr_client.errors import BY_REASON, BY_STATUS, error_of
@@ -75,6 +76,21 @@ def test_details_that_make_no_sense_do_not_hide_the_status(details: bytes) -> No
     assert type(error) is OverloadedError
     assert (error.message, error.reason, error.retry_after_s) == ("full", "", None)
     assert error.request_id == "sent"
+
+
+def test_the_reason_is_read_from_plain_metadata_where_the_details_are_missing() -> None:
+    metadata = [("x-error-reason", "IMAGE_UNREADABLE")]
+    error = error_of(Ended(grpc.StatusCode.INVALID_ARGUMENT, "cut short", *metadata), "sent")
+    assert type(error) is ImageError
+    assert (error.reason, error.violations) == ("IMAGE_UNREADABLE", ())
+
+
+def test_details_of_another_status_are_ignored() -> None:
+    details = status_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0])
+    details.details.add().Pack(error_details_pb2.ErrorInfo(reason="IMAGE_UNREADABLE"))
+    metadata = [("grpc-status-details-bin", details.SerializeToString())]
+    assert error_of(Ended(grpc.StatusCode.INVALID_ARGUMENT, "", *metadata), "").reason
+    assert not error_of(Ended(grpc.StatusCode.UNAVAILABLE, "", *metadata), "").reason
 
 
 def test_a_status_without_a_word_still_says_something() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,16 +15,17 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from clients import PNG
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
     Box,
-    Caution,
     ColorMap,
     Explanation,
     ExplanationMethod,
     ExplanationSet,
     Health,
     ImageFormat,
+    InputWarning,
     ModelDescription,
     Prediction,
     ProtocolError,
@@ -32,8 +34,8 @@ from cxr_client import (
     WarningCode,
     enums,
 )
-from scripted import PNG
 
+JPEG = b"\xff\xd8\xff\xe0..."
 MESSAGES = [
     (Prediction, pb.PredictResponse),
     (ExplanationSet, pb.ExplainResponse),
@@ -134,14 +136,24 @@ def test_every_enum_of_the_contract_has_its_twin(name: str) -> None:
 
 def test_a_value_newer_than_the_client_is_unspecified() -> None:
     assert WarningCode.of(99) is WarningCode.UNSPECIFIED
-    assert Caution.of(pb.Warning(code=99, message="new")).message == "new"  # type: ignore[arg-type]
+    assert InputWarning.of(pb.Warning(code=99, message="new")).message == "new"  # type: ignore[arg-type]
 
 
-def test_enums_read_like_the_command_line() -> None:
-    assert ColorMap("VIRIDIS") is ColorMap.VIRIDIS
+@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))
+def test_every_enum_value_is_spelled_as_in_the_contract(name: str) -> None:
+    twin = getattr(enums, name)
+    prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper() + "_"
+    for value in pb.DESCRIPTOR.enum_types_by_name[name].values:
+        member = twin.of(value.number)
+        spelled = value.name.removeprefix(prefix)
+        assert str(member) == member.value == json.loads(json.dumps(member)) == spelled
+        assert twin(spelled) is twin(spelled.lower().replace("_", "-")) is member
+
+
+def test_a_value_that_an_enum_lacks_is_refused_with_its_choices() -> None:
     assert ExplanationMethod("grad-cam-plus-plus") is ExplanationMethod.GRAD_CAM_PLUS_PLUS
-    assert f"{ImageFormat.PNG}, {Reliability.WEAK}" == "png, weak"
-    with pytest.raises(ValueError, match="'hot' is none of inferno, viridis, jet, gray"):
+    assert f"{ImageFormat.PNG}, {Reliability.WEAK}" == "PNG, WEAK"
+    with pytest.raises(ValueError, match="'hot' is not one of INFERNO, VIRIDIS, JET, GRAY"):
         ColorMap("hot")
 
 
@@ -167,7 +179,7 @@ def test_what_is_unset_is_none() -> None:
         pb.Explanation(evidence=pb.EvidenceGrid()),
         pb.Explanation(evidence=pb.EvidenceGrid(rows=1, columns=1, values=[1]), heatmap=b"GIF89a"),
     ],
-    ids=["missing values", "no grid", "no PNG"],
+    ids=["missing values", "no grid", "neither PNG nor JPEG"],
 )
 def test_an_inconsistent_explanation_is_no_answer(explanation: pb.Explanation) -> None:
     with pytest.raises(ProtocolError):
@@ -197,6 +209,30 @@ def test_a_picture_is_saved_as_it_came(tmp_path: Path) -> None:
     assert path.read_bytes() == PNG
     with pytest.raises(ValueError, match="no picture"):
         dataclasses.replace(explanation, heatmap=b"").save(path)
+
+
+@pytest.mark.parametrize(
+    ("heatmap", "name", "saved"),
+    [
+        (PNG, "heat.PNG", "heat.PNG"),
+        (PNG, "film.v2", "film.v2.png"),
+        (JPEG, "heat", "heat.jpg"),
+        (JPEG, "heat.jpeg", "heat.jpeg"),
+        (PNG, "heat.jpg", None),
+        (JPEG, "heat.png", None),
+    ],
+)
+def test_a_saved_picture_has_the_suffix_of_its_format(
+    tmp_path: Path, heatmap: bytes, name: str, saved: str | None
+) -> None:
+    explanation = dataclasses.replace(Explanation.of(filled(pb.Explanation())), heatmap=heatmap)
+    if saved is None:
+        with pytest.raises(ValueError, match=f"the picture is a {explanation.heatmap_format}"):
+            explanation.save(tmp_path / name)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert explanation.save(tmp_path / name) == tmp_path / saved
+        assert (tmp_path / saved).read_bytes() == heatmap
 
 
 def test_boxes_and_numbers_are_plain_python() -> None:

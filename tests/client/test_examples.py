@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grpc
 import pytest
 
-from scripted import NOTICE, PNG, ScriptedServer, refusal
+from clients import PNG
+from cxr_client.testing import FakeServer, failure
+from cxr_client.testing.answers import NOTICE
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 
@@ -18,14 +19,14 @@ def run(example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_sync_example_prints_a_table_and_writes_a_picture(
-    scripted: ScriptedServer, tmp_path: Path
+    fake: FakeServer, tmp_path: Path
 ) -> None:
     film = tmp_path / "film.png"
     film.write_bytes(b"12345")
-    result = run("predict_sync.py", film, "--server", scripted.address, "--output", tmp_path / "o")
+    result = run("predict_sync.py", film, "--server", fake.address, "--output", tmp_path / "o")
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0] == "film.png: scripted 1"
+    assert lines[0] == "film.png: fake 1"
     assert lines[1].split() == ["*", "Effusion", "0.750"]
     picture = tmp_path / "o" / "film-Effusion.png"
     assert f"wrote {picture}" in lines
@@ -33,13 +34,11 @@ def test_the_sync_example_prints_a_table_and_writes_a_picture(
     assert picture.read_bytes().startswith(PNG)
 
 
-def test_the_async_example_takes_many_files_at_once(
-    scripted: ScriptedServer, tmp_path: Path
-) -> None:
+def test_the_async_example_takes_many_files_at_once(fake: FakeServer, tmp_path: Path) -> None:
     films = [tmp_path / f"film-{number}.png" for number in range(8)]
     for film in films:
         film.write_bytes(b"12345")
-    arguments = [*films, "--server", scripted.address, "--output", tmp_path / "out"]
+    arguments = [*films, "--server", fake.address, "--output", tmp_path / "out"]
     result = run("predict_async.py", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("Effusion         0.750") == 8
@@ -48,14 +47,12 @@ def test_the_async_example_takes_many_files_at_once(
 
 
 @pytest.mark.parametrize("example", ["predict_sync.py", "predict_async.py"])
-def test_the_examples_say_what_failed(
-    scripted: ScriptedServer, tmp_path: Path, example: str
-) -> None:
+def test_the_examples_say_what_failed(fake: FakeServer, tmp_path: Path, example: str) -> None:
     film = tmp_path / "film.png"
     film.write_bytes(b"12345")
-    bad = refusal(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
-    scripted.script.faults.extend([bad] * 2)
-    result = run(example, film, "--server", scripted.address, "--output", tmp_path)
+    bad = failure("INVALID_ARGUMENT", "IMAGE_UNREADABLE", message="It is broken.")
+    fake.script(*[bad] * 2)
+    result = run(example, film, "--server", fake.address, "--output", tmp_path)
     assert result.returncode == 1
     assert "It is broken. [IMAGE_UNREADABLE, request " in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Batch: many jobs -> their outcomes, some at a time, in the order of the jobs. Next: output."""
+"""Batch: jobs -> outcomes, with bounded concurrency, in the order of the jobs. Next: output."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from typing import TypeVar
 from cxr_client.cli.files import Job
 
 T = TypeVar("T")
-_AHEAD = 8  # Per worker: how far work may run ahead of one slow job.
+_AHEAD = 8  # Per worker: how many jobs may be started ahead of one slow job.
 
 
 async def in_order(
     jobs: Sequence[Job], work: Callable[[Job], Awaitable[T]], at_a_time: int
 ) -> AsyncGenerator[tuple[Job, T], None]:
-    """Yield every job with its outcome; closing the generator cancels what is not done."""
+    """Yield every job with its outcome; closing the generator cancels the remaining jobs."""
     free = asyncio.Semaphore(at_a_time)
 
     async def limited(job: Job) -> T:
@@ -43,7 +43,7 @@ async def in_order(
 
 
 class Progress:
-    """A line on standard error that counts, on a terminal and nowhere else."""
+    """A progress line on standard error, shown only on a terminal."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -52,7 +52,7 @@ class Progress:
         self._shown = total > 1 and sys.stderr.isatty()
 
     def step(self, *, failed: bool) -> None:
-        """Count one job; draw ten times a second at most."""
+        """Count one job; redraw at most ten times a second."""
         self._done += 1
         self._failed += failed
         now_s = time.monotonic()
@@ -65,7 +65,7 @@ class Progress:
             sys.stderr.flush()
 
     def clear(self) -> None:
-        """Take the line away, before something else is printed."""
+        """Erase the line, before other output."""
         if self._shown:
             with contextlib.suppress(OSError):
                 sys.stderr.write("\r\x1b[K")

@@ -16,6 +16,7 @@ from cxr_client.cli.output import (
     CsvWriter,
     Failure,
     JsonWriter,
+    Pictures,
     TableWriter,
     Writer,
     aligned,
@@ -24,15 +25,23 @@ from cxr_client.cli.output import (
 )
 from cxr_client.cli.text import printable
 from cxr_client.client import AsyncClient
+from cxr_client.config import RetryConfig, TLSConfig
+from cxr_client.enums import Reliability
 from cxr_client.errors import CxrError, UnauthenticatedError, UnavailableError
 from cxr_client.requests import RenderOptions
+from cxr_client.results import Explanation
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_SERVER = 3
 
-Done = tuple[Answer, list[Path]] | Failure
+
+class UsageError(Exception):
+    """The arguments contradict each other or name no images."""
+
+
+Done = tuple[Answer, Pictures] | Failure
 
 
 async def predict(arguments: argparse.Namespace) -> int:
@@ -52,7 +61,7 @@ async def predict(arguments: argparse.Namespace) -> int:
 
 
 async def explain(arguments: argparse.Namespace) -> int:
-    """Explain findings of every image, and write the pictures."""
+    """Explain findings in every image and write the pictures."""
     render = RenderOptions(
         kind=arguments.kind,
         frame=arguments.frame,
@@ -61,6 +70,7 @@ async def explain(arguments: argparse.Namespace) -> int:
         legend=arguments.legend,
         max_side_px=arguments.max_side,
         scale=arguments.scale,
+        format=arguments.format,
     )
     async with _client(arguments) as client:
 
@@ -69,17 +79,12 @@ async def explain(arguments: argparse.Namespace) -> int:
                 answer = await client.explain(
                     job.source,
                     labels=arguments.label,
+                    heatmap_labels=arguments.heatmap_label,
                     method=arguments.method,
                     render=render,
                     strict_input=arguments.strict or None,
                 )
-                pictures = []
-                for each in answer.explanations:
-                    if each.heatmap:
-                        path = picture_path(arguments.output, job, each.finding.label)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        pictures.append(each.save(path))
-                return answer, pictures
+                return answer, [_save(each, arguments.output, job) for each in answer.explanations]
             except (CxrError, OSError) as error:
                 return error
 
@@ -88,7 +93,7 @@ async def explain(arguments: argparse.Namespace) -> int:
 
 
 async def health(arguments: argparse.Namespace) -> int:
-    """Print the state of the server; failed unless it serves."""
+    """Print the state of the server; the exit status is 1 unless it is serving."""
     async with _client(arguments) as client:
         state = await (
             client.wait_until_ready(arguments.wait) if arguments.wait else client.health()
@@ -99,7 +104,7 @@ async def health(arguments: argparse.Namespace) -> int:
         model = f"{state.model.name} {state.model.version}" if state.model else "no model yet"
         print(
             printable(
-                f"{state.status.name}: {model} on {state.engine or 'no engine yet'} "
+                f"{state.status}: {model} on {state.engine or 'no engine yet'} "
                 f"({state.device or 'no device yet'}), server {state.server_version}, "
                 f"up {state.uptime_s:.0f} s, {state.queue_depth} queued, "
                 f"{state.in_flight_count} in flight"
@@ -109,7 +114,7 @@ async def health(arguments: argparse.Namespace) -> int:
 
 
 async def model(arguments: argparse.Namespace) -> int:
-    """Print what is loaded."""
+    """Print the description of the loaded model."""
     async with _client(arguments) as client:
         described = await client.describe_model()
     if arguments.json:
@@ -126,7 +131,7 @@ async def model(arguments: argparse.Namespace) -> int:
         ["input", f"{described.input_side_px} px square, {described.preprocessing_id}"],
         ["evidence grid", f"{described.evidence_side} x {described.evidence_side}"],
         ["methods", ", ".join(described.methods)],
-        ["formats", ", ".join(each.name for each in described.image_formats)],
+        ["formats", ", ".join(described.image_formats)],
         [
             "limits",
             f"{limits.max_request_bytes} bytes, sides of {limits.min_side_px} to "
@@ -136,7 +141,8 @@ async def model(arguments: argparse.Namespace) -> int:
     print("\n".join(aligned(facts)) + "\n")
     rows = [["finding", "threshold", "reliability", ""]]
     for finding in described.findings:
-        reliability = "" if finding.reliability == "unspecified" else finding.reliability.value
+        known = finding.reliability is not Reliability.UNSPECIFIED
+        reliability = finding.reliability if known else ""
         note = finding.reliability_note
         rows.append([finding.label, f"{finding.threshold:.4f}", reliability, note])
     print("\n".join([*aligned(rows), "", *map(printable, described.notices)]))
@@ -155,18 +161,34 @@ def _client(arguments: argparse.Namespace) -> AsyncClient:
     token = os.environ.get("CXR_TOKEN")
     if arguments.token_file:
         token = arguments.token_file.read_text(encoding="utf-8").strip()
-    return AsyncClient(
-        arguments.server,
-        timeout_s=arguments.timeout,
-        max_attempts=arguments.max_attempts,
-        max_request_bytes=arguments.max_request_mib * 2**20,
-        tls=arguments.tls,
-        ca_file=arguments.ca_file,
-        cert_file=arguments.cert_file,
-        key_file=arguments.key_file,
-        token=token or None,
-        insecure=arguments.insecure,
-    )
+    given = {
+        "ca": arguments.ca_file,
+        "cert": arguments.cert_file,
+        "key": arguments.key_file,
+        "server_name": arguments.tls_server_name,
+    }
+    try:
+        tls = TLSConfig(**given) if arguments.tls or any(given.values()) else None
+        return AsyncClient(
+            arguments.server,
+            timeout_s=arguments.timeout,
+            max_request_bytes=arguments.max_request_mib * 2**20,
+            tls=tls,
+            retry=RetryConfig(max_attempts=arguments.max_attempts),
+            token=token or None,
+            insecure=arguments.insecure,
+        )
+    except ValueError as error:
+        raise UsageError(error) from None
+
+
+def _save(explanation: Explanation, folder: Path, job: Job) -> Path | None:
+    """Write the picture of one explanation, where there is one."""
+    if not explanation.heatmap:
+        return None
+    path = picture_path(folder, job, explanation.finding.label)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return explanation.save(path)
 
 
 async def _run(
@@ -176,10 +198,10 @@ async def _run(
     *,
     skip: Path | None,
 ) -> int:
-    """Work through the images; one that fails costs a line, not the others."""
+    """Process all images; a failure is printed and does not stop the others."""
     jobs = find_jobs(arguments.files, skip=skip, max_bytes=arguments.max_request_mib * 2**20)
     if not jobs:
-        raise ValueError("there are no PNG or JPEG files in " + ", ".join(arguments.files))
+        raise UsageError("there are no PNG or JPEG files in " + ", ".join(arguments.files))
     progress = Progress(len(jobs))
     answered = failed = 0
     try:
@@ -192,7 +214,7 @@ async def _run(
                     reason = os_message(done) if isinstance(done, OSError) else done
                     line = printable(f"cxr: {job.name}: {reason}")
                     print(line, file=sys.stderr, flush=True)
-                    # A server that has answered may come back; one that never did will not.
+                    # Continue through an outage only where the server has answered before.
                     if not answered and isinstance(done, UnavailableError | UnauthenticatedError):
                         if failed < len(jobs):
                             print(f"cxr: {len(jobs) - failed} images not answered", file=sys.stderr)

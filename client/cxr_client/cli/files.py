@@ -1,4 +1,4 @@
-"""Files: what was named on the command line -> the images to send, in order. Next: batch."""
+"""Files: paths on the command line -> images to send, in order. Next: batch."""
 
 import os
 import re
@@ -12,18 +12,22 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image: its name as the caller knows it, and where its heatmaps go."""
+    """One image to send."""
 
     name: str
+    """The name to print: the path as given, or "-"."""
+
     source: bytes | Path
+    """The bytes of the image, or its path."""
+
     output_stem: Path
-    """Relative to the output folder; different for every job."""
+    """Where its heatmaps go, relative to the output folder. Unique among the jobs."""
 
 
 def find_jobs(names: Iterable[str], *, skip: Path | None, max_bytes: int) -> list[Job]:
     """Return a job for every file, for every PNG and JPEG file in folders, and for "-".
 
-    `skip` is a folder not to search: that of the pictures which the command itself writes.
+    `skip` is a folder not to search: the one that the command writes its pictures to.
 
     Raises:
         OSError: A folder cannot be read.
@@ -41,8 +45,8 @@ def find_jobs(names: Iterable[str], *, skip: Path | None, max_bytes: int) -> lis
 
 
 def picture_path(folder: Path, job: Job, label: str) -> Path:
-    """Return where the heatmap of one finding goes; a label cannot lead out of the folder."""
-    name = f"{job.output_stem.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', label)}.png"
+    """Return the path of one finding's heatmap, without suffix and always inside the folder."""
+    name = f"{job.output_stem.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', label)}"
     return folder / job.output_stem.parent / name
 
 

@@ -1,4 +1,7 @@
-"""Output: outcomes -> lines of a table, JSON or CSV on standard output."""
+"""Output: outcomes -> a table, JSON or CSV on standard output.
+
+Enums are printed by their names in the contract, without prefix: `CROPPED`, `GRAD_CAM`.
+"""
 
 import csv
 import dataclasses
@@ -15,36 +18,38 @@ from cxr_client.results import Explanation, ExplanationSet, Prediction
 
 Answer = Prediction | ExplanationSet
 Failure = CxrError | OSError
+Pictures = Sequence[Path | None]
+"""The file written for each explanation; None where there is no picture. Empty for predictions."""
 
 
 class Writer(Protocol):
-    """Prints the outcome of one image after the other."""
+    """Prints the outcomes of the images, one by one."""
 
-    def answer(self, name: str, answer: Answer, pictures: Sequence[Path]) -> None:
-        """Print an answer; `pictures` are the files written for its explanations."""
+    def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
+        """Print an answer."""
 
     def failure(self, name: str, failure: Failure) -> None:
-        """Print a failure, beyond the line that standard error gets anyway."""
+        """Print a failure, in addition to the line on standard error."""
 
     def end(self) -> None:
-        """Print what belongs under it all."""
+        """Print the footer."""
 
 
 class TableWriter:
-    """For people: an aligned table per image; below all of them, what their marks mean."""
+    """For people: an aligned table for each image, then a footer that explains the marks."""
 
     def __init__(self) -> None:
-        """Start with nothing to explain."""
+        """Start without footer."""
         self._warnings: dict[str, None] = {}
         self._notices: dict[str, None] = {}
         self._marked = False
 
-    def answer(self, name: str, answer: Answer, pictures: Sequence[Path]) -> None:
+    def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's table."""
         info, model = answer.image_info, answer.model
         print(
             f"{printable(name)}  ({info.width_px} x {info.height_px} px, "
-            f"{info.format.name}, {printable(model.name)} {printable(model.version)})"
+            f"{info.format}, {printable(model.name)} {printable(model.version)})"
         )
         if isinstance(answer, Prediction):
             rows = [["", "finding", "score", "probability", "threshold"]]
@@ -53,41 +58,40 @@ class TableWriter:
                 mark = "*" if finding.above_threshold else ""
                 rows.append([mark, finding.label, *(f"{number:.3f}" for number in numbers)])
         else:
-            rows = [["", "finding", "score", "evidence", "peak at px", "picture"]]
-            for number, explanation in enumerate(answer.explanations):
+            rows = [["", "finding", "score", "logit", "peak at px", "picture"]]
+            for explanation, picture in zip(answer.explanations, pictures, strict=True):
                 mark = "*" if explanation.finding.above_threshold else ""
-                picture = str(pictures[number]) if pictures else ""
-                rows.append([mark, *_explanation_cells(explanation), picture])
+                rows.append([mark, *_explanation_cells(explanation), str(picture or "")])
         self._marked |= any(row[0] for row in rows[1:])
         for line in aligned(rows):
             print(f"  {line}")
         if answer.warnings:
-            print("  ! " + ", ".join(warning.code.name for warning in answer.warnings))
+            print("  ! " + ", ".join(warning.code for warning in answer.warnings))
         for warning in answer.warnings:
-            self._warnings[f"{warning.code.name}: {warning.message}"] = None
+            self._warnings[f"{warning.code}: {warning.message}"] = None
         self._notices[answer.notice] = None
         print()
 
     def failure(self, name: str, failure: Failure) -> None:
-        """Print nothing: standard error has it."""
+        """Print nothing: the error is on standard error."""
 
     def end(self) -> None:
-        """Print what the marks mean, and the notice."""
+        """Print the meaning of the marks, the warnings and the notices."""
         if self._marked:
             print("* above the model's operating point, a score of 0.5; not a diagnosis")
-        # Each sentence once, however many images it was about.
+        # Each sentence once, for any number of images.
         for sentence in filter(None, (*self._warnings, *self._notices)):
             print(printable(sentence))
 
 
 class JsonWriter:
-    """For programs: one object per image, with `file` and either the answer or `error`."""
+    """For programs: one JSON object per image, with `file` and either the answer or `error`."""
 
-    def answer(self, name: str, answer: Answer, pictures: Sequence[Path]) -> None:
+    def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's answer."""
         fields = plain(answer)
-        for number, picture in enumerate(pictures):
-            fields["explanations"][number]["picture"] = str(picture)
+        for explanation, picture in zip(fields.get("explanations", ()), pictures, strict=True):
+            explanation["picture"] = None if picture is None else str(picture)
         print(json.dumps({"file": name, **fields}))
 
     def failure(self, name: str, failure: Failure) -> None:
@@ -95,11 +99,11 @@ class JsonWriter:
         print(json.dumps({"file": name, "error": error_fields(failure)}))
 
     def end(self) -> None:
-        """Print nothing: each object is whole."""
+        """Print nothing: JSON lines have no footer."""
 
 
 class CsvWriter:
-    """For spreadsheets: one row per finding, best first; the notice goes to standard error."""
+    """For spreadsheets: one row per finding, best first. The notice goes to standard error."""
 
     _COLUMNS = (
         "file,rank,label,score,probability,threshold,above_threshold,model,model_version,"
@@ -112,10 +116,10 @@ class CsvWriter:
         self._rows = csv.writer(sys.stdout, lineterminator="\n")
         self._rows.writerow(self._COLUMNS.split(","))
 
-    def answer(self, name: str, answer: Answer, pictures: Sequence[Path]) -> None:
+    def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's findings."""
         assert isinstance(answer, Prediction), "only predict has --csv"
-        model, warnings = answer.model, " ".join(each.code.name for each in answer.warnings)
+        model, warnings = answer.model, " ".join(each.code for each in answer.warnings)
         for rank, finding in enumerate(answer.findings, start=1):
             numbers = (finding.score, finding.probability, finding.threshold)
             self._rows.writerow(
@@ -135,16 +139,16 @@ class CsvWriter:
         self._notice = answer.notice
 
     def failure(self, name: str, failure: Failure) -> None:
-        """Print nothing: standard error has it."""
+        """Print nothing: the error is on standard error."""
 
     def end(self) -> None:
-        """Print the notice where it does not disturb the rows."""
+        """Print the notice to standard error."""
         if self._notice:
             print(printable(self._notice), file=sys.stderr)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines with columns; numbers, and what stands over them, to the right."""
+    """Return the rows as lines of aligned columns; columns of numbers are aligned to the right."""
     texts = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     right = [all(_is_number(cell) for cell in column[1:]) for column in zip(*texts, strict=True)]
@@ -158,7 +162,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def plain(result: Any) -> dict[str, Any]:
-    """Return a result as what JSON has; pictures are left out."""
+    """Return a result as JSON values, without pictures."""
     assert dataclasses.is_dataclass(result)
     assert not isinstance(result, type)
 
@@ -180,7 +184,7 @@ def plain(result: Any) -> dict[str, Any]:
 
 
 def error_fields(failure: Failure) -> dict[str, Any]:
-    """Return an error as what JSON has."""
+    """Return an error as JSON values."""
     if isinstance(failure, OSError):
         return {"code": None, "reason": "FILE", "message": os_message(failure)}
     return {
@@ -193,7 +197,7 @@ def error_fields(failure: Failure) -> dict[str, Any]:
 
 
 def os_message(error: OSError) -> str:
-    """Return what the system says of a file, without its name."""
+    """Return the message of the system, without the file name."""
     return error.strerror or type(error).__name__
 
 
