@@ -40,6 +40,18 @@ def test_importing_the_server_pulls_no_torch() -> None:
     assert modules.isdisjoint({"torch", "torchvision", "torchxrayvision", "pandas", "skimage"})
 
 
+def requirements(distribution: str) -> list[str]:
+    """Of our own, what the checkout declares: an installation of it may be older."""
+    folder = distribution.removeprefix("cxr-")
+    if not distribution.startswith("cxr-"):
+        return importlib.metadata.requires(distribution) or []
+    table = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    lines = list(table["dependencies"])
+    for extra, needs in table.get("optional-dependencies", {}).items():
+        lines += [f'{need}; extra == "{extra}"' for need in needs]
+    return lines
+
+
 def needed_by(distribution: str, extras: tuple[str, ...] = ("",)) -> set[str]:
     """Every distribution that installing one brings, itself included."""
     found: set[str] = set()
@@ -49,7 +61,7 @@ def needed_by(distribution: str, extras: tuple[str, ...] = ("",)) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        for line in importlib.metadata.requires(name) or []:
+        for line in requirements(name):
             need = Requirement(line)
             if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in extras):
                 waiting.append(need.name)

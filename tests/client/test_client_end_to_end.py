@@ -140,21 +140,22 @@ def test_the_command_explains_a_folder(
     assert captured.err.count("\n") == 1
 
 
-def test_the_command_answers_real_radiographs(
-    phantom_server: ServerProcess,
-    radiographs: list[Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_the_command_prints_tables_and_draws_in_the_original_frame(
+    phantom_server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [str(file) for file in radiographs]
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "tall.png").write_bytes(png(chest_like(500, 400)))
+    (films / "wide.jpg").write_bytes(jpeg(chest_like(400, 500)))
+    files = [str(file) for file in sorted(films.iterdir())]
     server = ["--server", phantom_server.address]
     assert main(["predict", *server, *files]) == 0
     out = capsys.readouterr().out
     assert all(file in out for file in files)
     assert "PHANTOM_MODEL: " in out
-    output = ["--output", str(tmp_path), "--frame", "original", "--legend"]
+    output = ["--output", str(tmp_path / "out"), "--frame", "ORIGINAL", "--legend"]
     assert main(["explain", *server, *output, *files]) == 0
-    assert len(list(tmp_path.glob("*.png"))) == len(files)
+    assert len(list((tmp_path / "out").glob("*.png"))) == len(files)
 
 
 @pytest.mark.parametrize("example", ["predict_sync.py", "predict_async.py"])
