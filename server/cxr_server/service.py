@@ -23,7 +23,7 @@ from cxr_server.errors import (
 from cxr_server.explanation.explain import Explanation, explain
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
 from cxr_server.explanation.render import RenderOptions
-from cxr_server.imaging.codecs import CODECS
+from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import InputWarning
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
@@ -265,7 +265,7 @@ class InferenceService:
             min_side_px=settings.min_side_px,
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
-            image_formats=tuple(name for name, codec in CODECS.items() if codec.why_not() is None),
+            image_formats=readable_formats(),
             methods=available(model.engine),
         )
 

@@ -1,16 +1,167 @@
 """What is registered is served: one entry of a registry, and nothing else, adds a capability."""
 
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
 import grpc
+import msgspec
 import numpy as np
 import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.app import App
+from cxr_server.bundles.load import load_bundle
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.store import PHANTOM_PATH
 from cxr_server.explanation.heatmap import HeatMap, HeatScale
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec
+from cxr_server.geometry import Box
+from cxr_server.imaging.codecs import CODECS
+from cxr_server.imaging.radiograph import Header, InputWarning, Pixels, Radiograph
+from cxr_server.inference.engines.registry import ENGINES, EngineSpec
+from cxr_server.inference.preprocess import PREPROCESSINGS
 from cxr_server.settings import parse
 from images import chest_like, pixels_of, png
+
+
+@asynccontextmanager
+async def serving(*flags: str) -> AsyncIterator[ChestXrayServiceStub]:
+    app = App(parse(["--listen", "127.0.0.1:0", *flags], env={}))
+    await app.start()
+    try:
+        await app.load()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+            yield ChestXrayServiceStub(channel)
+    finally:
+        await app.drain()
+
+
+class ToyCodec:
+    """Files of `TOY`, a height and a width of one byte each, and the pixels of 8 bits."""
+
+    name, needs = "JPEG", "nothing"  # a name of the contract; it takes the place of JPEG
+
+    def why_not(self) -> str | None:
+        return None
+
+    def sniff(self, data: bytes) -> bool:
+        return data.startswith(b"TOY")
+
+    def read_header(self, data: bytes) -> Header:
+        return Header(data[3], data[4], bit_depth=8, orientation=1, pixel_data=data[5:])
+
+    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+        pixels = np.frombuffer(header.pixel_data, np.uint8)
+        return pixels.reshape(header.height_px, header.width_px), (InputWarning.TRANSPARENT,)
+
+
+async def test_a_registered_image_format_is_described_and_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(CODECS, ToyCodec.name, ToyCodec())
+    pixels = chest_like(120, 100)
+    toy_file = b"TOY" + bytes((120, 100)) + pixels.tobytes()
+    async with serving() as stub:
+        described = await stub.DescribeModel(pb.DescribeModelRequest())
+        reply = await stub.Predict(pb.PredictRequest(image=toy_file))
+        same_pixels = await stub.Predict(pb.PredictRequest(image=png(pixels)))
+    assert pb.IMAGE_FORMAT_JPEG in described.image_formats
+    assert reply.image_info.format == pb.IMAGE_FORMAT_JPEG
+    assert (reply.image_info.height_px, reply.image_info.width_px) == (120, 100)
+    assert pb.WARNING_CODE_TRANSPARENT in [warning.code for warning in reply.warnings]
+    assert reply.findings == same_pixels.findings
+
+
+class ToyEngine:
+    """Each finding's evidence is the image's mean, in the left half of the grid."""
+
+    name, device, max_batch, max_in_flight = "toy", "abacus", 4, 2
+
+    def __init__(self, findings: int) -> None:
+        self._findings = findings
+
+    def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
+        evidence = np.zeros((len(batch_nchw), self._findings, 4, 4), np.float32)
+        evidence[..., :2] = batch_nchw.mean(axis=(1, 2, 3))[:, None, None, None] / 1024
+        return evidence
+
+    def close(self) -> None: ...
+
+
+TOY_ENGINE = EngineSpec(
+    name="toy",
+    packages=(),
+    requirement="",
+    bundle_file="weights.safetensors",
+    devices=("abacus",),
+    open=lambda bundle, device, cache_dir, threads: ToyEngine(len(bundle.manifest.labels)),
+)
+
+
+async def test_a_registered_engine_is_a_choice_and_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ENGINES, TOY_ENGINE.name, TOY_ENGINE)
+    grey = png(np.full((64, 64), 192, np.uint8))
+    async with serving("--engine", "toy") as stub:
+        health = await stub.Health(pb.HealthRequest())
+        (only,) = (await stub.Explain(pb.ExplainRequest(image=grey))).explanations
+    assert (health.engine, health.device) == ("toy", "abacus")
+    mean = 192 / 255 * 2 - 1
+    assert only.evidence.values == pytest.approx([mean, mean, 0, 0] * 4, abs=0.02)
+
+
+class Upside:
+    """The picture as it is, upside down and of any size; a quarter of it is used."""
+
+    id = "toy-upside-v1"
+
+    def crop(self, height_px: int, width_px: int) -> Box:
+        return Box(0, 0, width_px // 2, height_px // 2)
+
+    def image_chw(self, radiograph: Radiograph, side_px: int) -> np.ndarray:
+        image_hw = radiograph.pixels_hw[side_px - 1 :: -1, :side_px].astype(np.float32)
+        return image_hw[None] / radiograph.max_value * 2048 - 1024
+
+    def picture_hw(self, image_chw: np.ndarray) -> np.ndarray:
+        return np.rint((image_chw[0] + 1024) * 255 / 2048).astype(np.uint8)
+
+
+def bundle_with(folder: Path, preprocessing_id: str) -> Path:
+    """The phantom bundle, with another preprocessing in its manifest."""
+    shutil.copytree(PHANTOM_PATH, folder)
+    manifest = load_bundle(PHANTOM_PATH).manifest
+    changed = msgspec.structs.replace(manifest, preprocessing_id=preprocessing_id)
+    (folder / "model.json").write_text(changed.to_json())
+    return folder
+
+
+async def test_a_registered_preprocessing_is_described_and_served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(PREPROCESSINGS, Upside.id, Upside())
+    bundle = bundle_with(tmp_path / "toy", Upside.id)
+    pixels = chest_like(224, 224)
+    overlay = pb.RenderOptions(opacity=0)
+    async with serving("--model", str(bundle)) as stub:
+        described = await stub.DescribeModel(pb.DescribeModelRequest())
+        reply = await stub.Explain(pb.ExplainRequest(image=png(pixels), render=overlay))
+    assert described.preprocessing_id == Upside.id
+    crop = reply.image_info.crop_box
+    assert (crop.width_px, crop.height_px) == (112, 112)
+    assert (pixels_of(reply.explanations[0].heatmap)[..., 0] == pixels[::-1]).all()
+
+
+async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
+    tmp_path: Path,
+) -> None:
+    bundle = bundle_with(tmp_path / "foreign", "imagenet-rgb-resize256-v7")
+    with pytest.raises(BundleError, match=r"imagenet-rgb-resize256-v7.*xrv-centercrop-resize224"):
+        async with serving("--model", str(bundle)):
+            pass
 
 
 async def test_a_registered_explanation_method_is_described_and_served(
@@ -29,14 +180,9 @@ async def test_a_registered_explanation_method_is_described_and_served(
         method=pb.EXPLANATION_METHOD_EIGEN_CAM,
         render=pb.RenderOptions(kind=pb.RENDER_KIND_HEATMAP, color_map=pb.COLOR_MAP_GRAY),
     )
-    app = App(parse(["--listen", "127.0.0.1:0", "--engine", "openvino"], env={}))
-    await app.start()
-    await app.load()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-        stub = ChestXrayServiceStub(channel)
+    async with serving("--engine", "openvino") as stub:
         described = await stub.DescribeModel(pb.DescribeModelRequest())
         (only,) = (await stub.Explain(request)).explanations
-    await app.drain()
     assert list(described.methods) == [
         pb.EXPLANATION_METHOD_GRAD_CAM,
         pb.EXPLANATION_METHOD_EIGEN_CAM,
