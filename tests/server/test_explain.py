@@ -56,6 +56,18 @@ def test_several_labels_come_back_in_the_order_asked_for(
     assert [each.finding.label for each in reply.explanations] == wanted
 
 
+def test_one_call_gives_every_score_and_the_pictures_of_chosen_labels(
+    phantom_stub: ChestXrayServiceStub, labels: list[str], cardiomegaly: np.ndarray
+) -> None:
+    image = png(cardiomegaly)
+    predicted = phantom_stub.Predict(pb.PredictRequest(image=image, top_k=len(labels)))
+    reply = explain(phantom_stub, image, labels=labels, heatmap_labels=labels[1:2])
+    assert reply.findings == predicted.findings
+    drawn = [each.finding.label for each in reply.explanations if each.heatmap]
+    assert drawn == labels[1:2]
+    assert all(len(each.evidence.values) == 49 for each in reply.explanations)
+
+
 def test_mean_evidence_plus_bias_is_the_logit_of_every_finding(
     phantom_stub: ChestXrayServiceStub, labels: list[str]
 ) -> None:
