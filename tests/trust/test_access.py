@@ -15,7 +15,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_client import AsyncClient, Client, CxrError, UnauthenticatedError
+from cxr_client import (
+    AsyncClient,
+    Client,
+    CxrError,
+    RetryConfig,
+    TLSConfig,
+    UnauthenticatedError,
+)
 from cxr_server import access
 from cxr_server.access import new_token
 from cxr_server.errors import Unauthenticated
@@ -193,9 +200,9 @@ class Secured:
         self.probes = f"127.0.0.1:{free_port()}"
         self.server: ServerProcess
 
-    def options(self) -> dict[str, Path]:
+    def tls(self) -> dict[str, Path]:
         certificate, key = self.client
-        return {"ca_file": self.authority.certificate, "cert_file": certificate, "key_file": key}
+        return {"ca": self.authority.certificate, "cert": certificate, "key": key}
 
 
 @pytest.fixture(scope="module")
@@ -212,23 +219,24 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 def test_mutual_tls_lets_in_whom_the_ca_has_signed(secured: Secured) -> None:
-    with Client(secured.server.address, **secured.options()) as client:
+    with Client(secured.server.address, tls=TLSConfig(**secured.tls())) as client:
         assert client.predict(IMAGE).findings
 
 
 def test_mutual_tls_keeps_out_everybody_else(secured: Secured) -> None:
     address = secured.server.address
     stranger = Authority(secured.folder / "other-ca", "another CA")
-    cert_file, key_file = stranger.sign(secured.folder / "stranger", "viewer")
-    ca_file = secured.authority.certificate
-    for options in (
-        {"ca_file": ca_file},
-        {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file},
-        {**secured.options(), "ca_file": stranger.certificate},  # who trusts another server
-        {"tls": True},
-        {},
+    cert, key = stranger.sign(secured.folder / "stranger", "viewer")
+    ca = secured.authority.certificate
+    once = RetryConfig(max_attempts=1)
+    for tls in (
+        TLSConfig(ca=ca),
+        TLSConfig(ca=ca, cert=cert, key=key),
+        TLSConfig(**{**secured.tls(), "ca": stranger.certificate}),  # who trusts another server
+        TLSConfig(),
+        None,
     ):
-        with Client(address, timeout_s=2, max_attempts=1, **options) as client:
+        with Client(address, timeout_s=2, retry=once, tls=tls) as client:
             with pytest.raises(CxrError) as caught:
                 client.predict(IMAGE)
             assert caught.value.code in (
@@ -246,12 +254,12 @@ def test_probes_reach_health_and_nothing_else_in_plaintext(secured: Secured) -> 
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def common_name(address: str, options: dict[str, Path]) -> str:
+def common_name(address: str, files: dict[str, Path]) -> str:
     """The name on the certificate that the server shows now."""
     import socket
 
-    context = ssl.create_default_context(cafile=options["ca_file"])
-    context.load_cert_chain(options["cert_file"], options["key_file"])
+    context = ssl.create_default_context(cafile=files["ca"])
+    context.load_cert_chain(files["cert"], files["key"])
     context.set_alpn_protocols(["h2"])
     host, _, port = address.rpartition(":")
     with (
@@ -263,22 +271,23 @@ def common_name(address: str, options: dict[str, Path]) -> str:
 
 
 async def test_certificates_change_without_a_restart(secured: Secured) -> None:
-    address, options = secured.server.address, secured.options()
-    async with AsyncClient(address, **options) as client:
+    address, files = secured.server.address, secured.tls()
+    tls = TLSConfig(**files)
+    async with AsyncClient(address, tls=tls) as client:
         assert (await client.predict(IMAGE)).findings
-        assert await asyncio.to_thread(common_name, address, options) == "first"
+        assert await asyncio.to_thread(common_name, address, files) == "first"
         secured.authority.sign(secured.folder / "server", "second")
         async with asyncio.timeout(60):
-            while await asyncio.to_thread(common_name, address, options) != "second":
+            while await asyncio.to_thread(common_name, address, files) != "second":
                 await asyncio.sleep(0.2)
         assert (await client.predict(IMAGE)).findings  # the open connection goes on
-    async with AsyncClient(address, **options) as client:
+    async with AsyncClient(address, tls=tls) as client:
         assert (await client.predict(IMAGE)).findings
     reloads = secured.server.log.count("certificates reloaded")
     secured.certificate.write_bytes(b"no certificate")
     while secured.server.log.count("certificates reloaded") == reloads:
-        assert await asyncio.to_thread(common_name, address, options) == "second"
-    async with AsyncClient(address, **options) as client:  # a broken file changes nothing
+        assert await asyncio.to_thread(common_name, address, files) == "second"
+    async with AsyncClient(address, tls=tls) as client:  # a broken file changes nothing
         assert (await client.predict(IMAGE)).findings
     secured.authority.sign(secured.folder / "server", "third")
 
@@ -290,11 +299,11 @@ def test_server_tls_and_tokens_work_together(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(line)
     flags = ("--tls-cert", str(certificate), "--tls-key", str(key))
     with ServerProcess(*flags, "--tokens-file", str(tmp_path / "tokens")) as server:
-        ca_file = authority.certificate
-        with Client(server.address, ca_file=ca_file, token=token) as client:
+        tls = TLSConfig(ca=authority.certificate)
+        with Client(server.address, tls=tls, token=token) as client:
             assert client.predict(IMAGE).findings
         with (
-            Client(server.address, ca_file=ca_file) as client,
+            Client(server.address, tls=tls) as client,
             pytest.raises(UnauthenticatedError),
         ):
             client.predict(IMAGE)

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_client import AsyncClient, OverloadedError
+from cxr_client import AsyncClient, OverloadedError, RetryConfig
 from images import chest_like, png
 from scrape import scrape
 from serving import ServerProcess
@@ -146,7 +146,7 @@ async def test_the_client_declares_what_it_sends(
     async with (
         stalled(channel, 1, declared_bytes=3 * MIB),
         FaultProxy(small_server.address, Faults(up_bytes_per_s=60_000)) as proxy,
-        AsyncClient(proxy.address, max_attempts=1) as client,
+        AsyncClient(proxy.address, retry=RetryConfig(max_attempts=1)) as client,
     ):
         with pytest.raises(OverloadedError) as caught:
             await client.predict(bytes(8 * MIB))
@@ -203,7 +203,9 @@ async def test_the_client_comes_back_when_it_was_told_to(
         return values.get(refusals, 0)
 
     async with (
-        AsyncClient(small_server.address, max_attempts=50, timeout_s=100) as client,
+        AsyncClient(
+            small_server.address, retry=RetryConfig(max_attempts=50), timeout_s=100
+        ) as client,
         stalled(channel, SLOTS) as calls,
     ):
         before = await count()
@@ -221,7 +223,7 @@ async def test_a_client_without_attempts_left_says_that_the_server_is_full(
 ) -> None:
     async with (
         stalled(channel, SLOTS),
-        AsyncClient(small_server.address, max_attempts=1) as client,
+        AsyncClient(small_server.address, retry=RetryConfig(max_attempts=1)) as client,
     ):
         with pytest.raises(OverloadedError) as caught:
             await client.predict(png())
