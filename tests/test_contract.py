@@ -1,39 +1,44 @@
 """The contract is mapped completely by the server. Its comments and names are linted by buf."""
 
-from enum import Enum
-from pathlib import Path
+from collections.abc import Iterable
+from typing import get_args, get_type_hints
 
 import pytest
 from google.protobuf.descriptor import EnumDescriptor
 
 from cxr.v1 import chest_xray_pb2 as pb
+from cxr_server.bundles.manifest import Reliability
 from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import ExplanationMethod
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind
+from cxr_server.imaging.codecs import CODECS
 from cxr_server.imaging.radiograph import InputWarning
+from cxr_server.lifecycle import Phase
 
-ROOT = Path(__file__).parents[1]
+ENUMS: list[EnumDescriptor] = list(pb.DESCRIPTOR.enum_types_by_name.values())
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "prefix"),
-    [
-        (InputWarning, pb.WarningCode.DESCRIPTOR, "WARNING_CODE_"),
-        (ColorMap, pb.ColorMap.DESCRIPTOR, "COLOR_MAP_"),
-        (HeatScale, pb.HeatScale.DESCRIPTOR, "HEAT_SCALE_"),
-        (ExplanationMethod, pb.ExplanationMethod.DESCRIPTOR, "EXPLANATION_METHOD_"),
-        (RenderFormat, pb.RenderFormat.DESCRIPTOR, "RENDER_FORMAT_"),
-        (RenderFrame, pb.RenderFrame.DESCRIPTOR, "RENDER_FRAME_"),
-        (RenderKind, pb.RenderKind.DESCRIPTOR, "RENDER_KIND_"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_the_pipelines_words_are_the_contracts(
-    ours: type[Enum], theirs: EnumDescriptor, prefix: str
-) -> None:
-    names = {value.name.removeprefix(prefix) for value in theirs.values}
-    assert {member.name for member in ours} == names - {"UNSPECIFIED"}
+SERVED: dict[str, Iterable[str]] = {
+    "ColorMap": ColorMap,
+    "ExplanationMethod": ExplanationMethod,
+    "HeatScale": HeatScale,
+    "ImageFormat": CODECS,
+    "Reliability": get_args(get_type_hints(Reliability)["level"]),
+    "RenderFormat": RenderFormat,
+    "RenderFrame": RenderFrame,
+    "RenderKind": RenderKind,
+    "ServingStatus": {phase for phase in Phase if phase is not Phase.LAME_DUCK},
+    "WarningCode": InputWarning,
+}
+"""Names that the server has for the values of each enum of the contract."""
+
+
+@pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.name)
+def test_the_server_names_every_value_as_the_contract_does(enum: EnumDescriptor) -> None:
+    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
+    names = {value.name.removeprefix(prefix) for value in enum.values} - {"UNSPECIFIED"}
+    assert {str(name).upper() for name in SERVED[enum.name]} - {"UNKNOWN"} == names
 
 
 def test_the_stubs_serve_what_the_contract_says() -> None:

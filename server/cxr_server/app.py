@@ -1,4 +1,4 @@
-"""App: assemble, listen, load, warm up, serve; on a signal drain and leave."""
+"""App: assemble the server, listen, load the model, serve, and shut down in order."""
 
 import asyncio
 import os
@@ -13,7 +13,6 @@ from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.model import ServingModel
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.server import Server
-from cxr_server.rpc.servicer import ChestXrayServicer
 from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Settings, split_address
 
@@ -21,7 +20,7 @@ log = structlog.get_logger("cxr_server")
 
 
 class App:
-    """One server: `start`, then `load`, then `drain`. `port` is known after `start`."""
+    """One server: `start`, then `load`, then `drain`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -33,10 +32,9 @@ class App:
             retry_after_ms=lambda: self.service.retry_after_ms(),
         )
         self.service = InferenceService(
-            settings, self.lifecycle, self.metrics, lambda: self.admission.calls
+            settings, self.lifecycle, self.metrics, in_flight=lambda: self.admission.calls
         )
-        servicer = ChestXrayServicer(self.service)
-        self.server = Server(settings, servicer, self.lifecycle, self.admission, self.metrics)
+        self.server = Server(settings, self.service, self.lifecycle, self.admission, self.metrics)
         self._stop_metrics: Callable[[], None] | None = None
 
     @property
@@ -47,36 +45,40 @@ class App:
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
         if address := self.settings.metrics_listen:
-            admission = self.admission
-            self.metrics.gauge("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
-            self.metrics.gauge(
-                "cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes
-            )
+            gauge, admission = self.metrics.gauge, self.admission
+            gauge("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
+            gauge("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
             self._stop_metrics = self.metrics.expose(*split_address(address))
         await self.server.start()
 
     async def load(self) -> ServingModel:
-        """Load the model and report SERVING. Raises BundleError and EngineUnavailable."""
+        """Load the model, warm it up and enter SERVING.
+
+        Raises:
+            BundleError: The bundle is missing, damaged or not supported.
+            EngineUnavailable: The engine cannot run here, or failed on the first image.
+        """
         model = await self.service.load()
-        metrics, scheduler, cache = self.metrics, model.scheduler, model.cache
-        metrics.gauge("cxr_queue_depth", "Waiting requests.", lambda: scheduler.queue_depth)
-        metrics.counter("cxr_engine_batches", "Batches inferred.", lambda: scheduler.batches)
-        metrics.counter("cxr_engine_images", "Images inferred.", lambda: scheduler.images)
-        metrics.gauge("cxr_evidence_cache_entries", "Cached images.", lambda: len(cache))
-        metrics.counter("cxr_evidence_cache_hits", "Cache hits.", lambda: cache.hits)
-        metrics.counter("cxr_evidence_cache_misses", "Cache misses.", lambda: cache.misses)
+        gauge, counter = self.metrics.gauge, self.metrics.counter
+        scheduler, cache = model.scheduler, model.cache
+        gauge("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
+        counter("cxr_engine_batches", "Batches inferred.", lambda: scheduler.batches)
+        counter("cxr_engine_images", "Images inferred.", lambda: scheduler.images)
+        gauge("cxr_evidence_cache_entries", "Images cached.", lambda: len(cache))
+        counter("cxr_evidence_cache_hits", "Images found in the cache.", lambda: cache.hits)
+        counter("cxr_evidence_cache_misses", "Images not in the cache.", lambda: cache.misses)
         return model
 
     async def drain(self) -> None:
-        """Leave in order: say so, serve on for a while, refuse, finish, release."""
+        """Shut down: lame duck, refuse new calls, finish those in flight, release."""
         settings = self.settings
         log.info("leaving", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
         if not self.lifecycle.given_up.is_set():
             self.lifecycle.enter(Phase.LAME_DUCK)
             await asyncio.sleep(settings.drain_pause_s)
         self.lifecycle.enter(Phase.DRAINING)
-        # The gate refuses from here on, and says why. A server of grpc that is being stopped
-        # would end calls that it has not looked at yet as CANCELLED: so stop it last.
+        # New calls are refused from here on, with a reason. gRPC would end calls that it has
+        # not started yet as CANCELLED, so it stops last.
         until = time.monotonic() + settings.grace_s
         while self.admission.calls and time.monotonic() < until:
             await asyncio.sleep(0.02)
@@ -95,7 +97,7 @@ async def serve(settings: Settings) -> int:
 
     def on_signal() -> None:
         if leave.is_set():
-            os._exit(130)  # asked twice: at once
+            os._exit(130)  # second signal: exit immediately
         leave.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +117,7 @@ async def serve(settings: Settings) -> int:
             log.info("serving", model=model.manifest.name, engine=model.engine_name, port=app.port)
             await asyncio.wait((leaving, failing), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await asyncio.wait({loading})  # a thread that loads cannot be stopped half-way
+        await asyncio.wait({loading})  # the loading thread cannot be interrupted
         await app.drain()
         leaving.cancel()
         failing.cancel()

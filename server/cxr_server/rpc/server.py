@@ -18,6 +18,7 @@ from cxr_server.rpc.interceptors.context import ContextInterceptor
 from cxr_server.rpc.interceptors.errors import ErrorsInterceptor
 from cxr_server.rpc.interceptors.receive import ReceiveInterceptor
 from cxr_server.rpc.tls import server_credentials
+from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Settings
 
 _OPEN = frozenset({health.SERVICE})
@@ -30,7 +31,7 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        chest_xray: servicer.ChestXrayServicer,
+        service: InferenceService,
         lifecycle: Lifecycle,
         admission: Admission,
         metrics: Metrics,
@@ -38,7 +39,7 @@ class Server:
         self.port = 0
         self.health_port = 0
         self._settings = settings
-        self._chest_xray = chest_xray
+        self._chest_xray = servicer.ChestXrayServicer(service)
         self._health = HealthServicer(lifecycle, servicer.SERVICE)
         self._interceptors = interceptors(settings, lifecycle, admission, metrics)
         self._servers: list[grpc.aio.Server] = []
