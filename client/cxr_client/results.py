@@ -203,8 +203,8 @@ class ExplanationSet:
         """
         explanations = tuple(Explanation.of(each) for each in response.explanations)
         explained = [explanation.finding.label for explanation in explanations]
-        if not (explanations and response.HasField("model")):
-            raise ProtocolError("the reply to Explain has no explanations or no model")
+        if not (explanations and response.findings and response.HasField("model")):
+            raise ProtocolError("the reply to Explain has no explanations, findings or model")
         if labels and explained != list(labels):
             raise ProtocolError("the reply to Explain explains other findings than requested")
         return cls(

@@ -19,6 +19,7 @@ from cxr_client import (
     ImageFormat,
     InvalidRequestError,
     MethodUnavailableError,
+    RenderFormat,
     RenderOptions,
     RequestTooLargeError,
     ServingStatus,
@@ -58,6 +59,26 @@ def test_an_explanation_adds_up_to_the_prediction(phantom_server: ServerProcess,
         assert each.evidence.to_numpy().shape == (each.evidence.rows, each.evidence.columns)
         with Image.open(io.BytesIO(each.heatmap)) as picture:
             assert picture.size == (128, 96)
+
+
+def test_one_explain_returns_every_score_and_only_the_requested_pictures(
+    phantom_server: ServerProcess, ask: Ask
+) -> None:
+    prediction = ask(phantom_server.address, "predict", FILM, top_k=100)
+    labels = [each.label for each in prediction.findings[:3]]
+    explained = ask(
+        phantom_server.address,
+        "explain",
+        FILM,
+        labels=labels,
+        heatmap_labels=labels[1],
+        render=RenderOptions(format=RenderFormat.JPEG),
+    )
+    assert explained.findings == prediction.findings
+    formats = [each.heatmap_format for each in explained.explanations]
+    assert formats == [None, RenderFormat.JPEG, None]
+    with Image.open(io.BytesIO(explained.explanations[1].heatmap)) as picture:
+        assert picture.format == "JPEG"
 
 
 def test_health_and_model_are_told(phantom_server: ServerProcess, ask: Ask) -> None:
