@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr_server.phantom.draw import draw_phantom
+from cxr_phantom.draw import draw_phantom
 
 CACHE = Path(__file__).parent / ".cache"
 JPEG_QUALITY = 92

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxr_server.phantom.anatomy import ENLARGED_CTR, NORMAL_CTR, Anatomy, sample_anatomy
-from cxr_server.phantom.canvas import Canvas, Pose, stream
-from cxr_server.phantom.draw import draw_phantom
-from cxr_server.phantom.findings import FINDINGS, RADIUS, sample_findings
+from cxr_phantom.anatomy import ENLARGED_CTR, NORMAL_CTR, Anatomy, sample_anatomy
+from cxr_phantom.canvas import Canvas, Pose, stream
+from cxr_phantom.draw import draw_phantom
+from cxr_phantom.findings import FINDINGS, RADIUS, sample_findings
 
 UPRIGHT = Pose(shift_x=0, shift_y=0, scale_x=1, scale_y=1, rotation_rad=0)
 

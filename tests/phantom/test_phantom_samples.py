@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cxr_server.phantom.draw import draw_phantom
-from cxr_server.phantom.findings import FINDINGS
-from cxr_server.phantom.samples import write_samples
+from cxr_phantom.draw import draw_phantom
+from cxr_phantom.findings import FINDINGS
+from cxr_phantom.samples import write_samples
 
 
 def test_samples_are_named_after_what_is_planted_in_them(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_masks_are_written_apart_from_the_films(tmp_path: Path) -> None:
 
 def test_drawing_and_writing_samples_imports_no_torch() -> None:
     code = (
-        "import sys, cxr_server.phantom.samples\n"
+        "import sys, cxr_phantom.samples\n"
         "heavy = {'torch', 'torchvision', 'torchxrayvision', 'skimage', 'pandas'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

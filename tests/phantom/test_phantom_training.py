@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from cxr_server.phantom import network as net
-from cxr_server.phantom import train as training
-from cxr_server.phantom.dataset import CELL_PX, PhantomSet, draw_set
-from cxr_server.phantom.draw import draw_phantom
-from cxr_server.phantom.findings import FINDINGS
-from cxr_server.phantom.measure import area_under_curve, measure, operating_point, peak_px
+from cxr_phantom import network as net
+from cxr_phantom import train as training
+from cxr_phantom.dataset import CELL_PX, PhantomSet, draw_set
+from cxr_phantom.draw import draw_phantom
+from cxr_phantom.findings import FINDINGS
+from cxr_phantom.measure import area_under_curve, measure, operating_point, peak_px
 
 TINY = training.TrainingConfig(
     images=64,

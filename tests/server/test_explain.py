@@ -8,7 +8,7 @@ from PIL import Image
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_server.phantom.draw import draw_phantom
+from cxr_phantom.draw import draw_phantom
 from images import chest_like, jpeg, pixels_of, png
 
 OVERLAY, HEATMAP, NONE = (

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_server.phantom.draw import Phantom, draw_phantom
+from cxr_phantom.draw import Phantom, draw_phantom
 from images import png
 
 FINDINGS = ("Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation")

@@ -7,7 +7,7 @@ import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_server.phantom.draw import draw_phantom
+from cxr_phantom.draw import draw_phantom
 from images import chest_like, jpeg, png
 from trust.outcomes import outcome_of
 

@@ -1,25 +1,33 @@
-"""Anatomy: the shapes of one drawn chest (lungs, heart, diaphragm), sampled from a seed.
+"""Anatomy: random numbers -> the shapes of one chest (lungs, heart, diaphragm). Next: body.
 
-Proportions are a standing adult's in body coordinates (see `canvas`). Next: body.
+Proportions are those of a standing adult, in the body coordinates of `canvas`.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from cxr_server.phantom.canvas import Canvas, Field, Mask, Profile, smoothstep
+from cxr_phantom.canvas import Canvas, Field, Mask, Profile, smoothstep
 
 EDGE = 0.006
-"""Width of a sharp anatomical edge in film widths: a little over a pixel at 224."""
+"""Width of a sharp anatomical edge in film widths: 1.3 pixels in a 224 px image."""
 
 NORMAL_CTR = (0.42, 0.48)
 ENLARGED_CTR = (0.57, 0.68)
-"""Cardiothoracic ratio, the heart's width over the inner thorax: above 0.5 counts as enlarged."""
+"""Ranges of the cardiothoracic ratio; above 0.5 the heart counts as enlarged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lung:
-    """One lung. `side` is -1 for the image's left (the patient's right), +1 for the other."""
+    """One lung field.
+
+    Attributes:
+        side: -1 for the left of the image (the patient's right lung), +1 for the right.
+        apex_y: Height of the apex.
+        medial: Distance of the medial wall from the midline, by y.
+        lateral: Distance of the lateral wall from the midline, by y.
+        dome: Height of the diaphragm, by distance from the midline.
+    """
 
     side: int
     apex_y: float
@@ -28,25 +36,25 @@ class Lung:
     dome: Profile
 
     def outward(self, canvas: Canvas) -> Field:
-        """Distance from the midline towards this side, [H, W]."""
+        """Distance from the midline, positive on the side of this lung, [H, W]."""
         return np.asarray(canvas.x_hw * np.float32(self.side), np.float32)
 
-    def margin(self, canvas: Canvas) -> Field:
-        """Distance to the nearest wall in film widths, positive inside the lung, [H, W]."""
+    def signed_distance(self, canvas: Canvas) -> Field:
+        """Approximate distance to the nearest wall in film widths, positive inside, [H, W]."""
         out, y = self.outward(canvas), canvas.y_hw
         walls = np.minimum(out - self.medial(y), self.lateral(y) - out)
         floor = (self.dome(out) - y) * np.float32(0.85)
         ceiling = y - np.float32(self.apex_y)
         return np.asarray(np.minimum(np.minimum(walls, floor), ceiling), np.float32)
 
-    def cover(self, canvas: Canvas) -> Field:
-        """1 inside the lung, 0 outside, with an anatomical edge between, [H, W]."""
-        return smoothstep(self.margin(canvas) / np.float32(2 * EDGE) + np.float32(0.5))
+    def coverage(self, canvas: Canvas) -> Field:
+        """1 inside the lung, 0 outside, with an edge of width `EDGE`, [H, W]."""
+        return smoothstep(self.signed_distance(canvas) / np.float32(2 * EDGE) + np.float32(0.5))
 
 
 @dataclass(frozen=True, slots=True)
 class Ellipse:
-    """A tilted ellipse: centre, half axes, tilt in radians (positive: right end down)."""
+    """An ellipse: centre, semi-axes, tilt in radians (positive lowers the right end)."""
 
     x: float
     y: float
@@ -55,33 +63,41 @@ class Ellipse:
     tilt_rad: float
 
     def radius(self, canvas: Canvas) -> Field:
-        """0 at the centre, 1 on the rim, [H, W]."""
+        """Normalised radius: 0 at the centre, 1 on the boundary, [H, W]."""
         dx, dy = canvas.x_hw - np.float32(self.x), canvas.y_hw - np.float32(self.y)
         cos, sin = np.float32(np.cos(self.tilt_rad)), np.float32(np.sin(self.tilt_rad))
         along = (cos * dx + sin * dy) / np.float32(self.a)
         across = (cos * dy - sin * dx) / np.float32(self.b)
         return np.asarray(np.sqrt(along * along + across * across))
 
+    def coverage(self, canvas: Canvas, softness: float = 0.25) -> Field:
+        """1 inside, 0 outside; the edge is `softness` wide in normalised radii, [H, W]."""
+        return smoothstep((1 - self.radius(canvas)) / np.float32(softness) + np.float32(0.25))
+
     @property
     def half_width(self) -> float:
-        """Half of the horizontal extent."""
+        """Half of the horizontal extent in film widths."""
         return float(np.hypot(self.a * np.cos(self.tilt_rad), self.b * np.sin(self.tilt_rad)))
 
 
 @dataclass(frozen=True, slots=True)
 class Heart:
-    """The heart's shadow: a tilted ventricle and, on the image's left, the right atrium."""
+    """The cardiac silhouette: a tilted ventricle and, left of the midline, the right atrium."""
 
     ventricle: Ellipse
     atrium: Ellipse
 
     @staticmethod
-    def of_width(width: float, bottom_y: float, tilt_rad: float, share_right: float) -> "Heart":
-        """A heart of the given horizontal extent resting at `bottom_y`.
+    def of_width(width: float, bottom_y: float, tilt_rad: float, right_fraction: float) -> "Heart":
+        """Build a heart from its size.
 
-        `share_right` is the part of the width that lies on the image's left of the midline.
+        Args:
+            width: Horizontal extent in film widths.
+            bottom_y: Height of the lower border.
+            tilt_rad: Tilt of the ventricle.
+            right_fraction: Part of the width on the patient's right of the midline.
         """
-        left, right = -share_right * width, (1 - share_right) * width
+        left, right = -right_fraction * width, (1 - right_fraction) * width
         a, b = 0.5 * width, 0.375 * width
         half = float(np.hypot(a * np.cos(tilt_rad), b * np.sin(tilt_rad)))
         height = float(np.hypot(a * np.sin(tilt_rad), b * np.cos(tilt_rad)))
@@ -100,13 +116,13 @@ class Heart:
         return right - left
 
     def radius(self, canvas: Canvas) -> Field:
-        """0 deep inside, 1 on the rim, [H, W]."""
+        """Normalised radius: 0 at a centre, 1 on the boundary, [H, W]."""
         return np.minimum(self.ventricle.radius(canvas), self.atrium.radius(canvas))
 
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """One chest: two lungs and a heart; `inner_width` is the thorax's greatest inner width."""
+    """One chest. `inner_width` is the greatest inner width of the thorax in film widths."""
 
     lungs: tuple[Lung, Lung]
     heart: Heart
@@ -114,15 +130,15 @@ class Anatomy:
 
     @property
     def cardiothoracic_ratio(self) -> float:
-        """Heart width over inner thoracic width."""
+        """Heart width divided by inner thoracic width."""
         return self.heart.width / self.inner_width
 
     def lung_mask(self, canvas: Canvas) -> Mask:
-        """Both lung fields, the heart not cut out, [H, W]."""
-        return np.asarray(np.maximum(*(lung.margin(canvas) for lung in self.lungs)) > 0)
+        """Both lung fields, including the part behind the heart, [H, W]."""
+        return np.asarray(np.maximum(*(lung.signed_distance(canvas) for lung in self.lungs)) > 0)
 
     def heart_mask(self, canvas: Canvas) -> Mask:
-        """The heart's shadow above the diaphragm, [H, W]."""
+        """The cardiac silhouette above the diaphragm, [H, W]."""
         domes = np.where(canvas.x_hw < 0, *(g.dome(g.outward(canvas)) for g in self.lungs))
         return np.asarray((self.heart.radius(canvas) < 1) & (canvas.y_hw < domes + 0.04))
 
@@ -130,7 +146,7 @@ class Anatomy:
 def sample_anatomy(
     rng: np.random.Generator, heart_rng: np.random.Generator, *, enlarged_heart: bool
 ) -> Anatomy:
-    """Draws a chest; the heart has its own stream, so enlarging it changes nothing else."""
+    """Sample a chest. The heart has its own generator, so enlarging it changes nothing else."""
     width = rng.uniform(0.345, 0.375)
     apex = rng.uniform(0.105, 0.135)
     base = rng.uniform(0.66, 0.71)
@@ -150,7 +166,7 @@ def sample_anatomy(
         ratio * inner_width,
         bottom_y=base + heart_rng.uniform(0.045, 0.065),
         tilt_rad=np.deg2rad(heart_rng.uniform(22, 38)),
-        share_right=heart_rng.uniform(0.28, 0.34),
+        right_fraction=heart_rng.uniform(0.28, 0.34),
     )
     return Anatomy((lungs[0], lungs[1]), heart, inner_width)
 

@@ -1,16 +1,17 @@
-"""Pack: what training wrote -> the phantom's bundle. `python -m cxr_server.phantom.pack IN OUT`."""
+"""Pack: trained weights and their report -> the bundle that the server ships."""
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
+import numpy as np
 from safetensors.torch import load_file
 
+from cxr_phantom.retrain import REPORT_NAME, WEIGHTS_NAME
 from cxr_server import __version__
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.manifest import BundleError, Description, Reliability
@@ -19,7 +20,7 @@ from cxr_server.convert.upstream import UpstreamModel
 from cxr_server.convert.write import write_bundle
 
 NOTICES = (
-    "A phantom: trained on drawings, to test the service with. It says nothing about patients.",
+    "A phantom: trained on synthetic images, to test the service. It says nothing about patients.",
     "For research use only, not for diagnosis.",
     "A score is an operating-point score: 0.5 is the decision boundary. It is not a probability.",
 )
@@ -27,23 +28,23 @@ INTENDED_USE = "Testing and demonstrating the service. Says nothing about patien
 
 
 def pack(source: Path, output: Path) -> Path:
-    """Make a bundle of `weights.safetensors` and `training.json` in the folder `source`.
+    """Make a bundle of the files that `cxr-phantom train` wrote to `source`.
 
     The bundle is checked against torchxrayvision's own forward pass before it appears.
 
     Raises:
-        BundleError: They do not fit each other.
-        OSError: They cannot be read.
+        BundleError: The weights and the report do not match, or `output` cannot be replaced.
+        OSError: A file cannot be read.
     """
-    report = json.loads((source / "training.json").read_text(encoding="utf-8"))
-    state = load_file(source / "weights.safetensors")
+    report = json.loads((source / REPORT_NAME).read_text(encoding="utf-8"))
+    state = load_file(source / WEIGHTS_NAME)
     given = {key: value for key, value in report["architecture"].items() if key != "class"}
     count = given.pop("num_classes")
     network = msgspec.convert({"family": "densenet"} | given, DenseNet)
     labels = tuple(report["labels"])
     if len(labels) != count:
-        raise BundleError("training.json has not as many labels as the network has outputs")
-    thresholds = tuple(torch.tensor(report["thresholds"]).tolist())  # as float32, as served
+        raise BundleError("training.json: the number of labels differs from that of outputs")
+    thresholds = tuple(np.asarray(report["thresholds"], np.float32).tolist())  # served as float32
     model = UpstreamModel(state, network, labels, thresholds, ())
     description = Description(
         name="phantom",
@@ -64,29 +65,27 @@ def pack(source: Path, output: Path) -> Path:
 
 
 def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:
-    """Say how each finding was recognised on phantoms that were not trained on."""
+    """Return level and note for each finding, from its AUC on held-out phantoms."""
     return {
         row["label"]: Reliability(
             "consistent" if row["auc"] >= 0.97 else "uneven" if row["auc"] >= 0.9 else "weak",
-            f"On phantoms only: AUC {row['auc']:.3f} on held-out drawings.",
+            f"On phantoms only: AUC {row['auc']:.3f} on held-out images.",
         )
         for row in report["evaluation"]["drawn_at_224"]
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns 0, or 1 when nothing was made."""
-    parser = argparse.ArgumentParser(prog="python -m cxr_server.phantom.pack")
-    parser.add_argument("source", type=Path, help="folder that training wrote")
-    parser.add_argument("output", type=Path, help="the bundle's folder")
-    args = parser.parse_args(arguments)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `cxr-phantom pack`."""
+    parser.add_argument("source", type=Path, help="folder written by `cxr-phantom train`")
+    parser.add_argument("output", type=Path, help="folder of the bundle; replaced if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pack the bundle. Returns the exit status."""
     try:
         print(f"packed {pack(args.source, args.output)}")
-    except (BundleError, OSError, KeyError, ValueError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (BundleError, KeyError) as error:
+        print(f"cxr-phantom: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

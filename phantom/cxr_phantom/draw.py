@@ -7,23 +7,23 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.phantom.anatomy import sample_anatomy
-from cxr_server.phantom.body import draw_layers
-from cxr_server.phantom.canvas import Canvas, Mask, Pose, stream
-from cxr_server.phantom.film import expose
-from cxr_server.phantom.findings import FINDINGS, plant, sample_findings
+from cxr_phantom.anatomy import sample_anatomy
+from cxr_phantom.body import draw_layers
+from cxr_phantom.canvas import Canvas, Mask, Pose, stream
+from cxr_phantom.film import expose
+from cxr_phantom.findings import FINDINGS, plant, sample_findings
 
 MIN_SIZE_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Phantom:
-    """A drawn frontal chest film.
+    """A synthetic frontal chest radiograph.
 
     Attributes:
-        pixels_hw: uint8 [H, W], dense tissue bright.
-        masks: for each planted finding, bool [H, W], exactly what the finding covers.
-        seed: what it was drawn from.
+        pixels_hw: uint8 [H, W], dense tissue is bright.
+        masks: bool [H, W] for each planted finding: the pixels that it covers.
+        seed: The seed it was drawn from.
     """
 
     pixels_hw: NDArray[np.uint8]
@@ -32,15 +32,15 @@ class Phantom:
 
 
 def draw_phantom(seed: int, findings: Sequence[str] | None = None, size_px: int = 224) -> Phantom:
-    """Draws the phantom of a seed; the same seed is the same chest at every size.
+    """Draw the phantom of a seed. A seed gives the same anatomy at every size.
 
     Args:
-        seed: not negative; it alone decides pose, anatomy, exposure and places.
-        findings: what to plant, from `FINDINGS`; None lets the seed choose (often nothing).
-        size_px: side of the square film.
+        seed: Not negative. Determines pose, anatomy, exposure and the positions of findings.
+        findings: Names from `FINDINGS`; None lets the seed choose (possibly none).
+        size_px: Side of the square image.
 
     Raises:
-        ValueError: an unknown finding, a negative seed or a size below 64.
+        ValueError: A finding is unknown, the seed is negative or the size is below 64.
     """
     if seed < 0:
         raise ValueError("seed must not be negative")

@@ -1,4 +1,4 @@
-"""Network: torchxrayvision's DenseNet, small, and its evidence maps. Next: train."""
+"""Network: torchxrayvision's DenseNet in a small size, and its class evidence maps. Next: train."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import torchxrayvision as xrv
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cxr_server.phantom.findings import FINDINGS
+from cxr_phantom.findings import FINDINGS
 
 ARCHITECTURE: Mapping[str, int | tuple[int, ...]] = {
     "growth_rate": 8,
@@ -15,22 +15,22 @@ ARCHITECTURE: Mapping[str, int | tuple[int, ...]] = {
     "num_classes": len(FINDINGS),
     "in_channels": 1,
 }
-"""Four blocks as in DenseNet-121, so a 224 input gives a 7 x 7 grid; some 70,000 parameters."""
+"""Four blocks as in DenseNet-121, so a 224 px input gives a 7 x 7 grid; 70,000 parameters."""
 
 
 def build_network() -> nn.Module:
-    """An untrained `torchxrayvision.models.DenseNet` with the phantom's labels."""
+    """Return an untrained `torchxrayvision.models.DenseNet` with the labels of the phantom."""
     network: nn.Module = xrv.models.DenseNet(weights=None, **ARCHITECTURE)
     return network
 
 
-def normalised(pixels_nhw: Tensor) -> Tensor:
-    """uint8 [N, H, W] -> float32 [N, 1, H, W] in [-1024, 1024], torchxrayvision's range."""
+def normalize(pixels_nhw: Tensor) -> Tensor:
+    """Scale uint8 [N, H, W] to float32 [N, 1, H, W] in [-1024, 1024], as torchxrayvision does."""
     return (pixels_nhw.float() * (2 / 255) - 1).unsqueeze(1) * 1024
 
 
-def evidence_of(network: nn.Module, images_nchw: Tensor) -> Tensor:
-    """Signed evidence [N, K, 7, 7]: the classifier applied before the pooling, without bias."""
+def class_evidence(network: nn.Module, images_nchw: Tensor) -> Tensor:
+    """Return class evidence maps [N, K, 7, 7]: the classifier as a 1x1 convolution, no bias."""
     features: nn.Module = network.get_submodule("features")
     classifier = network.get_submodule("classifier")
     weight: Tensor = classifier.get_parameter("weight")
@@ -38,14 +38,14 @@ def evidence_of(network: nn.Module, images_nchw: Tensor) -> Tensor:
     return functional.conv2d(maps, weight[:, :, None, None])
 
 
-def logits_of(network: nn.Module, evidence_nkhw: Tensor) -> Tensor:
-    """Logits [N, K]: mean evidence plus bias."""
+def logits(network: nn.Module, evidence_nkhw: Tensor) -> Tensor:
+    """Return logits [N, K]: mean evidence plus bias."""
     bias = network.get_submodule("classifier").get_parameter("bias")
     return evidence_nkhw.mean((2, 3)) + bias
 
 
-def stray_share(evidence_nkhw: Tensor, near_nkhw: Tensor, labels_nk: Tensor) -> Tensor:
-    """Mean share of positive evidence that lies away from the mask, over planted findings."""
+def stray_evidence(evidence_nkhw: Tensor, near_nkhw: Tensor, labels_nk: Tensor) -> Tensor:
+    """Return the mean fraction of positive evidence far from the mask, over planted findings."""
     positive = functional.relu(evidence_nkhw)
     stray = (positive * ~near_nkhw).sum((2, 3)) / (positive.sum((2, 3)) + 1e-3)
     planted = labels_nk.to(stray.dtype)

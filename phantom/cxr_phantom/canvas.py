@@ -1,8 +1,8 @@
-"""Canvas: a pixel grid in body coordinates, and the few brushes that the drawing needs.
+"""Canvas: a pixel grid in body coordinates, and drawing primitives. Next: anatomy.
 
-Everything is drawn in normalised units, so one seed gives one anatomy at every size. Body
-coordinates: x in [-0.5, 0.5], positive towards the image's right (the patient's left); y in
-[0, 1], positive downwards. Next: anatomy.
+All lengths are fractions of the film width, so a seed gives the same anatomy at every image size.
+Body coordinates: x in [-0.5, 0.5], positive towards the right of the image (the patient's left);
+y in [0, 1], positive downwards.
 """
 
 from collections.abc import Sequence
@@ -15,26 +15,26 @@ from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
 
 Field = NDArray[np.float32]
-"""An [H, W] image of a quantity, or a broadcastable part of one."""
+"""A scalar quantity per pixel, float32 [H, W], or broadcastable to it."""
 
 Values = NDArray[np.floating]
-"""Numbers of any float width, as they come while computing."""
+"""Intermediate results of any float precision."""
 
 Mask = NDArray[np.bool_]
-"""An [H, W] region."""
+"""A region, bool [H, W]."""
 
 TEXTURE_PX = 256
-"""Textures are made at this size and enlarged, so that they do not depend on the image's size."""
+"""Textures are generated at this size and upsampled, so that they are independent of image size."""
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Random numbers for one purpose, so that drawing more of one thing leaves the rest alone."""
+    """Return an independent generator per purpose: using one does not advance the others."""
     return np.random.default_rng([seed, number])
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How the body lies on the film: shift and scale in film widths, rotation in radians."""
+    """Position of the body on the film: shift in film widths, scale, rotation in radians."""
 
     shift_x: float
     shift_y: float
@@ -44,7 +44,7 @@ class Pose:
 
     @staticmethod
     def sample(rng: np.random.Generator) -> "Pose":
-        """A pose within what a radiographer would accept."""
+        """Sample a pose within the tolerances of routine radiography."""
         scale = rng.uniform(0.90, 1.06)
         return Pose(
             shift_x=rng.uniform(-0.03, 0.03),
@@ -57,7 +57,14 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A square pixel grid: film coordinates u, v in [0, 1], body coordinates x, y; [H, W] each."""
+    """A square pixel grid with two coordinate systems.
+
+    Attributes:
+        size_px: Side of the square.
+        pose: Maps body coordinates to film coordinates.
+        u_hw, v_hw: Film coordinates of the pixel centres in [0, 1], [H, W].
+        x_hw, y_hw: Body coordinates of the pixel centres, [H, W].
+    """
 
     size_px: int
     pose: Pose
@@ -68,7 +75,7 @@ class Canvas:
 
     @staticmethod
     def of(size_px: int, pose: Pose) -> "Canvas":
-        """The grid of pixel centres for a square film of `size_px`."""
+        """Build the grid of pixel centres of a square film with side `size_px`."""
         axis = np.asarray((np.arange(size_px) + 0.5) / size_px, np.float32)
         v_hw, u_hw = np.meshgrid(axis, axis, indexing="ij")
         cos, sin = np.float32(np.cos(pose.rotation_rad)), np.float32(np.sin(pose.rotation_rad))
@@ -80,8 +87,8 @@ class Canvas:
             size_px, pose, u_hw, v_hw, np.asarray(x_hw, np.float32), np.asarray(y_hw, np.float32)
         )
 
-    def pixels_of(self, x: Field, y: Field) -> tuple[Field, Field]:
-        """Body coordinates to pixel positions (column, row), as floats."""
+    def to_pixels(self, x: Field, y: Field) -> tuple[Field, Field]:
+        """Convert body coordinates to fractional pixel positions (column, row)."""
         right = x * np.float32(self.pose.scale_x)
         down = (y - np.float32(0.5)) * np.float32(self.pose.scale_y)
         cos, sin = np.cos(self.pose.rotation_rad), np.sin(self.pose.rotation_rad)
@@ -92,12 +99,20 @@ class Canvas:
             np.asarray(v * self.size_px - 0.5, np.float32),
         )
 
-    def trace(self, x: Field, y: Field, step: Field, height: float, width: float) -> Field:
-        """Soft lines through dense points `step` apart: Gaussian in profile, `width` its sigma.
+    def draw_curves(self, x: Field, y: Field, step: Field, height: float, width: float) -> Field:
+        """Rasterise curves with a Gaussian cross-section.
 
-        A line's height does not depend on the canvas size. All lengths are in film widths.
+        Args:
+            x: Body coordinates of closely spaced points on the curves.
+            y: As `x`.
+            step: Distance from each point to the next, broadcastable to `x`.
+            height: Peak of the cross-section; independent of the canvas size.
+            width: Standard deviation of the cross-section in film widths.
+
+        Returns:
+            Sum of all curves, [H, W].
         """
-        column, row = self.pixels_of(x.ravel(), y.ravel())
+        column, row = self.to_pixels(x.ravel(), y.ravel())
         left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
         part_x, part_y = column - left, row - top
         weight = np.broadcast_to(step, x.shape).ravel() * height * np.sqrt(2 * np.pi) * width
@@ -117,8 +132,8 @@ class Canvas:
         density = (total * size**2).astype(np.float32).reshape(size, size)
         return np.asarray(ndimage.gaussian_filter(density, width * size, truncate=3.0))
 
-    def enlarge(self, texture: Field) -> Field:
-        """A square texture stretched over the film, bilinear with half-pixel centres."""
+    def upsample(self, texture: Field) -> Field:
+        """Resize a square texture to the canvas, bilinear with half-pixel centres."""
         size = texture.shape[0]
         at = np.clip((np.arange(self.size_px) + 0.5) * size / self.size_px - 0.5, 0, size - 1)
         low = np.minimum(at.astype(np.int64), size - 2)
@@ -129,7 +144,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A smooth curve through knots (monotone cubic), tabulated finely: fast on whole images."""
+    """A monotone cubic interpolant (PCHIP), tabulated so that evaluating whole images is fast."""
 
     low: float
     high: float
@@ -137,25 +152,25 @@ class Profile:
 
     @staticmethod
     def through(knots: Sequence[tuple[float, float]]) -> "Profile":
-        """The curve through (position, value) pairs, constant beyond the ends."""
+        """Interpolate (position, value) pairs; constant outside of their range."""
         at, values = zip(*knots, strict=True)
         table = PchipInterpolator(at, values)(np.linspace(at[0], at[-1], 4096))
         return Profile(at[0], at[-1], np.asarray(table, np.float32))
 
     def __call__(self, at: Field) -> Field:
-        """Values at the given positions."""
+        """Evaluate at the given positions."""
         scaled = (at - np.float32(self.low)) * np.float32(4095 / (self.high - self.low))
         return np.asarray(self.table[np.clip(scaled, 0, 4095).astype(np.int32)])
 
 
 def smoothstep(value: Values) -> Field:
-    """0 below 0, 1 above 1, smooth between."""
+    """Return 3t^2 - 2t^3 of the value clamped to [0, 1]."""
     t = np.clip(value, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def texture(rng: np.random.Generator, exponent: float) -> Field:
-    """A [256, 256] texture with a 1/f^exponent amplitude spectrum, mean 0, deviation 1."""
+    """Return noise [256, 256] with a 1/f^exponent amplitude spectrum, mean 0, deviation 1."""
     white = rng.standard_normal((TEXTURE_PX, TEXTURE_PX), dtype=np.float32)
     spectrum = np.fft.rfft2(white) * _falloff(exponent)
     grain = np.fft.irfft2(spectrum, s=(TEXTURE_PX, TEXTURE_PX)).astype(np.float32)
