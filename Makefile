@@ -35,8 +35,9 @@ $(SERVE_STAMP): locks/serve.txt $(PYPROJECTS) | $(PY)
 	$(PIP) install --no-deps --no-build-isolation -e client -e server
 	@touch $@
 
-$(TEST_STAMP): locks/test.txt $(SERVE_STAMP)
+$(TEST_STAMP): locks/test.txt phantom/pyproject.toml $(SERVE_STAMP)
 	$(PIP) install --require-hashes -r locks/test.txt
+	$(PIP) install --no-deps --no-build-isolation -e phantom
 	@touch $@
 
 $(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
@@ -143,13 +144,14 @@ $(PEERS)/.installed: benchmarks/peers.txt
 
 # --- building --------------------------------------------------------------------------------
 
-phantom: $(DEV_STAMP) ## draw, train and pack the shipped phantom bundle again (up to an hour)
-	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_server.phantom.train --output build/phantom
-	$(PY) -m cxr_server.phantom.pack build/phantom server/cxr_server/bundles/phantom
+phantom: $(DEV_STAMP) ## draw the shipped samples, train and pack the phantom bundle (up to an hour)
+	$(PY) -m cxr_phantom draw --output server/cxr_server/bundles/phantom-samples
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_phantom train --output build/phantom
+	$(PY) -m cxr_phantom pack build/phantom server/cxr_server/bundles/phantom
 
 image: ## build the container image and run a prediction in it, without a Docker engine (root)
 	scripts/build-image.sh
 
 clean: ## remove generated files, but not .venv
 	rm -rf build benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find client server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find client phantom server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,7 +52,7 @@ b run "$container" -- sh -euc '
     cat /tmp/banner
     export CXR_SERVER=$(sed "s/.* on \([^ ]*\) .*/\1/" /tmp/banner)
     cxr health
-    cxr-server phantom-samples --output /tmp/phantoms --count 6 >/dev/null
+    cxr-server phantom-samples --output /tmp/phantoms >/dev/null
     cxr predict --top-k 1 /tmp/phantoms
     cxr explain --output /tmp/heatmaps /tmp/phantoms
     ls -l /tmp/heatmaps

@@ -1,9 +1,9 @@
-"""The demo: draw phantoms, serve the bundled model, run the example callers, stop the server.
+"""The demo: copy the sample radiographs, serve the phantom model, run the example callers.
 
-    make demo                        # phantoms alone
+    make demo                        # the samples alone
     make demo RADIOGRAPH=chest.png   # and a radiograph of yours
 
-For research use only: nothing that this prints or draws is a diagnosis.
+For research use only: nothing that this prints or writes is a diagnosis.
 """
 
 import os
@@ -25,16 +25,16 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def draw_phantoms() -> list[Path]:
-    """Draw sample radiographs, each named after what is planted in it."""
+def copy_phantoms() -> list[Path]:
+    """Copy the sample radiographs, each named after the findings planted in it."""
     folder = OUTPUT / "phantoms"
-    drawn = subprocess.run(
+    copied = subprocess.run(
         [*SERVER, "phantom-samples", "--output", str(folder)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
-    return [Path(line) for line in drawn.stdout.splitlines()]
+    return [Path(line) for line in copied.stdout.splitlines()]
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def main(radiographs: list[str]) -> int:
     """Run the whole demo. Returns the exit status."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     say("phantoms: drawn radiographs, named after what is planted in them")
-    phantoms = draw_phantoms()
+    phantoms = copy_phantoms()
     print("\n".join(map(str, phantoms)))
 
     say("the server, with the bundled phantom model")

@@ -7,12 +7,14 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
+from glob import glob
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from cxr_server import settings
+from cxr_server.bundles.store import PHANTOM_PATH, SAMPLES_PATH
 
 ROOT = Path(__file__).parents[1]
 SERVER = ROOT / "server" / "cxr_server"
@@ -37,6 +39,12 @@ def test_importing_the_client_pulls_neither_torch_nor_numpy() -> None:
 def test_importing_the_server_pulls_no_torch() -> None:
     modules = modules_after("import cxr_server.__main__, cxr_server.app")
     assert "numpy" in modules
+    assert modules.isdisjoint({"torch", "torchvision", "torchxrayvision", "pandas", "skimage"})
+
+
+def test_drawing_phantoms_pulls_no_torch() -> None:
+    modules = modules_after("import cxr_phantom.__main__, cxr_phantom.samples, cxr_phantom.dataset")
+    assert "scipy" in modules
     assert modules.isdisjoint({"torch", "torchvision", "torchxrayvision", "pandas", "skimage"})
 
 
@@ -81,7 +89,7 @@ def test_installing_the_client_brings_grpc_and_protobuf_alone() -> None:
 
 def test_installing_the_server_brings_no_torch_unless_asked() -> None:
     heavy = {"torch", "torchvision", "torchxrayvision", "grad-cam", "pandas", "scikit-image"}
-    assert needed_by("cxr-server").isdisjoint(heavy)
+    assert needed_by("cxr-server").isdisjoint(heavy | {"scipy", "cxr-phantom"})
     assert heavy <= needed_by("cxr-server", ("torch",))
 
 
@@ -112,15 +120,16 @@ def test_the_grpc_packages_are_of_one_version() -> None:
     assert len(versions) == 1
 
 
-def test_client_server_and_image_have_one_version() -> None:
+def test_client_server_phantom_and_image_have_one_version() -> None:
     def project(folder: str) -> dict[str, object]:
         table = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
         assert isinstance(table, dict)
         return table
 
     version = project("server")["version"]
-    assert project("client")["version"] == version
+    assert project("client")["version"] == project("phantom")["version"] == version
     assert f"cxr-client=={version}" in str(project("server")["dependencies"])
+    assert f"cxr-server=={version}" in str(project("phantom")["dependencies"])
     assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text()
     assert importlib.metadata.version("cxr-server") == version
 
@@ -140,14 +149,22 @@ def test_no_tracked_file_is_large() -> None:
     assert {path: size for path, size in sizes.items() if size > MAX_FILE_BYTES} == {}
 
 
-def test_the_shipped_bundle_is_package_data() -> None:
-    bundle = SERVER / "bundles" / "phantom"
+def test_the_shipped_bundle_and_samples_are_package_data() -> None:
     patterns = tomllib.loads((ROOT / "server" / "pyproject.toml").read_text())["tool"]["setuptools"]
-    (pattern,) = patterns["package-data"]["cxr_server.bundles"]
-    shipped = {path for path in bundle.parent.glob(pattern + "/*") if path.is_file()}
-    files = {path for path in bundle.rglob("*") if path.is_file()}
-    assert files
-    assert files <= shipped
+    shipped: set[str] = set()
+    for pattern in patterns["package-data"]["cxr_server.bundles"]:
+        # As setuptools, unlike pathlib, "**" at the end also matches files.
+        shipped |= set(glob(str(PHANTOM_PATH.parent / pattern), recursive=True))
+    for folder in (PHANTOM_PATH, SAMPLES_PATH):
+        files = {str(path) for path in folder.rglob("*") if path.is_file()}
+        assert files
+        assert files <= shipped
+
+
+def test_the_shipped_samples_are_small() -> None:
+    sizes = [path.stat().st_size for path in SAMPLES_PATH.iterdir()]
+    assert max(sizes) < 300_000
+    assert sum(sizes) < 1_500_000
 
 
 def test_deployments_set_variables_that_exist() -> None:

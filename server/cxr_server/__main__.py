@@ -14,7 +14,7 @@ COMMANDS = {
     "models": "list the models that can be prepared and the bundles that exist",
     "doctor": "check this machine, the engines and the bundles",
     "token": "create a bearer token and its line for the tokens file",
-    "phantom-samples": "draw phantom radiographs to try the service with",
+    "phantom-samples": "copy synthetic radiographs to try the service with",
 }
 """Subcommands besides `serve`: each a module in `commands/`, imported on demand."""
 

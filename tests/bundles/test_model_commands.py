@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from cxr_server.bundles.store import SAMPLES_PATH
 from cxr_server.commands import doctor, models, samples
 from cxr_server.convert.catalog import CATALOG
 
@@ -90,16 +91,17 @@ def test_doctor_notes_a_port_that_is_taken(home, capsys):
     assert checks(capsys)[f"port {port}"]["state"] == "note"
 
 
-def test_phantom_samples_are_written_and_named(tmp_path, capsys):
-    words = ("--output", str(tmp_path / "p"), "--count", "2", "--size", "64", "--masks")
-    assert run(samples, *words) == 0
+def test_phantom_samples_are_copied_and_their_paths_printed(tmp_path, capsys):
+    folder = tmp_path / "new" / "phantoms"
+    assert run(samples, "--output", str(folder)) == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(printed) == 2
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in printed)
-    assert list((tmp_path / "p" / "masks").iterdir())
+    assert sorted(folder.iterdir()) == printed
+    assert folder / "phantom-effusion-1.png" in printed
+    for path in printed:
+        assert path.read_bytes() == (SAMPLES_PATH / path.name).read_bytes()
 
 
-def test_phantom_samples_refuse_what_cannot_be_drawn(tmp_path, capsys):
-    assert run(samples, "--output", str(tmp_path), "--count", "0") == 1
-    assert run(samples, "--output", str(tmp_path), "--size", "1") == 1
-    assert capsys.readouterr().err.count("cxr-server: ") == 2
+def test_phantom_samples_report_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(samples, "--output", str(tmp_path / "file")) == 1
+    assert capsys.readouterr().err.startswith("cxr-server: ")

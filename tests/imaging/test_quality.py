@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cxr.v1 import chest_xray_pb2
+from cxr_phantom.draw import draw_phantom
 from cxr_server.errors import ImageRefused
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.quality import MESSAGES, UNLIKELY, inspect, refuse_unlikely
 from cxr_server.imaging.radiograph import InputWarning, Radiograph
-from cxr_phantom.draw import draw_phantom
 from images import chest_like
 
 

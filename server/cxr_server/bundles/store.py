@@ -10,7 +10,11 @@ from cxr_server.bundles.manifest import BundleError
 
 PHANTOM = "phantom"
 PHANTOM_PATH = Path(__file__).parent / "phantom"
-"""The bundle that is shipped inside the package."""
+"""The bundle that is shipped with the package."""
+
+SAMPLES_PATH = Path(__file__).parent / "phantom-samples"
+"""Radiographs that are shipped with it: PNG files named after the findings planted in them."""
+
 _APP = "cxr-serve"
 
 

@@ -19,7 +19,7 @@ from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 
-NEEDED = ("numpy", "scipy", "pillow", "grpcio", "protobuf")
+NEEDED = ("numpy", "pillow", "grpcio", "protobuf")
 OPTIONAL = ("openvino", "torch", "torchxrayvision", "grad-cam")
 MIN_MEMORY_MIB = 1024
 RUNS = 5
