@@ -17,7 +17,6 @@ from cxr_server import settings
 from cxr_server.bundles.store import PHANTOM_PATH, SAMPLES_PATH
 
 ROOT = Path(__file__).parents[1]
-SERVER = ROOT / "server" / "cxr_server"
 MAX_FILE_BYTES = 2 << 20
 
 

@@ -1,26 +1,25 @@
 """Network: torchxrayvision's DenseNet in a small size, and its class evidence maps. Next: train."""
 
-from collections.abc import Mapping
-
+import msgspec
 import torchxrayvision as xrv
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cxr_phantom.findings import FINDINGS
+from cxr_server.bundles.architectures import DenseNet
 
-ARCHITECTURE: Mapping[str, int | tuple[int, ...]] = {
-    "growth_rate": 8,
-    "block_config": (3, 4, 6, 4),
-    "num_init_features": 16,
-    "num_classes": len(FINDINGS),
-    "in_channels": 1,
-}
+ARCHITECTURE = DenseNet(growth_rate=8, block_config=(3, 4, 6, 4), num_init_features=16)
 """Four blocks as in DenseNet-121, so a 224 px input gives a 7 x 7 grid; 70,000 parameters."""
 
 
 def build_network() -> nn.Module:
     """Return an untrained `torchxrayvision.models.DenseNet` with the labels of the phantom."""
-    network: nn.Module = xrv.models.DenseNet(weights=None, **ARCHITECTURE)
+    network: nn.Module = xrv.models.DenseNet(
+        weights=None,
+        num_classes=len(FINDINGS),
+        in_channels=1,
+        **msgspec.structs.asdict(ARCHITECTURE),
+    )
     return network
 
 

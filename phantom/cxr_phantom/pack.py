@@ -38,11 +38,9 @@ def pack(source: Path, output: Path) -> Path:
     """
     report = json.loads((source / REPORT_NAME).read_text(encoding="utf-8"))
     state = load_file(source / WEIGHTS_NAME)
-    given = {key: value for key, value in report["architecture"].items() if key != "class"}
-    count = given.pop("num_classes")
-    network = msgspec.convert({"family": "densenet"} | given, DenseNet)
+    network = msgspec.convert(report["architecture"], DenseNet)
     labels = tuple(report["labels"])
-    if len(labels) != count:
+    if len(labels) != len(state["classifier.bias"]):
         raise BundleError("training.json: the number of labels differs from that of outputs")
     thresholds = tuple(np.asarray(report["thresholds"], np.float32).tolist())  # served as float32
     model = UpstreamModel(state, network, labels, thresholds, ())

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ def retrain(config: TrainingConfig, after_epoch: EpochDone | None = None) -> Tra
     report: dict[str, object] = {
         "labels": list(FINDINGS),
         "thresholds": list(thresholds),
-        "architecture": {"class": "torchxrayvision.models.DenseNet", **net.ARCHITECTURE},
+        "architecture": msgspec.to_builtins(net.ARCHITECTURE),
         "parameters": sum(p.numel() for p in network.parameters()),
         "config": asdict(config),
         "first_seeds": {
