@@ -1,0 +1,113 @@
+"""Threads for work that needs no turn of the scheduler."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cxr_server.errors import DeadlineExpired, Draining, QueueFull
+from cxr_server.inference.worker_pool import WorkerPool
+
+
+class Slow:
+    """Steps that each wait for the gate, and are counted when they begin."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.gate = threading.Event()
+
+    def steps(self, count: int) -> Iterator[int]:
+        for number in range(count):
+            self.begun += 1
+            assert self.gate.wait(60)
+            yield number
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def slow() -> Slow:
+    return Slow()
+
+
+async def test_steps_run_in_order_in_a_thread() -> None:
+    pool = WorkerPool(1, max_jobs=1)
+    here = threading.get_ident()
+    results = await pool.run((number, threading.get_ident()) for number in range(3))
+    assert [number for number, _ in results] == [0, 1, 2]
+    assert {thread for _, thread in results} != {here}
+    pool.close()
+
+
+async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow) -> None:
+    pool = WorkerPool(1, max_jobs=2)
+    held = [asyncio.ensure_future(pool.run(slow.steps(1))) for _ in range(2)]
+    await until(lambda: slow.begun == 1)
+    with pytest.raises(QueueFull) as refusal:
+        await pool.run(slow.steps(1))
+    assert refusal.value.retry_after_ms
+    slow.gate.set()
+    assert await asyncio.gather(*held) == [[0], [0]]
+    assert await pool.run(slow.steps(1)) == [0]
+    pool.close()
+
+
+async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
+    pool = WorkerPool(1, max_jobs=2)
+    deadline = time.monotonic() + 0.05
+    job = asyncio.ensure_future(pool.run(slow.steps(5), deadline=deadline))
+    await until(lambda: slow.begun == 1)
+    await until(lambda: time.monotonic() > deadline)
+    slow.gate.set()
+    with pytest.raises(DeadlineExpired):
+        await job
+    with pytest.raises(DeadlineExpired):
+        await pool.run(slow.steps(5), deadline=deadline)
+    assert slow.begun == 1
+    pool.close()
+
+
+async def test_cancelled_work_is_skipped_and_frees_its_place(slow: Slow) -> None:
+    pool = WorkerPool(1, max_jobs=2)
+    running, waiting = (asyncio.ensure_future(pool.run(slow.steps(5))) for _ in range(2))
+    await until(lambda: slow.begun == 1)
+    running.cancel()
+    waiting.cancel()
+    for job in (running, waiting):
+        with pytest.raises(asyncio.CancelledError):
+            await job
+    after = asyncio.ensure_future(pool.run(iter("ab")))
+    slow.gate.set()
+    assert await after == ["a", "b"]
+    assert slow.begun == 1
+    pool.close()
+
+
+async def test_an_error_ends_its_own_job_only() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    pool = WorkerPool(1, max_jobs=2)
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(broken())
+    assert await pool.run([1]) == [1]
+    pool.close()
+
+
+async def test_closing_does_not_wait_for_a_step_that_takes_minutes(slow: Slow) -> None:
+    pool = WorkerPool(1, max_jobs=2)
+    job = asyncio.ensure_future(pool.run(slow.steps(2)))
+    await until(lambda: slow.begun == 1)
+    pool.close()
+    assert not slow.gate.is_set()
+    with pytest.raises(Draining):
+        await pool.run([1])
+    slow.gate.set()
+    await asyncio.gather(job, return_exceptions=True)
