@@ -112,9 +112,9 @@ async def serve(settings: Settings) -> int:
             model = loading.result()
             host, _ = split_address(settings.listen)
             host = f"[{host}]" if ":" in host else host
-            where = f"{model.engine_name}, {model.device}"
+            where = f"{model.engine.name}, {model.engine.device}"
             print(f"serving {model.manifest.name} on {host}:{app.port} ({where})", flush=True)
-            log.info("serving", model=model.manifest.name, engine=model.engine_name, port=app.port)
+            log.info("serving", model=model.manifest.name, engine=model.engine.name, port=app.port)
             await asyncio.wait((leaving, failing), return_when=asyncio.FIRST_COMPLETED)
     finally:
         await asyncio.wait({loading})  # the loading thread cannot be interrupted

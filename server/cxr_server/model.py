@@ -11,7 +11,6 @@ import structlog
 from cxr_server.bundles.load import Bundle, BundleError, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
-from cxr_server.errors import ModelLoading
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.cache import EvidenceCache
@@ -39,8 +38,12 @@ log = structlog.get_logger("cxr_server")
 class ServingModel:
     """A bundle on an engine, behind the cache and the scheduler. Create it on the event loop.
 
-    A failed engine is replaced by one of the same kind, while requests wait for it; when that
-    fails `REBUILD_TRIES` times, the lifecycle is told that the model is given up.
+    A failed engine is replaced by one of the same kind, while requests wait for it. If that fails
+    `REBUILD_TRIES` times, the lifecycle is told that the model is given up.
+
+    Attributes:
+        engine: The engine in use; replaced when it has failed.
+        engine_failed: Whether it has failed and is not replaced yet.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class ServingModel:
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.output = OutputSpec.of(bundle.manifest)
-        self.engine_name, self.device = engine.name, engine.device
+        self.engine = engine
+        self.engine_failed = False
         self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(
             engine,
@@ -61,13 +65,12 @@ class ServingModel:
             max_waiting=settings.max_in_flight,
         )
         self._bundle = bundle
-        self._engine: Engine | None = engine
         # A rebuilt engine is of the same kind: the scheduler knows its batch limits.
         self._settings = replace(settings, engine=engine.name, device=engine.device)
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._preprocessing = PREPROCESSINGS[bundle.manifest.preprocessing_id]
-        self._limits = DecodeLimits(
+        self.limits = DecodeLimits(
             min_side_px=settings.min_side_px,
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
@@ -88,13 +91,6 @@ class ServingModel:
         engine = await asyncio.to_thread(start_engine, bundle, settings)
         return cls(bundle, engine, settings, lifecycle, metrics)
 
-    @property
-    def engine(self) -> Engine:
-        """The engine in use. Raises ModelLoading while it is replaced."""
-        if self._engine is None:
-            raise ModelLoading("the engine has failed", retry_after_ms=1000)
-        return self._engine
-
     async def evidence(
         self,
         image: bytes,
@@ -105,18 +101,15 @@ class ServingModel:
         needs_input: bool = False,
         needs_radiograph: bool = False,
     ) -> tuple[Evidence, ModelInput | None]:
-        """Return an image's evidence, from the cache if possible.
+        """Return an image's evidence, from the cache if possible, and the input if it was made.
 
         Args:
             image: The file's bytes.
             call: Whose turn and whose deadline.
             stages: Records what ran.
             strict: Refuse an image that does not look like a frontal chest radiograph.
-            needs_input: Return the network's input as well.
-            needs_radiograph: Return it with the whole image.
-
-        Returns:
-            The evidence, and the network's input if it was needed or was made anyway.
+            needs_input: Make the network's input in any case.
+            needs_radiograph: Make it in any case, and keep the whole image.
 
         Raises:
             ImageError: The image cannot be decoded, or was refused.
@@ -136,7 +129,7 @@ class ServingModel:
                 image,
                 self._preprocessing,
                 side_px=self.manifest.input_side_px,
-                limits=self._limits,
+                limits=self.limits,
                 strict=strict,
                 keep_radiograph=needs_radiograph,
             ),
@@ -179,6 +172,7 @@ class ServingModel:
         self._rebuilding = asyncio.get_running_loop().create_task(self._rebuild())
 
     async def _rebuild(self) -> None:
+        self.engine_failed = True
         self._lifecycle.enter(Phase.FAILED)
         await self.scheduler.idle()
         await self._close_engine()
@@ -190,7 +184,7 @@ class ServingModel:
                 await asyncio.sleep(REBUILD_PAUSE_S * attempt)
             else:
                 log.info("engine rebuilt", attempt=attempt)
-                self._engine = engine
+                self.engine, self.engine_failed = engine, False
                 self.scheduler.resume(engine)
                 self._lifecycle.enter(Phase.SERVING)
                 return
@@ -206,10 +200,8 @@ class ServingModel:
         return engine
 
     async def _close_engine(self) -> None:
-        engine, self._engine = self._engine, None
-        if engine:
-            with suppress(Exception):  # a broken engine may fail to close
-                await asyncio.to_thread(engine.close)
+        with suppress(Exception):  # a broken or closed engine may fail to close
+            await asyncio.to_thread(self.engine.close)
 
 
 def read_bundle(settings: Settings) -> Bundle:

@@ -24,7 +24,7 @@ from cxr_server.explanation.explain import Explanation, explain
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
 from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.codecs import readable_formats
-from cxr_server.imaging.radiograph import InputWarning
+from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
@@ -84,8 +84,8 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What Predict and Explain have in common.
+class PredictResult:
+    """What was found in an image.
 
     Attributes:
         findings: With their scores, best first.
@@ -117,13 +117,8 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictResult(Result):
-    """The `top_k` best findings of an image."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainResult(Result):
-    """Every finding of an image, and the explanations in the order of the request's labels."""
+class ExplainResult(PredictResult):
+    """The same, with the explanations in the order of the request's labels."""
 
     explanations: tuple[Explanation, ...]
 
@@ -147,10 +142,8 @@ class ModelDescription:
 
     model: Manifest
     notice: str
+    limits: DecodeLimits
     max_request_bytes: int
-    min_side_px: int
-    max_side_px: int
-    max_pixel_count: int
     image_formats: tuple[str, ...]
     methods: tuple[ExplanationMethod, ...]
 
@@ -212,12 +205,7 @@ class InferenceService:
         return self._model.scheduler.retry_after_ms() if self._model else 500
 
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
-        """Score an image.
-
-        Raises:
-            ImageError: The image cannot be decoded, or was refused.
-            RequestError: The call was refused for load, its deadline, or the state of the server.
-        """
+        """Score an image. Raises RequestError; see `errors`."""
         model, stages = self._loaded(), Stages()
         evidence, _ = await model.evidence(request.image, call, stages, strict=request.strict_input)
         scored = ranked(findings(evidence.evidence_khw, model.output))
@@ -232,11 +220,7 @@ class InferenceService:
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Score an image, and map the evidence of findings; without labels, of the best one.
 
-        Raises:
-            UnknownLabel: The model has no such finding.
-            MethodUnavailable: The engine does not offer the method.
-            ImageError: The image cannot be decoded, or was refused.
-            RequestError: The call was refused for load, its deadline, or the state of the server.
+        Raises RequestError; see `errors`.
         """
         result = await self._explain(self._loaded(), request, call)
         self._metrics.stages(result.stages.seconds())
@@ -250,21 +234,19 @@ class InferenceService:
             uptime_s=self._lifecycle.uptime_s,
             in_flight_count=self._in_flight(),
             model=model.manifest if model else None,
-            engine=model.engine_name if model else "",
-            device=model.device if model else "",
+            engine=model.engine.name if model else "",
+            device=model.engine.device if model else "",
             queue_depth=model.scheduler.queue_depth if model else 0,
         )
 
     def describe(self) -> ModelDescription:
         """Describe the model, the limits and the options. Raises ModelLoading."""
-        model, settings = self._loaded(), self._settings
+        model = self._loaded()
         return ModelDescription(
             model=model.manifest,
             notice=notice_of(model.manifest),
-            max_request_bytes=settings.max_request_mib * MIB,
-            min_side_px=settings.min_side_px,
-            max_side_px=settings.max_side_px,
-            max_pixel_count=settings.max_pixels,
+            limits=model.limits,
+            max_request_bytes=self._settings.max_request_mib * MIB,
             image_formats=readable_formats(),
             methods=available(model.engine),
         )
@@ -285,7 +267,7 @@ class InferenceService:
         scored = findings(evidence.evidence_khw, model.output)
 
         def maps() -> Iterator[Explanation]:
-            engine = model.engine  # the one in use when a thread comes to it
+            engine = model.engine  # of the moment when a thread begins
             try:
                 yield from explain(
                     evidence,
@@ -299,7 +281,7 @@ class InferenceService:
                     radiograph=made.radiograph if made else None,
                 )
             except Exception:
-                if model.engine is not engine:  # replaced, and closed, in the meantime
+                if model.engine_failed or model.engine is not engine:  # closed meanwhile
                     raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
                 raise
 
@@ -334,11 +316,10 @@ def notice_of(manifest: Manifest) -> str:
     return PHANTOM_NOTICE if manifest.phantom else NOTICE
 
 
-def warm_up_image(side_px: int = 256) -> bytes:
-    """Return a PNG of a grey ramp."""
-    ramp_hw = np.add.outer(np.arange(side_px), np.arange(side_px)) * (255 / (2 * side_px - 2))
+def warm_up_image() -> bytes:
+    """Return a PNG of a grey ramp, 256 x 256."""
     file = BytesIO()
-    Image.fromarray(ramp_hw.astype(np.uint8)).save(file, "PNG")
+    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(file, "PNG")
     return file.getvalue()
 
 

@@ -18,8 +18,8 @@ async def main():
     app = App(settings.parse(sys.argv[1:], env={}))
     await app.start()
     model = await app.load()
-    await app.service.predict(PredictRequest(image=warm_up_image(300)), Call("", "", ""))
-    print(json.dumps([model.engine_name, sorted({name.split(".")[0] for name in sys.modules})]))
+    await app.service.predict(PredictRequest(image=warm_up_image()), Call("", "", ""))
+    print(json.dumps([model.engine.name, sorted({name.split(".")[0] for name in sys.modules})]))
     await app.drain()
 
 asyncio.run(main())

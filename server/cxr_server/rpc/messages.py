@@ -30,7 +30,6 @@ from cxr_server.service import (
     ModelDescription,
     PredictRequest,
     PredictResult,
-    Result,
 )
 
 E = TypeVar("E", bound=StrEnum)
@@ -128,9 +127,9 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
         upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
         limits=pb.Limits(
             max_request_bytes=description.max_request_bytes,
-            min_side_px=description.min_side_px,
-            max_side_px=description.max_side_px,
-            max_pixel_count=description.max_pixel_count,
+            min_side_px=description.limits.min_side_px,
+            max_side_px=description.limits.max_side_px,
+            max_pixel_count=description.limits.max_pixel_count,
         ),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
@@ -140,7 +139,7 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
     )
 
 
-def _common(result: Result, request_id: str) -> dict[str, Any]:
+def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts = result.evidence.facts
     return {
