@@ -16,7 +16,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="cxr-phantom", description=(__doc__ or "").strip())
+    parser = argparse.ArgumentParser(
+        prog="cxr-phantom",
+        description="Draws synthetic chest radiographs; trains and packs the phantom model.",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = None
     for name, (module_name, help_text) in COMMANDS.items():

@@ -106,14 +106,13 @@ def write_training(config: TrainingConfig, output: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `cxr-phantom train`."""
+    """Add the arguments of `cxr-phantom train`: an option for each field of `TrainingConfig`."""
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    defaults = TrainingConfig()
-    for name in ("images", "epochs", "focus_epochs", "seed", "workers"):
+    for name, default in asdict(TrainingConfig()).items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int,
-            default=getattr(defaults, name),
+            type=type(default),
+            default=default,
             metavar="N",
             help="default: %(default)s",
         )
@@ -121,12 +120,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and write the files. Returns the exit status."""
-    config = TrainingConfig(
-        images=args.images,
-        epochs=args.epochs,
-        focus_epochs=args.focus_epochs,
-        seed=args.seed,
-        workers=args.workers,
-    )
-    write_training(config, args.output)
+    names = asdict(TrainingConfig())
+    write_training(TrainingConfig(**{name: getattr(args, name) for name in names}), args.output)
     return 0

@@ -99,23 +99,12 @@ def test_what_train_writes_pack_makes_a_bundle_of(
     from safetensors.torch import load_file
 
     from cxr_phantom import network as net
-    from cxr_phantom.retrain import write_training
-    from cxr_phantom.train import TrainingConfig
     from cxr_server.bundles.load import load_bundle
 
-    config = TrainingConfig(
-        images=32,
-        validation_images=24,
-        held_out_images=24,
-        large_images=16,
-        large_px=240,
-        epochs=1,
-        focus_epochs=1,
-        batch=8,
-        workers=1,
-    )
+    sets = "--images 32 --validation-images 24 --held-out-images 24 --large-images 16"
+    steps = "--large-px 240 --epochs 1 --focus-epochs 1 --batch 8 --workers 1"
     source, bundle = tmp_path / "trained", tmp_path / "bundle"
-    write_training(config, source)
+    assert main(["train", "--output", str(source), *sets.split(), *steps.split()]) == 0
     assert sorted(p.name for p in source.iterdir()) == ["training.json", "weights.safetensors"]
     report = json.loads((source / "training.json").read_text())
     assert report["labels"] == list(FINDINGS)
