@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
+from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.access import new_token
 from cxr_server.admission import Admission
+from cxr_server.app import App
 from cxr_server.errors import InvalidField
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.interceptors.call_context import CallContext, host_of
 from cxr_server.rpc.server import interceptors
+from cxr_server.rpc.servicer import ChestXrayServicer
 from cxr_server.settings import parse
+from images import png
 from trust.certificates import Authority
 from trust.outcomes import reason_of
 
@@ -390,3 +394,16 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
     assert answers == [b"n0", b"n1", b"n2"]
     caller = await intercepted(without_receive, "Caller", handlers["Caller"])
     assert await caller.unary_unary(b"", RayContext()) == b"host:192.0.2.7"
+
+
+async def test_the_servicer_answers_a_host_without_interceptors() -> None:
+    """As on Ray Serve, whose proxy calls the servicer itself."""
+    service = App(parse(["--listen", "127.0.0.1:0"], env={})).service
+    await service.load()
+    servicer = ChestXrayServicer(service)
+    context = RayContext(("x-request-id", "ray-2"))
+    reply = await servicer.Predict(pb.PredictRequest(image=png()), context)
+    assert (reply.request_id, len(reply.findings)) == ("ray-2", 5)
+    with pytest.raises(InvalidField):
+        await servicer.Predict(pb.PredictRequest(image=png(), top_k=0), context)
+    await service.close()

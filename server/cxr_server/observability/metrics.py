@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cxr_server.observability.call import Call
@@ -88,11 +88,11 @@ class Metrics:
 
     def gauge(self, name: str, help_text: str, read: Read) -> None:
         """Report a value kept elsewhere, read at each scrape."""
-        self.registry.register(_Reading(GaugeMetricFamily, name, help_text, read))
+        Gauge(name, help_text, registry=self.registry).set_function(read)
 
     def counter(self, name: str, help_text: str, read: Read) -> None:
         """Report a count kept elsewhere, read at each scrape; `_total` is added to the name."""
-        self.registry.register(_Reading(CounterMetricFamily, name, help_text, read))
+        self.registry.register(_CounterReader(name, help_text, read))
 
     def expose(self, host: str, port: int) -> Callable[[], None]:
         """Serve the metrics over HTTP from a thread. Returns the function that stops it."""
@@ -106,15 +106,9 @@ class Metrics:
         return stop
 
 
-class _Reading(Collector):
-    def __init__(
-        self,
-        family: type[GaugeMetricFamily | CounterMetricFamily],
-        name: str,
-        help_text: str,
-        read: Read,
-    ) -> None:
-        self._family, self._name, self._help, self._read = family, name, help_text, read
+class _CounterReader(Collector):
+    def __init__(self, name: str, help_text: str, read: Read) -> None:
+        self._name, self._help, self._read = name, help_text, read
 
     def collect(self) -> Iterator[Metric]:
-        yield self._family(self._name, self._help, value=self._read())
+        yield CounterMetricFamily(self._name, self._help, value=self._read())

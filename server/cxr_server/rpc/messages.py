@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cxr.v1 import chest_xray_pb2 as pb
@@ -18,10 +19,9 @@ from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.explain import Explanation
 from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import ExplanationMethod
+from cxr_server.explanation.regions import Region
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
-from cxr_server.geometry import Box
 from cxr_server.imaging.quality import MESSAGES
-from cxr_server.inference.scoring import Finding
 from cxr_server.lifecycle import Phase
 from cxr_server.service import (
     ExplainRequest,
@@ -33,6 +33,7 @@ from cxr_server.service import (
 )
 
 E = TypeVar("E", bound=StrEnum)
+M = TypeVar("M", bound=Message)
 
 # --- requests ---
 
@@ -101,7 +102,7 @@ def health_response(report: HealthReport) -> pb.HealthResponse:
     """Translate the state of the service."""
     return pb.HealthResponse(
         status=_status(report.phase),
-        model=_model(report.model) if report.model else None,
+        model=_same(pb.Model, report.model) if report.model else None,
         engine=report.engine,
         device=report.device,
         server_version=__version__,
@@ -117,7 +118,7 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
     created = Timestamp()
     created.FromJsonString(manifest.create_time)
     return pb.DescribeModelResponse(
-        model=_model(manifest),
+        model=_same(pb.Model, manifest),
         architecture=manifest.architecture,
         findings=_finding_descriptions(manifest),
         input_side_px=manifest.input_side_px,
@@ -143,14 +144,14 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts = result.evidence.facts
     return {
-        "findings": [_finding(finding) for finding in result.findings],
-        "model": _model(result.model),
+        "findings": [_same(pb.Finding, finding) for finding in result.findings],
+        "model": _same(pb.Model, result.model),
         "image_info": pb.ImageInfo(
             format=f"IMAGE_FORMAT_{facts.file_format}",
             width_px=facts.width_px,
             height_px=facts.height_px,
             bit_depth=facts.bit_depth,
-            crop_box=_box(facts.crop),
+            crop_box=_same(pb.Box, facts.crop),
         ),
         "warnings": [
             pb.Warning(code=f"WARNING_CODE_{warning}", message=MESSAGES[warning])
@@ -168,30 +169,15 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     }
 
 
+def _same(kind: type[M], source: object) -> M:
+    """Return a message whose fields are the source's attributes of the same names."""
+    return kind(**{name: getattr(source, name) for name in kind.DESCRIPTOR.fields_by_name})
+
+
 def _status(phase: Phase) -> str:
     """Return the status of a phase; the contract knows no lame duck, which drains as well."""
     shown = Phase.DRAINING if phase is Phase.LAME_DUCK else phase
     return f"SERVING_STATUS_{shown}"
-
-
-def _model(manifest: Manifest) -> pb.Model:
-    return pb.Model(
-        name=manifest.name,
-        version=manifest.version,
-        weights_sha256=manifest.weights_sha256,
-        intended_use=manifest.intended_use,
-    )
-
-
-def _finding(finding: Finding) -> pb.Finding:
-    return pb.Finding(
-        label=finding.label,
-        class_index=finding.class_index,
-        score=finding.score,
-        probability=finding.probability,
-        threshold=finding.threshold,
-        above_threshold=finding.above_threshold,
-    )
 
 
 def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]:
@@ -209,28 +195,23 @@ def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]
 
 def _explanation(each: Explanation) -> pb.Explanation:
     rows, columns = each.evidence_hw.shape
-    peak = each.peak
     return pb.Explanation(
-        finding=_finding(each.finding),
+        finding=_same(pb.Finding, each.finding),
         heatmap=each.heatmap,
         evidence=pb.EvidenceGrid(
             rows=rows, columns=columns, values=each.evidence_hw.ravel().tolist()
         ),
         logit=each.finding.logit,
-        peak=pb.Peak(x_px=peak.x_px, y_px=peak.y_px, value=peak.value) if peak else None,
-        regions=[
-            pb.Region(
-                box=_box(region.box), peak_value=region.peak_value, threshold=region.threshold
-            )
-            for region in each.regions
-        ],
+        peak=_same(pb.Peak, each.peak) if each.peak else None,
+        regions=[_region(region) for region in each.regions],
         no_positive_evidence=each.no_positive_evidence,
         method=f"EXPLANATION_METHOD_{each.method}",
     )
 
 
-def _box(box: Box) -> pb.Box:
-    return pb.Box(x_px=box.x_px, y_px=box.y_px, width_px=box.width_px, height_px=box.height_px)
+def _region(region: Region) -> pb.Region:
+    box = _same(pb.Box, region.box)
+    return pb.Region(box=box, peak_value=region.peak_value, threshold=region.threshold)
 
 
 def _duration(seconds: float) -> Duration:

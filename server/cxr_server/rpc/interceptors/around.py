@@ -1,9 +1,9 @@
 """Around: run every method, whatever its service and shape, inside a context manager."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -11,10 +11,11 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+Method = Callable[[Any, Any], Any]
 
 
 class Around(grpc.aio.ServerInterceptor, ABC):
-    """An interceptor that does its job before and after a method, not on its messages.
+    """An interceptor that works before and after a method, not on its messages.
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
     coroutine that calls `context.write`.
@@ -31,40 +32,37 @@ class Around(grpc.aio.ServerInterceptor, ABC):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        inner = behaviour(handler)
-        method = handler_call_details.method
+        inner, name = method_of(handler), handler_call_details.method
 
         async def unary(request: Any, foreign: Any) -> Any:
-            context = CallContext.of(foreign, method)
+            context = CallContext.of(foreign, name)
             async with self.around(context):
                 return await inner(request, context)
 
-        async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
-            context = CallContext.of(foreign, method)
+        async def stream(request: Any, foreign: Any) -> AsyncGenerator[Any, None]:
+            context = CallContext.of(foreign, name)
             async with self.around(context), aclosing(responses(inner, request, context)) as each:
                 async for response in each:
                     yield response
 
-        return rebuilt(
-            handler,
-            stream if handler.response_streaming else unary,
-            handler.request_deserializer,
-            request_streaming=handler.request_streaming,
-        )
+        method = stream if handler.response_streaming else unary
+        return handler_of(handler, method, handler.request_streaming, handler.request_deserializer)
 
 
-def behaviour(handler: Handler) -> Callable[[Any, Any], Any]:
-    """Return the one function that a handler holds."""
-    if handler.request_streaming:
-        function = handler.stream_stream if handler.response_streaming else handler.stream_unary
-    else:
-        function = handler.unary_stream if handler.response_streaming else handler.unary_unary
-    return cast(Callable[[Any, Any], Any], function)
+def method_of(handler: Handler) -> Method:
+    """Return the method that a handler holds."""
+    method: Method = getattr(handler, _shape(handler, handler.request_streaming))
+    return method
 
 
-async def responses(
-    inner: Callable[[Any, Any], Any], request: Any, context: CallContext
-) -> AsyncGenerator[Any, None]:
+def handler_of(like: Handler, method: Method, request_streaming: bool, parse: Any) -> Handler:
+    """Return a handler that differs from another in its method and how requests arrive."""
+    make = getattr(grpc, f"{_shape(like, request_streaming)}_rpc_method_handler")
+    handler: Handler = make(method, parse, like.response_serializer)
+    return handler
+
+
+async def responses(inner: Method, request: Any, context: Any) -> AsyncGenerator[Any, None]:
     """Yield what a streaming method returns; nothing if it writes to the context itself."""
     answer = inner(request, context)
     if hasattr(answer, "__aiter__"):
@@ -75,19 +73,6 @@ async def responses(
         await answer
 
 
-def rebuilt(
-    handler: Handler,
-    function: Callable[[Any, Any], Any],
-    deserializer: Callable[[bytes], Any] | None,
-    *,
-    request_streaming: bool,
-) -> Handler:
-    """Return a handler of the same method with another function and request shape."""
-    makers: dict[tuple[bool, bool], Callable[..., Handler]] = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    make = makers[request_streaming, handler.response_streaming]
-    return make(function, deserializer, handler.response_serializer)
+def _shape(handler: Handler, request_streaming: bool) -> str:
+    words = {False: "unary", True: "stream"}
+    return f"{words[request_streaming]}_{words[bool(handler.response_streaming)]}"

@@ -8,26 +8,21 @@ a caller that vanishes during it frees its slot.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, cast
 
 import grpc
 from google.protobuf import message
 
-from cxr_server.errors import DeadlineExpired, InvalidField, InvalidRequest
+from cxr_server.errors import DeadlineExpired, InvalidField
 from cxr_server.rpc.interceptors.around import (
     Continuation,
     Handler,
-    behaviour,
-    rebuilt,
+    handler_of,
+    method_of,
     responses,
 )
 from cxr_server.rpc.interceptors.call_context import CallContext
-
-
-class RequestMissing(InvalidRequest):
-    """The call ended without a request."""
-
-    reason = "INVALID_FIELD"
 
 
 class ReceiveInterceptor(grpc.aio.ServerInterceptor):
@@ -47,22 +42,22 @@ class ReceiveInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming:
             return handler
-        inner, method = behaviour(handler), handler_call_details.method
+        inner, name = method_of(handler), handler_call_details.method
         parse = handler.request_deserializer
 
         # No name is kept for the request: the method can free it while it still runs.
         async def unary(_: Any, foreign: Any) -> Any:
-            context = CallContext.of(foreign, method)
+            context = CallContext.of(foreign, name)
             return await inner(await self._received(context, parse), context)
 
         async def stream(_: Any, foreign: Any) -> AsyncIterator[Any]:
-            context = CallContext.of(foreign, method)
+            context = CallContext.of(foreign, name)
             request = await self._received(context, parse)
-            async for response in responses(inner, request, context):
-                yield response
+            async with aclosing(responses(inner, request, context)) as each:
+                async for response in each:
+                    yield response
 
-        function = stream if handler.response_streaming else unary
-        return rebuilt(handler, function, None, request_streaming=True)
+        return handler_of(handler, stream if handler.response_streaming else unary, True, None)
 
     async def _received(self, context: CallContext, parse: Any) -> Any:
         call = context.call
@@ -76,7 +71,7 @@ class ReceiveInterceptor(grpc.aio.ServerInterceptor):
             # Also the first sign of a cancelled or an oversized call, whose cancellation
             # arrives right after it.
             await asyncio.sleep(0.05)
-            raise RequestMissing("the call carried no request") from None
+            raise InvalidField("the call carried no request")
         call.request_bytes = len(raw)
         if context.slot:
             context.slot.hold(call.request_bytes)
