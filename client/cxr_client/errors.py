@@ -173,7 +173,8 @@ class FailedCall(Protocol):
 
 def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
     """Convert a failed call to its exception, with the details that the server sent."""
-    metadata = dict(call.trailing_metadata() or ())
+    # The keys() of grpc.aio.Metadata, which dict() prefers, yields pairs in older releases.
+    metadata = dict(tuple(call.trailing_metadata() or ()))
     code, message = call.code(), call.details() or ""
     info, bad_request, retry_info = _details(code, metadata.get(DETAILS_KEY, b""))
     # A proxy may drop binary metadata; the reason is also sent as text.

@@ -85,6 +85,16 @@ def test_the_reason_is_read_from_plain_metadata_where_the_details_are_missing() 
     assert (error.reason, error.violations) == ("IMAGE_UNREADABLE", ())
 
 
+def test_metadata_of_older_grpc_releases_is_read() -> None:
+    class Metadata(tuple[tuple[str, str], ...]):
+        def keys(self) -> "Metadata":
+            return self
+
+    ended = Ended(grpc.StatusCode.INVALID_ARGUMENT, "")
+    ended._metadata = Metadata([("x-request-id", "abc"), ("x-error-reason", "IMAGE_EMPTY")])
+    assert (error_of(ended, "").request_id, error_of(ended, "").reason) == ("abc", "IMAGE_EMPTY")
+
+
 def test_details_of_another_status_are_ignored() -> None:
     details = status_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0])
     details.details.add().Pack(error_details_pb2.ErrorInfo(reason="IMAGE_UNREADABLE"))
