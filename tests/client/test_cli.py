@@ -231,7 +231,7 @@ def test_one_bad_file_costs_one_line_and_not_the_others(
 
 
 @pytest.mark.parametrize("form", [[], ["--csv"]])
-def test_a_failure_leaves_the_other_forms_whole(
+def test_a_failure_does_not_break_tables_and_csv(
     cxr: Run, fake: FakeServer, folder: Path, form: list[str]
 ) -> None:
     fake.script(failure(grpc.StatusCode.INTERNAL))
@@ -296,7 +296,7 @@ def test_an_error_inside_the_command_is_not_shown_as_wrong_usage(
         cxr("predict", folder)
 
 
-def test_a_folder_without_images_is_said(cxr: Run, tmp_path: Path) -> None:
+def test_a_folder_without_images_is_a_usage_error(cxr: Run, tmp_path: Path) -> None:
     status, _, err = cxr("predict", tmp_path)
     assert status == 2
     assert err == f"cxr: there are no PNG or JPEG files in {tmp_path}\n"
@@ -354,7 +354,9 @@ def test_options_take_the_contract_s_names_in_any_case_and_the_help_lists_them(
     assert cxr("explain", option, "unspecified", folder)[0] == 2
 
 
-def test_health_tells_by_its_status(cxr: Run, fake: FakeServer) -> None:
+def test_the_exit_status_of_health_reflects_the_state_of_the_server(
+    cxr: Run, fake: FakeServer
+) -> None:
     status, out, _ = cxr("health")
     assert status == 0
     assert out.startswith("SERVING: fake 1 on fake (CPU)")
@@ -384,7 +386,7 @@ def test_the_version_is_the_package_s(cxr: Run) -> None:
     assert cxr("--version") == (0, f"cxr {version('cxr-client')}\n", "")
 
 
-def test_others_words_cannot_steer_the_terminal() -> None:
+def test_untrusted_text_cannot_control_the_terminal() -> None:
     assert printable("a\x1b[2Jb\r\nc\u202ed") == "a [2Jb  c d"
     assert printable(os.fsdecode(b"\xff.png")) == "\\udcff.png"
     assert aligned([["x", "n"], ["\x1b[31mred", "1"]]) == ["x         n", " [31mred  1"]

@@ -1,4 +1,4 @@
-"""Calls: deadlines, retries, refusals and ids, over a real channel, for both clients."""
+"""Calls: deadlines, retries, errors and request ids over a real channel, for both clients."""
 
 import asyncio
 import re
@@ -54,7 +54,7 @@ def test_every_call_carries_a_deadline_and_an_id(
     assert result.request_id == call.metadata["x-request-id"]
 
 
-def test_the_request_says_what_was_asked_and_leaves_the_rest_unset(
+def test_arguments_arrive_in_the_request_and_the_others_stay_unset(
     fake: FakeServer, ask: Ask, tmp_path: Path
 ) -> None:
     file = tmp_path / "chest.png"
@@ -105,7 +105,7 @@ def test_the_request_says_what_was_asked_and_leaves_the_rest_unset(
     ]
 
 
-def test_one_label_may_be_given_as_a_word(fake: FakeServer, ask: Ask) -> None:
+def test_one_label_may_be_given_as_a_string(fake: FakeServer, ask: Ask) -> None:
     result = ask(fake.address, "explain", PNG, labels="Mass")
     assert [each.finding.label for each in result.explanations] == ["Mass"]
     assert result.explanations[0].method is ExplanationMethod.GRAD_CAM
@@ -122,7 +122,7 @@ def test_one_label_may_be_given_as_a_word(fake: FakeServer, ask: Ask) -> None:
         ({"request_id": ""}, "request id"),
     ],
 )
-def test_an_impossible_argument_is_a_value_error_and_nothing_is_sent(
+def test_an_invalid_argument_is_a_value_error_and_nothing_is_sent(
     fake: FakeServer, ask: Ask, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -144,9 +144,7 @@ def test_a_large_image_survives_an_unavailable_server(fake: FakeServer, ask: Ask
     assert len({call.metadata["x-request-id"] for call in fake.calls}) == 1
 
 
-def test_a_server_that_stays_unavailable_is_asked_as_often_as_allowed(
-    fake: FakeServer, ask: Ask
-) -> None:
+def test_an_unavailable_server_is_retried_up_to_max_attempts(fake: FakeServer, ask: Ask) -> None:
     fake.script(*[UNAVAILABLE] * 9)
     with pytest.raises(UnavailableError) as caught:
         ask(fake.address, "predict", PNG, options={"retry": RetryConfig(max_attempts=3)})
@@ -162,7 +160,7 @@ def test_retries_can_be_turned_off(fake: FakeServer, ask: Ask, fault: Step) -> N
     assert len(fake.calls) == 1
 
 
-def test_a_full_server_is_asked_again_when_it_said(fake: FakeServer, ask: Ask) -> None:
+def test_a_refusal_for_load_is_retried_at_the_stated_time(fake: FakeServer, ask: Ask) -> None:
     fake.script(overload(0.2), overload(0.1))
     start_s = time.monotonic()
     result = ask(fake.address, "predict", bytes(2_000_000), timeout_s=9)
@@ -175,7 +173,7 @@ def test_a_full_server_is_asked_again_when_it_said(fake: FakeServer, ask: Ask) -
     assert last.time_remaining_s < first.time_remaining_s - 0.1
 
 
-def test_a_full_server_is_asked_no_more_often_than_allowed(fake: FakeServer, ask: Ask) -> None:
+def test_refusals_for_load_are_retried_up_to_max_attempts(fake: FakeServer, ask: Ask) -> None:
     fake.script(*[overload(0.01)] * 9)
     with pytest.raises(OverloadedError) as caught:
         ask(fake.address, "predict", PNG, options={"retry": RetryConfig(max_attempts=3)})
@@ -184,7 +182,7 @@ def test_a_full_server_is_asked_no_more_often_than_allowed(fake: FakeServer, ask
     assert len(fake.calls) == 3
 
 
-def test_a_wait_beyond_the_deadline_is_not_waited(fake: FakeServer, ask: Ask) -> None:
+def test_a_retry_beyond_the_deadline_is_not_attempted(fake: FakeServer, ask: Ask) -> None:
     fake.script(overload(3600))
     with pytest.raises(OverloadedError) as caught:
         ask(fake.address, "predict", PNG, timeout_s=30)
@@ -195,7 +193,7 @@ def test_a_wait_beyond_the_deadline_is_not_waited(fake: FakeServer, ask: Ask) ->
 @pytest.mark.parametrize(
     "code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=lambda code: code.value[0])
 )
-def test_without_an_invitation_only_what_a_stopping_server_says_is_repeated(
+def test_without_a_retry_time_only_unavailable_and_cancelled_are_retried(
     fake: FakeServer, ask: Ask, code: grpc.StatusCode
 ) -> None:
     fake.script(failure(code))
@@ -247,7 +245,7 @@ def test_a_caller_s_id_is_sent_and_the_server_s_id_is_returned(fake: FakeServer,
     assert caught.value.request_id == "its-own"
 
 
-def test_a_refusal_says_why_and_where(fake: FakeServer, ask: Ask) -> None:
+def test_an_error_carries_its_reason_fields_and_request_id(fake: FakeServer, ask: Ask) -> None:
     fake.script(
         failure(
             "INVALID_ARGUMENT",
@@ -277,7 +275,7 @@ def test_an_image_beyond_the_client_s_limit_is_not_sent(
     assert not fake.calls
 
 
-def test_an_image_beyond_the_server_s_limit_is_no_overload(ask: Ask) -> None:
+def test_an_image_beyond_the_server_s_limit_is_not_an_overload(ask: Ask) -> None:
     with (
         FakeServer(max_request_bytes=100_000) as server,
         pytest.raises(RequestTooLargeError) as caught,
@@ -296,7 +294,7 @@ def test_an_image_beyond_the_server_s_limit_is_no_overload(ask: Ask) -> None:
         ("describe_model", pb.DescribeModelResponse()),
     ],
 )
-def test_an_empty_reply_is_not_taken_for_an_answer(
+def test_an_empty_reply_is_a_protocol_error(
     fake: FakeServer, ask: Ask, method: str, reply: object
 ) -> None:
     rpc = method.title().replace("_", "")
@@ -307,7 +305,7 @@ def test_an_empty_reply_is_not_taken_for_an_answer(
     assert caught.value.request_id == fake.calls[0].metadata["x-request-id"]
 
 
-def test_waiting_ends_when_the_service_serves(fake: FakeServer, ask: Ask) -> None:
+def test_waiting_ends_when_the_service_is_serving(fake: FakeServer, ask: Ask) -> None:
     loading = pb.HealthResponse(status=pb.SERVING_STATUS_LOADING)
     serving = pb.HealthResponse(status=pb.SERVING_STATUS_SERVING)
     fake.answer("Health", loading)
@@ -329,7 +327,7 @@ def test_waiting_for_a_service_that_never_serves_ends_in_time(fake: FakeServer, 
         ask("127.0.0.1:1", "wait_until_ready", 0.5)
 
 
-def test_waiting_does_not_wait_for_what_will_not_change(fake: FakeServer, ask: Ask) -> None:
+def test_waiting_fails_at_once_on_a_permanent_error(fake: FakeServer, ask: Ask) -> None:
     fake.script(failure(grpc.StatusCode.UNIMPLEMENTED))
     with pytest.raises(ProtocolError):
         ask(fake.address, "wait_until_ready", 20)

@@ -1,4 +1,4 @@
-"""Channel: what a client refuses to be set to, and TLS, mutual TLS and tokens for real."""
+"""Options and channel: invalid settings; TLS, mutual TLS and tokens over real connections."""
 
 import datetime
 import ipaddress
@@ -45,7 +45,7 @@ ONCE = RetryConfig(max_attempts=1)
         ("cxr.internal", False),
     ],
 )
-def test_loopback_is_told_from_the_rest(server: str, loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(server: str, loopback: bool) -> None:
     assert is_loopback(server) is loopback
 
 
@@ -65,7 +65,7 @@ def test_loopback_is_told_from_the_rest(server: str, loopback: bool) -> None:
         ({"token": "line\nbreak"}, "visible ASCII"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_at_once(
+def test_invalid_settings_are_refused_at_construction(
     client: type, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as caught:
@@ -84,7 +84,7 @@ def test_settings_that_cannot_work_are_refused_at_once(
         (RetryConfig, {"max_backoff_s": float("inf")}, "max_backoff_s is not a positive number"),
     ],
 )
-def test_options_that_cannot_work_are_refused_at_once(
+def test_invalid_options_are_refused_at_construction(
     group: type, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -102,7 +102,7 @@ def test_the_token_is_in_no_representation() -> None:
         assert "s3cret" not in repr(client)
 
 
-def test_the_channel_retries_what_a_stopping_server_says_and_keeps_large_images_for_it() -> None:
+def test_the_channel_retries_connection_failures_and_buffers_large_images() -> None:
     retry = RetryConfig(max_attempts=9, initial_backoff_s=0.5)
     arguments = dict(channel_arguments(Settings(max_request_bytes=50_000_000, retry=retry)))
     assert int(arguments["grpc.per_rpc_retry_buffer_size"]) > 50_000_000
@@ -193,7 +193,7 @@ def test_tls_works_with_the_right_authority_only(authority: Authority, ask: Ask)
     assert len(server.calls) == 1
 
 
-def test_mutual_tls_wants_the_client_s_certificate(authority: Authority, ask: Ask) -> None:
+def test_mutual_tls_requires_the_client_s_certificate(authority: Authority, ask: Ask) -> None:
     credentials = authority.server_credentials(mutual=True)
     ca = (authority.folder / "ca.pem").read_bytes()
     cert, key = str(authority.folder / "client.pem"), authority.folder / "client.key"
@@ -210,7 +210,7 @@ def test_a_missing_tls_file_is_an_os_error(tmp_path: Path) -> None:
         Client(tls=TLSConfig(ca=tmp_path / "none.pem"))
 
 
-def test_another_name_in_the_certificate_can_be_named(authority: Authority, ask: Ask) -> None:
+def test_another_name_in_the_certificate_can_be_expected(authority: Authority, ask: Ask) -> None:
     ca = authority.folder / "ca.pem"
     with FakeServer(credentials=authority.server_credentials(mutual=False)) as server:
         for name, trusted in (("cxr.example.org", True), ("other.example.org", False)):

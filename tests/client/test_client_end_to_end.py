@@ -81,7 +81,7 @@ def test_one_explain_returns_every_score_and_only_the_requested_pictures(
         assert picture.format == "JPEG"
 
 
-def test_health_and_model_are_told(phantom_server: ServerProcess, ask: Ask) -> None:
+def test_health_and_the_model_are_reported(phantom_server: ServerProcess, ask: Ask) -> None:
     health = ask(phantom_server.address, "wait_until_ready", 20)
     assert health.status is ServingStatus.SERVING
     described = ask(phantom_server.address, "describe_model")

@@ -1,4 +1,4 @@
-"""Errors: every status has its exception, and an exception keeps what the server said."""
+"""Errors: every status has its exception, which carries the details that the server sent."""
 
 import pickle
 import re
@@ -70,7 +70,7 @@ def test_every_reason_of_the_server_ends_in_a_fitting_exception() -> None:
 
 
 @pytest.mark.parametrize("details", [b"", b"\xff\xff\xff", b"\x08\x03\x12\x05other"])
-def test_details_that_make_no_sense_do_not_hide_the_status(details: bytes) -> None:
+def test_invalid_details_do_not_hide_the_status(details: bytes) -> None:
     ended = Ended(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", ("grpc-status-details-bin", details))
     error = error_of(ended, "sent")
     assert type(error) is OverloadedError
@@ -103,13 +103,13 @@ def test_details_of_another_status_are_ignored() -> None:
     assert not error_of(Ended(grpc.StatusCode.UNAVAILABLE, "", *metadata), "").reason
 
 
-def test_a_status_without_a_word_still_says_something() -> None:
+def test_an_error_without_message_names_its_status() -> None:
     assert str(error_of(Ended(grpc.StatusCode.UNKNOWN, None), "")) == (
         "the call ended with UNKNOWN [UNKNOWN]"
     )
 
 
-def test_an_exception_survives_a_process_border() -> None:
+def test_an_exception_can_be_pickled() -> None:
     error = ImageError(
         "cut short",
         code=grpc.StatusCode.INVALID_ARGUMENT,

@@ -1,4 +1,4 @@
-"""Results: nothing of a reply is lost, and what cannot be is no answer."""
+"""Results: every field of a reply is converted, and an inconsistent reply is an error."""
 
 import dataclasses
 import json
@@ -162,7 +162,7 @@ def test_a_stage_that_did_not_run_has_no_time() -> None:
     assert timing == Timing(None, None, None, None, evidence_cached=True)
 
 
-def test_what_is_unset_is_none() -> None:
+def test_unset_fields_are_none() -> None:
     assert Health.of(pb.HealthResponse(status=1), "id").model is None
     response = pb.DescribeModelResponse(model=pb.Model(), findings=[pb.FindingDescription()])
     assert ModelDescription.of(response, "id").create_time is None
@@ -181,12 +181,12 @@ def test_what_is_unset_is_none() -> None:
     ],
     ids=["missing values", "no grid", "neither PNG nor JPEG"],
 )
-def test_an_inconsistent_explanation_is_no_answer(explanation: pb.Explanation) -> None:
+def test_an_inconsistent_explanation_is_a_protocol_error(explanation: pb.Explanation) -> None:
     with pytest.raises(ProtocolError):
         Explanation.of(explanation)
 
 
-def test_explanations_of_other_findings_are_no_answer() -> None:
+def test_explanations_of_other_findings_are_a_protocol_error() -> None:
     response = filled(pb.ExplainResponse())
     label = response.explanations[0].finding.label
     assert ExplanationSet.of(response, "id", [label]).explanations[0].finding.label == label
@@ -202,7 +202,7 @@ def test_the_grid_becomes_an_array_row_by_row() -> None:
     assert grid.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_a_picture_is_saved_as_it_came(tmp_path: Path) -> None:
+def test_a_picture_is_saved_unchanged(tmp_path: Path) -> None:
     explanation = Explanation.of(filled(pb.Explanation()))
     path = explanation.save(str(tmp_path / "heat.png"))
     assert path == tmp_path / "heat.png"

@@ -1,4 +1,4 @@
-"""The example callers, run as a newcomer runs them."""
+"""The examples, run as subprocesses."""
 
 import subprocess
 import sys
