@@ -62,7 +62,6 @@ class ServingModel:
         self.scheduler = Scheduler(
             engine,
             decode_threads=settings.decode_threads or usable_cores(),
-            max_waiting=settings.max_in_flight,
         )
         self._bundle = bundle
         # A rebuilt engine is of the same kind: the scheduler knows its batch limits.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_server.errors import DeadlineExpired, Draining, ModelLoading, QueueFull
+from cxr_server.errors import DeadlineExpired, Draining, ModelLoading
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, Scheduler
 from cxr_server.inference.stages import Stage, Stages
@@ -413,20 +413,16 @@ async def test_requests_wait_through_a_rebuild_of_the_engine() -> None:
     await run.close()
 
 
-async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+async def test_the_wait_that_is_advised_grows_with_the_queue_within_bounds() -> None:
     engine = EchoEngine()
-    run = scheduler(engine, decode_threads=1, max_waiting=2)
-    engine.gate.clear()
-    tasks = [asyncio.ensure_future(answer(run, number)) for number in range(2)]
-    await until(lambda: run.busy == 1 and run.queue_depth == 1)
-    tasks += [asyncio.ensure_future(answer(run, number)) for number in range(2, 4)]
-    await until(lambda: run.queue_depth == 3)
-    with pytest.raises(QueueFull) as refusal:
-        await answer(run, 9)
-    assert refusal.value.retry_after_ms is not None
-    assert 50 <= refusal.value.retry_after_ms <= 5000
+    run = scheduler(engine, decode_threads=1)
+    before_ms = run.retry_after_ms()
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in range(1, 200)]
+    await until(lambda: run.queue_depth == 199)
+    assert 50 <= before_ms < run.retry_after_ms() <= 5000
     engine.gate.set()
-    assert await asyncio.gather(*tasks) == [0, 1, 2, 3]
+    assert await asyncio.gather(first, *others) == list(range(200))
     await run.close()
 
 

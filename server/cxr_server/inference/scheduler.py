@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_server.errors import Draining, ModelLoading, QueueFull, RequestError
+from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import InferenceResult, P, PendingRequest
@@ -35,10 +35,11 @@ class EngineFailure(Exception):
 class Scheduler:
     """Shares decode threads and the engine between callers. Create it on its event loop.
 
+    It does not bound what waits: admission does.
+
     Args:
         engine: Runs `max_batch` images at a time, in `max_in_flight` concurrent calls.
         decode_threads: Number of images decoded at once.
-        max_waiting: Number of requests that may wait to be decoded.
         on_failure: Called on the event loop with the error when the engine has failed; the
             scheduler then pauses until `resume`. Without it, every request fails from then on.
     """
@@ -48,14 +49,12 @@ class Scheduler:
         engine: Engine,
         *,
         decode_threads: int,
-        max_waiting: int = 1024,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.on_failure = on_failure
         self.batches = self.images = 0
         self._engine: Engine | None = engine
         self._max_batch, self._max_in_flight = engine.max_batch, engine.max_in_flight
-        self._max_waiting = max_waiting
         # Decode at most one round of the engine ahead: the rest waits as compressed bytes, where
         # dropping it costs nothing and callers still take turns.
         self._max_ready = max(decode_threads, self._max_batch * self._max_in_flight)
@@ -75,7 +74,7 @@ class Scheduler:
         try:
             for thread in self._threads:
                 thread.start()
-        except RuntimeError:  # the system's limit on threads: end those that did start
+        except RuntimeError:  # a limit on threads: end those that have started
             self._end_threads()
             raise
 
@@ -112,7 +111,6 @@ class Scheduler:
             infer: Whether evidence is wanted.
 
         Raises:
-            QueueFull: `max_waiting` requests wait already.
             DeadlineExpired: The deadline passed while waiting.
             EngineFailure: The engine failed twice on this image.
             Draining: The scheduler was closed.
@@ -124,8 +122,6 @@ class Scheduler:
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
-            if len(self._waiting) >= self._max_waiting:
-                raise QueueFull("too many calls are waiting", retry_after_ms=self.retry_after_ms())
             self._waiting.push(caller, request)
             self._can_decode.notify()
         try:
