@@ -17,7 +17,7 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo test test-fast coverage lint type proto \
-	proto-check pytest test-gpu test-programs format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	proto-check pytest test-gpu gpu-check test-programs format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
 help: ## list the targets
@@ -77,6 +77,9 @@ test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install pr
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
+
+gpu-check: $(DEV_STAMP) ## prove and measure the CUDA half, on an NVIDIA GPU; GPU_CHECK_CPU=1 tries the check without
+	PYTHON=$(PY) scripts/gpu-check/run.sh
 
 lint: $(TEST_STAMP) ## ruff, import-linter and buf, which also refuses breaking changes of the contract
 	$(BIN)/ruff check .

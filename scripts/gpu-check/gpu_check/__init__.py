@@ -1,0 +1,1 @@
+"""GPU check: proves and measures the CUDA half of the server on one NVIDIA GPU."""
