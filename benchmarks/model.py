@@ -33,7 +33,7 @@ def bundle(small: bool = False) -> Path:
         labels = tuple(xrv.models.DenseNet.targets)
         write_bundle(
             folder,
-            densenet.state_dict(),
+            {name: tensor.numpy() for name, tensor in densenet.state_dict().items()},
             Description(
                 name=f"{folder.name}-random",
                 version="1",

@@ -66,7 +66,7 @@ def write_random_bundle(folder: Path, model: nn.Module, labels: tuple[str, ...])
     full = len(labels) == len(FULL_LABELS)
     return write_bundle(
         folder,
-        model.state_dict(),
+        {name: tensor.numpy() for name, tensor in model.state_dict().items()},
         Description(
             name=folder.name,
             version="1",

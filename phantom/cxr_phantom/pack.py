@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 from cxr_phantom.retrain import REPORT_NAME, WEIGHTS_NAME
 from cxr_server import __version__
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.manifest import BundleError, Description, Reliability
 from cxr_server.convert.parity import check_parity
-from cxr_server.convert.upstream import UpstreamModel
 from cxr_server.convert.write import write_bundle
 
 NOTICES = (
@@ -43,7 +42,6 @@ def pack(source: Path, output: Path) -> Path:
     if len(labels) != len(state["classifier.bias"]):
         raise BundleError("training.json: the number of labels differs from that of outputs")
     thresholds = tuple(np.asarray(report["thresholds"], np.float32).tolist())  # served as float32
-    model = UpstreamModel(state, network, labels, thresholds, ())
     description = Description(
         name="phantom",
         version=__version__,
@@ -57,9 +55,7 @@ def pack(source: Path, output: Path) -> Path:
         reliability=_reliability(report),
         intended_use=INTENDED_USE,
     )
-    return write_bundle(
-        output, state, description, lambda bundle: print(check_parity(bundle, model))
-    )
+    return write_bundle(output, state, description, lambda bundle: print(check_parity(bundle)))
 
 
 def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:

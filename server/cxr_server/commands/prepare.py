@@ -1,13 +1,17 @@
-"""`cxr-server prepare`: makes a bundle of a model's published weights."""
+"""`cxr-server prepare`: converts published or fine-tuned weights to a bundle. Needs no torch."""
 
 import argparse
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
+from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import bundle_home, cache_home
+from cxr_server.convert.convert import prepare
+from cxr_server.convert.download import DownloadError
+from cxr_server.convert.source import Source
+from cxr_server.inference.engines.registry import choose_engine
 
 MIB = 1 << 20
 
@@ -21,14 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " or with --from a name for the new bundle",
     )
     parser.add_argument(
-        "--from", dest="file", type=Path, metavar="FILE", help="take this file, download nothing"
+        "--from",
+        dest="file",
+        type=Path,
+        metavar="FILE",
+        help="convert this file instead of a download",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="A,B,...",
+        help="the finding of each output of the file, separated by commas; default: as in the file",
     )
     parser.add_argument("--url", help="download from here instead of the catalogue's address")
-    parser.add_argument("--sha256", metavar="HEX", help="what the file's SHA-256 must be")
+    parser.add_argument("--sha256", metavar="HEX", help="the SHA-256 that the file must have")
     parser.add_argument(
         "--trust-download",
         action="store_true",
-        help="take a file whose SHA-256 is not known, and record it in the bundle",
+        help="accept a file whose SHA-256 is not known, and record it in the bundle",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="the bundle's folder (default: by name)"
@@ -36,20 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the bundle. Returns 0, or 1 when nothing was made."""
-    for package in ("torch", "torchxrayvision", "safetensors", "openvino"):
-        if find_spec(package) is None:
-            return _fail(f"preparing needs {package}: pip install 'cxr-server[torch]'")
-    # Imported here, for they take seconds.
-    from cxr_server.convert.download import DownloadError
-    from cxr_server.convert.prepare import Source, prepare
-
+    """Write the bundle. Returns 0, or 1 when nothing was written."""
     source = Source(
         name=args.name,
         file=args.file,
         url=args.url,
         sha256=args.sha256,
         trust=args.trust_download,
+        labels=tuple(map(str.strip, args.labels.split(","))) if args.labels else (),
         downloads=cache_home() / "downloads",
     )
     output = args.output or bundle_home() / args.name
@@ -64,17 +71,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warm_up(folder: Path) -> float:
-    """Let the OpenVINO engine fill its cache, which the server will start from."""
-    from cxr_server.bundles.load import load_bundle
-    from cxr_server.inference.engines.registry import choose_engine
-
+    """Compile the model into the cache from which the server starts. Returns seconds."""
     start = time.perf_counter()
     choose_engine(load_bundle(folder), "openvino", cache_dir=cache_home()).close()
     return time.perf_counter() - start
 
 
 def _bar(done: int, total: int | None) -> None:
-    """Draw the progress over itself on the error stream."""
+    """Draw a progress bar on standard error."""
     if total:
         filled = 30 * done // total
         line = f"[{'#' * filled:30}] {done / MIB:6.1f} of {total / MIB:.1f} MiB"

@@ -1,1 +1,4 @@
-"""Conversion: an upstream checkpoint -> bundle. Used by `commands` alone, never by serving."""
+"""Conversion: checkpoint of torchxrayvision -> bundle. Imported by commands only; needs no torch.
+
+source -> checkpoint -> convert -> architectures -> write -> parity
+"""

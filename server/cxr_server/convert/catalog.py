@@ -1,6 +1,7 @@
-"""Catalog: torchxrayvision's DenseNets, what is known of their files and how far they go.
+"""Catalog: torchxrayvision's DenseNets: files, checksums, operating points and reliability.
 
-Labels and operating points are torchxrayvision's own and are read from it by `prepare`.
+Addresses, findings and operating points are those of torchxrayvision 1.5.7
+(`torchxrayvision.models.model_urls`); a test compares them with the installed package.
 """
 
 from collections.abc import Mapping
@@ -26,11 +27,11 @@ class CatalogEntry:
     """A model of torchxrayvision.
 
     Attributes:
-        name: Its name here and there.
-        file_stem: What tells its file from its siblings' files.
+        name: Its name in torchxrayvision.
+        file_stem: The part of the file's name that differs between models.
         trained_on: The data sets.
-        bytes: Size of its file, where known.
-        sha256: SHA-256 of its file, where known.
+        bytes: Size of the file, where known.
+        sha256: SHA-256 of the file, where known.
     """
 
     name: str
@@ -46,7 +47,7 @@ class CatalogEntry:
 
     @property
     def url(self) -> str:
-        """Where torchxrayvision downloads it from."""
+        """The address from which torchxrayvision downloads it."""
         return _RELEASE + self.file_name
 
 
@@ -68,6 +69,53 @@ CATALOG: Mapping[str, CatalogEntry] = {
         CatalogEntry("densenet121-res224-mimic_ch", "mimic_ch", "MIMIC-CXR, labels of CheXpert"),
     )
 }
+
+# fmt: off
+OUTPUTS = (
+    "Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema",
+    "Fibrosis", "Effusion", "Pneumonia", "Pleural_Thickening", "Cardiomegaly", "Nodule",
+    "Mass", "Hernia", "Lung Lesion", "Fracture", "Lung Opacity", "Enlarged Cardiomediastinum",
+)
+"""Findings of torchxrayvision's classifiers in the order of the outputs."""
+
+OPERATING_POINTS: Mapping[str, tuple[float | None, ...]] = {
+    "densenet121-res224-all": (
+        0.07422872, 0.038290843, 0.09814756, 0.0098118475, 0.023601074, 0.0022490358,
+        0.010060724, 0.103246614, 0.056810737, 0.026791653, 0.050318155, 0.023985857,
+        0.01939503, 0.042889766, 0.053369623, 0.035975814, 0.20204692, 0.05015312
+    ),
+    "densenet121-res224-nih": (
+        0.039117552, 0.0034529066, 0.11396341, 0.0057298196, 0.00045666535, 0.0018880932,
+        0.012037827, 0.038744126, 0.0037213727, 0.014730946, 0.016149804, 0.054241467,
+        0.037198864, 0.0004403434, None, None, None, None
+    ),
+    "densenet121-res224-pc": (
+        0.031012505, 0.013347598, 0.081435576, 0.001262615, 0.002587246, 0.0035944257,
+        0.0023071, 0.055412333, 0.044385884, 0.042766232, 0.043258056, 0.037629247,
+        0.005658899, 0.0091741895, None, 0.026507627, None, None
+    ),
+    "densenet121-res224-chex": (
+        0.1988969, 0.05710573, None, 0.0531293, 0.1435217, None, None, 0.27212676,
+        0.07749717, None, 0.19712369, None, None, None, 0.09932402, 0.09273402, 0.3270967,
+        0.10888247
+    ),
+    "densenet121-res224-rsna": (
+        None, None, None, None, None, None, None, None, 0.13486601, None, None, None,
+        None, None, None, None, 0.13511065, None
+    ),
+    "densenet121-res224-mimic_nb": (
+        0.08558747, 0.011884617, None, 0.0040595434, 0.010733786, None, None, 0.118761964,
+        0.022924708, None, 0.06358637, None, None, None, 0.022143636, 0.017476924,
+        0.1258702, 0.014020768
+    ),
+    "densenet121-res224-mimic_ch": (
+        0.09121389, 0.010573786, None, 0.005023008, 0.003698257, None, None, 0.08001232,
+        0.037242252, None, 0.05006329, None, None, None, 0.019866971, 0.03823637,
+        0.11303808, 0.0069147074
+    ),
+}
+"""Of each output; None where the model was not trained for the finding."""
+# fmt: on
 
 _HIDDEN = "Hidden by the authors' own tool, Chester."
 
@@ -101,16 +149,16 @@ RELIABILITY_ALL: Mapping[str, Reliability] = {
     "Lung Opacity": Reliability("consistent", _note("0.86 to 0.88")),
     "Enlarged Cardiomediastinum": Reliability("uneven", _note("0.78 and 0.84")),
 }
-"""How evenly densenet121-res224-all recognises each finding, and the figures behind that."""
+"""How consistently densenet121-res224-all recognises each finding."""
 
 _WEAK = tuple(label for label, stated in RELIABILITY_ALL.items() if stated.level == "weak")
 
 
 def reliability(name: str, labels: tuple[str, ...]) -> dict[str, Reliability]:
-    """Return (level, note) of each label of a catalogue model.
+    """Return the reliability of the labels of a catalogue model.
 
-    Published figures are of densenet121-res224-all; for its siblings only the authors'
-    reservations are passed on.
+    The published figures are those of densenet121-res224-all. For the other models only the
+    authors' reservations are stated.
     """
     if name == "densenet121-res224-all":
         return {label: RELIABILITY_ALL[label] for label in labels if label in RELIABILITY_ALL}

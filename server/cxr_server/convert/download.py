@@ -1,4 +1,4 @@
-"""Download: URL -> checked file, resumable, whole or not there. Next: unpickle."""
+"""Download: URL -> verified file, resumable, complete or absent. Next: source."""
 
 import hashlib
 import os

@@ -1,26 +1,61 @@
-"""Parity: does a bundle give the scores of torchxrayvision's own forward pass?"""
+"""Parity: bundle -> largest difference between the served scores and independent forward passes.
 
-from collections.abc import Sequence
+The first reference is plain numpy, the second torchxrayvision itself where torch is installed.
+"""
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.manifest import BundleError
-from cxr_server.convert.upstream import UpstreamModel
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
+from cxr_server.convert.architectures import FAMILIES
 from cxr_server.inference.engines import Engine
-from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.engines.torch.network import build_densenet
-from cxr_server.inference.scoring import OutputSpec, findings
+from cxr_server.inference.engines.registry import ENGINES, choose_engine
+from cxr_server.inference.scoring import OutputSpec, findings, op_norm, sigmoid
 
 TOLERANCE = 1e-4
 """Largest difference of a score, in float32 on the CPU."""
 
 
+def check_parity(bundle: Bundle, cache_dir: Path | None = None) -> dict[str, float]:
+    """Compare every engine that can run here with every reference.
+
+    Returns:
+        The largest difference of a score, by "ENGINE and REFERENCE".
+
+    Raises:
+        BundleError: A difference is above `TOLERANCE`.
+    """
+    images = check_images(bundle.manifest.input_side_px)
+    references: dict[str, NDArray[Any]] = {"numpy": numpy_scores(bundle, images)}
+    if ENGINES["torch"].why_not(bundle) is None:
+        from cxr_server.inference.engines.torch.network import torchxrayvision_scores
+
+        references["torchxrayvision"] = torchxrayvision_scores(bundle, images)
+    differences = {}
+    for name, spec in ENGINES.items():
+        if spec.why_not(bundle) is not None:
+            continue
+        # On the first device, the CPU: others compute in lower precision.
+        engine = choose_engine(bundle, name, device=spec.devices[0], cache_dir=cache_dir)
+        try:
+            found = engine_scores(engine, bundle, images)
+        finally:
+            engine.close()
+        for reference, expected in references.items():
+            difference = float(np.abs(found - expected).max())
+            if not difference <= TOLERANCE:
+                raise BundleError(f"{name} and {reference} differ by {difference:.1e} in a score")
+            differences[f"{name} and {reference}"] = difference
+    return differences
+
+
 def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
-    """Return images [N, 1, side, side] in [-1024, 1024]: soft blobs on a ramp, no two alike."""
+    """Return different images [N, 1, side, side] in [-1024, 1024]: soft blobs on a ramp."""
     random = np.random.default_rng(20)
     rows, columns = np.mgrid[0:side_px, 0:side_px] / side_px
     images = np.zeros((count, 1, side_px, side_px))
@@ -34,50 +69,22 @@ def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
     return (images - 1024).astype(np.float32)
 
 
-def reference_scores(model: UpstreamModel, images_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the scores [N, K] that torchxrayvision's `model(x)` gives, of the kept outputs."""
-    densenet = build_densenet(model.network, len(model.labels), model.state)
-    densenet.op_threshs = torch.tensor(model.thresholds)
-    with torch.inference_mode():
-        scores: NDArray[np.float32] = densenet(torch.from_numpy(images_nchw)).numpy()
-    return scores[:, list(model.kept)]
+def numpy_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the scores [N, K] of the numpy forward pass on the bundle's weights."""
+    network = bundle.manifest.network
+    weights = load_file(bundle.file(WEIGHTS_NAME))
+    logits = FAMILIES[type(network)].forward(network, weights, images_nchw).astype(np.float64)
+    return op_norm(sigmoid(logits), np.array(bundle.manifest.thresholds))
 
 
 def engine_scores(
     engine: Engine, bundle: Bundle, images_nchw: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the scores [N, K] that are served."""
-    read = OutputSpec.of(bundle.manifest)
+    outputs = OutputSpec.of(bundle.manifest)
     return np.array(
         [
-            [finding.score for finding in findings(engine.evidence(image_chw[None])[0], read)]
+            [finding.score for finding in findings(engine.evidence(image_chw[None])[0], outputs)]
             for image_chw in images_nchw
         ]
     )
-
-
-def check_parity(
-    bundle: Bundle,
-    model: UpstreamModel,
-    engines: Sequence[str] = ("openvino", "torch"),
-    cache_dir: Path | None = None,
-) -> dict[str, float]:
-    """Return the largest difference of a score from torchxrayvision's, by engine.
-
-    Raises:
-        BundleError: It is above `TOLERANCE`.
-    """
-    images = check_images(bundle.manifest.input_side_px)
-    expected = reference_scores(model, images)
-    differences = {}
-    for name in engines:
-        device = "cpu" if name == "torch" else None
-        engine = choose_engine(bundle, name, device=device, cache_dir=cache_dir)
-        try:
-            difference = float(np.abs(engine_scores(engine, bundle, images) - expected).max())
-        finally:
-            engine.close()
-        if not difference <= TOLERANCE:
-            raise BundleError(f"{name} differs from torchxrayvision by {difference:.1e} in a score")
-        differences[name] = difference
-    return differences

@@ -1,95 +1,103 @@
-"""Write: a trained network -> bundle folder. Next: load.
-
-Imports torch and openvino, which only making a bundle needs.
-"""
+"""Write: weights and a description -> bundle folder. Next: bundles.load. Needs no torch."""
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle
-from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, FileEntry, Manifest
-from cxr_server.inference.engines.openvino_runtime import model_converter, openvino
-from cxr_server.inference.engines.torch.network import MODULES, EvidenceNet, weights_of
+from cxr_server.bundles.manifest import (
+    WEIGHTS_NAME,
+    BundleError,
+    Description,
+    FileEntry,
+    Manifest,
+)
+from cxr_server.convert.architectures import FAMILIES, State
+from cxr_server.inference.engines.openvino_runtime import openvino
 
 OPENVINO_NAME = "openvino/model.xml"
+_TRAINING_ONLY = re.compile(r"op_threshs|(?:.*\.)?num_batches_tracked")
+"""Entries of a state_dict that inference does not use."""
 
 
 def write_bundle(
     output: Path,
-    state: Mapping[str, Tensor],
+    state: State,
     description: Description,
-    check: Callable[[Bundle], None] | None = None,
+    check: Callable[[Bundle], Any] | None = None,
 ) -> Path:
-    """Write the bundle of torchxrayvision's DenseNet with the state `state` to `output`.
+    """Write the bundle of a network to the folder `output`.
 
-    The folder appears whole, and after `check` has passed on it, or not at all; a bundle that
-    is there already is replaced.
+    The folder appears complete, after `check` has accepted it, or not at all. It replaces a
+    bundle that is already there.
+
+    Args:
+        output: A new or empty folder, or an older bundle.
+        state: The network's state_dict as arrays.
+        description: Its labels have the order of the rows of `classifier.weight`.
+        check: Called with the complete bundle; raises to reject it.
 
     Raises:
-        BundleError: The weights do not fit the description, or `output` is no bundle's place.
+        BundleError: The weights do not fit the description, or `output` is in use.
     """
-    weights = weights_of(state)
-    try:
-        densenet = MODULES[type(description.network)](
-            description.network, len(description.labels), weights
-        )
-    except ValueError as error:
-        raise BundleError(str(error)) from None
-    net = EvidenceNet(densenet).eval()
-    side = description.input_side_px
-    example = torch.zeros(1, 1, side, side)
-    with torch.inference_mode():
-        evidence = net(example)
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise BundleError("the weights hold numbers that are not finite")
+    network = description.network
+    family = FAMILIES[type(network)]
+    expected = family.shapes(network, len(description.labels))
+    weights = _weights(state, expected, network.name)
+    model = family.build_graph(network, weights, description.input_side_px)
     with new_folder(output) as folder:
         save_file(weights, folder / WEIGHTS_NAME)
-        _write_openvino(net, example, folder / OPENVINO_NAME)
-        _make_readable(folder)
-        files = {
-            path.relative_to(folder).as_posix(): _entry(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
+        (folder / OPENVINO_NAME).parent.mkdir()
+        # Half-precision weights would change the scores by more than engines may differ.
+        openvino.save_model(model, folder / OPENVINO_NAME, compress_to_fp16=False)
         manifest = Manifest(
             **msgspec.structs.asdict(description),
-            evidence_side=evidence.shape[-1],
+            evidence_side=model.output(0).shape[-1],
             bias=tuple(weights["classifier.bias"].tolist()),
-            files=files,
+            files={
+                path.relative_to(folder).as_posix(): _entry(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            },
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-        (folder / MANIFEST_NAME).chmod(0o644)
+        _make_readable(folder)
         bundle = load_bundle(folder)
         if check is not None:
             check(bundle)
     return output
 
 
-def _write_openvino(net: EvidenceNet, example: Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # Tracing is deprecated, and what the converter reads all the same. Traced here, for the
-        # converter would trace twice to compare; `prepare` compares scores instead.
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(net, example, check_trace=False)  # type: ignore[no-untyped-call]
-        model = model_converter()(traced, example_input=example, input=[tuple(example.shape)])
-    # Half-precision weights would move the scores by more than the engines may differ.
-    openvino.save_model(model, path, compress_to_fp16=False)
+def _weights(
+    state: State, expected: Mapping[str, tuple[int, ...]], network: str
+) -> dict[str, NDArray[np.float32]]:
+    """Return what inference needs of a state, as float32 in the order of `expected`."""
+    found = {name: array.shape for name, array in state.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name) and not _TRAINING_ONLY.fullmatch(name):
+            raise BundleError(
+                f"the weights do not fit a {network} with these findings: {name} has the shape"
+                f" {found.get(name)} instead of {expected.get(name)}"
+            )
+    weights = {name: np.ascontiguousarray(state[name], np.float32) for name in expected}
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise BundleError("the weights hold numbers that are not finite")
+    return weights
 
 
 def _make_readable(folder: Path) -> None:
-    """Let every user read what only its maker may write: servers run as another user."""
+    """Let every user read the bundle: servers may run as another user."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
@@ -101,11 +109,11 @@ def _entry(path: Path) -> FileEntry:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Give an empty folder beside `output` that takes its place when the block succeeds."""
+    """Yield an empty folder beside `output` that takes its place when the block succeeds."""
     output = output.absolute()
     empty = output.is_dir() and not any(output.iterdir())
     if output.exists() and not empty and not (output / MANIFEST_NAME).is_file():
-        raise BundleError(f"{output} is there already and is not a bundle: nothing was changed")
+        raise BundleError(f"{output} exists and is not a bundle: nothing was changed")
     output.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     old = work / "old"

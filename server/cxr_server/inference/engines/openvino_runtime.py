@@ -6,8 +6,6 @@ modules import openvino from here.
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
 _CONVERTER = "openvino.tools.ovc"
@@ -22,12 +20,4 @@ finally:
     if _hidden:
         del sys.modules[_CONVERTER]
 
-__all__ = ["model_converter", "openvino", "properties"]
-
-
-def model_converter() -> Callable[..., Any]:
-    """Return `openvino.convert_model`, which turns torch modules into OpenVINO models."""
-    from openvino.tools.ovc import convert_model
-
-    converter: Callable[..., Any] = convert_model
-    return converter
+__all__ = ["openvino", "properties"]

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cxr_server.bundles.architectures import Architecture, DenseNet
+from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import WEIGHTS_NAME
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # Importing torchxrayvision disables all warnings of the process.
@@ -27,17 +31,13 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 __all__ = [
     "MODULES",
-    "OPERATING_POINTS",
     "EvidenceNet",
     "build_densenet",
     "fold_batch_norms",
     "load_module",
-    "weights_of",
+    "torchxrayvision_scores",
     "xrv",
 ]
-
-OPERATING_POINTS = "op_threshs"
-"""A buffer of torchxrayvision's DenseNet; a bundle keeps the thresholds in `model.json`."""
 
 
 class EvidenceNet(nn.Module):
@@ -106,15 +106,6 @@ def build_densenet(network: DenseNet, class_count: int, state: Mapping[str, Tens
     return densenet.eval().requires_grad_(False)
 
 
-def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights that inference needs, as contiguous float32 on the CPU."""
-    return {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in state.items()
-        if not _is_counter(name) and name != OPERATING_POINTS
-    }
-
-
 def _is_counter(name: str) -> bool:
     """Return whether this is a batch norm's training step counter."""
     return name.endswith("num_batches_tracked")
@@ -136,3 +127,14 @@ def load_module(weights: Path, network: Architecture, class_count: int) -> nn.Mo
     if build is None:
         raise RuntimeError(f"there is no torch module for the architecture {network.name}")
     return build(network, class_count, load_file(weights))
+
+
+def torchxrayvision_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the scores [N, K] of torchxrayvision's own forward pass, on the CPU."""
+    manifest = bundle.manifest
+    weights = bundle.file(WEIGHTS_NAME)
+    module: Any = load_module(weights, manifest.network, len(manifest.labels))
+    module.op_threshs = torch.tensor(manifest.thresholds)
+    with torch.inference_mode():
+        scores: NDArray[np.float32] = module(torch.from_numpy(images_nchw)).numpy()
+    return scores

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import math
 import re
 import threading
 from functools import partial
@@ -18,10 +19,10 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Upstream
 from cxr_server.commands import prepare as command
 from cxr_server.convert import parity
-from cxr_server.convert.catalog import CATALOG, RELIABILITY_ALL
-from cxr_server.convert.prepare import Source, prepare
-from cxr_server.convert.unpickle import SavedModel
-from cxr_server.convert.upstream import describe, upstream_model
+from cxr_server.convert.catalog import CATALOG, OPERATING_POINTS, OUTPUTS, RELIABILITY_ALL
+from cxr_server.convert.checkpoint import Checkpoint
+from cxr_server.convert.convert import describe, interpret, prepare
+from cxr_server.convert.source import Source
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.engines.torch.network import xrv
 from random_models import (
@@ -94,7 +95,7 @@ def test_without_operating_points_a_score_is_the_probability(small_model, tmp_pa
     small_model.op_threshs = None
     bundle = prepared(small_model, tmp_path)
     assert set(bundle.manifest.thresholds) == {0.5}
-    assert any("0.5 is taken" in notice for notice in bundle.manifest.notices)
+    assert any("0.5 is assumed" in notice for notice in bundle.manifest.notices)
     images = random_images(2, seed=12)
     with torch.inference_mode():
         expected = torch.sigmoid(small_model(images)).numpy()
@@ -113,10 +114,15 @@ def test_outputs_without_label_or_operating_point_are_dropped(small_model, tmp_p
     np.testing.assert_allclose(openvino_scores(bundle, images.numpy()), expected, atol=1e-4)
 
 
+def state_of(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
 def test_a_catalogue_model_gets_torchxrayvisions_labels_and_operating_points(eighteen):
-    state = {key: tensor.numpy() for key, tensor in eighteen.state_dict().items()}
-    model = upstream_model(NIH, SavedModel(state, {"targets": ["not these"] * 18}))
-    described = describe(NIH, model, Upstream("x.pt", "0" * 64, 1, "given"))
+    checkpoint = Checkpoint(state_of(eighteen), {"targets": ["not these"] * 18})
+    model = interpret(checkpoint, CATALOG[NIH])
+    source = Source(name=NIH, downloads=Path())
+    described = describe(source, model, Upstream("x.pt", "0" * 64, 1, "given"))
     known = xrv.models.model_urls[NIH]
     kept = [i for i, label in enumerate(known["labels"]) if label]
     assert len(kept) == 14
@@ -129,27 +135,33 @@ def test_a_catalogue_model_gets_torchxrayvisions_labels_and_operating_points(eig
 
 
 def test_parts_named_as_before_torchvision_0_3_are_read(small_densenet):
-    new = {key: tensor.numpy() for key, tensor in small_densenet.state_dict().items()}
+    new = state_of(small_densenet)
     old = {re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", key): new[key] for key in new}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    found = upstream_model("old", SavedModel(old, {"targets": list(SMALL_LABELS)}))
+    found = interpret(Checkpoint(old, {"targets": list(SMALL_LABELS)}))
     assert found.network == SMALL
-    expected = small_densenet.state_dict()
-    for name, tensor in found.state.items():
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+    assert found.state.keys() == new.keys()
+    for name, array in found.state.items():
+        np.testing.assert_array_equal(array, new[name])
 
 
 def test_operating_points_are_read_from_an_attribute_too(small_densenet):
-    state = {key: tensor.numpy() for key, tensor in small_densenet.state_dict().items()}
     attributes = {"pathologies": list(SMALL_LABELS), "op_threshs": list(random_thresholds(6))}
-    assert upstream_model("x", SavedModel(state, attributes)).thresholds == random_thresholds(6)
+    found = interpret(Checkpoint(state_of(small_densenet), attributes))
+    assert found.thresholds == random_thresholds(6)
 
 
 def test_the_catalogue_is_torchxrayvisions():
     densenets = {name for name in xrv.models.model_urls if name.startswith("densenet")}
-    assert set(CATALOG) == densenets
+    assert set(CATALOG) == set(OPERATING_POINTS) == densenets
+    assert list(OUTPUTS) == xrv.models.DenseNet.targets
     for name, entry in CATALOG.items():
-        assert entry.url == xrv.models.model_urls[name]["weights_url"]
+        known = xrv.models.model_urls[name]
+        assert entry.url == known["weights_url"]
+        points = [None if math.isnan(point) else point for point in known["op_threshs"]]
+        assert list(OPERATING_POINTS[name]) == points
+        pairs = zip(OUTPUTS, points, strict=True)
+        assert known["labels"] == [label if point else "" for label, point in pairs]
     assert set(RELIABILITY_ALL) == set(FULL_LABELS)
 
 
@@ -177,7 +189,7 @@ def test_a_file_that_is_not_vouched_for_is_not_read(eighteen, tmp_path, name, op
 
 
 def test_a_given_hash_that_fits_is_written_down(eighteen, tmp_path, monkeypatch):
-    monkeypatch.setattr("cxr_server.convert.prepare.check_parity", lambda *_: {})
+    monkeypatch.setattr("cxr_server.convert.convert.check_parity", lambda *_: {})
     sha256 = hashlib.sha256(saved(eighteen, tmp_path).read_bytes()).hexdigest()
     file = tmp_path / "upstream.pt"
     source = Source(name=NIH, file=file, sha256=sha256.upper(), downloads=tmp_path)
@@ -186,7 +198,7 @@ def test_a_given_hash_that_fits_is_written_down(eighteen, tmp_path, monkeypatch)
 
 
 def test_a_trusted_download_says_so_in_the_bundle(eighteen, tmp_path, monkeypatch):
-    monkeypatch.setattr("cxr_server.convert.prepare.check_parity", lambda *_: {})
+    monkeypatch.setattr("cxr_server.convert.convert.check_parity", lambda *_: {})
     saved(eighteen, tmp_path)
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -243,7 +255,7 @@ def test_engines_that_differ_from_torchxrayvision_leave_no_bundle(
 
 
 def test_a_failure_leaves_the_bundle_that_was_there(small_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("cxr_server.convert.prepare.check_parity", lambda *_: {})
+    monkeypatch.setattr("cxr_server.convert.convert.check_parity", lambda *_: {})
     first = prepared(small_model, tmp_path)
     with pytest.raises(BundleError):
         prepared(nn.Linear(2, 2), tmp_path)
