@@ -5,15 +5,15 @@ import hashlib
 import math
 import re
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Upstream
@@ -24,42 +24,64 @@ from cxr_server.convert.checkpoint import Checkpoint
 from cxr_server.convert.convert import describe, interpret, prepare
 from cxr_server.convert.source import Source
 from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.engines.torch.network import xrv
-from random_models import (
-    FULL_LABELS,
-    SMALL,
-    SMALL_LABELS,
-    random_densenet,
-    random_images,
-    random_thresholds,
-)
 
+if TYPE_CHECKING:
+    from torch import nn
+
+pytestmark = pytest.mark.torch
+
+SMALL_LABELS = ("Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation")
+POINTS = tuple(np.linspace(0.02, 0.6, 6, dtype=np.float32).tolist())
 NIH = "densenet121-res224-nih"
 
 
 @pytest.fixture
-def small_model(small_densenet: nn.Module) -> nn.Module:
+def small_model(small_densenet: "nn.Module") -> "nn.Module":
     """The shared network, with labels and operating points as upstream's files carry them."""
+    import torch
+
     small_densenet.targets = small_densenet.pathologies = list(SMALL_LABELS)
-    small_densenet.op_threshs = torch.tensor(random_thresholds(6))
+    small_densenet.op_threshs = torch.tensor(POINTS)
     yield small_densenet
     small_densenet.op_threshs = None
     del small_densenet.targets, small_densenet.pathologies
 
 
 @pytest.fixture(scope="module")
-def eighteen() -> nn.Module:
+def eighteen() -> "nn.Module":
     """A small network with the 18 outputs of the catalogue's models."""
+    from random_models import SMALL, random_densenet
+
     return random_densenet(SMALL, 18, seed=1)
 
 
-def saved(model: nn.Module, folder: Path, *, zip_format: bool = True) -> Path:
+def scored(model: "nn.Module", seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random images and what `model(x)` of torchxrayvision returns for them."""
+    import torch
+
+    from random_models import random_images
+
+    images = random_images(2, seed)
+    with torch.inference_mode():
+        return images.numpy(), model(images).numpy()
+
+
+def new_densenet(class_count: int, **changes: int) -> "nn.Module":
+    from cxr_server.inference.engines.torch.network import xrv
+    from random_models import SMALL
+
+    return xrv.models.DenseNet(num_classes=class_count, **msgspec.structs.asdict(SMALL) | changes)
+
+
+def saved(model: "nn.Module", folder: Path, *, zip_format: bool = True) -> Path:
+    import torch
+
     path = folder / "upstream.pt"
     torch.save(model, path, _use_new_zipfile_serialization=zip_format)
     return path
 
 
-def prepared(model: nn.Module, folder: Path, name: str = "mine", **options: object) -> Bundle:
+def prepared(model: "nn.Module", folder: Path, name: str = "mine", **options: object) -> Bundle:
     zip_format = options.pop("zip_format", True)
     file = saved(model, folder, zip_format=zip_format)
     source = Source(name=name, file=file, downloads=folder / "downloads", **options)
@@ -76,15 +98,12 @@ def openvino_scores(bundle: Bundle, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("zip_format", [False, True], ids=["legacy", "zip"])
 def test_a_prepared_bundle_scores_as_the_model_itself(small_model, tmp_path, zip_format):
-    images = random_images(3, seed=11)
-    with torch.inference_mode():
-        expected = small_model(images).numpy()
+    images, expected = scored(small_model, seed=11)
     bundle = prepared(small_model, tmp_path, zip_format=zip_format)
-    found = openvino_scores(bundle, images.numpy())
-    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(openvino_scores(bundle, images), expected, atol=1e-4, rtol=0)
     manifest = bundle.manifest
     assert manifest.labels == SMALL_LABELS
-    assert manifest.thresholds == random_thresholds(6)
+    assert manifest.thresholds == POINTS
     assert manifest.upstream.verified == "local-file"
     content = (tmp_path / "upstream.pt").read_bytes()
     assert manifest.upstream.sha256 == hashlib.sha256(content).hexdigest()
@@ -96,25 +115,41 @@ def test_without_operating_points_a_score_is_the_probability(small_model, tmp_pa
     bundle = prepared(small_model, tmp_path)
     assert set(bundle.manifest.thresholds) == {0.5}
     assert any("0.5 is assumed" in notice for notice in bundle.manifest.notices)
-    images = random_images(2, seed=12)
-    with torch.inference_mode():
-        expected = torch.sigmoid(small_model(images)).numpy()
-    np.testing.assert_allclose(openvino_scores(bundle, images.numpy()), expected, atol=1e-4)
+    images, logits = scored(small_model, seed=12)
+    expected = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(openvino_scores(bundle, images), expected, atol=1e-4)
 
 
 def test_outputs_without_label_or_operating_point_are_dropped(small_model, tmp_path):
+    import torch
+
     small_model.targets = ["Cardiomegaly", "", "Pneumothorax", "Nodule", "Mass", ""]
     small_model.op_threshs = torch.tensor([0.1, 0.2, float("nan"), 0.3, 0.4, float("nan")])
     bundle = prepared(small_model, tmp_path)
     assert bundle.manifest.labels == ("Cardiomegaly", "Nodule", "Mass")
     assert bundle.manifest.class_indices == (0, 3, 4)
-    images = random_images(2, seed=13)
+    images, expected = scored(small_model, seed=13)
+    found = openvino_scores(bundle, images)
+    np.testing.assert_allclose(found, expected[:, [0, 3, 4]], atol=1e-4)
+
+
+def test_the_full_size_network_gives_torchxrayvisions_evidence(full_bundle, full_densenet):
+    import torch
+
+    from random_models import random_images
+
+    images = random_images(2, seed=14)
     with torch.inference_mode():
-        expected = small_model(images).numpy()[:, [0, 3, 4]]
-    np.testing.assert_allclose(openvino_scores(bundle, images.numpy()), expected, atol=1e-4)
+        features = torch.relu(full_densenet.features(images))
+        weights = full_densenet.classifier.weight
+        expected = torch.einsum("kc,nchw->nkhw", weights, features).numpy()
+    engine = choose_engine(load_bundle(full_bundle), "openvino")
+    found = np.concatenate([engine.evidence(image[None]) for image in images.numpy()])
+    engine.close()
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def state_of(model: nn.Module) -> dict[str, np.ndarray]:
+def state_of(model: "nn.Module") -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -123,6 +158,8 @@ def test_a_catalogue_model_gets_torchxrayvisions_labels_and_operating_points(eig
     model = interpret(checkpoint, CATALOG[NIH])
     source = Source(name=NIH, downloads=Path())
     described = describe(source, model, Upstream("x.pt", "0" * 64, 1, "given"))
+    from cxr_server.inference.engines.torch.network import xrv
+
     known = xrv.models.model_urls[NIH]
     kept = [i for i, label in enumerate(known["labels"]) if label]
     assert len(kept) == 14
@@ -139,19 +176,21 @@ def test_parts_named_as_before_torchvision_0_3_are_read(small_densenet):
     old = {re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", key): new[key] for key in new}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     found = interpret(Checkpoint(old, {"targets": list(SMALL_LABELS)}))
-    assert found.network == SMALL
+    assert found.network.block_config == (3, 4, 6, 4)
     assert found.state.keys() == new.keys()
     for name, array in found.state.items():
         np.testing.assert_array_equal(array, new[name])
 
 
 def test_operating_points_are_read_from_an_attribute_too(small_densenet):
-    attributes = {"pathologies": list(SMALL_LABELS), "op_threshs": list(random_thresholds(6))}
+    attributes = {"pathologies": list(SMALL_LABELS), "op_threshs": list(POINTS)}
     found = interpret(Checkpoint(state_of(small_densenet), attributes))
-    assert found.thresholds == random_thresholds(6)
+    assert found.thresholds == POINTS
 
 
 def test_the_catalogue_is_torchxrayvisions():
+    from cxr_server.inference.engines.torch.network import xrv
+
     densenets = {name for name in xrv.models.model_urls if name.startswith("densenet")}
     assert set(CATALOG) == set(OPERATING_POINTS) == densenets
     assert list(OUTPUTS) == xrv.models.DenseNet.targets
@@ -162,7 +201,7 @@ def test_the_catalogue_is_torchxrayvisions():
         assert list(OPERATING_POINTS[name]) == points
         pairs = zip(OUTPUTS, points, strict=True)
         assert known["labels"] == [label if point else "" for label, point in pairs]
-    assert set(RELIABILITY_ALL) == set(FULL_LABELS)
+    assert set(RELIABILITY_ALL) == set(OUTPUTS)
 
 
 def nothing_in(folder: Path) -> bool:
@@ -217,65 +256,59 @@ def test_a_trusted_download_says_so_in_the_bundle(eighteen, tmp_path, monkeypatc
     assert list(downloads.iterdir()) == []
 
 
-def three_channels() -> nn.Module:
-    return xrv.models.DenseNet(num_classes=6, in_channels=3, **msgspec.structs.asdict(SMALL))
+def other_module(kind: str, *sizes: int) -> "nn.Module":
+    from torch import nn
+
+    return getattr(nn, kind)(*sizes)
 
 
-def not_finite() -> nn.Module:
-    model = xrv.models.DenseNet(num_classes=18, **msgspec.structs.asdict(SMALL))
-    model.features.conv0.weight.data[0, 0, 0, 0] = float("nan")
+def three_channels() -> "nn.Module":
+    model = new_densenet(18, in_channels=3)
+    model.targets = list(OUTPUTS)
     return model
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Linear(2, 2), "no DenseNet"),
-        (lambda: nn.Conv1d(1, 1, 1), "Conv1d"),
-        (three_channels, "grey channel"),
-        (not_finite, "not finite"),
-        (lambda: xrv.models.DenseNet(num_classes=5, **msgspec.structs.asdict(SMALL)), "5 outputs"),
+        (partial(other_module, "Linear", 2, 2), "no DenseNet"),
+        (partial(other_module, "Conv1d", 1, 1, 1), "Conv1d"),
+        (three_channels, r"conv0.weight has the shape \(16, 3, 7, 7\) instead of \(16, 1, 7, 7\)"),
+        (partial(new_densenet, 5), "5 outputs"),
     ],
-    ids=["linear", "other module", "colour", "nan", "unnamed outputs"],
+    ids=["linear", "other module", "colour", "unnamed outputs"],
 )
-def test_a_file_that_is_no_servable_densenet_is_refused(make, message, tmp_path):
+def test_a_file_that_is_no_servable_densenet_is_refused(
+    make: Callable[[], Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(BundleError, match=message):
         prepared(make(), tmp_path)
     assert nothing_in(tmp_path)
 
 
-def test_engines_that_differ_from_torchxrayvision_leave_no_bundle(
-    small_model, tmp_path, monkeypatch
+@pytest.mark.parametrize("reference", ["numpy", "torchxrayvision"])
+def test_engines_that_differ_from_a_reference_leave_no_bundle(
+    small_model, tmp_path, monkeypatch, reference
 ):
-    real = parity.engine_scores
-    monkeypatch.setattr(parity, "engine_scores", lambda *args: real(*args) + 2e-4)
-    with pytest.raises(BundleError, match="differs from torchxrayvision by 2"):
+    home = {"numpy": parity, "torchxrayvision": torch_network()}[reference]
+    real = getattr(home, f"{reference}_scores")
+    monkeypatch.setattr(home, f"{reference}_scores", lambda *args: real(*args) + 2e-4)
+    with pytest.raises(BundleError, match=f"openvino and {reference} differ by 2"):
         prepared(small_model, tmp_path)
     assert nothing_in(tmp_path)
 
 
-def test_a_failure_leaves_the_bundle_that_was_there(small_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("cxr_server.convert.convert.check_parity", lambda *_: {})
-    first = prepared(small_model, tmp_path)
-    with pytest.raises(BundleError):
-        prepared(nn.Linear(2, 2), tmp_path)
-    assert load_bundle(tmp_path / "bundle").manifest == first.manifest
-    small_model.op_threshs = None
-    assert prepared(small_model, tmp_path).manifest.thresholds == (0.5,) * 6
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "upstream.pt"}
+def torch_network() -> Any:
+    from cxr_server.inference.engines.torch import network
+
+    return network
 
 
-def test_a_folder_that_is_no_bundle_is_never_replaced(small_model, tmp_path):
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "thesis.txt").write_text("precious")
-    with pytest.raises(BundleError, match="is not a bundle"):
-        prepared(small_model, tmp_path)
-    assert (tmp_path / "bundle" / "thesis.txt").read_text() == "precious"
-
-
-def test_everybody_may_read_a_bundle(phantom_like_bundle):
-    for path in [phantom_like_bundle, *phantom_like_bundle.rglob("*")]:
-        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+PAIRS = [
+    f"{engine} and {reference}: equal"
+    for engine in ("openvino", "torch")
+    for reference in ("numpy", "torchxrayvision")
+]
 
 
 @pytest.fixture
@@ -294,7 +327,7 @@ def run(*words: str) -> int:
 def test_the_command_prints_what_it_checked_and_fills_the_cache(small_model, homes, capsys):
     assert run("mine", "--from", str(saved(small_model, homes))) == 0
     printed = capsys.readouterr().out
-    for part in ("SHA-256", "local-file", "6 findings", "openvino: equal", "torch: equal", "mine"):
+    for part in ("SHA-256", "local-file", "6 findings", *PAIRS, "mine"):
         assert part in printed
     assert load_bundle(homes / "home" / "mine").manifest.name == "mine"
     assert list((homes / "cache").rglob("*.blob"))
@@ -308,3 +341,35 @@ def test_the_command_fails_with_one_line(words, homes, capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith("cxr-server: ")
     assert printed.err.count("\n") == 1
+
+
+LABELS_OF_ONE_S_OWN = ("Implant", "Drain", "Rib Fracture")
+
+
+@pytest.mark.parametrize("zip_format", [False, True], ids=["legacy", "zip"])
+@pytest.mark.parametrize("saved_as", ["module", "state_dict"])
+def test_a_fine_tuned_densenet_with_findings_of_ones_own_is_converted(
+    homes, saved_as, zip_format, capsys
+):
+    """As docs/how-to/convert-your-own-model.md says."""
+    import torch
+
+    from random_models import SMALL, random_densenet
+
+    model = random_densenet(SMALL, len(LABELS_OF_ONE_S_OWN), seed=5)
+    content = model if saved_as == "module" else model.state_dict()
+    file = homes / "mine.pt"
+    torch.save(content, file, _use_new_zipfile_serialization=zip_format)
+    assert run("mine", "--from", str(file)) == 1
+    assert "--labels" in capsys.readouterr().err
+    assert run("mine", "--from", str(file), "--labels", ", ".join(LABELS_OF_ONE_S_OWN)) == 0
+    bundle = load_bundle(homes / "home" / "mine")
+    assert bundle.manifest.labels == LABELS_OF_ONE_S_OWN
+    images, logits = scored(model, seed=6)
+    expected = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(openvino_scores(bundle, images), expected, atol=1e-4)
+
+
+def test_a_catalogue_model_keeps_its_findings(eighteen, tmp_path):
+    with pytest.raises(BundleError, match="--labels is not accepted"):
+        prepared(eighteen, tmp_path, NIH, labels=("A",) * 18)

@@ -130,7 +130,7 @@ def interpret(
     if not len(labels) == len(points) == count:
         raise BundleError(
             f"the network has {count} outputs, but there are {len(labels)} findings and"
-            f" {len(points)} operating points"
+            f" {len(points)} operating points: give --labels A,B,..."
         )
     thresholds = [math.nan if point is None else float(np.float32(point)) for point in points]
     kept = [i for i in range(count) if labels[i] and 0 < thresholds[i] < 1]
