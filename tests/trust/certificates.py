@@ -1,4 +1,4 @@
-"""Certificates for tests: a CA of one's own, and what it signs, as PEM files."""
+"""Certificates for tests: a CA and what it signs, as PEM files."""
 
 import datetime
 import ipaddress
@@ -14,7 +14,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """A CA; `certificate` is its own file."""
+    """A certificate authority. `certificate` is the file of its own certificate."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ class Authority:
         _write(self.certificate, made.sign(self._key, hashes.SHA256()))
 
     def sign(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Write a certificate for 127.0.0.1 and its key; replaces them as a whole."""
+        """Write a certificate for 127.0.0.1 and its key, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

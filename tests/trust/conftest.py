@@ -1,4 +1,4 @@
-"""Fixtures of the trust tests: a server without a cache, so that every image is really read."""
+"""Fixtures of the trust tests: a server without a cache, so that every image is decoded."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
 
 @pytest.fixture(scope="session")
 def plain_server() -> Iterator[ServerProcess]:
-    """A phantom server that remembers nothing."""
+    """A phantom server without a cache."""
     with ServerProcess("--cache-entries", "0") as server:
         yield server
         assert server.stop() == 0

@@ -1,7 +1,7 @@
-"""A TCP proxy that misbehaves on demand, between a client and a server.
+"""A TCP proxy between a client and a server that injects faults.
 
-Every fault counts the bytes of one direction: "up" is from the client to the server, "down"
-the way back. Counting begins with each connection.
+A fault counts the bytes of one direction of one connection: "up" is from the client to the
+server, "down" is back.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ CHUNK = 16 * 1024
 
 @dataclass
 class Faults:
-    """What goes wrong; by default nothing.
+    """The faults; none by default.
 
     Attributes:
-        delay_s: Each piece waits this long.
-        up_bytes_per_s: The pace of uploads.
-        stall_up_at: After so many bytes nothing goes up any more.
-        stall_down_at: After so many bytes nothing comes down any more; 0 is a black hole.
-        cut_up_at: After so many bytes up, the connection is reset.
-        cut_down_at: After so many bytes down, the connection is reset.
-        times: How many connections the faults befall; later ones are well.
+        delay_s: Delay of each chunk.
+        up_bytes_per_s: Rate of uploads.
+        stall_up_at: Bytes after which nothing more goes up.
+        stall_down_at: Bytes after which nothing more comes down; 0 is a black hole.
+        cut_up_at: Bytes up after which the connection is reset.
+        cut_down_at: Bytes down after which the connection is reset.
+        times: Number of connections with faults; later ones have none.
     """
 
     delay_s: float = 0.0
@@ -36,7 +36,7 @@ class Faults:
 
 @dataclass
 class FaultProxy:
-    """Listens on a port of its own. Use with `async with`; `faults` may change meanwhile."""
+    """A proxy on a free port. Use with `async with`; `faults` may be changed while it runs."""
 
     target: str
     faults: Faults = field(default_factory=Faults)

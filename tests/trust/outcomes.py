@@ -1,4 +1,4 @@
-"""How a call ended: "OK", or the code and the stable reason of its refusal."""
+"""How a call ended: "OK", or the code and the reason of its error."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from grpc_status import rpc_status
 
 
 def outcome_of(call: Callable[[], object]) -> tuple[str, str]:
-    """Code and reason; ("OK", "") when it was answered."""
+    """Return code and reason, ("OK", "") without an error."""
     try:
         call()
     except grpc.RpcError as error:

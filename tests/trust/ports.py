@@ -6,10 +6,10 @@ from itertools import count
 
 
 def free_port() -> int:
-    """A free port below the range of outgoing connections.
+    """Return a free port below the range of ephemeral ports.
 
-    A client that tries a port of that range again and again while nobody listens may get the
-    port for its own end, and be connected with itself.
+    A client that keeps connecting to an ephemeral port on which nobody listens can be given that
+    port as its own, and connect to itself.
     """
     chance = random.SystemRandom()
     for _ in count():

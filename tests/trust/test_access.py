@@ -1,4 +1,4 @@
-"""Only those who should get in, and nothing travels in the clear by accident."""
+"""Authentication by token and certificate, and no plaintext by accident."""
 
 import asyncio
 import hashlib
@@ -40,7 +40,7 @@ IMAGE = png()
 
 
 async def until_answered(client: AsyncClient) -> None:
-    """Files are looked at once a second: wait until the new ones hold."""
+    """Wait until the server has reloaded its files, which it checks once a second."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -55,7 +55,7 @@ async def until_answered(client: AsyncClient) -> None:
 
 
 class Tokens:
-    """A server that asks for tokens, its file, and one token that it knows."""
+    """A server that requires tokens, its tokens file, and a token in it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "tokens"
@@ -75,7 +75,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tokens]:
         assert tokens.known not in tokens.server.log
 
 
-def test_a_known_token_gets_in_and_its_name_is_counted(tokens: Tokens) -> None:
+def test_a_known_token_is_accepted_and_its_name_counted(tokens: Tokens) -> None:
     with Client(tokens.server.address, token=tokens.known) as client:
         assert client.predict(IMAGE).findings
         assert client.explain(IMAGE).explanations
@@ -99,7 +99,7 @@ def test_a_known_token_gets_in_and_its_name_is_counted(tokens: Tokens) -> None:
         "Bearer " + "x" * 4000,
     ],
 )
-def test_anything_else_does_not(tokens: Tokens, header: str | None) -> None:
+def test_any_other_header_is_refused(tokens: Tokens, header: str | None) -> None:
     digest = hashlib.sha256(tokens.known.encode()).hexdigest()
     metadata = []
     if header is not None:
@@ -118,7 +118,7 @@ def test_anything_else_does_not(tokens: Tokens, header: str | None) -> None:
             assert caught.value.details() == "a valid bearer token is required"
 
 
-async def test_a_stranger_is_refused_before_the_upload(tokens: Tokens) -> None:
+async def test_a_call_without_a_token_is_refused_before_the_upload(tokens: Tokens) -> None:
     async def nothing() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield b""
@@ -218,12 +218,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         assert secured.server.stop() == 0
 
 
-def test_mutual_tls_lets_in_whom_the_ca_has_signed(secured: Secured) -> None:
+def test_mutual_tls_accepts_clients_that_the_ca_signed(secured: Secured) -> None:
     with Client(secured.server.address, tls=TLSConfig(**secured.tls())) as client:
         assert client.predict(IMAGE).findings
 
 
-def test_mutual_tls_keeps_out_everybody_else(secured: Secured) -> None:
+def test_mutual_tls_refuses_all_other_clients(secured: Secured) -> None:
     address = secured.server.address
     stranger = Authority(secured.folder / "other-ca", "another CA")
     cert, key = stranger.sign(secured.folder / "stranger", "viewer")
@@ -232,7 +232,7 @@ def test_mutual_tls_keeps_out_everybody_else(secured: Secured) -> None:
     for tls in (
         TLSConfig(ca=ca),
         TLSConfig(ca=ca, cert=cert, key=key),
-        TLSConfig(**{**secured.tls(), "ca": stranger.certificate}),  # who trusts another server
+        TLSConfig(**{**secured.tls(), "ca": stranger.certificate}),  # trusts another CA
         TLSConfig(),
         None,
     ):
@@ -255,7 +255,7 @@ def test_probes_reach_health_and_nothing_else_in_plaintext(secured: Secured) -> 
 
 
 def common_name(address: str, files: dict[str, Path]) -> str:
-    """The name on the certificate that the server shows now."""
+    """Return the common name of the certificate that the server uses now."""
     import socket
 
     context = ssl.create_default_context(cafile=files["ca"])
@@ -315,7 +315,7 @@ def test_server_tls_and_tokens_work_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:443"])
-def test_plaintext_stays_on_loopback_unless_told_otherwise(address: str) -> None:
+def test_plaintext_beyond_loopback_needs_the_insecure_flag(address: str) -> None:
     with pytest.raises(SettingsError, match="insecure"):
         parse(["--listen", address], env={})
     assert parse(["--listen", address, "--insecure"], env={}).insecure
@@ -323,7 +323,7 @@ def test_plaintext_stays_on_loopback_unless_told_otherwise(address: str) -> None
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:1", "[::1]:0", "127.8.9.1:2"])
-def test_loopback_needs_no_leave(address: str) -> None:
+def test_plaintext_on_loopback_needs_no_flag(address: str) -> None:
     assert parse(["--listen", address], env={}).listen == address
     assert parse([], env={}).listen == "127.0.0.1:50051"
 
@@ -334,7 +334,7 @@ def test_a_name_that_looks_like_loopback_is_not(address: str) -> None:
         parse(["--listen", address], env={})
 
 
-def test_half_of_a_tls_setup_is_refused(secured: Secured) -> None:
+def test_incomplete_tls_settings_are_refused(secured: Secured) -> None:
     for flags in (
         ["--tls-cert", str(secured.certificate)],
         ["--tls-key", str(secured.key)],

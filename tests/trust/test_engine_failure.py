@@ -1,4 +1,4 @@
-"""A broken engine is replaced under the calls that wait; where none can be, the process ends."""
+"""A failed engine is rebuilt while calls wait; if that fails, the process ends with an error."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Engines:
-    """Makes engines that break when told to."""
+    """Opens engines that fail on demand."""
 
     def __init__(self) -> None:
         self.made: list[Fragile] = []
@@ -122,7 +122,7 @@ async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
         assert (await watch.read()).status == NOT_SERVING
         health = await stub.Health(pb.HealthRequest())
         assert health.status == pb.SERVING_STATUS_FAILED
-        with pytest.raises(grpc.aio.AioRpcError) as caught:  # a new call need not wait
+        with pytest.raises(grpc.aio.AioRpcError) as caught:  # a new call is refused at once
             await stub.Predict(requests[0])
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert reason_of(caught.value) == "MODEL_LOADING"

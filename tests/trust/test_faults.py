@@ -1,4 +1,4 @@
-"""Between client and server everything may break: the call still ends, once and clearly."""
+"""Network faults: every call ends once, with a result or a clear error."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from trust.outcomes import reason_of
 from trust.ports import free_port
 
 IMAGE = png(chest_like(640, 640, seed=9))
-"""Some 300 KB: many pieces on the wire."""
+"""About 300 KB: many packets."""
 TIMEOUT_S = 2.5
 
 
@@ -27,7 +27,7 @@ def same(one: Prediction, other: Prediction) -> bool:
 
 @pytest.fixture
 async def expected(plain_server: ServerProcess) -> AsyncIterator[Prediction]:
-    """The right answer; afterwards the server must have nothing left in flight."""
+    """The correct result. Afterwards the server must have no call in flight."""
     async with AsyncClient(plain_server.address) as client:
         yield await client.predict(IMAGE)
         async with asyncio.timeout(60):
@@ -36,42 +36,42 @@ async def expected(plain_server: ServerProcess) -> AsyncIterator[Prediction]:
         assert same(await client.predict(IMAGE), await client.predict(IMAGE))
 
 
-WELL = {
+TRANSIENT = {
     "nothing": Faults(),
     "a delay": Faults(delay_s=0.02),
-    "a thin line": Faults(up_bytes_per_s=400_000),
+    "a slow line": Faults(up_bytes_per_s=400_000),
     "one cut in mid-upload": Faults(cut_up_at=100_000, times=1),
     "one cut before the answer": Faults(cut_down_at=150, times=1),
     "one connection that is refused": Faults(cut_up_at=0, times=1),
 }
-ILL = {
+LASTING = {
     "a stall in mid-upload": Faults(stall_up_at=100_000),
     "cuts in mid-upload": Faults(cut_up_at=100_000),
     "cuts in mid-answer": Faults(cut_down_at=700),
     "cuts before the answer": Faults(cut_down_at=150),
     "a stall in mid-answer": Faults(stall_down_at=700),
     "a black hole": Faults(stall_down_at=0),
-    "a line far too thin": Faults(up_bytes_per_s=20_000),
+    "a line that is far too slow": Faults(up_bytes_per_s=20_000),
 }
 
 
-@pytest.mark.parametrize("name", WELL)
-async def test_what_a_client_can_get_over_it_gets_over(
+@pytest.mark.parametrize("name", TRANSIENT)
+async def test_a_client_recovers_from_transient_faults(
     plain_server: ServerProcess, expected: Prediction, name: str
 ) -> None:
     async with (
-        FaultProxy(plain_server.address, WELL[name]) as proxy,
+        FaultProxy(plain_server.address, TRANSIENT[name]) as proxy,
         AsyncClient(proxy.address, timeout_s=60) as client,
     ):
         assert same(await client.predict(IMAGE), expected)
 
 
-@pytest.mark.parametrize("name", ILL)
-async def test_what_a_client_cannot_get_over_is_one_clear_error_in_time(
+@pytest.mark.parametrize("name", LASTING)
+async def test_lasting_faults_end_in_one_clear_error(
     plain_server: ServerProcess, expected: Prediction, name: str
 ) -> None:
     async with (
-        FaultProxy(plain_server.address, ILL[name]) as proxy,
+        FaultProxy(plain_server.address, LASTING[name]) as proxy,
         AsyncClient(proxy.address, timeout_s=TIMEOUT_S) as client,
     ):
         with pytest.raises((UnavailableError, DeadlineError)) as caught:
@@ -81,19 +81,19 @@ async def test_what_a_client_cannot_get_over_is_one_clear_error_in_time(
 
 
 @pytest.mark.parametrize("name", ["one cut in mid-upload", "a black hole"])
-async def test_the_blocking_client_does_the_same(
+async def test_the_blocking_client_behaves_alike(
     plain_server: ServerProcess, expected: Prediction, name: str
 ) -> None:
     def call(address: str) -> Prediction | CxrError:
-        with Client(address, timeout_s=60 if name in WELL else TIMEOUT_S) as client:
+        with Client(address, timeout_s=60 if name in TRANSIENT else TIMEOUT_S) as client:
             try:
                 return client.predict(IMAGE)
             except CxrError as error:
                 return error
 
-    async with FaultProxy(plain_server.address, (WELL | ILL)[name]) as proxy:
+    async with FaultProxy(plain_server.address, (TRANSIENT | LASTING)[name]) as proxy:
         end = await asyncio.to_thread(call, proxy.address)
-    if name in WELL:
+    if name in TRANSIENT:
         assert isinstance(end, Prediction)
         assert same(end, expected)
     else:
@@ -116,7 +116,7 @@ async def test_a_stalled_upload_without_a_deadline_is_ended_by_the_server() -> N
         assert server.stop() == 0
 
 
-async def test_a_server_killed_under_load_and_started_again_costs_no_answer() -> None:
+async def test_killing_and_restarting_a_server_under_load_loses_no_result() -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}", "--cache-entries", "0")
     images = [png(chest_like(256, 256, seed=n)) for n in range(60)]
     found: dict[int, Prediction] = {}
@@ -128,7 +128,7 @@ async def test_a_server_killed_under_load_and_started_again_costs_no_answer() ->
             number = numbers.pop()
             try:
                 found[number] = await client.predict(images[number])
-            except UnavailableError:  # nothing else: the client's own retries were used up
+            except UnavailableError:  # no other error: the client's retries are used up
                 given_up += 1
                 numbers.append(number)
                 await client.wait_until_ready(90)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is OK or a stable reason, soon, in little memory."""
+"""Hostile input ends with OK or a stable reason, within the deadline and in bounded memory."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,22 +16,22 @@ from trust.outcomes import outcome_of
 
 DEADLINE_S = 60
 MOST_GROWTH_MIB = 64
-"""For files whose pixels are few, whatever they claim; gRPC's own buffers included."""
+"""For files with few pixels, whatever size they claim; includes gRPC's buffers."""
 MOST_GROWTH_LARGE_MIB = 768
-"""For images of 49 million pixels, the most that the default limits let in."""
+"""For images of 49 million pixels, near the default limit."""
 
 EXPLAIN = "/cxr.v1.ChestXrayService/Explain"
 PREDICT = "/cxr.v1.ChestXrayService/Predict"
 
 
 class Memory:
-    """The most memory that a process has held since it was last asked, in MiB."""
+    """Peak resident memory of a process since the last `reset`, in MiB."""
 
     def __init__(self, pid: int) -> None:
         self._proc = Path(f"/proc/{pid}")
 
     def reset(self) -> float:
-        """Forget the peak; return what is held now."""
+        """Reset the peak. Returns the resident memory now."""
         (self._proc / "clear_refs").write_text("5")
         return self._read("VmRSS")
 
@@ -75,7 +75,7 @@ def good_answer_unchanged(plain_stub: ChestXrayServiceStub) -> Iterator[Callable
 
 
 @pytest.mark.timeout(240)
-def test_every_hostile_image_ends_as_it_should_and_harms_nobody(
+def test_every_hostile_image_ends_as_expected_and_affects_no_other_call(
     plain_stub: ChestXrayServiceStub,
     corpus: list[Case],
     memory: Memory,
@@ -112,7 +112,7 @@ def test_explain_refuses_what_predict_refuses(
         assert (reason or "OK") in case.ends, case
 
 
-def test_a_message_that_grows_when_unpacked_is_refused_before_it_has(
+def test_a_compression_bomb_is_refused_before_it_is_inflated(
     plain_server: ServerProcess, memory: Memory, good_answer_unchanged: Callable[[], None]
 ) -> None:
     before = memory.reset()
@@ -153,8 +153,8 @@ EXPLAIN_RENDER = pb.ExplainRequest.RENDER_FIELD_NUMBER
     ("method", "message", "ends"),
     [
         (PREDICT, b"", {"IMAGE_EMPTY"}),
-        (PREDICT, b"\x08\x96\x01", {"IMAGE_EMPTY"}),  # the image as a number: an unknown field
-        (PREDICT, field(1, b"x") + IMAGE, {""}),  # given twice: the last one holds
+        (PREDICT, b"\x08\x96\x01", {"IMAGE_EMPTY"}),  # the image with the wrong wire type
+        (PREDICT, field(1, b"x") + IMAGE, {""}),  # given twice: the last one counts
         (PREDICT, IMAGE + field(1, b"x"), {"IMAGE_FORMAT_UNSUPPORTED"}),
         (PREDICT, IMAGE + field(999, bytes(MIB)), {""}),
         (PREDICT, IMAGE + field(999, b"") * 100_000, {""}),
@@ -162,8 +162,8 @@ EXPLAIN_RENDER = pb.ExplainRequest.RENDER_FIELD_NUMBER
         (PREDICT, b"\xff" * 11, {"INVALID_FIELD"}),
         (PREDICT, b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + IMAGE, {"INVALID_FIELD"}),
         (PREDICT, b"\x00" + IMAGE, {"INVALID_FIELD"}),
-        (PREDICT, b"\x0b" * 10_000, {"INVALID_FIELD"}),  # groups in groups
-        (PREDICT, IMAGE + b"\x0c", {"INVALID_FIELD"}),  # the end of a group that never began
+        (PREDICT, b"\x0b" * 10_000, {"INVALID_FIELD"}),  # nested groups
+        (PREDICT, IMAGE + b"\x0c", {"INVALID_FIELD"}),  # an end-group tag without its start
         (EXPLAIN, IMAGE + field(EXPLAIN_LABELS, b"\xff\xfe"), {"INVALID_FIELD", "UNKNOWN_LABEL"}),
         (EXPLAIN, IMAGE + field(EXPLAIN_LABELS, b"x" * MIB), {"UNKNOWN_LABEL"}),
         (EXPLAIN, IMAGE + field(EXPLAIN_LABELS, b""), {"UNKNOWN_LABEL"}),
@@ -189,7 +189,7 @@ def test_a_crafted_message_is_the_callers_fault(
 
 @pytest.mark.parametrize("value", ["", "é" * 10, "a" * 8000, "../../etc", "{}\\n", "%s%n"])
 def test_no_request_id_and_no_size_does_harm(plain_server: ServerProcess, value: str) -> None:
-    text = value.encode()  # bytes, so that grpc's client does not look at them first
+    text = value.encode()  # bytes bypass the checks of gRPC's client
     with grpc.insecure_channel(plain_server.address) as channel:
         call = channel.unary_unary(PREDICT)
         metadata = (("x-request-bytes", value if value.isascii() else "-1"),)

@@ -1,4 +1,4 @@
-"""Everything is counted on the Prometheus port, and a request id ties the counts to the log."""
+"""What the Prometheus endpoint counts, and the request id in log and metadata."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ SERVICE = "cxr.v1.ChestXrayService"
 
 
 class Watched:
-    """A server with its metrics, and what they were before a test."""
+    """A server with its metrics, and their values before a test."""
 
     def __init__(self, server: ServerProcess, metrics: str, stub: ChestXrayServiceStub) -> None:
         self.server, self.metrics, self.stub = server, metrics, stub
@@ -107,7 +107,7 @@ def test_stages_engine_and_cache_are_counted(watched: Watched) -> None:
     assert now["cxr_engine_failures_total"] == 0
 
 
-def test_a_call_that_its_caller_gives_up_is_counted(watched: Watched) -> None:
+def test_a_cancelled_call_is_counted(watched: Watched) -> None:
     upload = threading.Event()
 
     def requests() -> Iterator[bytes]:
@@ -154,7 +154,7 @@ def test_one_request_id_is_in_the_log_and_in_the_trailing_metadata(watched: Watc
         metadata = [("x-request-id", wanted)] if wanted else []
         _, call = watched.stub.Predict.with_call(pb.PredictRequest(image=png()), metadata=metadata)
         given = dict(call.trailing_metadata())["x-request-id"]
-        while f'"{given}"' not in watched.server.log:  # written just after the answer has gone
+        while f'"{given}"' not in watched.server.log:  # written just after the response is sent
             time.sleep(0.01)
         if wanted == "ward-3:film.7":
             assert given == wanted

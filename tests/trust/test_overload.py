@@ -1,4 +1,4 @@
-"""A full server says so before the upload, to calls for the model and to nobody else."""
+"""A full server refuses calls for the model before their upload, and no other calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -44,7 +44,7 @@ async def channel(small_server: ServerProcess) -> AsyncIterator[grpc.aio.Channel
 
 
 async def in_flight(channel: grpc.aio.Channel, count: int) -> None:
-    """Wait until so many calls for the model are in flight."""
+    """Wait until `count` calls for the model are in flight."""
     stub = ChestXrayServiceStub(channel)
     async with asyncio.timeout(60):
         while (await stub.Health(pb.HealthRequest())).in_flight_count != count:
@@ -55,7 +55,7 @@ async def in_flight(channel: grpc.aio.Channel, count: int) -> None:
 async def stalled(
     channel: grpc.aio.Channel, count: int, *, declared_bytes: int = 0
 ) -> AsyncIterator[list[Any]]:
-    """Hold so many calls whose uploads never come; cancelled at the end."""
+    """Hold `count` calls whose uploads never arrive; cancel them at the end."""
 
     async def nothing() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
@@ -74,7 +74,7 @@ async def stalled(
 
 
 async def refused(call: Any) -> grpc.aio.AioRpcError:
-    """The refusal that the call ends with; it has no deadline of its own."""
+    """Return the refusal that a call without a deadline ends with."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async with asyncio.timeout(60):
             await call
@@ -83,7 +83,7 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def test_without_a_cache_the_same_image_is_worked_on_again(
+async def test_without_a_cache_an_image_is_inferred_again(
     channel: grpc.aio.Channel,
 ) -> None:
     request = pb.PredictRequest(image=png(chest_like(300, 300)))
@@ -172,7 +172,7 @@ async def test_health_description_and_reflection_are_never_refused_for_load(
         assert "cxr.v1.ChestXrayService" in names
 
 
-async def test_a_caller_that_vanishes_frees_its_place_at_once(
+async def test_a_caller_that_disconnects_frees_its_slot(
     small_server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:
     good = pb.PredictRequest(image=png())
@@ -187,13 +187,13 @@ async def test_a_caller_that_vanishes_frees_its_place_at_once(
     ):
         call = ChestXrayServiceStub(other).Predict(pb.PredictRequest(image=bytes(MIB)))
         await in_flight(channel, 1)
-        await proxy.__aexit__()  # no cancellation reaches the server: the line is dead
+        await proxy.__aexit__()  # the connection dies without a cancellation
         await in_flight(channel, 0)
         with pytest.raises(grpc.aio.AioRpcError):
             await call
 
 
-async def test_the_client_comes_back_when_it_was_told_to(
+async def test_the_client_retries_after_the_delay_it_was_given(
     small_server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:
     refusals = 'cxr_calls_refused_total{reason="QUEUE_FULL"}'
@@ -233,7 +233,7 @@ async def test_a_client_without_attempts_left_says_that_the_server_is_full(
 
 async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: Path) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    # One core, whatever the machine has: most of the calls must be waiting still after 0.2 s.
+    # One core on any machine, so that most calls still wait after 0.2 s.
     one_core = ("--decode-threads", "1", "--engine-threads", "1")
     flags = ("--cache-entries", "0", "--metrics-listen", metrics, *one_core)
     images = [png(chest_like(128, 128, seed=seed)) for seed in range(40)]
@@ -260,7 +260,8 @@ async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: P
             before = await asyncio.to_thread(scrape, metrics)
             ends = await asyncio.gather(*(ask(stub, number) for number in range(len(images))))
             await in_flight(channel, 0)
-            last = await stub.Predict(pb.PredictRequest(image=images[0]))  # what ran has ended
+            # Its result comes after the batches that ran before.
+            last = await stub.Predict(pb.PredictRequest(image=images[0]))
             assert last.findings
         after = await asyncio.to_thread(scrape, metrics)
         assert server.stop() == 0
@@ -268,7 +269,7 @@ async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: P
     lost = len(ends) - ends.count("OK")
     assert lost > len(images) / 2
     inferred = after["cxr_engine_images_total"] - before["cxr_engine_images_total"] - 1
-    # Those whose caller left while they were decoded or on the engine: a few, never the queue.
+    # Only calls that were being decoded or inferred when they ended may reach the engine.
     assert inferred <= ends.count("OK") + 6
     dropped = 'cxr_calls_dropped_total{cause="cancelled"}'
     assert after[dropped] > before.get(dropped, 0)

@@ -1,4 +1,4 @@
-"""A process from start to end: it never says that it serves when it does not."""
+"""A server process from start to exit: health, lame duck, drain and signals."""
 
 import asyncio
 import shutil
@@ -28,7 +28,7 @@ EAGER = (("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff
 
 
 class Upload:
-    """A call whose request goes when `finish` is called."""
+    """A call whose request is sent by `finish`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._go = asyncio.Event()
@@ -44,7 +44,7 @@ class Upload:
 
 
 async def held(channel: grpc.aio.Channel) -> Upload:
-    """An upload that the server has begun to wait for."""
+    """Return an upload that the server is waiting for."""
     upload = Upload(channel)
     stub = ChestXrayServiceStub(channel)
     async with asyncio.timeout(60):
@@ -74,7 +74,7 @@ async def left(server: ServerProcess) -> int:
     return await asyncio.to_thread(server.process.wait, 90)
 
 
-async def test_health_is_earned_and_given_back() -> None:
+async def test_health_follows_the_phases() -> None:
     address = f"127.0.0.1:{free_port()}"
     async with grpc.aio.insecure_channel(address, options=EAGER) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -106,7 +106,7 @@ def with_server(server: ServerProcess) -> None:
     assert server.banner.count("\n") == 1
 
 
-async def test_it_leaves_in_order_and_loses_no_call() -> None:
+async def test_a_drain_loses_no_call() -> None:
     # Long enough for three calls on a busy machine; the test waits until it is over.
     with ServerProcess("--drain-pause-s", "5", "--cache-entries", "0") as server:
         async with (
@@ -130,12 +130,12 @@ async def test_it_leaves_in_order_and_loses_no_call() -> None:
             assert not upload.call.done()
             assert (await upload.finish()).findings
             assert await left(server) == 0
-            assert await watch.read() is grpc.aio.EOF  # a watcher does not keep it from leaving
+            assert await watch.read() is grpc.aio.EOF  # a watcher does not block the drain
         assert '"left"' in server.log
         assert "unforeseen" not in server.log
 
 
-def test_an_interrupt_ends_it_as_well_as_sigterm() -> None:
+def test_sigint_drains_as_sigterm_does() -> None:
     with ServerProcess() as server:
         assert server.stop(signal.SIGINT) == 0
         assert '"left"' in server.log
@@ -152,7 +152,7 @@ async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
         assert "Traceback" not in server.log
 
 
-async def test_a_second_signal_ends_at_once() -> None:
+async def test_a_second_signal_exits_immediately() -> None:
     with ServerProcess("--drain-pause-s", "1000") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -182,9 +182,7 @@ def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) ->
     assert f"cannot listen on {phantom_server.address}" in text
 
 
-def test_a_bundle_that_is_not_what_it_was_is_not_served(
-    phantom_like_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_modified_bundle_is_not_served(phantom_like_bundle: Path, tmp_path: Path) -> None:
 
     bundle = tmp_path / "changed"
     shutil.copytree(phantom_like_bundle, bundle)
