@@ -120,7 +120,7 @@ class Overloaded(RequestError):
 
 
 class QueueFull(Overloaded):
-    """`--max-in-flight` calls of Predict and Explain are in flight already."""
+    """`--max-in-flight` calls are in flight, or too many wait for a slow explanation method."""
 
     reason = "QUEUE_FULL"
 
