@@ -174,6 +174,12 @@ def test_a_bundle_without_the_engines_file_says_which_one(bundle, monkeypatch):
     assert ENGINES["toy"].why_not(bundle) == "bundle phantom has no model.toy for toy"
 
 
+def test_an_architecture_that_the_engine_cannot_build_is_refused_by_name(bundle, monkeypatch):
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(architectures=()))
+    reason = ENGINES["toy"].why_not(bundle)
+    assert reason == f"toy has no module for the architecture {bundle.manifest.network.name}"
+
+
 def test_an_engine_that_fails_to_start_is_reported_in_one_line(bundle, monkeypatch):
     def fail(*args: object) -> Engine:
         raise RuntimeError("Exception from core.cpp:129:\n\nthe device is on fire\n")

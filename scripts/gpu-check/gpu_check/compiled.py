@@ -39,9 +39,7 @@ def main() -> int:
     """Run the step."""
     attempts = Attempts("compiled")
     bundle = assets.bundle()
-    manifest = bundle.manifest
-    weights = bundle.file("weights.safetensors")
-    module = load_module(weights, manifest.network, len(manifest.labels))
+    module = load_module(bundle)
     net = EvidenceNet(module, DEVICE, torch.float32 if CPU else torch.float16)
     torch.backends.cudnn.benchmark = not CPU
     for size in (1,) if CPU else (32, 64, 1, 8):

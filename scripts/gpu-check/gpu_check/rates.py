@@ -110,9 +110,7 @@ def main() -> int:
         fakes.install()
     attempts = Attempts("rates")
     bundle = assets.bundle()
-    manifest = bundle.manifest
-    weights = bundle.file("weights.safetensors")
-    module = load_module(weights, manifest.network, len(manifest.labels))
+    module = load_module(bundle)
 
     def started() -> TorchEngine:
         sizes = SIZES if CPU else CUDA_BATCH_SIZES

@@ -108,17 +108,12 @@ def engine_choices() -> tuple[str, ...]:
     return (AUTO, *ENGINES)
 
 
-def _candidates(engine: str, device: str | None) -> Iterator[tuple[EngineSpec, str]]:
-    """Yield engines with the device to try them on, best first."""
-    names = tuple(ENGINES) if engine == AUTO else (engine,)
+def _candidates(engine: str, device: str | None) -> list[tuple[EngineSpec, str]]:
+    """Return engines with the device to try them on, best first."""
+    pairs = [*AUTO_ORDER, *((name, spec.devices[0]) for name, spec in ENGINES.items())]
     if device is not None:
-        pairs = [(name, device) for name in names]
-    else:
-        ordered = {name for name, _ in AUTO_ORDER}
-        others = [(name, ENGINES[name].devices[0]) for name in ENGINES if name not in ordered]
-        pairs = [pair for pair in (*AUTO_ORDER, *others) if pair[0] in names]
-    for name, wanted in pairs:
-        yield ENGINES[name], wanted
+        pairs = [(name, device) for name in ENGINES]
+    return [(ENGINES[name], wanted) for name, wanted in pairs if engine in (AUTO, name)]
 
 
 @contextmanager

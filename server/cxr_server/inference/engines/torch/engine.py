@@ -56,9 +56,7 @@ class TorchEngine:
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
         self._image_shape = (1, manifest.input_side_px, manifest.input_side_px)
-        module = load_module(
-            bundle.file("weights.safetensors"), manifest.network, len(manifest.labels)
-        )
+        module = load_module(bundle)
         features_type = torch.float16 if (cuda if half is None else half) else torch.float32
         net = exact_net = EvidenceNet(module, device, features_type)
         if features_type != torch.float32:

@@ -9,35 +9,27 @@ import contextlib
 import copy
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cxr_server.bundles.architectures import Architecture, DenseNet
+from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.manifest import WEIGHTS_NAME
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # Importing torchxrayvision disables all warnings of the process.
     import torchxrayvision as xrv
 
-__all__ = [
-    "MODULES",
-    "EvidenceNet",
-    "build_densenet",
-    "fold_batch_norms",
-    "load_module",
-    "torchxrayvision_scores",
-    "xrv",
-]
+__all__ = ["EvidenceNet", "load_module", "torchxrayvision_scores", "xrv"]
 
 
 class EvidenceNet(nn.Module):
@@ -89,52 +81,39 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     return folded.eval().requires_grad_(False)
 
 
-def build_densenet(network: DenseNet, class_count: int, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return torchxrayvision's DenseNet in evaluation mode with the weights `state`.
-
-    Raises:
-        ValueError: `state` is not the state of such a network.
-    """
+def _densenet(network: DenseNet, class_count: int) -> nn.Module:
     parameters = msgspec.structs.asdict(network)
     densenet: nn.Module = xrv.models.DenseNet(num_classes=class_count, **parameters)
-    result = None
-    with contextlib.suppress(RuntimeError):  # a wrong shape, reported below in one line
-        result = densenet.load_state_dict(dict(state), strict=False)
-    unset = [] if result is None else result.missing_keys
-    if result is None or result.unexpected_keys or not all(map(_is_counter, unset)):
-        raise ValueError("these weights do not fit torchxrayvision's DenseNet")
-    return densenet.eval().requires_grad_(False)
+    return densenet
 
 
-def _is_counter(name: str) -> bool:
-    """Return whether this is a batch norm's training step counter."""
-    return name.endswith("num_batches_tracked")
+MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: _densenet}
+"""By architecture: (network, class count) -> a module with `features` and `classifier`."""
 
 
-MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: build_densenet}
-"""By architecture: (network, class count, state) -> a module with `features` and `classifier`."""
-
-
-def load_module(weights: Path, network: Architecture, class_count: int) -> nn.Module:
-    """Return the module of a bundle's `weights.safetensors`.
+def load_module(bundle: Bundle) -> nn.Module:
+    """Return the bundle's network in torchxrayvision's own class, in evaluation mode.
 
     Raises:
-        RuntimeError: There is no module for the architecture.
+        BundleError: The weights are not those of such a network.
     """
-    from safetensors.torch import load_file
-
-    build = MODULES.get(type(network))
-    if build is None:
-        raise RuntimeError(f"there is no torch module for the architecture {network.name}")
-    return build(network, class_count, load_file(weights))
+    manifest = bundle.manifest
+    module = MODULES[type(manifest.network)](manifest.network, len(manifest.labels))
+    try:
+        result = module.load_state_dict(load_file(bundle.file(WEIGHTS_NAME)), strict=False)
+    except RuntimeError:  # a wrong shape; torch's message has many lines
+        raise BundleError(f"{WEIGHTS_NAME} has other shapes than {manifest.network.name}") from None
+    # The counters of training steps are not kept.
+    missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
+    if wrong := [*missing, *result.unexpected_keys]:
+        raise BundleError(f"{WEIGHTS_NAME} does not fit {manifest.network.name}: {wrong[0]}")
+    return module.eval().requires_grad_(False)
 
 
 def torchxrayvision_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the scores [N, K] of torchxrayvision's own forward pass, on the CPU."""
-    manifest = bundle.manifest
-    weights = bundle.file(WEIGHTS_NAME)
-    module: Any = load_module(weights, manifest.network, len(manifest.labels))
-    module.op_threshs = torch.tensor(manifest.thresholds)
+    module: Any = load_module(bundle)
+    module.op_threshs = torch.tensor(bundle.manifest.thresholds)
     with torch.inference_mode():
         scores: NDArray[np.float32] = module(torch.from_numpy(images_nchw)).numpy()
     return scores
