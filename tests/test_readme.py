@@ -70,7 +70,7 @@ def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash")
         env={**os.environ, "PATH": path, "CXR_SERVER": address},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

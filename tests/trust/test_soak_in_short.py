@@ -8,12 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(120)
 def test_a_short_soak_mixes_up_nothing_fails_nothing_and_loses_nothing(full_bundle: Path) -> None:
     command = [sys.executable, "-m", "scripts.soak", "--model", str(full_bundle)]
     done = subprocess.run(
@@ -21,7 +18,7 @@ def test_a_short_soak_mixes_up_nothing_fails_nothing_and_loses_nothing(full_bund
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ Works with every context that offers the documented methods, also with those tha
 import ipaddress
 import math
 import time
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -61,6 +62,7 @@ def _identity(context: Any) -> str:
     return f"certificate:{','.join(names)}" if names else host_of(context.peer() or "")
 
 
+@lru_cache(1024)
 def host_of(peer: str) -> str:
     """Return the host of a gRPC peer, without the port.
 
