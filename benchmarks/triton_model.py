@@ -28,7 +28,6 @@ from cxr_server.imaging.codecs import decode
 from cxr_server.inference import scoring as score
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.preprocess import XRV
-from cxr_server.inference.scoring import OutputSpec
 
 INSTANCES = 3
 """One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
@@ -65,15 +64,15 @@ def main() -> None:
     args = parser.parse_args()
     bundle = load_bundle(args.bundle)
     engine = choose_engine(bundle, "openvino", cache_dir=args.cache_dir)
-    side_px, outputs = bundle.manifest.input_side_px, OutputSpec.of(bundle.manifest)
+    manifest = bundle.manifest
     prepare = PARTS[args.parts]
 
     @batch  # type: ignore[untyped-decorator]
     def infer(image: Any) -> dict[str, Any]:
         rows = []
         for data in image[:, 0]:
-            evidence_khw = engine.evidence(prepare(data, side_px)[None])[0]
-            rows.append([finding.score for finding in score.findings(evidence_khw, outputs)])
+            evidence_khw = engine.evidence(prepare(data, manifest.input_side_px)[None])[0]
+            rows.append([finding.score for finding in score.findings(evidence_khw, manifest)])
         return {"scores": np.array(rows, np.float64)}
 
     config = TritonConfig(
@@ -84,7 +83,7 @@ def main() -> None:
             model_name="cxr",
             infer_func=[infer] * INSTANCES,
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
-            outputs=[Tensor(name="scores", dtype=np.float64, shape=(len(outputs.labels),))],
+            outputs=[Tensor(name="scores", dtype=np.float64, shape=(len(manifest.labels),))],
             config=ModelConfig(max_batch_size=1),
         )
         triton.serve()

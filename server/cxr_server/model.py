@@ -20,7 +20,6 @@ from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import PREPROCESSINGS, preprocess
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.scoring import OutputSpec
 from cxr_server.inference.stages import Stages
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.call import Call
@@ -55,7 +54,6 @@ class ServingModel:
         metrics: Metrics,
     ) -> None:
         self.manifest: Manifest = bundle.manifest
-        self.output = OutputSpec.of(bundle.manifest)
         self.engine = engine
         self.engine_failed = False
         self.cache = EvidenceCache(settings.cache_entries)

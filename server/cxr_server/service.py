@@ -208,7 +208,7 @@ class InferenceService:
         """Score an image. Raises RequestError; see `errors`."""
         model, stages = self._loaded(), Stages()
         evidence, _ = await model.evidence(request.image, call, stages, strict=request.strict_input)
-        scored = ranked(findings(evidence.evidence_khw, model.output))
+        scored = ranked(findings(evidence.evidence_khw, model.manifest))
         self._metrics.stages(stages.seconds())
         return PredictResult(
             findings=scored[: request.top_k],
@@ -264,7 +264,7 @@ class InferenceService:
             needs_input=method.needs_engine,
             needs_radiograph=request.render.needs_radiograph,
         )
-        scored = findings(evidence.evidence_khw, model.output)
+        scored = findings(evidence.evidence_khw, model.manifest)
 
         def maps() -> Iterator[Explanation]:
             engine = model.engine  # of the moment when a thread begins
@@ -305,8 +305,8 @@ class InferenceService:
     def _check(request: ExplainRequest, model: ServingModel) -> None:
         """Raise UnknownLabel or MethodUnavailable before any work on the image."""
         for label in request.labels:
-            if label not in model.output.labels:
-                raise UnknownLabel(_unknown(label, model.output.labels))
+            if label not in model.manifest.labels:
+                raise UnknownLabel(_unknown(label, model.manifest.labels))
         if reason := METHODS[request.method].why_not(model.engine):
             raise MethodUnavailable(reason)
 

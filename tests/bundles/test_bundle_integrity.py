@@ -18,7 +18,6 @@ from cxr_server.bundles.store import (
     list_bundles,
     resolve,
 )
-from cxr_server.inference.scoring import OutputSpec
 
 
 @pytest.fixture
@@ -61,9 +60,7 @@ def test_a_bundle_is_read_whole(bundle):
         "openvino/model.bin",
     }
     assert bundle.manifest.evidence_side == 7
-    read = OutputSpec.of(bundle.manifest)
-    assert read.labels == bundle.manifest.labels
-    assert read.thresholds_k.shape == read.bias_k.shape == (6,)
+    assert len(bundle.manifest.thresholds) == len(bundle.manifest.bias) == 6
 
 
 def test_a_byte_changed_anywhere_is_refused(bundle):

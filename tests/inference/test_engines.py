@@ -10,7 +10,7 @@ import pytest
 from cxr_server.bundles.load import load_bundle
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
-from cxr_server.inference.scoring import OutputSpec, findings, logits
+from cxr_server.inference.scoring import findings, logits
 
 pytestmark = pytest.mark.torch
 
@@ -66,13 +66,13 @@ def batching_engine(phantom_like_bundle: Path) -> Iterator[Engine]:
 
 
 def scores(engine: Engine, bundle: Path, images: np.ndarray) -> np.ndarray:
-    read = OutputSpec.of(load_bundle(bundle).manifest)
-    return np.array([[f.score for f in findings(e, read)] for e in engine.evidence(images)])
+    manifest = load_bundle(bundle).manifest
+    return np.array([[f.score for f in findings(e, manifest)] for e in engine.evidence(images)])
 
 
 def logits_of(engine: Engine, bundle: Path, images: np.ndarray) -> np.ndarray:
-    read = OutputSpec.of(load_bundle(bundle).manifest)
-    return np.array([logits(evidence, read) for evidence in engine.evidence(images)])
+    bias_k = load_bundle(bundle).manifest.bias
+    return np.array([logits(evidence, bias_k) for evidence in engine.evidence(images)])
 
 
 def test_the_reference_scores_vary(full_scores):

@@ -1,6 +1,7 @@
 """Evidence to findings, against torchxrayvision's own numbers."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchxrayvision.models import op_norm as op_norm_of_torchxrayvision
 
-from cxr_server.inference.scoring import Finding, OutputSpec, findings, logits, op_norm, ranked
+from cxr_server.inference.scoring import Finding, findings, logits, op_norm, ranked
 
 RNG = np.random.default_rng(3)
-SPEC = OutputSpec(
+MANIFEST = SimpleNamespace(
     labels=("Atelectasis", "Mass", "Nodule", "Hernia"),
     class_indices=(0, 5, 11, 13),
-    thresholds_k=np.array([0.07, 0.5, 0.93, 0.002]),
-    bias_k=np.array([-1.0, 0.5, 0.0, -6.0]),
+    thresholds=(0.07, 0.5, 0.93, 0.002),
+    bias=(-1.0, 0.5, 0.0, -6.0),
 )
 EVIDENCE_KHW = RNG.normal(0, 2, (4, 7, 7)).astype(np.float32)
 
@@ -24,9 +25,9 @@ EVIDENCE_KHW = RNG.normal(0, 2, (4, 7, 7)).astype(np.float32)
 def test_mean_evidence_plus_bias_is_the_logit() -> None:
     features_chw = np.maximum(RNG.normal(0, 1, (30, 7, 7)), 0)
     weight_kc = RNG.normal(0, 1, (4, 30))
-    usual = weight_kc @ features_chw.mean(axis=(1, 2)) + SPEC.bias_k
+    usual = weight_kc @ features_chw.mean(axis=(1, 2)) + MANIFEST.bias
     evidence_khw = np.einsum("kc,chw->khw", weight_kc, features_chw)
-    assert logits(evidence_khw, SPEC) == pytest.approx(usual, abs=1e-12)
+    assert logits(evidence_khw, MANIFEST.bias) == pytest.approx(usual, abs=1e-12)
 
 
 def test_scores_are_those_of_torchxrayvision() -> None:
@@ -49,10 +50,10 @@ def test_scores_keep_the_order_and_halve_at_the_threshold(
 
 
 def test_findings_come_in_class_order_and_carry_their_numbers() -> None:
-    found = findings(EVIDENCE_KHW, SPEC)
-    assert [finding.label for finding in found] == list(SPEC.labels)
+    found = findings(EVIDENCE_KHW, MANIFEST)
+    assert [finding.label for finding in found] == list(MANIFEST.labels)
     assert [finding.class_index for finding in found] == [0, 5, 11, 13]
-    for finding, logit in zip(found, logits(EVIDENCE_KHW, SPEC), strict=True):
+    for finding, logit in zip(found, logits(EVIDENCE_KHW, MANIFEST.bias), strict=True):
         assert finding.probability == pytest.approx(1 / (1 + math.exp(-logit)))
         assert finding.above_threshold == (finding.score > 0.5)
 
@@ -66,7 +67,7 @@ def test_ranking_is_by_score_and_then_by_class() -> None:
 
 
 def test_enormous_evidence_does_not_overflow() -> None:
-    found = findings(np.full((4, 7, 7), 1e30, dtype=np.float32), SPEC)
+    found = findings(np.full((4, 7, 7), 1e30, dtype=np.float32), MANIFEST)
     assert [finding.score for finding in found] == [1.0] * 4
-    found = findings(np.full((4, 7, 7), -1e30, dtype=np.float32), SPEC)
+    found = findings(np.full((4, 7, 7), -1e30, dtype=np.float32), MANIFEST)
     assert [finding.score for finding in found] == [0.0] * 4

@@ -13,7 +13,7 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import PHANTOM, resolve
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.torch.engine import TorchEngine
-from cxr_server.inference.scoring import OutputSpec, findings
+from cxr_server.inference.scoring import findings
 from gpu_check.assets import bundle
 from gpu_check.common import CPU, Attempts, record, rounded
 from random_models import random_images
@@ -35,8 +35,8 @@ def extremes(bundle: Bundle) -> NDArray[np.float32]:
 
 def scores(engine: Engine, bundle: Bundle, images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the scores [N, K]."""
-    spec = OutputSpec.of(bundle.manifest)
-    return np.array([[f.score for f in findings(e, spec)] for e in engine.evidence(images)])
+    manifest = bundle.manifest
+    return np.array([[f.score for f in findings(e, manifest)] for e in engine.evidence(images)])
 
 
 def difference(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:

@@ -15,7 +15,7 @@ from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
 from cxr_server.convert.architectures import FAMILIES
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
-from cxr_server.inference.scoring import OutputSpec, findings, op_norm, sigmoid
+from cxr_server.inference.scoring import findings, op_norm, sigmoid
 
 TOLERANCE = 1e-4
 """Largest difference of a score, in float32 on the CPU."""
@@ -81,10 +81,10 @@ def engine_scores(
     engine: Engine, bundle: Bundle, images_nchw: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the scores [N, K] that are served."""
-    outputs = OutputSpec.of(bundle.manifest)
+    manifest = bundle.manifest
     return np.array(
         [
-            [finding.score for finding in findings(engine.evidence(image_chw[None])[0], outputs)]
+            [finding.score for finding in findings(engine.evidence(image_chw[None])[0], manifest)]
             for image_chw in images_nchw
         ]
     )

@@ -1,38 +1,12 @@
 """Scoring: evidence -> findings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.manifest import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """What the outputs of a model mean; K is the number of findings.
-
-    Attributes:
-        labels: The findings' labels.
-        class_indices: Their positions in the model's output.
-        thresholds_k: Operating points, raw probabilities in (0, 1), float64 [K].
-        bias_k: The classifier's bias in logits, float64 [K].
-    """
-
-    labels: tuple[str, ...]
-    class_indices: tuple[int, ...]
-    thresholds_k: NDArray[np.float64]
-    bias_k: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> "OutputSpec":
-        """Return the outputs that a bundle's manifest describes."""
-        return cls(
-            labels=manifest.labels,
-            class_indices=manifest.class_indices,
-            thresholds_k=np.array(manifest.thresholds, np.float64),
-            bias_k=np.array(manifest.bias, np.float64),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +22,14 @@ class Finding:
     above_threshold: bool
 
 
-def logits(evidence_khw: NDArray[np.float32], spec: OutputSpec) -> NDArray[np.float64]:
+def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArray[np.float64]:
     """Return the logits [K]: the mean of the evidence over the grid, plus the bias.
 
     Equal to ReLU, global average pooling and a linear layer: the mean over the grid and the
     weighted sum over channels commute.
     """
     mean_k: NDArray[np.float64] = evidence_khw.mean(axis=(1, 2), dtype=np.float64)
-    return mean_k + spec.bias_k
+    return mean_k + np.array(bias_k, np.float64)
 
 
 def sigmoid(logits_k: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,11 +50,11 @@ def op_norm(
     return np.where(probability_k < threshold_k, below, above)
 
 
-def findings(evidence_khw: NDArray[np.float32], spec: OutputSpec) -> tuple[Finding, ...]:
+def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Finding, ...]:
     """Return every finding of one image, in the order of the evidence [K, h, w]."""
-    logit_k = logits(evidence_khw, spec)
+    logit_k = logits(evidence_khw, manifest.bias)
     probability_k = sigmoid(logit_k)
-    score_k = op_norm(probability_k, spec.thresholds_k)
+    score_k = op_norm(probability_k, np.array(manifest.thresholds))
     return tuple(
         Finding(
             label=label,
@@ -88,16 +62,16 @@ def findings(evidence_khw: NDArray[np.float32], spec: OutputSpec) -> tuple[Findi
             logit=float(logit),
             score=float(score),
             probability=float(probability),
-            threshold=float(threshold),
+            threshold=threshold,
             above_threshold=bool(probability > threshold),
         )
         for label, class_index, logit, score, probability, threshold in zip(
-            spec.labels,
-            spec.class_indices,
+            manifest.labels,
+            manifest.class_indices,
             logit_k,
             score_k,
             probability_k,
-            spec.thresholds_k,
+            manifest.thresholds,
             strict=True,
         )
     )
