@@ -161,10 +161,9 @@ async def test_streams_of_every_shape_pass(site: Site, channel: grpc.aio.Channel
 
 
 async def test_a_stream_may_end_with_a_domain_error(site: Site, channel: grpc.aio.Channel) -> None:
-    call = channel.unary_stream(f"/{ECHO}/Down")(b"bad")
-    assert [await call.read(), await call.read()] == [b"bad0", b"bad1"]
-    error = await failed(call.read())
-    assert reason_of(error) == "INVALID_FIELD"
+    answers = aiter(channel.unary_stream(f"/{ECHO}/Down")(b"bad"))
+    assert [await anext(answers), await anext(answers)] == [b"bad0", b"bad1"]
+    assert reason_of(await failed(anext(answers))) == "INVALID_FIELD"
     assert site.counted("Down", "INVALID_ARGUMENT") == 1
 
 
@@ -174,7 +173,8 @@ async def test_a_stream_holds_its_slot_until_it_ends_or_its_caller_leaves(
     site.echo.goes_on.clear()
     down = channel.unary_stream(f"/{ECHO}/Down")
     calls = [down(b"n"), down(b"n")]
-    assert [await call.read() for call in calls] == [b"n0", b"n0"]
+    answers = [aiter(call) for call in calls]
+    assert [await anext(each) for each in answers] == [b"n0", b"n0"]
     error = await failed(channel.unary_unary(f"/{ECHO}/Unary")(b"hello"))
     assert reason_of(error) == "QUEUE_FULL"
     calls[0].cancel()
@@ -183,7 +183,7 @@ async def test_a_stream_holds_its_slot_until_it_ends_or_its_caller_leaves(
             await asyncio.sleep(0.01)
     assert await channel.unary_unary(f"/{ECHO}/Unary")(b"hello") == b"hello"
     site.echo.goes_on.set()
-    assert [await calls[1].read() for _ in range(3)] == [b"n1", b"n2", grpc.aio.EOF]
+    assert [each async for each in answers[1]] == [b"n1", b"n2"]
     async with asyncio.timeout(60):
         await site.empty()
     assert site.counted("Down", "CANCELLED") == site.counted("Down", "OK") == 1
