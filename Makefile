@@ -84,6 +84,7 @@ gpu-check: $(DEV_STAMP) ## prove and measure the CUDA half, on an NVIDIA GPU; GP
 lint: $(TEST_STAMP) ## ruff, import-linter and buf, which also refuses breaking changes of the contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BUF) lint protos
 	$(BUF) breaking protos --against protos/baseline.binpb
 

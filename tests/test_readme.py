@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+import test_wheels
 from cxr_server import settings
 from cxr_server.__main__ import COMMANDS
 from cxr_server.commands import prepare
@@ -20,6 +21,8 @@ from serving import ServerProcess
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 ADDRESS = "127.0.0.1:50051"
+CONSOLE = re.compile(r"\$ ((?:.*[|\\]\n)*.*)\n((?:.*\n)*)")
+"""A command, whose lines but the last end in `|` or a backslash, and what it prints."""
 
 
 class Block(NamedTuple):
@@ -77,16 +80,16 @@ def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash")
 
 
 def test_every_command_block_says_how_it_is_tested() -> None:
-    code_blocks = re.findall(r"^```(?:bash|python|sh)$", README, re.MULTILINE)
+    code_blocks = re.findall(r"^```(?:bash|python|sh|console)$", README, re.MULTILINE)
     assert len(code_blocks) == len(BLOCKS)
-    modes = {"ci", "setup", "serve", "live", "prepare", "grpcurl", "container"}
+    modes = {"ci", "setup", "pip", "serve", "live", "printed", "prepare", "grpcurl", "container"}
     assert {block.mode for block in BLOCKS} <= modes
 
 
 def test_the_first_commands_are_what_ci_runs() -> None:
     (block,) = blocks("ci")
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert block.commands == [["make", "demo"], ["make", "test"]]
+    assert block.commands == [["make", "demo"], ["make", "test-fast"], ["make", "test"]]
     for words in block.commands:
         assert " ".join(words) in ci
 
@@ -124,7 +127,43 @@ def test_the_grpcurl_commands_answer(shell: Path, phantom_server: ServerProcess)
     assert '"SERVING"' in printed
     assert '"weightsSha256"' in printed
     assert '"findings"' in printed
-    assert (shell / "heatmap.png").read_bytes().startswith(b"\x89PNG")
+    assert (shell / "heatmap.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_the_printed_answers_are_what_the_commands_print(
+    shell: Path, phantom_server: ServerProcess
+) -> None:
+    for block in blocks("printed"):
+        command, printed = CONSOLE.fullmatch(block.code).groups()
+        # `head` closes the pipe early, which is no failure here.
+        answer = run(f"set +o pipefail; {command}", shell, phantom_server.address)
+        assert parts(answer) == parts(printed)
+
+
+def parts(text: str) -> list[object]:
+    """Words, and numbers to a tolerance: the last digits depend on the processor."""
+    found = re.findall(r"-?\d+\.\d+|\w+|[^\w\s]", text)
+    return [pytest.approx(float(each), abs=2e-3) if "." in each[1:] else each for each in found]
+
+
+def test_the_wheels_that_pip_installs_are_those_that_are_tested() -> None:
+    (block,) = blocks("pip")
+    install, samples = block.commands
+    assert install == ["pip", "install", *(f"./{name}" for name in test_wheels.DISTRIBUTIONS)]
+    assert samples == ["cxr-server", "phantom-samples", "--output", "phantoms"]
+
+
+def test_the_decisions_are_listed_with_their_status_and_date() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+    pages = sorted(folder.glob("0*.md"))
+    assert pages
+    for page in pages:
+        number, title = re.match(r"# (\d+)\. (.+)\n", page.read_text()).groups()
+        status, date = re.search(
+            r"^Status: (\w+) · Date: (\d{4}-\d\d-\d\d)", page.read_text(), re.MULTILINE
+        ).groups()
+        assert f"| [{number}]({page.name}) | {title} | {status} | {date} |" in index
 
 
 def test_the_commands_for_a_real_model_are_understood() -> None:
