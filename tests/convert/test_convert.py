@@ -19,9 +19,9 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Upstream
 from cxr_server.commands import prepare as command
 from cxr_server.convert import parity
-from cxr_server.convert.catalog import CATALOG, OPERATING_POINTS, OUTPUTS, RELIABILITY_ALL
+from cxr_server.convert.catalog import CATALOG, OUTPUTS, reliability
 from cxr_server.convert.checkpoint import Checkpoint
-from cxr_server.convert.convert import describe, interpret, prepare
+from cxr_server.convert.convert import interpret, prepare
 from cxr_server.convert.source import Source
 from cxr_server.inference.engines.registry import choose_engine
 
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.torch
 SMALL_LABELS = ("Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation")
 POINTS = tuple(np.linspace(0.02, 0.6, 6, dtype=np.float32).tolist())
 NIH = "densenet121-res224-nih"
+MINE = Source(name="mine", downloads=Path())
+UPSTREAM = Upstream("x.pt", "0" * 64, 1, "given")
 
 
 @pytest.fixture
@@ -155,9 +157,7 @@ def state_of(model: "nn.Module") -> dict[str, np.ndarray]:
 
 def test_a_catalogue_model_gets_torchxrayvisions_labels_and_operating_points(eighteen):
     checkpoint = Checkpoint(state_of(eighteen), {"targets": ["not these"] * 18})
-    model = interpret(checkpoint, CATALOG[NIH])
-    source = Source(name=NIH, downloads=Path())
-    described = describe(source, model, Upstream("x.pt", "0" * 64, 1, "given"))
+    described, _ = interpret(checkpoint, Source(name=NIH, downloads=Path()), UPSTREAM)
     from cxr_server.inference.engines.torch.network import xrv
 
     known = xrv.models.model_urls[NIH]
@@ -175,16 +175,16 @@ def test_parts_named_as_before_torchvision_0_3_are_read(small_densenet):
     new = state_of(small_densenet)
     old = {re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", key): new[key] for key in new}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    found = interpret(Checkpoint(old, {"targets": list(SMALL_LABELS)}))
+    found, state = interpret(Checkpoint(old, {"targets": list(SMALL_LABELS)}), MINE, UPSTREAM)
     assert found.network.block_config == (3, 4, 6, 4)
-    assert found.state.keys() == new.keys()
-    for name, array in found.state.items():
+    assert state.keys() == new.keys()
+    for name, array in state.items():
         np.testing.assert_array_equal(array, new[name])
 
 
 def test_operating_points_are_read_from_an_attribute_too(small_densenet):
     attributes = {"pathologies": list(SMALL_LABELS), "op_threshs": list(POINTS)}
-    found = interpret(Checkpoint(state_of(small_densenet), attributes))
+    found, _ = interpret(Checkpoint(state_of(small_densenet), attributes), MINE, UPSTREAM)
     assert found.thresholds == POINTS
 
 
@@ -192,16 +192,16 @@ def test_the_catalogue_is_torchxrayvisions():
     from cxr_server.inference.engines.torch.network import xrv
 
     densenets = {name for name in xrv.models.model_urls if name.startswith("densenet")}
-    assert set(CATALOG) == set(OPERATING_POINTS) == densenets
+    assert set(CATALOG) == densenets
     assert list(OUTPUTS) == xrv.models.DenseNet.targets
     for name, entry in CATALOG.items():
         known = xrv.models.model_urls[name]
         assert entry.url == known["weights_url"]
-        points = [None if math.isnan(point) else point for point in known["op_threshs"]]
-        assert list(OPERATING_POINTS[name]) == points
-        pairs = zip(OUTPUTS, points, strict=True)
-        assert known["labels"] == [label if point else "" for label, point in pairs]
-    assert set(RELIABILITY_ALL) == set(OUTPUTS)
+        points = entry.operating_points
+        assert known["labels"] == [label if label in points else "" for label in OUTPUTS]
+        pairs = zip(OUTPUTS, known["op_threshs"], strict=True)
+        assert points == {label: point for label, point in pairs if not math.isnan(point)}
+    assert set(reliability("densenet121-res224-all", OUTPUTS)) == set(OUTPUTS)
 
 
 def nothing_in(folder: Path) -> bool:

@@ -9,8 +9,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from io import BufferedReader
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cxr_server.bundles.manifest import BundleError, FileEntry, Manifest
 
@@ -48,30 +47,29 @@ def load_bundle(path: Path) -> Bundle:
     root = path.resolve()
     if not root.is_dir():
         raise BundleError(f"there is no bundle at {path}")
-    manifest = Manifest.from_json(_read_manifest(root / MANIFEST_NAME))
     present = _files_in(root)
-    listed = set(manifest.files)
-    for name in sorted(listed):
-        _check_name(name)
+    manifest = read_manifest(root)
+    # A listed name that leads out of the folder is never among those that are present.
+    listed = {*manifest.files, MANIFEST_NAME}
     if missing := sorted(listed - present):
         raise BundleError(f"bundle {manifest.name}: {missing[0]} is missing")
-    if unlisted := sorted(present - listed - {MANIFEST_NAME}):
+    if unlisted := sorted(present - listed):
         raise BundleError(f"bundle {manifest.name}: {unlisted[0]} is not listed in model.json")
     for name, entry in manifest.files.items():
         _check_file(root / name, name, entry)
     return Bundle(root, manifest)
 
 
-def _read_manifest(path: Path) -> str:
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest alone. Raises BundleError."""
     try:
-        with _open_plain(path) as file:
+        with (folder / MANIFEST_NAME).open("rb") as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
-        raise BundleError(f"there is no {MANIFEST_NAME} in {path.parent}") from None
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST_NAME} is too long")
-    try:
-        return content.decode("utf-8")
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{MANIFEST_NAME} is too long")
+        return Manifest.from_json(content.decode("utf-8"))
+    except OSError as error:
+        raise BundleError(f"{folder}: {MANIFEST_NAME}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BundleError(f"{MANIFEST_NAME} is not UTF-8 text") from None
 
@@ -79,38 +77,22 @@ def _read_manifest(path: Path) -> str:
 def _files_in(root: Path) -> set[str]:
     """Return the files below `root`. Raises BundleError for links, devices and sockets."""
     found: set[str] = set()
-    for folder, folders, files in os.walk(root):
-        for name in folders + files:
+    for folder, folders, names in os.walk(root):
+        for name in folders + names:
             path = Path(folder, name)
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise BundleError(f"{path.relative_to(root)} is not a plain file")
-        found.update(Path(folder, name).relative_to(root).as_posix() for name in files)
+        found.update(Path(folder, name).relative_to(root).as_posix() for name in names)
     return found
 
 
-def _check_name(name: str) -> None:
-    """Refuse a name that could lead out of the folder."""
-    parts = PurePosixPath(name).parts
-    plain = name.isprintable() and "\\" not in name and "/".join(parts) == name
-    if not plain or ".." in parts or PurePosixPath(name).is_absolute() or name == MANIFEST_NAME:
-        raise BundleError("model.json: files names a path outside the bundle")
-
-
 def _check_file(path: Path, name: str, entry: FileEntry) -> None:
-    with _open_plain(path) as file:
-        if os.fstat(file.fileno()).st_size != entry.bytes:
-            raise BundleError(f"{name}: size differs from model.json")
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise BundleError(f"{name}: SHA-256 differs from model.json")
-
-
-def _open_plain(path: Path) -> BufferedReader:
-    """Open a file that is not a symbolic link."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != entry.bytes:
+                raise BundleError(f"{name}: size differs from model.json")
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
+                raise BundleError(f"{name}: SHA-256 differs from model.json")
     except OSError as error:
-        raise BundleError(f"{path.name} cannot be read: {error.strerror}") from None
-    return os.fdopen(descriptor, "rb")
+        raise BundleError(f"{name}: {error.strerror}") from None

@@ -1,12 +1,12 @@
-"""`cxr-server models`: what can be prepared, and what is."""
+"""`cxr-server models`: lists prepared bundles and the catalogue."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from cxr_server.bundles.load import MANIFEST_NAME
-from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.bundles.load import read_manifest
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import bundle_home, list_bundles
 from cxr_server.convert.catalog import CATALOG
 
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(name: str, path: Path) -> dict[str, Any]:
-    """Describe a bundle by its manifest alone; `doctor` checks the files."""
+    """Describe a bundle by its manifest alone; `doctor` verifies the files."""
     model: dict[str, Any] = {"name": name, "path": str(path), "error": None}
     try:
-        manifest = Manifest.from_json((path / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (BundleError, OSError, ValueError) as error:
+        manifest = read_manifest(path)
+    except BundleError as error:
         return model | {"error": str(error)}
     return model | {
         "version": manifest.version,

@@ -194,18 +194,14 @@ def read_pickle(file: BinaryIO, storages: dict[str, Storage]) -> Any:
         storages: Filled with the storages that the pickle mentions, by key.
 
     Raises:
-        CheckpointRefused: It holds anything but data and what is on the lists, or is corrupt.
+        CheckpointRefused: It holds anything but data and what is on the lists.
+        Exception: It is corrupt. The unpickler raises whatever misuse of a stand-in leads to.
     """
     start = file.tell()
-    try:
-        _check_opcodes(file)
-        end = file.tell()
-        file.seek(start)
-        return _Unpickler(io.BytesIO(file.read(end - start)), storages).load()
-    except CheckpointRefused:
-        raise
-    except Exception:  # the unpickler raises whatever the stand-ins' misuse leads to
-        raise CheckpointRefused("it is corrupt") from None
+    _check_opcodes(file)
+    end = file.tell()
+    file.seek(start)
+    return _Unpickler(io.BytesIO(file.read(end - start)), storages).load()
 
 
 def _check_opcodes(file: BinaryIO) -> None:

@@ -1,58 +1,28 @@
-"""Convert: source -> checkpoint -> network, findings and operating points -> bundle.
+"""Convert: source -> checkpoint -> description and weights -> bundle.
 
 No code of the checkpoint runs, and torch is not needed.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxr_server.bundles.architectures import Architecture
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Description, Upstream
 from cxr_server.convert.allow_list import CheckpointRefused
 from cxr_server.convert.architectures import FAMILIES, State
-from cxr_server.convert.catalog import (
-    LICENSE,
-    NOTICES,
-    OPERATING_POINTS,
-    OUTPUTS,
-    CatalogEntry,
-    reliability,
-)
+from cxr_server.convert.catalog import LICENSE, NOTICES, OUTPUTS, reliability
 from cxr_server.convert.checkpoint import Checkpoint, read_checkpoint
 from cxr_server.convert.download import Progress
 from cxr_server.convert.parity import TOLERANCE, check_parity
-from cxr_server.convert.source import Source, discard_download, obtain
+from cxr_server.convert.source import Source, obtain
 from cxr_server.convert.write import write_bundle
 
-_ASSUMED_LABELS = "The file names no findings: torchxrayvision's order is assumed."
-_ASSUMED_POINTS = "No operating points: 0.5 is assumed, so a score is the raw probability."
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A network with what its outputs mean. Outputs without a finding are left out.
-
-    Attributes:
-        network: Its architecture.
-        state: Its weights.
-        labels: The finding of each output.
-        class_indices: The position of each output in the upstream model.
-        thresholds: The operating point of each output, in (0, 1).
-        notices: The assumptions that were made.
-    """
-
-    network: Architecture
-    state: State
-    labels: tuple[str, ...]
-    class_indices: tuple[int, ...]
-    thresholds: tuple[float, ...]
-    notices: tuple[str, ...]
+ASSUMED_LABELS = "The file names no findings: torchxrayvision's order is assumed."
+ASSUMED_POINTS = "No operating points: 0.5 is assumed, so a score is the raw probability."
 
 
 def prepare(
@@ -75,34 +45,35 @@ def prepare(
         DownloadError: The download failed.
     """
     content, upstream = obtain(source, progress)
-    say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}"
-        f" ({upstream.verified})")  # fmt: skip
+    say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
     try:
         checkpoint = read_checkpoint(content)
     except CheckpointRefused as error:
         raise BundleError(f"the file is not read: {error}") from None
-    model = interpret(checkpoint, source.entry, source.labels)
-    say(f"read without running it: {model.network.name}, {len(model.labels)} findings")
-    for notice in model.notices:
-        say(notice)
+    description, state = interpret(checkpoint, source, upstream)
+    say(
+        f"{upstream.verified}, read without running it: {description.architecture},"
+        f" {len(description.labels)} findings"
+    )
+    for assumed in set(description.notices) & {ASSUMED_LABELS, ASSUMED_POINTS}:
+        say(assumed)
 
     def check(bundle: Bundle) -> None:
         for pair, difference in check_parity(bundle).items():
             say(f"{pair}: equal to {difference:.1e} in every score (allowed: {TOLERANCE:.0e})")
 
-    write_bundle(output, model.state, describe(source, model, upstream), check)
-    discard_download(source)
-    return output
+    return write_bundle(output, state, description, check)
 
 
 def interpret(
-    checkpoint: Checkpoint, entry: CatalogEntry | None = None, labels: tuple[str, ...] = ()
-) -> TrainedModel:
-    """Find out what a checkpoint holds.
+    checkpoint: Checkpoint, source: Source, upstream: Upstream
+) -> tuple[Description, State]:
+    """Return what a checkpoint holds, without the outputs that have no meaning.
 
     For an entry of the catalogue, findings and operating points are those of torchxrayvision.
-    For any other model the findings are `labels`, or else come from the file, and the operating
-    points come from the file. Without them 0.5 is assumed: a score is then the raw probability.
+    For any other model the findings are `source.labels`, or else come from the file, and the
+    operating points come from the file. Without them 0.5 is assumed: a score is then the raw
+    probability.
 
     Raises:
         BundleError: The network is of no known family, or its outputs have no meaning.
@@ -112,21 +83,22 @@ def interpret(
     if network is None or "classifier.bias" not in state:
         raise BundleError("the file holds no DenseNet of torchxrayvision")
     count = len(state["classifier.bias"])
-    notices = []
+    entry, notices = source.entry, list(NOTICES)
+    labels: Sequence[str]
+    points: Sequence[float | None] | None
     if entry is not None:
-        points: Any = OPERATING_POINTS[entry.name]
-        pairs = zip(OUTPUTS, points, strict=True)
-        labels = tuple(label if point is not None else "" for label, point in pairs)
+        notices.append(f"Trained on {entry.trained_on}.")
+        labels, points = OUTPUTS, [entry.operating_points.get(label) for label in OUTPUTS]
     else:
-        named = checkpoint.attributes.get("targets") or checkpoint.attributes.get("pathologies")
-        labels = labels or tuple(map(str, named or ()))
+        attributes = checkpoint.attributes
+        labels = source.labels or attributes.get("targets") or attributes.get("pathologies") or ()
         if not labels and count == len(OUTPUTS):
             labels = OUTPUTS
-            notices.append(_ASSUMED_LABELS)
-        points = _operating_points(state, checkpoint.attributes)
+            notices.append(ASSUMED_LABELS)
+        points = _operating_points(state, attributes)
         if points is None:
             points = [0.5] * count
-            notices.append(_ASSUMED_POINTS)
+            notices.append(ASSUMED_POINTS)
     if not len(labels) == len(points) == count:
         raise BundleError(
             f"the network has {count} outputs, but there are {len(labels)} findings and"
@@ -136,35 +108,23 @@ def interpret(
     kept = [i for i in range(count) if labels[i] and 0 < thresholds[i] < 1]
     if not kept:
         raise BundleError("no output of the network has both a finding and an operating point")
-    return TrainedModel(
-        network,
-        {
-            name: array[kept] if name.startswith("classifier.") else array
-            for name, array in state.items()
-        },
-        tuple(labels[i] for i in kept),
-        tuple(kept),
-        tuple(thresholds[i] for i in kept),
-        tuple(notices),
-    )
-
-
-def describe(source: Source, model: TrainedModel, upstream: Upstream) -> Description:
-    """Return the description of the bundle."""
-    entry = source.entry
-    trained_on = (f"Trained on {entry.trained_on}.",) if entry else ()
-    return Description(
+    kept_labels = tuple(str(labels[i]) for i in kept)
+    description = Description(
         name=source.name,
         version=f"1+{upstream.sha256[:12]}",
-        network=model.network,
-        labels=model.labels,
-        class_indices=model.class_indices,
-        thresholds=model.thresholds,
+        network=network,
+        labels=kept_labels,
+        class_indices=tuple(kept),
+        thresholds=tuple(thresholds[i] for i in kept),
         license=LICENSE if entry else "Not stated.",
-        notices=NOTICES + trained_on + model.notices,
+        notices=tuple(notices),
         upstream=upstream,
-        reliability=reliability(source.name, model.labels) if entry else {},
+        reliability=reliability(source.name, kept_labels) if entry else {},
     )
+    return description, {
+        name: array[kept] if name.startswith("classifier.") else array
+        for name, array in state.items()
+    }
 
 
 def _operating_points(state: State, attributes: Mapping[str, Any]) -> list[float | None] | None:

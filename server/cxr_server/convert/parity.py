@@ -55,15 +55,14 @@ def check_parity(bundle: Bundle, cache_dir: Path | None = None) -> dict[str, flo
 
 
 def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
-    """Return different images [N, 1, side, side] in [-1024, 1024]: soft blobs on a ramp."""
+    """Return different images [N, 1, side, side] that fill [-1024, 1024]: sums of waves."""
     random = np.random.default_rng(20)
     rows, columns = np.mgrid[0:side_px, 0:side_px] / side_px
     images = np.zeros((count, 1, side_px, side_px))
     for image_hw in images[:, 0]:
-        image_hw += rows * random.uniform(-1, 1) + columns * random.uniform(-1, 1)
-        for row, column, width in random.uniform(0.05, 1, (40, 3)):
-            distance = (rows - row) ** 2 + (columns - column) ** 2
-            image_hw += random.uniform(-1, 1) * np.exp(-distance / (0.02 * width))
+        for row, column, phase in random.uniform(-1, 1, (40, 3)):
+            wave = np.sin(2 * np.pi * (16 * (row * rows + column * columns) + phase))
+            image_hw += wave / np.hypot(row, column)
         image_hw -= image_hw.min()
         image_hw *= 2048 / image_hw.max()
     return (images - 1024).astype(np.float32)

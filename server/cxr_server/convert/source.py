@@ -49,26 +49,19 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
     """
     verified = _verification(source)
     sha256, size = _expected(source)
-    entry = source.entry
-    if source.file is not None:
-        file = source.file
-        if not file.is_file():
-            raise BundleError(f"there is no file {file}")
-    else:
-        assert entry is not None
+    entry, file = source.entry, source.file
+    if file is None and entry is not None:
         file = source.downloads / entry.file_name
         download(source.url or entry.url, file, sha256=sha256, size=size, progress=progress)
+    if file is None or not file.is_file():
+        raise BundleError(f"there is no file {file}")
     content = file.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
         raise BundleError(f"the file has SHA-256 {found}, not {sha256}: it is not used")
+    if source.file is None:
+        file.unlink()
     return content, Upstream(file.name, found, len(content), verified)
-
-
-def discard_download(source: Source) -> None:
-    """Delete the downloaded file, which the bundle replaces."""
-    if source.file is None and source.entry is not None:
-        (source.downloads / source.entry.file_name).unlink()
 
 
 def _verification(source: Source) -> Verified:
