@@ -1,16 +1,23 @@
 """Model: settings -> ServingModel, a bundle on an engine. The only owner of the engine."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import structlog
+from PIL import Image
 
 from cxr_server.bundles.load import Bundle, BundleError, load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
+from cxr_server.errors import ModelLoading
+from cxr_server.explanation.explain import Explanation, explain
+from cxr_server.explanation.methods import MethodSpec
+from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.cache import EvidenceCache
@@ -20,12 +27,16 @@ from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import PREPROCESSINGS, preprocess
 from cxr_server.inference.scheduler import Scheduler
+from cxr_server.inference.scoring import Finding
 from cxr_server.inference.stages import Stages
+from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
 
+MAX_SLOW_EXPLANATIONS = 8
+"""Number of calls that may run or wait for a method that needs the engine."""
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
 HASHED_ON_LOOP_BYTES = 2**20
@@ -57,10 +68,8 @@ class ServingModel:
         self.engine = engine
         self.engine_failed = False
         self.cache = EvidenceCache(settings.cache_entries)
-        self.scheduler = Scheduler(
-            engine,
-            decode_threads=settings.decode_threads or usable_cores(),
-        )
+        decode_threads = settings.decode_threads or usable_cores()
+        self.scheduler = Scheduler(engine, decode_threads=decode_threads)
         self._bundle = bundle
         # A rebuilt engine is of the same kind: the scheduler knows its batch limits.
         self._settings = replace(settings, engine=engine.name, device=engine.device)
@@ -72,6 +81,8 @@ class ServingModel:
             max_side_px=settings.max_side_px,
             max_pixel_count=settings.max_pixels,
         )
+        self._drawing = WorkerPool(decode_threads, settings.max_in_flight)
+        self._slow_maps = WorkerPool(1, MAX_SLOW_EXPLANATIONS)
         self._rebuilding: asyncio.Task[None] | None = None
 
     @classmethod
@@ -144,13 +155,59 @@ class ServingModel:
                 self.cache.put(key, evidence)
         return evidence, made
 
+    async def explain(
+        self,
+        evidence: Evidence,
+        made: ModelInput | None,
+        scored: Sequence[Finding],
+        labels: Sequence[str],
+        call: Call,
+        *,
+        method: MethodSpec,
+        options: RenderOptions,
+        heatmap_labels: Sequence[str],
+    ) -> tuple[Explanation, ...]:
+        """Make and draw maps in a thread; see `explanation.explain`.
+
+        A method that needs the engine may take minutes, and has a thread of its own.
+
+        Raises:
+            QueueFull: Too many calls wait for such a method.
+            DeadlineExpired: The deadline passed before the last map.
+            ModelLoading: The engine was replaced in the meantime.
+        """
+
+        def maps() -> Iterator[Explanation]:
+            engine = self.engine  # of the moment when a thread begins
+            try:
+                yield from explain(
+                    evidence,
+                    scored,
+                    labels,
+                    engine=engine,
+                    method=method.name,
+                    options=options,
+                    heatmap_labels=heatmap_labels,
+                    image_chw=made.image_chw if made else None,
+                    radiograph=made.radiograph if made else None,
+                )
+            except Exception:
+                if self.engine_failed or self.engine is not engine:  # closed meanwhile
+                    raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
+                raise
+
+        pool = self._slow_maps if method.needs_engine else self._drawing
+        return tuple(await pool.run(maps(), deadline=call.deadline))
+
     def warmed_up(self) -> None:
         """Forget the images so far. From now on a failed engine is replaced."""
         self.cache.clear()
         self.scheduler.on_failure = self._engine_failed
 
     async def close(self) -> None:
-        """Fail what waits, finish what runs, and release the engine."""
+        """Fail what waits, finish what runs but maps, and release the engine."""
+        self._drawing.close()
+        self._slow_maps.close()
         if self._rebuilding:
             self._rebuilding.cancel()
             with suppress(asyncio.CancelledError):
@@ -223,3 +280,10 @@ def start_engine(bundle: Bundle, settings: Settings) -> Engine:
         cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
         threads=settings.engine_threads or None,
     )
+
+
+def warm_up_image() -> bytes:
+    """Return a PNG of a grey ramp, 256 x 256."""
+    file = BytesIO()
+    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(file, "PNG")
+    return file.getvalue()

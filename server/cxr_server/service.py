@@ -5,12 +5,8 @@ image: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
-
-import numpy as np
-from PIL import Image
 
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import (
@@ -20,27 +16,23 @@ from cxr_server.errors import (
     RequestError,
     UnknownLabel,
 )
-from cxr_server.explanation.explain import Explanation, explain
+from cxr_server.explanation.explain import Explanation
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
 from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
-from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import Finding, findings, ranked
 from cxr_server.inference.stages import Stage, Stages
-from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle, Phase
-from cxr_server.model import ServingModel
+from cxr_server.model import ServingModel, warm_up_image
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import MIB, Settings
 
 MAX_LABELS = 256
-MAX_SLOW_EXPLANATIONS = 8
-"""Number of calls that may run or wait for a method that needs the engine."""
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."
 PHANTOM_NOTICE = (
     "Phantom model: trained on drawings, for trying out and testing the system. "
@@ -170,9 +162,6 @@ class InferenceService:
         self._metrics = metrics
         self._in_flight = in_flight
         self._model: ServingModel | None = None
-        threads = settings.decode_threads or usable_cores()
-        self._drawing = WorkerPool(threads, settings.max_in_flight)
-        self._slow_maps = WorkerPool(1, MAX_SLOW_EXPLANATIONS)
 
     async def load(self) -> ServingModel:
         """Load the model, explain an image to warm it up, and enter SERVING.
@@ -195,8 +184,6 @@ class InferenceService:
 
     async def close(self) -> None:
         """Fail what waits, finish what runs, and release the engine."""
-        self._drawing.close()
-        self._slow_maps.close()
         if self._model:
             await self._model.close()
 
@@ -265,32 +252,20 @@ class InferenceService:
             needs_radiograph=request.render.needs_radiograph,
         )
         scored = findings(evidence.evidence_khw, model.manifest)
-
-        def maps() -> Iterator[Explanation]:
-            engine = model.engine  # of the moment when a thread begins
-            try:
-                yield from explain(
-                    evidence,
-                    scored,
-                    request.labels or (ranked(scored)[0].label,),
-                    engine=engine,
-                    method=request.method,
-                    options=request.render,
-                    heatmap_labels=request.heatmap_labels,
-                    image_chw=made.image_chw if made else None,
-                    radiograph=made.radiograph if made else None,
-                )
-            except Exception:
-                if model.engine_failed or model.engine is not engine:  # closed meanwhile
-                    raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
-                raise
-
-        pool = self._slow_maps if method.needs_engine else self._drawing
         with stages.span(Stage.RENDER):
-            explanations = await pool.run(maps(), deadline=call.deadline)
+            explanations = await model.explain(
+                evidence,
+                made,
+                scored,
+                request.labels or (ranked(scored)[0].label,),
+                call,
+                method=method,
+                options=request.render,
+                heatmap_labels=request.heatmap_labels,
+            )
         return ExplainResult(
             findings=ranked(scored),
-            explanations=tuple(explanations),
+            explanations=explanations,
             evidence=evidence,
             stages=stages,
             model=model.manifest,
@@ -314,13 +289,6 @@ class InferenceService:
 def notice_of(manifest: Manifest) -> str:
     """Return the sentence on the permitted use of a model."""
     return PHANTOM_NOTICE if manifest.phantom else NOTICE
-
-
-def warm_up_image() -> bytes:
-    """Return a PNG of a grey ramp, 256 x 256."""
-    file = BytesIO()
-    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(file, "PNG")
-    return file.getvalue()
 
 
 def _unknown(label: str, labels: tuple[str, ...]) -> str:

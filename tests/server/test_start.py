@@ -12,7 +12,8 @@ import asyncio, json, sys
 from cxr_server import settings
 from cxr_server.app import App
 from cxr_server.observability.call import Call
-from cxr_server.service import PredictRequest, warm_up_image
+from cxr_server.model import warm_up_image
+from cxr_server.service import PredictRequest
 
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))
