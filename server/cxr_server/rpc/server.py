@@ -76,8 +76,8 @@ def interceptors(
 ) -> list[grpc.aio.ServerInterceptor]:
     """Return the interceptors, outermost first, for any services. Raises SettingsError."""
     return [
-        ContextInterceptor(metrics, unobserved=_OPEN),
         ErrorsInterceptor(),
+        ContextInterceptor(metrics, unobserved=_OPEN),
         AuthInterceptor(Access(settings.tokens_file), open_services=_OPEN),
         AdmissionInterceptor(admission, lifecycle, bounded_methods, settings.max_request_mib * MIB),
         ReceiveInterceptor(settings.upload_timeout_s),

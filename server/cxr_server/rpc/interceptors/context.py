@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import grpc
 import structlog
 
+from cxr_server.errors import RequestError
 from cxr_server.observability.call import REQUEST_ID, Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.interceptors.around import Around
@@ -18,7 +19,7 @@ log = structlog.get_logger("cxr_server.calls")
 
 
 class ContextInterceptor(Around):
-    """Outermost: sees how every call ends.
+    """Sees how every call ends, before its status is sent.
 
     Args:
         metrics: Counts the calls.
@@ -37,7 +38,7 @@ class ContextInterceptor(Around):
         if call.service in self._unobserved:
             yield
             return
-        code = "UNKNOWN"
+        code = "INTERNAL"
         try:
             with self._metrics.active(call.method):
                 yield
@@ -45,8 +46,14 @@ class ContextInterceptor(Around):
         except (asyncio.CancelledError, GeneratorExit):
             code = "DEADLINE_EXCEEDED" if call.expired else "CANCELLED"
             raise
-        except Exception:
+        except RequestError as error:
+            code, call.reason = error.status, error.reason
+            raise
+        except grpc.aio.AbortError:
             code = code_name(context.code())
+            raise
+        except Exception:
+            call.reason = code
             raise
         finally:
             seconds = time.monotonic() - call.started

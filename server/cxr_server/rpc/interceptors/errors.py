@@ -22,7 +22,7 @@ log = structlog.get_logger("cxr_server.calls")
 
 
 class ErrorsInterceptor(Around):
-    """Ends calls with the status of their domain error; other errors become INTERNAL."""
+    """Outermost: ends calls with the status of their error. Unknown errors become INTERNAL."""
 
     def around(self, context: CallContext) -> AbstractAsyncContextManager[None]:
         """Return the context manager that turns an error into a status."""
@@ -51,7 +51,6 @@ class _Errors(AbstractAsyncContextManager[None]):
         # The traceback would keep the image alive in a reference cycle until the next garbage
         # collection.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        call.reason = failure.reason
         await report(self._context, failure, call.request_id)
         return True
 
