@@ -4,14 +4,17 @@ import argparse
 import json
 import shutil
 import socket
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.store import SAMPLES_PATH
 from cxr_server.commands import doctor, models, samples
 from cxr_server.convert.catalog import CATALOG
+from cxr_server.inference.engines.registry import ENGINES
 
 
 def run(command: ModuleType, *words: str) -> int:
@@ -21,10 +24,10 @@ def run(command: ModuleType, *words: str) -> int:
 
 
 @pytest.fixture
-def home(phantom_like_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(phantom_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
-    shutil.copytree(phantom_like_bundle, tmp_path / "home" / "mine")
+    shutil.copytree(phantom_bundle.path, tmp_path / "home" / "mine")
     return tmp_path / "home"
 
 
@@ -53,11 +56,32 @@ def test_doctor_finds_a_sound_machine_sound(home, capsys):
     assert run(doctor, "--json", "--model", "mine", "--port", "0") == 0
     found = checks(capsys)
     assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"
-    for engine in ("openvino", "torch"):
+    assert found["engine openvino"]["state"] == "ok"
+    assert "ms an image" in found["engine openvino"]["detail"]
+    for package in ("numpy", "imagecodecs", "msgspec", "grpcio"):
+        assert found[package]["state"] == "ok"
+    assert {"python", "cores", "memory", "port 0", "engine torch"} <= set(found)
+
+
+@pytest.mark.torch
+def test_doctor_runs_every_engine_that_is_installed(home, capsys):
+    assert run(doctor, "--json", "--model", "mine", "--port", "0") == 0
+    found = checks(capsys)
+    for engine in ENGINES:
         assert found[f"engine {engine}"]["state"] == "ok"
         assert "ms an image" in found[f"engine {engine}"]["detail"]
-    assert found["numpy"]["state"] == "ok"
-    assert {"python", "cores", "memory", "port 0"} <= set(found)
+
+
+def test_doctor_fails_without_a_required_package_and_notes_an_optional_one(
+    home, capsys, monkeypatch
+):
+    def no_version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", no_version)
+    assert run(doctor, "--json", "--port", "0") == 1
+    found = checks(capsys)
+    assert (found["numpy"]["state"], found["torch"]["state"]) == ("fail", "note")
 
 
 def test_doctor_fails_on_a_changed_bundle_and_names_the_file(home, capsys):

@@ -333,16 +333,6 @@ def test_the_command_prints_what_it_checked_and_fills_the_cache(small_model, hom
     assert list((homes / "cache").rglob("*.blob"))
 
 
-@pytest.mark.parametrize(
-    "words", [["unheard-of"], [NIH], ["mine", "--from", "missing.pt"], ["mine", "--from", __file__]]
-)
-def test_the_command_fails_with_one_line(words, homes, capsys):
-    assert run(*words) == 1
-    printed = capsys.readouterr()
-    assert printed.err.startswith("cxr-server: ")
-    assert printed.err.count("\n") == 1
-
-
 LABELS_OF_ONE_S_OWN = ("Implant", "Drain", "Rib Fracture")
 
 

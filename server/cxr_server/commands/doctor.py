@@ -1,15 +1,16 @@
-"""`cxr-server doctor`: can this machine serve, and if not, why not?"""
+"""`cxr-server doctor`: checks whether this machine can serve, and why not."""
 
 import argparse
 import json
 import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,13 @@ from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 
-NEEDED = ("numpy", "pillow", "grpcio", "protobuf")
-OPTIONAL = ("openvino", "torch", "torchxrayvision", "grad-cam")
 MIN_MEMORY_MIB = 1024
 RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `state` is "ok", "note" or "fail"."""
+    """The result of one check. `state` is "ok", "note" or "fail"."""
 
     name: str
     state: str
@@ -36,14 +35,14 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--model", default=PHANTOM, help="bundle to try (default: phantom)")
+    parser.add_argument("--model", default=PHANTOM, help="bundle to check (default: phantom)")
     parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
-    parser.add_argument("--port", type=int, default=50051, help="port to try (default: 50051)")
+    parser.add_argument("--port", type=int, default=50051, help="port to check (default: 50051)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every check and print it. Returns 0, or 1 when one failed."""
+    """Run and print every check. Returns 0, or 1 when one failed."""
     checks = []
     for check in _checks(args):
         checks.append(check)
@@ -61,42 +60,43 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield _memory()
     bundles = list_bundles(args.bundle_home)
     for name, path in bundles.items():
-        yield _attempt(f"bundle {name}", partial(_whole, path))
+        yield _attempt(f"bundle {name}", partial(_verify, path))
     try:
         bundle = load_bundle(resolve(args.model, args.bundle_home))
     except BundleError as error:
         yield Check("inference", "fail", str(error))
     else:
         if args.model not in bundles:
-            yield Check(f"bundle {args.model}", "ok", f"whole, at {bundle.path}")
+            yield Check(f"bundle {args.model}", "ok", f"complete, at {bundle.path}")
         yield from _engines(bundle)
     yield _port(args.port)
 
 
 def _packages() -> Iterator[Check]:
-    for name in NEEDED + OPTIONAL:
+    """Look for everything that the server's own metadata requires, extras included."""
+    for requirement in requires("cxr-server") or ():
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         try:
             yield Check(name, "ok", version(name))
         except PackageNotFoundError:
-            state = "fail" if name in NEEDED else "note"
-            yield Check(name, state, "not installed")
+            yield Check(name, "note" if "extra ==" in requirement else "fail", "not installed")
 
 
 def _memory() -> Check:
     try:
         pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)
     except (ValueError, OSError, AttributeError):
-        return Check("memory", "note", "cannot be told on this system")
+        return Check("memory", "note", "unknown on this system")
     return Check("memory", "ok" if pages >= MIN_MEMORY_MIB else "note", f"{pages} MiB free")
 
 
-def _whole(path: Path) -> str:
+def _verify(path: Path) -> str:
     manifest = load_bundle(path).manifest
-    return f"whole, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
+    return f"complete, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
 
 
 def _engines(bundle: Bundle) -> Iterator[Check]:
-    """Try every engine that can run; it is a failure when none can."""
+    """Try every engine that can run; fail if none can."""
     reasons = {name: spec.why_not(bundle) for name, spec in ENGINES.items()}
     for name, reason in reasons.items():
         if reason is not None:
@@ -107,7 +107,7 @@ def _engines(bundle: Bundle) -> Iterator[Check]:
 
 
 def _infer(bundle: Bundle, name: str) -> str:
-    """Start an engine as `serve` would, run it, and say how long that took."""
+    """Start an engine as `serve` does, run it, and return how long that took."""
     start = time.perf_counter()
     engine = choose_engine(bundle, name, cache_dir=cache_home())
     started = time.perf_counter() - start
@@ -139,10 +139,10 @@ def _port(port: int) -> Check:
 
 
 def _attempt(name: str, attempt: Callable[[], str]) -> Check:
-    """Run a check that may fail in ways that only this machine knows."""
+    """Run a check and report any error as a failure."""
     try:
         return Check(name, "ok", attempt())
     except (BundleError, EngineUnavailable) as error:
         return Check(name, "fail", str(error))
-    except Exception as error:  # a driver's or a runtime's own error is what is looked for
+    except Exception as error:  # errors of drivers and runtimes have any type
         return Check(name, "fail", f"{type(error).__name__}: {error}")

@@ -12,14 +12,14 @@ CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 MAX_BYTES = 1 << 30
 ATTEMPTS = 4
-"""Times that a download is taken up again where it was cut."""
+"""Most attempts, each of which resumes where the previous one was cut."""
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all, or None when unknown."""
+"""Called with the bytes received and the total, or None when that is unknown."""
 
 
 class DownloadError(Exception):
-    """The file could not be had, or is not the one that was expected."""
+    """The download failed, or size or checksum do not match."""
 
 
 def download(
@@ -32,21 +32,21 @@ def download(
 ) -> str:
     """Download `url` to `destination` and return the SHA-256 in lower-case hex.
 
-    What has arrived is kept beside it as `NAME.part`, from where a later call goes on. A file
-    that turns out wrong is deleted.
+    A partial download is kept beside it as `NAME.part`, and a later call resumes it. A file with
+    a wrong size or hash is deleted.
 
     Args:
         url: An http or https address.
-        destination: Where the whole, checked file appears.
-        sha256: What its SHA-256 must be, if known.
-        size: What its size must be, if known.
-        progress: Told of every piece.
+        destination: Path of the complete, verified file.
+        sha256: The expected SHA-256, if known.
+        size: The expected size in bytes, if known.
+        progress: Called for every chunk.
 
     Raises:
-        DownloadError: No connection, an error of the server, or a wrong size or hash.
+        DownloadError: No connection, an HTTP error, or a wrong size or hash.
     """
     if not url.startswith(("https://", "http://")):
-        raise DownloadError("only http and https addresses are downloaded")
+        raise DownloadError("only http and https addresses are supported")
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(destination.name + ".part")
     for attempt in range(ATTEMPTS):
@@ -55,19 +55,19 @@ def download(
             _fetch(url, part, size, progress)
             break
         except (OSError, HTTPException) as error:
-            # Progress since the last cut earns another try; a server that sends nothing does not.
+            # Retry only if this attempt made progress.
             if attempt + 1 == ATTEMPTS or _size(part) == before or _is_final(error):
                 raise DownloadError(f"{url}: {_describe(error)}") from error
     found = _sha256(part)
     if (size is not None and _size(part) != size) or (sha256 is not None and found != sha256):
         part.unlink()
-        raise DownloadError(f"{url} has not the size or SHA-256 that was expected: deleted")
+        raise DownloadError(f"{url}: size or SHA-256 differs from the expected one: deleted")
     os.replace(part, destination)
     return found
 
 
 def _fetch(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
-    """Append what is missing to `part`."""
+    """Append the missing bytes to `part`."""
     start = _size(part)
     if size is not None and start == size:
         return
@@ -81,7 +81,7 @@ def _fetch(url: str, part: Path, size: int | None, progress: Progress | None) ->
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and start:  # nothing is missing, or the file is another one
+            if error.code == 416 and start:  # nothing is missing, or it is another file
                 if _total(error.headers.get("Content-Range")) == start:
                     return
                 part.unlink()
@@ -91,7 +91,7 @@ def _fetch(url: str, part: Path, size: int | None, progress: Progress | None) ->
             file.truncate(0)
             start = 0
         elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-            raise OSError("the server sent another part than was asked for")
+            raise OSError("the server sent another part than was requested")
         left = response.headers.get("Content-Length")
         total = start + int(left) if left and left.isdigit() else size
         done = start
