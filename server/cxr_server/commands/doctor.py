@@ -74,7 +74,12 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
 
 def _packages() -> Iterator[Check]:
     """Look for everything that the server's own metadata requires, extras included."""
-    for requirement in requires("cxr-server") or ():
+    try:
+        requirements = requires("cxr-server") or []
+    except PackageNotFoundError:
+        yield Check("cxr-server", "note", "not installed: its requirements are unknown")
+        return
+    for requirement in requirements:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         try:
             yield Check(name, "ok", version(name))
