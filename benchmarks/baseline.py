@@ -30,7 +30,7 @@ TOP_K = 5
 
 
 class Handler:
-    """What the endpoints do; LitServe gets the same."""
+    """The endpoints' work, shared with LitServe."""
 
     def __init__(self, folder: Path) -> None:
         self.model = densenet(folder)
@@ -80,7 +80,7 @@ class ImageRequest(BaseModel):
 
 
 def app() -> FastAPI:
-    """Make the application; `uvicorn --factory benchmarks.baseline:app`."""
+    """Return the application; `uvicorn --factory benchmarks.baseline:app`."""
     api = FastAPI()
     handler = Handler(Path(os.environ[BUNDLE]))
 

@@ -1,11 +1,10 @@
-"""Callers: a process with several callers, each of which sends its next image when answered.
+"""Callers: a process with concurrent callers in a closed loop.
 
-`python -m benchmarks.callers` reads one task a line from standard input, as JSON, and prints
-one result a line. It stays up between tasks, so that its own start never counts. After a warm-up
-each caller counts its answers from the end of one to the end of another, at least a window's length
-and its share of the fewest answers later; nobody stops before all have counted. The rate is what
-they counted in the time that they counted. Requests are built beforehand, since callers share the
-machine with the server that is measured.
+`python -m benchmarks.callers` reads one task per line from standard input, as JSON, and prints one
+result per line. It runs between tasks, so that its own start is never measured. After a warm-up,
+each caller counts responses from the end of one to the end of another, for at least the length of a
+window and its share of the minimum count. All callers keep calling until the last one has counted.
+Requests are built before the window, since the callers share the machine with the server.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ from benchmarks.radiographs import BY_NAME, encoded, numbered
 
 TIMEOUT_S = 120.0
 LEAST = 6
-"""Fewest answers in a window, unless a task says otherwise."""
+"""Default minimum number of responses in a window."""
 MOST_S = 30.0
-"""Greatest length of a window, however few the answers."""
+"""Maximum length of a window, seconds."""
 BUILT_PER_S, BUILT_BYTES = 30, 2**28
-"""How many requests are built before a window, for each of its seconds and at most."""
+"""Requests built before a window: per second of the window, and the limit in bytes."""
 REFUSED_S = 0.2
-"""How long a caller waits that was turned away."""
+"""Pause of a caller after a failed call, seconds."""
 _numbers = itertools.count(time.time_ns())
 
 
@@ -44,11 +43,11 @@ class Task:
         method: "predict", "explain", or "explain_again" (Explain right after Predict on the
             same bytes; only the Explain is timed).
         kind: Name of the kind of image.
-        callers: How many call at once.
+        callers: Number of concurrent callers.
         seconds: Length of the window.
-        warm_up_s: How long answers are not counted at first.
-        least: Fewest answers in a window, all callers together.
-        most_s: Greatest length of a window, however few the answers.
+        warm_up_s: Length of the warm-up.
+        least: Minimum number of responses in a window, of all callers.
+        most_s: Maximum length of a window.
     """
 
     protocol: str
@@ -63,9 +62,9 @@ class Task:
 
 
 Build = Callable[[bytes], Any]
-"""Image file -> what is sent."""
+"""Image file -> request."""
 Call = Callable[[Any, str], Awaitable[object]]
-"""(what is sent, method) -> the answer."""
+"""(request, method) -> response."""
 
 
 async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
@@ -109,7 +108,7 @@ async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Count:
-    """What one caller counts, between the end of one answer and the end of another."""
+    """The responses of one caller, from the end of one to the end of another."""
 
     opened: float
     seconds: float
@@ -121,7 +120,7 @@ class Count:
     closed: bool = False
 
     def note(self, ended: float, latency_s: float | None) -> None:
-        """Take note of an answer, or of a refusal, which has no latency."""
+        """Record a response, or a failure, which has no latency."""
         if self.closed:
             return
         if self.since is None:
@@ -137,16 +136,16 @@ class Count:
 def counts_of(
     callers: int, warm_up_s: float, seconds: float, least: int, most_s: float = MOST_S
 ) -> list[Count]:
-    """Return a count for each caller, to be opened after the warm-up."""
+    """Return a count for each caller, which starts after the warm-up."""
     opened = time.monotonic() + warm_up_s
     return [Count(opened, seconds, least, most_s) for _ in range(callers)]
 
 
 def summary(counts: list[Count]) -> dict[str, Any]:
-    """Rate of all callers together, and quantiles of the latency.
+    """Return the rate of all callers together and quantiles of the latency.
 
-    Not the sum of the callers' own rates: where one has counted little, its rate is high by chance
-    more often than low.
+    The rate is not the sum of the callers' rates, which is biased: the rate of a caller with few
+    responses is more often too high than too low.
     """
     latencies_ms = [each for count in counts for each in count.latencies_ms]
     p50_ms, p95_ms = (
@@ -189,14 +188,14 @@ async def over_grpc(task: Task) -> dict[str, Any]:
             metadata = (("x-request-bytes", str(len(sent))),)
             return await methods[method](sent, timeout=TIMEOUT_S, metadata=metadata)
 
-        # An image and nothing else: the same message for both methods.
+        # A message with nothing but an image is valid for both methods.
         return await measure(
             task, lambda file: pb.PredictRequest(image=file).SerializeToString(), call
         )
 
 
 async def over_http(task: Task) -> dict[str, Any]:
-    """Call the usual ways: base64 in JSON."""
+    """Call over HTTP: base64 in JSON."""
     import aiohttp
 
     headers = {"Content-Type": "application/json"}
@@ -239,7 +238,7 @@ PROTOCOLS = {"grpc": over_grpc, "http": over_http, "triton": over_triton}
 
 
 def main() -> None:
-    """Carry out tasks until the input ends."""
+    """Run tasks until the input ends."""
     for line in sys.stdin:
         task = Task(**json.loads(line))
         print(json.dumps(asyncio.run(PROTOCOLS[task.protocol](task))), flush=True)

@@ -1,8 +1,8 @@
-"""Ceiling: the engine alone on ready tensors, as the server drives it.
+"""Ceiling: the engine alone on preprocessed tensors, called as the server calls it.
 
-What a server that did nothing else would reach. Like `callers`, it stays up and carries out one
-task a line: callers, seconds, warm_up_s. One caller gives the latency of a lone call; more give the
-rate with as many threads as the engine takes calls at once.
+The upper bound for any server. Like `callers`, it reads one task per line: callers, seconds,
+warm_up_s. One caller gives the latency of a single call; more give the rate with as many threads as
+the engine runs calls in parallel.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import choose_engine
 
 LEAST = 4
-"""Fewest calls of a thread in a window."""
+"""Minimum number of calls per thread in a window."""
 
 
 def measure(
     engine: Engine, side_px: int, callers: int, seconds: float, warm_up_s: float
 ) -> dict[str, Any]:
-    """Drive the engine from threads that count as `callers` do."""
+    """Call the engine from threads, counted as in `callers`."""
     images = np.random.default_rng(0).uniform(-1024, 1024, (8, 1, 1, side_px, side_px))
     images = images.astype(np.float32)
     counts = counts_of(min(callers, engine.max_in_flight), warm_up_s, seconds, LEAST)
@@ -45,7 +45,7 @@ def measure(
                 total += 1
                 count.note(ended, ended - started)
         finally:
-            count.closed = True  # an engine that fails ends it all
+            count.closed = True  # a failing engine ends all threads
 
     with ThreadPoolExecutor(len(counts)) as threads:
         list(threads.map(drive, counts))
@@ -53,7 +53,7 @@ def measure(
 
 
 def main() -> None:
-    """Carry out tasks until the input ends."""
+    """Run tasks until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Model: a DenseNet-121 with random weights as a bundle, made once. Speed depends on no weight."""
+"""Model: a DenseNet-121 with random weights as a bundle, created once. Speed does not depend on weights."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from cxr_server.bundles.manifest import Description
 from cxr_server.convert.write import write_bundle
 
 FULL = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
-"""As torchxrayvision's published models: 7.0 M weights, 2.8 GMAC an image."""
+"""The network of torchxrayvision's published models: 7.0 M weights, 2.8 GMAC per image."""
 SMALL = DenseNet(growth_rate=8, block_config=(3, 4, 6, 4), num_init_features=16)
-"""As the shipped phantom: for trying out that everything runs."""
+"""The size of the shipped phantom model, for smoke tests."""
 CLASS_COUNT = 18
 
 
 def bundle(small: bool = False) -> Path:
-    """Return the folder of the bundle, after making it where it is not there yet."""
+    """Return the folder of the bundle, which is created if it does not exist."""
     folder = CACHE / "bundles" / ("small" if small else "densenet121")
     if not (folder / "model.json").is_file():
         network = SMALL if small else FULL
@@ -49,7 +49,7 @@ def bundle(small: bool = False) -> Path:
 
 
 def densenet(folder: Path) -> Any:
-    """Return the bundle's network as torchxrayvision's own model, as users load it."""
+    """Return the bundle's network as torchxrayvision's DenseNet."""
     import torchxrayvision as xrv
     from safetensors.torch import load_file
 
@@ -68,7 +68,7 @@ def densenet(folder: Path) -> Any:
 
 
 def _liven(densenet: Any) -> None:
-    """Give batch norm statistics that keep activations in range, as training would."""
+    """Set batch norm statistics that keep activations in range, as training does."""
     generator = torch.Generator().manual_seed(0)
     norms = [each for each in densenet.modules() if isinstance(each, nn.BatchNorm2d)]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Processes: start them, ask them line by line, tell what they take, end them."""
+"""Processes: start and end them, exchange lines of JSON, measure processor time and memory."""
 
 import json
 import os
@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 class Worker:
-    """A module of the benchmarks that carries out a task a line, both ways as JSON."""
+    """A benchmark module in a process: one task per line in, one result per line out, as JSON."""
 
     def __init__(
         self, module: str, *arguments: str, bundle: Path, python: str = sys.executable
@@ -33,7 +33,7 @@ class Worker:
         )
 
     def ask(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Have a task carried out. Raises RuntimeError where the process has ended."""
+        """Run a task. Raises RuntimeError if the process has ended."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(json.dumps(task) + "\n")
@@ -59,7 +59,7 @@ def environment(bundle: Path | None = None, root: Path = ROOT) -> dict[str, str]
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """End a process and whatever it has started."""
+    """End a process and its descendants."""
     children = tree(process.pid)[1:]
     process.terminate()
     try:
@@ -73,7 +73,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all below it; none where it has ended."""
+    """Return a process and its descendants; nothing if it has ended."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -82,17 +82,17 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def processor_s(*pids: int) -> float:
-    """Return the processor time that process trees have taken."""
+    """Return the processor time of process trees."""
     total = 0.0
     for process in (process for pid in pids for process in tree(pid)):
-        with suppress(psutil.NoSuchProcess):  # it may have ended since it was listed
+        with suppress(psutil.NoSuchProcess):  # ended since it was listed
             times = process.cpu_times()
             total += times.user + times.system
     return total
 
 
 def foreign_s(*pids: int) -> float:
-    """Return the processor time that went to anything but these trees, other guests included."""
+    """Return the processor time of everything but these trees, stolen time included."""
     times = psutil.cpu_times()
     busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
     return float(busy) - processor_s(*pids)

@@ -1,7 +1,7 @@
-"""Radiographs: phantom films as PNG and JPEG files, and as many different files of each.
+"""Radiographs: phantoms as PNG and JPEG files, any number of different files of each.
 
-Serving takes as long for any film of a size, so a few films are drawn and kept. A comment
-with a number in it makes every request's file a different one, so that no cache ever hits.
+Serving time depends on the size of an image, not on its content, so a few phantoms are drawn and
+cached. A numbered comment makes the file of every request unique, so that no cache hits.
 """
 
 import struct
@@ -18,13 +18,13 @@ from cxr_phantom.draw import draw_phantom
 
 CACHE = Path(__file__).parent / ".cache"
 JPEG_QUALITY = 92
-"""About what archives of chest films use."""
+"""Typical quality in archives of chest radiographs."""
 _PNG_IHDR_END = 33
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of image file, such as 1024 x 1024 PNG of 8 bits; `films` different ones are drawn."""
+    """A kind of image file, such as 8-bit PNG of 1024 x 1024 px; `films` different ones are drawn."""
 
     name: str
     side_px: int
@@ -83,7 +83,7 @@ def encoded(kind: Kind, seed: int = 0) -> bytes:
 
 
 def numbered(file: bytes, number: int) -> bytes:
-    """Return the same picture as a file with other bytes."""
+    """Return a file of the same pixels with different bytes."""
     note = f"benchmark {number}".encode()
     if file[:2] == b"\xff\xd8":
         return file[:2] + struct.pack(">BBH", 0xFF, 0xFE, 2 + len(note)) + note + file[2:]

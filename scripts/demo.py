@@ -21,7 +21,7 @@ STOP_TIMEOUT_S = 30
 
 
 def say(text: str) -> None:
-    """Print a heading at once, so that it stands before what children print."""
+    """Print a heading, flushed, so that it precedes the output of child processes."""
     print(f"\n== {text}", flush=True)
 
 
@@ -39,7 +39,7 @@ def copy_phantoms() -> list[Path]:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Run the server on a free port and yield its address; stop it whatever happens.
+    """Run the server on a free port and yield its address; stop it at the end.
 
     The server prints its address once it has answered a request of its own, so there is
     nothing to poll for.
