@@ -1,4 +1,4 @@
-"""Model: a DenseNet-121 with random weights as a bundle, created once. Speed does not depend on weights."""
+"""Model: a DenseNet-121 with random weights as a bundle. Speed does not depend on the weights."""
 
 from pathlib import Path
 from typing import Any

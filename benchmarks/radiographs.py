@@ -24,7 +24,7 @@ _PNG_IHDR_END = 33
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of image file, such as 8-bit PNG of 1024 x 1024 px; `films` different ones are drawn."""
+    """A kind of image file, such as 8-bit PNG of 1024 x 1024 px, drawn `films` times."""
 
     name: str
     side_px: int
