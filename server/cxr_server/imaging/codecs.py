@@ -3,7 +3,7 @@
 To add a format, write a module with a class like those in `png` and `jpeg`, and add it to `CODECS`.
 """
 
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from cxr_server.imaging.orientation import upright
 from cxr_server.imaging.png import PngCodec
 from cxr_server.imaging.radiograph import DecodeLimits, Header, InputWarning, Pixels, Radiograph
 
-H = TypeVar("H", bound=Header)
 
-
-class Codec(Protocol[H]):
+class Codec(Protocol):
     """Reads one file format. Stateless, and called from several threads at once.
 
     Attributes:
@@ -33,7 +31,7 @@ class Codec(Protocol[H]):
     def sniff(self, data: bytes) -> bool:
         """Tell whether data, which is not empty, has this format's signature or its beginning."""
 
-    def read_header(self, data: bytes) -> H:
+    def read_header(self, data: bytes) -> Header:
         """Read all but the pixels, whose size is not known to be within the limits.
 
         Raises:
@@ -41,7 +39,7 @@ class Codec(Protocol[H]):
             ImageFormatUnsupported: This variant of the format is not supported.
         """
 
-    def decode(self, header: H) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode to greyscale [height, width] as stored; return it with COLOR, TRANSPARENT if so.
 
         Raises:
@@ -49,22 +47,17 @@ class Codec(Protocol[H]):
         """
 
 
-CODECS: dict[str, Codec[Any]] = {codec.name: codec for codec in (PngCodec(), JpegCodec())}
+CODECS: dict[str, Codec] = {codec.name: codec for codec in (PngCodec(), JpegCodec())}
 """The registry: codecs by name, in the order in which they are asked."""
 
-DEFAULT_LIMITS = DecodeLimits()
-
-_OTHER_FORMATS: tuple[tuple[int, bytes, str], ...] = (
+_OTHER_FORMATS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"GIF8", "GIF"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
+    (0, (b"II*\x00", b"MM\x00*"), "TIFF"),
     (8, b"WEBP", "WebP"),
     (0, b"BM", "BMP"),
     (128, b"DICM", "DICOM"),
-    (0, b"\x00\x00\x00\x0cjP", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\x00\x00\x00\x0cJXL", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
+    (0, (b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000"),
+    (0, (b"\x00\x00\x00\x0cJXL", b"\xff\x0a"), "JPEG XL"),
     (4, b"ftyp", "HEIF or AVIF"),
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
@@ -72,7 +65,7 @@ _OTHER_FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "ZIP"),
     (0, b"\x1f\x8b", "gzip"),
 )
-"""Offset, signature and name of formats without a codec, so that the error can name them."""
+"""Offset, signatures and name of formats without a codec, so that the error can name them."""
 
 
 def readable_formats() -> tuple[str, ...]:
@@ -80,16 +73,15 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(name for name, codec in CODECS.items() if codec.why_not() is None)
 
 
-def decode(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Radiograph:
+def decode(
+    data: bytes,
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 -- frozen
+) -> Radiograph:
     """Decode an image file to an upright greyscale image.
 
     Grey of 1, 2, 4 and 8 bits becomes 0..255; 16 bits stay 16 bits. Colour becomes luma (ITU-R
     BT.601, as Pillow's "L"); JPEG delivers its own luma channel. Transparent pixels are blended
     over black. The EXIF orientation is applied.
-
-    Args:
-        data: The file's bytes.
-        limits: Bounds on the image size.
 
     Raises:
         ImageEmpty: There are no bytes.
@@ -109,7 +101,7 @@ def decode(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Radiograph:
     return Radiograph(pixels_hw, max_value, codec.name, header.bit_depth, warnings)
 
 
-def _codec_for(data: bytes) -> Codec[Any]:
+def _codec_for(data: bytes) -> Codec:
     if not data:
         raise ImageEmpty("The image has no bytes.")
     formats = " or ".join(readable_formats())
@@ -120,7 +112,7 @@ def _codec_for(data: bytes) -> Codec[Any]:
                     f"{codec.name} files need {codec.needs}: {reason}; send {formats}."
                 )
             return codec
-    for offset, signature, name in _OTHER_FORMATS:
-        if data.startswith(signature, offset):
+    for offset, signatures, name in _OTHER_FORMATS:
+        if data.startswith(signatures, offset):
             raise ImageFormatUnsupported(f"This is a {name} file; send {formats}.")
     raise ImageFormatUnsupported(f"The file format is not recognised; send {formats}.")

@@ -30,8 +30,7 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
             blue) or 4 channels (red, green, blue, alpha).
 
     Returns:
-        Pixels [height, width] of the same dtype, C-contiguous, and the warnings COLOR and
-        TRANSPARENT where they apply.
+        C-contiguous pixels [height, width] of the same dtype; COLOR and TRANSPARENT if so.
     """
     if pixels.ndim == 2:
         return pixels, ()

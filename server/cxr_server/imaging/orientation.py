@@ -1,6 +1,7 @@
 """Orientation: what EXIF says about it, and how to undo it. Used by png, jpeg and codecs."""
 
 import struct
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -13,16 +14,14 @@ _ORIENTATION_TAG, _SHORT_TYPE = 0x0112, 3
 def exif_orientation(exif: bytes) -> int:
     """Return the orientation, 1 to 8, in an EXIF block; 1 if it has none or is broken.
 
-    Only the first image file directory is read (TIFF 6.0, section 2; EXIF 2.32, tag 0x0112): a
-    full EXIF parser would be a large target for hostile files.
-
-    Args:
-        exif: The TIFF header and what follows, without JPEG's leading "Exif" and zeros.
+    The block begins with the TIFF header, without JPEG's "Exif" and zeros. Only the first image
+    file directory is read (TIFF 6.0, section 2; EXIF 2.32, tag 0x0112): a full EXIF parser would
+    be a large target for hostile files.
     """
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
-    if order is None or len(exif) < 8:
+    if order is None:
         return 1
-    try:
+    with suppress(struct.error):
         (directory,) = struct.unpack_from(order + "I", exif, 4)
         (entry_count,) = struct.unpack_from(order + "H", exif, directory)
         for index in range(entry_count):
@@ -31,8 +30,6 @@ def exif_orientation(exif: bytes) -> int:
             if tag == _ORIENTATION_TAG:
                 valid = kind == _SHORT_TYPE and count == 1 and 1 <= value <= 8
                 return int(value) if valid else 1
-    except struct.error:
-        return 1
     return 1
 
 

@@ -49,11 +49,16 @@ class PngCodec:
 
     def read_header(self, data: bytes) -> Header:
         """Check every chunk and keep what makes up the pixels. Raises as `Codec.read_header`."""
-        height_px, width_px, bit_depth, color_type = _read_image_header(data)
-        kept: list[memoryview] = [memoryview(data)[: len(SIGNATURE)]]
-        seen: set[bytes] = set()
-        orientation, previous = 1, b""
-        for kind, payload, chunk in _chunks(data):
+        chunks = _chunks(data)
+        previous, payload, chunk = next(chunks)
+        if (previous, len(payload)) != (b"IHDR", 13):
+            raise ImageUnreadable("The PNG file does not begin with an image header.")
+        width_px, height_px, bit_depth, color_type = struct.unpack_from(">IIBB", payload)
+        if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
+            raise ImageUnreadable("The PNG file states an impossible size.")
+        kept: list[bytes | memoryview] = [SIGNATURE, chunk]
+        seen, orientation = {previous}, 1
+        for kind, payload, chunk in chunks:
             if kind in _PIXEL_CHUNKS:
                 if kind in seen and not kind == previous == b"IDAT":
                     raise ImageUnreadable("The chunks of the PNG file are out of order.")
@@ -79,20 +84,6 @@ class PngCodec:
         except (PngError, ValueError) as error:
             raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
         return to_greyscale(pixels)
-
-
-def _read_image_header(data: bytes) -> tuple[int, int, int, int]:
-    """Return height, width, bit depth and colour type of the first chunk, IHDR."""
-    if len(data) < 33:
-        raise ImageUnreadable("The PNG file is cut short.")
-    length, kind, width_px, height_px, bit_depth, color_type = struct.unpack_from(
-        ">I4sIIBB", data, len(SIGNATURE)
-    )
-    if (length, kind) != (13, b"IHDR"):
-        raise ImageUnreadable("The PNG file does not begin with an image header.")
-    if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
-        raise ImageUnreadable("The PNG file states an impossible size.")
-    return height_px, width_px, bit_depth, color_type
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:

@@ -60,11 +60,7 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     """Return the warnings that shape and grey values give rise to.
 
     Those that only decoding can see (COLOR, TRANSPARENT, REORIENTED) are in
-    `radiograph.warnings`.
-
-    Args:
-        radiograph: The decoded image.
-        input_side_px: Side of the network's input.
+    `radiograph.warnings`. The network's input has sides of `input_side_px`.
     """
     height_px, width_px = radiograph.height_px, radiograph.width_px
     short_px, long_px = sorted((height_px, width_px))
@@ -91,9 +87,8 @@ def refuse_unlikely(warnings: tuple[InputWarning, ...]) -> None:
     """Raise `ImageRefused` if a warning in `UNLIKELY` is among the warnings."""
     reasons = [MESSAGES[warning] for warning in warnings if warning in UNLIKELY]
     if reasons:
-        raise ImageRefused(
-            "This is unlikely to be a frontal chest radiograph: " + " ".join(reasons)
-        )
+        what = "This is unlikely to be a frontal chest radiograph: "
+        raise ImageRefused(what + " ".join(reasons))
 
 
 def _looks_inverted(sample_hw: Pixels, max_value: int) -> bool:

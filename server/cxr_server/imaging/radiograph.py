@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,7 @@ class InputWarning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """Bounds on image size, checked against the file's header before any pixel is decoded.
-
-    Attributes:
-        min_side_px: Minimum height and width.
-        max_side_px: Maximum height and width.
-        max_pixel_count: Maximum height times width.
-    """
+    """Bounds on image size, checked against the file's header before any pixel is decoded."""
 
     min_side_px: int = 32
     max_side_px: int = 16_384
@@ -54,21 +49,17 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a codec reads of a file without decoding pixels; codecs may add fields of their own.
+    """What a codec reads of a file without decoding pixels.
 
-    Attributes:
-        height_px: Height before any rotation.
-        width_px: Width before any rotation.
-        bit_depth: Bits per channel in the file.
-        orientation: EXIF orientation, 1 to 8.
-        pixel_data: What is left to decode: for PNG and JPEG, a file of nothing but pixels.
+    The size is the one before any rotation, the bit depth that of a channel, and the orientation
+    EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode.
     """
 
     height_px: int
     width_px: int
     bit_depth: int
     orientation: int
-    pixel_data: bytes
+    pixel_data: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +82,12 @@ class Radiograph:
 
     @property
     def height_px(self) -> int:
-        """Height of the upright image."""
+        """Height."""
         return int(self.pixels_hw.shape[0])
 
     @property
     def width_px(self) -> int:
-        """Width of the upright image."""
+        """Width."""
         return int(self.pixels_hw.shape[1])
 
     @property
