@@ -23,16 +23,7 @@ def colors(color_map: ColorMap) -> NDArray[np.uint8]:
 
     Inferno and viridis are matplotlib's; jet is OpenCV's, which pytorch-grad-cam draws with.
     """
-    level = np.arange(256.0)
-    if color_map is ColorMap.GRAY:
-        table = np.stack([level] * 3, axis=1)
-    elif color_map is ColorMap.JET:
-        # A trapezoid for each primary, a quarter of the range apart.
-        centers = np.array([0.75, 0.5, 0.25])
-        table = np.rint(255 * np.clip(1.5 - 4 * np.abs(level[:, None] / 255 - centers), 0, 1))
-    else:
-        with files(__package__).joinpath("colors", f"{color_map.lower()}.csv").open() as file:
-            table = np.loadtxt(file, delimiter=",")
-    rgb = table.astype(np.uint8)
+    with files(__package__).joinpath("colors", f"{color_map.lower()}.csv").open() as file:
+        rgb = np.loadtxt(file, np.uint8, delimiter=",")
     rgb.setflags(write=False)
     return rgb

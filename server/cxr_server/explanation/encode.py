@@ -3,15 +3,13 @@
 import struct
 
 import numpy as np
+import simplejpeg
 from isal.isal_zlib import compress, crc32
 from numpy.typing import NDArray
-from simplejpeg import encode_jpeg as encode
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _LEVEL = 1
 """Of ISA-L's 0 to 3. Higher levels save a few percent of the size, for more time."""
-_JPEG_QUALITY = 90
 
 
 def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
@@ -27,21 +25,15 @@ def encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"".join(
-        (
-            _SIGNATURE,
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", compress(filtered, _LEVEL)),
-            _chunk(b"IEND", b""),
-        )
-    )
+    chunks = ((b"IHDR", header), (b"IDAT", compress(filtered, _LEVEL)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 
 
 def encode_jpeg(rgb_hwc: NDArray[np.uint8]) -> bytes:
     """Return an RGB picture as a JPEG file with colours of full resolution (4:4:4)."""
-    return bytes(encode(rgb_hwc, _JPEG_QUALITY, "RGB", "444"))
+    return bytes(simplejpeg.encode_jpeg(rgb_hwc, 90, "RGB", "444"))
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:
     checksum = crc32(payload, crc32(kind))
-    return b"".join((struct.pack(">I", len(payload)), kind, payload, struct.pack(">I", checksum)))
+    return struct.pack(f">I4s{len(payload)}sI", len(payload), kind, payload, checksum)

@@ -20,9 +20,8 @@ from cxr_server.inference.scoring import Finding
 class Explanation:
     """The explanation of one finding; see `Explanation` in the contract.
 
-    Attributes:
-        heatmap: A file in `RenderOptions.format`; empty if no picture was asked for.
-        evidence_hw: The finding's signed evidence [h, w] in logits, whatever the method.
+    The heatmap is a file in `RenderOptions.format`, empty if no picture was asked for; the
+    evidence [h, w] is signed and in logits, whatever the method.
     """
 
     finding: Finding
@@ -52,12 +51,12 @@ def explain(
         evidence: What the network made of the image.
         findings: Every finding of the model, in the order of the evidence.
         labels: The findings to explain, in the order wanted.
-        engine: The engine in use, for methods that need it.
+        engine: The engine in use.
         method: How to make the maps.
         options: How to draw them.
         heatmap_labels: Those of `labels` whose map is drawn; empty for all.
-        image_chw: The network's input, if the method needs it (`MethodSpec.needs_engine`).
-        radiograph: The whole image, if it is drawn (`RenderOptions.needs_radiograph`).
+        image_chw: The network's input, if `MethodSpec.needs_engine`.
+        radiograph: The whole image, if `RenderOptions.needs_radiograph`.
     """
     rows = {finding.label: row for row, finding in enumerate(findings)}
     spec, side_px = METHODS[method], evidence.picture_hw.shape[0]

@@ -30,10 +30,9 @@ class HeatMap:
         values_hw: float32 [side, side] in [0, 1].
         low: What a value of 0 stands for.
         high: What a value of 1 stands for.
-        peak_row_column: The highest point, or None where nothing speaks for the finding and the
-            map is all zero. It cannot be read off `values_hw` where a fixed scale clips the map.
-        in_logits: Whether `low` and `high` are logits contributed by a grid cell; otherwise
-            they are relative.
+        peak_row_column: The highest point, which a fixed scale may have clipped in `values_hw`;
+            None where nothing speaks for the finding and the map is all zero.
+        in_logits: Whether the limits are logits contributed by a grid cell, or relative.
     """
 
     values_hw: NDArray[np.float32]
@@ -44,7 +43,7 @@ class HeatMap:
 
 
 def from_evidence(evidence_hw: NDArray[np.float32], side_px: int, scale: HeatScale) -> HeatMap:
-    """Return the Grad-CAM map of one finding.
+    """Return the Grad-CAM map of one finding, of its signed evidence [h, w] in logits.
 
     `evidence / (h * w)` is what each cell adds to the logit; its positive part is Grad-CAM at
     the last rectified feature map, where the gradient is the classifier's weight over h * w
@@ -53,11 +52,6 @@ def from_evidence(evidence_hw: NDArray[np.float32], side_px: int, scale: HeatSca
 
     `HeatScale.PER_MAP` stretches the map to [0, 1] before and after enlarging it, as
     pytorch-grad-cam 1.5.7 does (`utils/image.py`, `scale_cam_image`).
-
-    Args:
-        evidence_hw: Signed evidence [h, w] in logits.
-        side_px: Side of the map to make.
-        scale: What full heat means.
     """
     contribution_hw = np.maximum(evidence_hw.astype(np.float64), 0) / evidence_hw.size
     # The lowest cell is added after enlarging, so that rounding leaves a level map level.
@@ -77,11 +71,7 @@ def from_evidence(evidence_hw: NDArray[np.float32], side_px: int, scale: HeatSca
 
 
 def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
-    """Return a saliency map as a heat map in relative units: 1 is the map's maximum.
-
-    Args:
-        saliency_hw: [side, side], at least zero.
-    """
+    """Return a saliency map, of values from 0, as a heat map relative to its maximum."""
     highest = float(saliency_hw.max())
     values_hw = (saliency_hw / (highest or 1.0)).astype(np.float32)
     return HeatMap(values_hw, 0.0, 1.0, _peak_row_column(values_hw), in_logits=False)

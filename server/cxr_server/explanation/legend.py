@@ -12,6 +12,8 @@ MIN_HEIGHT_PX = 128
 """The colour bar needs this height; smaller pictures are padded below."""
 BACKGROUND, FOREGROUND = (16, 16, 16), (235, 235, 235)
 
+_font = lru_cache(maxsize=16)(ImageFont.load_default)
+
 
 def add_legend(picture: Image.Image, heat: HeatMap, color_map: ColorMap) -> Image.Image:
     """Return the picture with a panel on its right: colour bar, limits and their unit."""
@@ -37,8 +39,3 @@ def add_legend(picture: Image.Image, heat: HeatMap, color_map: ColorMap) -> Imag
     panel.paste(Image.fromarray(bar), (left, bar_top))
     draw.rectangle((left - 1, bar_top - 1, left + bar_width, bar_bottom), outline=FOREGROUND)
     return panel
-
-
-@lru_cache(maxsize=16)
-def _font(size_px: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size_px)

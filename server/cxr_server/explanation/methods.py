@@ -1,6 +1,7 @@
 """Explanation methods: evidence of one finding -> HeatMap. The registry of what Explain offers.
 
-To add a method: a value of `ExplanationMethod` in the contract and here, and an entry of `METHODS`.
+To add a method: a value of `ExplanationMethod` in the contract and here. Either a `SaliencyEngine`
+computes it, or its closed form is registered in `METHODS`.
 """
 
 from collections.abc import Callable
@@ -28,10 +29,8 @@ class ExplanationMethod(StrEnum):
 class MethodSpec:
     """One entry of the registry.
 
-    Attributes:
-        name: The method.
-        closed_form: Makes the map of a finding out of its evidence [h, w], the side of the map
-            and the scale; None for a method that a `SaliencyEngine` computes.
+    The closed form makes the map of a finding out of its evidence [h, w], the side of the map and
+    the scale. It is None for a method that a `SaliencyEngine` computes.
     """
 
     name: ExplanationMethod
@@ -54,16 +53,8 @@ class MethodSpec:
         )
 
 
-METHODS = {
-    spec.name: spec
-    for spec in (
-        MethodSpec(ExplanationMethod.GRAD_CAM, from_evidence),
-        MethodSpec(ExplanationMethod.GRAD_CAM_PLUS_PLUS),
-        MethodSpec(ExplanationMethod.LAYER_CAM),
-        MethodSpec(ExplanationMethod.EIGEN_CAM),
-        MethodSpec(ExplanationMethod.SCORE_CAM),
-    )
-}
+METHODS = {name: MethodSpec(name) for name in ExplanationMethod}
+METHODS[ExplanationMethod.GRAD_CAM] = MethodSpec(ExplanationMethod.GRAD_CAM, from_evidence)
 
 
 def available(engine: Engine) -> tuple[ExplanationMethod, ...]:

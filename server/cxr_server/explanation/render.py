@@ -1,8 +1,7 @@
 """Render: HeatMap (over a radiograph) -> picture file. The last step of Explain."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -45,11 +44,7 @@ class RenderFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderOptions:
-    """How to draw a map; the fields and defaults of `RenderOptions` in the contract.
-
-    Raises:
-        InvalidField: A number is out of its range.
-    """
+    """How to draw a map; fields and defaults as in the contract. Raises InvalidField."""
 
     kind: RenderKind = RenderKind.OVERLAY
     frame: RenderFrame = RenderFrame.MODEL_INPUT
@@ -92,75 +87,57 @@ def make_backdrop(
 ) -> Backdrop | None:
     """Return the frame, shrunk to the size of the picture; None where nothing is drawn.
 
-    Args:
-        evidence: What the network made of the image.
-        options: How to draw.
-        radiograph: The whole image, if `options.needs_radiograph`.
+    The radiograph is the whole image, if `options.needs_radiograph`.
     """
     if options.kind is RenderKind.NONE:
         return None
-    pixels_hw: Pixels | None = evidence.picture_hw
     height_px, width_px = evidence.picture_hw.shape
     crop = Box(0, 0, width_px, height_px)
     if options.frame is RenderFrame.ORIGINAL:
         height_px, width_px = evidence.facts.height_px, evidence.facts.width_px
         crop = evidence.facts.crop
-        pixels_hw = radiograph.pixels_hw if radiograph else None
     factor = min(1.0, options.max_side_px / max(height_px, width_px))
-    width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
+    size = width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
     scale_x, scale_y = width / width_px, height / height_px
     left, top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
     right = max(left + 1, round((crop.x_px + crop.width_px) * scale_x))
     bottom = max(top + 1, round((crop.y_px + crop.height_px) * scale_y))
-    backdrop = Backdrop((width, height), (left, top, right, bottom), None)
-    if options.kind is RenderKind.HEATMAP:
-        return backdrop
-    if pixels_hw is None:
-        raise ValueError("an overlay of the original image needs its pixels")
-    if pixels_hw.dtype == np.uint16:
-        pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
-    picture = Image.fromarray(pixels_hw)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return replace(backdrop, picture=picture.convert("RGB"))
+    picture = None
+    if options.kind is RenderKind.OVERLAY:
+        pixels_hw: Pixels = evidence.picture_hw
+        if options.needs_radiograph:
+            if radiograph is None:
+                raise ValueError("an overlay of the original image needs its pixels")
+            pixels_hw = radiograph.pixels_hw
+            if pixels_hw.dtype == np.uint16:
+                pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
+        picture = Image.fromarray(pixels_hw)
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        picture = picture.convert("RGB")
+    return Backdrop(size, (left, top, right, bottom), picture)
 
 
 def render(heat: HeatMap, options: RenderOptions, backdrop: Backdrop) -> bytes:
-    """Draw a heat map as a picture file.
+    """Draw a heat map as a picture file, on a backdrop made with the same options.
 
     The opacity of an overlay follows the heat: without heat the radiograph shows as is. Outside
     the crop there is no heat.
-
-    Args:
-        heat: The map.
-        options: How to draw it.
-        backdrop: What to draw it on, from the same options.
     """
-    levels = _place(heat, backdrop)
+    left, top, right, bottom = backdrop.heat_box
+    values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
+    if values.size != (right - left, bottom - top):
+        values = values.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    levels = Image.new("L", backdrop.size)
+    levels.paste(values, (left, top))
     indexed = levels.copy()
     indexed.putpalette(colors(options.color_map).tobytes())
     picture = indexed.convert("RGB")
     if backdrop.picture:
-        opacity = levels.point(_opacity_of_level(options.opacity))
+        opacity_of_level = options.opacity * np.minimum(np.arange(256) / OPAQUE_FROM, 255)
+        opacity = levels.point(np.rint(opacity_of_level).astype(int).tolist())
         picture = Image.composite(picture, backdrop.picture, opacity)
     if options.legend:
         picture = add_legend(picture, heat, options.color_map)
     encode = encode_jpeg if options.format is RenderFormat.JPEG else encode_png
     return encode(np.asarray(picture))
-
-
-@lru_cache(maxsize=16)
-def _opacity_of_level(opacity: float) -> tuple[int, ...]:
-    """Return the opacity, of 255, at each level of heat."""
-    return tuple(round(opacity * min(255, level / OPAQUE_FROM)) for level in range(256))
-
-
-def _place(heat: HeatMap, backdrop: Backdrop) -> Image.Image:
-    """Return the heat as a grey picture of the backdrop's size, 0 outside the crop."""
-    left, top, right, bottom = backdrop.heat_box
-    values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
-    if (right - left, bottom - top) != values.size:
-        values = values.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    placed = Image.new("L", backdrop.size)
-    placed.paste(values, (left, top))
-    return placed
