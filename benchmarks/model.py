@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.radiographs import CACHE
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.manifest import Description
+from cxr_server.bundles.manifest import FORMAT, Description
 from cxr_server.convert.write import write_bundle
 
 FULL = DenseNet(growth_rate=32, block_config=(6, 12, 24, 16), num_init_features=64)
@@ -21,8 +21,8 @@ CLASS_COUNT = 18
 
 
 def bundle(small: bool = False) -> Path:
-    """Return the folder of the bundle, which is created if it does not exist."""
-    folder = CACHE / "bundles" / ("small" if small else "densenet121")
+    """Return the folder of the bundle, which is created if there is none of today's format."""
+    folder = CACHE / "bundles" / f"{'small' if small else 'densenet121'}-{FORMAT}"
     if not (folder / "model.json").is_file():
         network = SMALL if small else FULL
         torch.manual_seed(0)
