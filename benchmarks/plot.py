@@ -47,7 +47,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     engine = report.value(results, report.ENGINE, png, "predict", SHOWN_CALLERS)
     axes.axhline(engine, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axes.annotate(
-        f"the engine alone, on ready tensors: {engine:.1f}",
+        f"the engine alone, on preprocessed tensors: {engine:.1f}",
         (0.995, engine),
         (0, 3),
         xycoords=("axes fraction", "data"),
