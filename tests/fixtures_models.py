@@ -1,4 +1,4 @@
-"""Fixtures: bundles with random weights, made once for the whole run."""
+"""Fixtures: bundles, made once for the whole run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,9 +7,26 @@ import pytest
 
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import PHANTOM, resolve
+from cxr_server.convert.write import write_bundle
+from random_weights import described, random_weights
 
 if TYPE_CHECKING:  # torch takes seconds to import; tests without it should not wait for it
     from torch import nn
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that needs a network of torchxrayvision."""
+    for item in items:
+        if {"small_densenet", "full_densenet"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("torch")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of random weights that needs no torch; do not write into it."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    return write_bundle(folder, random_weights(), described())
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_phantom.draw import Phantom, draw_phantom
 from images import png
 
+pytestmark = pytest.mark.slow
+
 FINDINGS = ("Cardiomegaly", "Effusion", "Pneumothorax", "Nodule", "Mass", "Consolidation")
 HELD_OUT = 900_000_000
 """Seeds from here on were never drawn for training or for the operating points."""

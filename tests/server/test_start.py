@@ -28,9 +28,9 @@ asyncio.run(main())
 
 
 def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
-    phantom_like_bundle: Path,
+    tiny_bundle: Path,
 ) -> None:
-    flags = ["--model", str(phantom_like_bundle), "--engine", "openvino"]
+    flags = ["--model", str(tiny_bundle), "--engine", "openvino"]
     flags += ["--listen", "127.0.0.1:0"]
     run = subprocess.run(
         [sys.executable, "-c", SERVE_ONE_IMAGE, *flags],

@@ -186,7 +186,7 @@ def test_a_crafted_message_is_the_callers_fault(
     assert reason in ends
 
 
-@pytest.mark.parametrize("value", ["", "é" * 10, "a" * 8000, "../../etc", "{}\\n", "%s%n"])
+@pytest.mark.parametrize("value", ["", "é" * 10, "a" * 6000, "../../etc", "{}\\n", "%s%n"])
 def test_no_request_id_and_no_size_does_harm(plain_server: ServerProcess, value: str) -> None:
     text = value.encode()  # bytes bypass the checks of gRPC's client
     with grpc.insecure_channel(plain_server.address) as channel:

@@ -182,10 +182,10 @@ def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) ->
     assert f"cannot listen on {phantom_server.address}" in text
 
 
-def test_a_modified_bundle_is_not_served(phantom_like_bundle: Path, tmp_path: Path) -> None:
+def test_a_modified_bundle_is_not_served(tiny_bundle: Path, tmp_path: Path) -> None:
 
     bundle = tmp_path / "changed"
-    shutil.copytree(phantom_like_bundle, bundle)
+    shutil.copytree(tiny_bundle, bundle)
     weights = bundle / "weights.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
