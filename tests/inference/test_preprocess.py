@@ -122,16 +122,14 @@ def test_an_operator_row_resizes_as_scikit_image(side_in: int, side_out: int, se
 
 
 @settings(max_examples=60, deadline=None)
-@given(side_in=st.integers(1, 600), side_out=st.integers(1, 512))
-@example(side_in=3000, side_out=224)
-@example(side_in=2999, side_out=512)
+@given(side_in=st.integers(1, 3000), side_out=st.integers(1, 512))
 def test_operator_rows_are_weights(side_in: int, side_out: int) -> None:
     operator = resize_operator(side_in, side_out)
     matrix = operator.apply(np.eye(side_in))
     assert matrix.shape == (side_out, side_in)
     assert (matrix >= 0).all()
     row_sums = matrix.sum(axis=1)
-    assert operator.coverage_hw == pytest.approx(np.outer(row_sums, row_sums), abs=1e-5)
+    np.testing.assert_allclose(operator.coverage_hw, np.outer(row_sums, row_sums), 0, 1e-5)
     assert (row_sums <= 1 + 1e-5).all()
     # Pixels at the edge weigh in zeros beyond it; none consists of them alone.
     assert (row_sums >= 0.25).all()
