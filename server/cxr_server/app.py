@@ -29,6 +29,7 @@ class App:
         self.admission = Admission(
             max_calls=settings.max_in_flight,
             max_bytes=settings.max_in_flight_mib * MIB,
+            max_request_bytes=settings.max_request_mib * MIB,
             retry_after_ms=lambda: self.service.retry_after_ms(),
         )
         self.service = InferenceService(

@@ -1,15 +1,8 @@
 """Call: what is known of one RPC while it is answered."""
 
 import math
-import re
-import secrets
 import time
 from dataclasses import dataclass, field
-
-REQUEST_ID = "x-request-id"
-"""Metadata key of the request id, in both directions."""
-
-_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 @dataclass(slots=True)
@@ -47,8 +40,3 @@ class Call:
     def expired(self) -> bool:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
-
-
-def valid_request_id(wanted: str) -> str:
-    """Return the id that a caller sent if it is valid, else a new one."""
-    return wanted if _VALID_ID.fullmatch(wanted) else secrets.token_hex(16)

@@ -1,7 +1,6 @@
 """Metrics for Prometheus. Names follow OpenTelemetry's `rpc.server` where there is one."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -58,18 +57,13 @@ class Metrics:
             "cxr_engine_failures", "Failures of the engine.", registry=registry
         )
 
-    @contextmanager
-    def active(self, method: str) -> Iterator[None]:
-        """Count a call as in flight while the block runs."""
-        gauge = self._active.labels(method)
-        gauge.inc()
-        try:
-            yield
-        finally:
-            gauge.dec()
+    def started(self, call: Call) -> None:
+        """Count a call as in flight until it has `finished`."""
+        self._active.labels(call.method).inc()
 
     def finished(self, call: Call, code: str, seconds: float) -> None:
         """Count a call that has ended."""
+        self._active.labels(call.method).dec()
         self._duration.labels(call.method, code).observe(seconds)
         if call.request_bytes:
             self._request_bytes.labels(call.method).observe(call.request_bytes)

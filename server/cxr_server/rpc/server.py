@@ -1,6 +1,7 @@
 """Server: listen on the service port and on the plaintext health-only port."""
 
 import asyncio
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -12,11 +13,11 @@ from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc import health, reflection, servicer
 from cxr_server.rpc.health import HealthServicer
-from cxr_server.rpc.interceptors.admission import AdmissionInterceptor
-from cxr_server.rpc.interceptors.auth import AuthInterceptor
-from cxr_server.rpc.interceptors.context import ContextInterceptor
-from cxr_server.rpc.interceptors.errors import ErrorsInterceptor
-from cxr_server.rpc.interceptors.receive import ReceiveInterceptor
+from cxr_server.rpc.interceptors.admission import admitted
+from cxr_server.rpc.interceptors.auth import authenticated
+from cxr_server.rpc.interceptors.chain import Chain, Step
+from cxr_server.rpc.interceptors.context import observed
+from cxr_server.rpc.interceptors.errors import Errors
 from cxr_server.rpc.tls import server_credentials
 from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Settings
@@ -41,13 +42,14 @@ class Server:
         self._settings = settings
         self._chest_xray = servicer.ChestXrayServicer(service)
         self._health = HealthServicer(lifecycle, servicer.SERVICE)
-        self._interceptors = interceptors(settings, lifecycle, admission, metrics)
+        chain = steps(settings, lifecycle, admission, metrics)
+        self._chain = Chain(chain, settings.upload_timeout_s)
         self._servers: list[grpc.aio.Server] = []
 
     async def start(self) -> None:
         """Listen. Raises OSError if an address cannot be had."""
         settings = self._settings
-        server = grpc.aio.server(interceptors=self._interceptors, options=_options(settings))
+        server = grpc.aio.server(interceptors=[self._chain], options=_options(settings))
         pb_grpc.add_ChestXrayServiceServicer_to_server(self._chest_xray, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
@@ -67,20 +69,19 @@ class Server:
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
 
 
-def interceptors(
+def steps(
     settings: Settings,
     lifecycle: Lifecycle,
     admission: Admission,
     metrics: Metrics,
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
-) -> list[grpc.aio.ServerInterceptor]:
-    """Return the interceptors, outermost first, for any services. Raises SettingsError."""
+) -> list[Step]:
+    """Return the steps around every method, outermost first. Raises SettingsError."""
     return [
-        ErrorsInterceptor(),
-        ContextInterceptor(metrics, unobserved=_OPEN),
-        AuthInterceptor(Access(settings.tokens_file), open_services=_OPEN),
-        AdmissionInterceptor(admission, lifecycle, bounded_methods, settings.max_request_mib * MIB),
-        ReceiveInterceptor(settings.upload_timeout_s),
+        Errors,
+        partial(observed, metrics=metrics, unobserved=_OPEN),
+        partial(authenticated, access=Access(settings.tokens_file), open_services=_OPEN),
+        partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Interceptors: one job each, for any service, unary or streaming.
+"""Interceptors: steps of one job each around every method, for any service, unary or streaming.
 
-From the outside in: `errors` (domain error -> status), `context` (id, caller, log and metrics of
-the ended call), `auth` (bearer token), `admission` (phase, calls and bytes in flight), `receive`
-(reads a unary request). Because `receive` comes last, the others run before the request's body
-has been read: a refusal reaches the caller before the upload.
+From the outside in: `errors` (domain error -> status), `context` (id; log and metrics of the
+ended call), `auth` (bearer token), `admission` (phase, calls and bytes in flight). `chain` runs a
+method inside them, and lets `receive` read a unary request only then: a refusal reaches the
+caller before the upload.
 """

@@ -6,32 +6,36 @@ Works with every context that offers the documented methods, also with those tha
 
 import ipaddress
 import math
+import re
+import secrets
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from cxr_server.admission import Slot
-from cxr_server.observability.call import REQUEST_ID, Call, valid_request_id
+from cxr_server.observability.call import Call
+
+REQUEST_ID = "x-request-id"
+"""Metadata key of the request id, in both directions."""
+
+_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class CallContext:
-    """Delegates to a ServicerContext; adds `call`, `metadata` and `slot`.
+    """Delegates to a ServicerContext, and knows the `call`.
 
-    Attributes:
-        call: What is known of the RPC.
-        metadata: The caller's metadata, by lower-case key.
-        slot: The call's share of the admission budget, once it is admitted.
+    `hold`, once the call is admitted, takes the size of its request from the budget.
     """
 
     def __init__(self, context: Any, method: str) -> None:
         self._context = context
-        self.metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        self.slot: Slot | None = None
-        remaining_s = _optional(context, "time_remaining")
+        self._metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        self.hold: Callable[[int], None] | None = None
+        wanted_id, remaining_s = self.text(REQUEST_ID), _optional(context, "time_remaining")
         self.call = Call(
             method=method.lstrip("/"),
-            request_id=valid_request_id(self.text(REQUEST_ID)),
+            request_id=wanted_id if _VALID_ID.fullmatch(wanted_id) else secrets.token_hex(16),
             caller=_identity(context),
             deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
         )
@@ -42,8 +46,8 @@ class CallContext:
         return context if isinstance(context, cls) else cls(context, method)
 
     def text(self, key: str) -> str:
-        """Return a metadata value as text, "" if it is absent."""
-        return str(self.metadata.get(key, ""))
+        """Return a value of the caller's metadata as text, "" if it is absent."""
+        return str(self._metadata.get(key, ""))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

@@ -1,0 +1,88 @@
+"""Chain: run every method inside steps of one job each, whatever its service and shape."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from typing import Any, TypeAlias
+
+import grpc
+
+from cxr_server.rpc.interceptors.call_context import CallContext
+from cxr_server.rpc.interceptors.receive import receive
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Step = Callable[[CallContext], AbstractAsyncContextManager[Any]]
+"""Makes the context manager to run one call in. It may suppress the call's error."""
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """Enters the steps, receives the request, and calls the method.
+
+    Methods must be asynchronous. A streaming method may be an asynchronous generator or a
+    coroutine that calls `context.write`.
+
+    Args:
+        steps: The steps, outermost first.
+        upload_timeout_s: Longest time that a unary request may take to arrive. None where the
+            host hands over whole requests.
+    """
+
+    def __init__(self, steps: Sequence[Step], upload_timeout_s: float | None) -> None:
+        self._steps = tuple(steps)
+        self._upload_timeout_s = upload_timeout_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the method's handler inside the steps; None for an unknown method.
+
+        gRPC calls the handler of a unary request only when the whole body has arrived, but that
+        of a request stream at once. On the wire the two are the same, so unary requests are
+        served as streams of one message, and a caller that vanishes during the upload frees its
+        slot.
+        """
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        parse, timeout_s = handler.request_deserializer, self._upload_timeout_s
+        received = not handler.request_streaming and timeout_s is not None
+        inner: Any = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+
+        # No name is kept for a received request: the method can free it while it still runs.
+        async def unary(request: Any, foreign: Any) -> Any:
+            context = CallContext(foreign, method)
+            async with AsyncExitStack() as stack:
+                for step in self._steps:
+                    await stack.enter_async_context(step(context))
+                if received:
+                    return await inner(await receive(context, parse, timeout_s), context)
+                return await inner(request, context)
+
+        async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
+            context = CallContext(foreign, method)
+            async with AsyncExitStack() as stack:
+                for step in self._steps:
+                    await stack.enter_async_context(step(context))
+                if received:
+                    request = await receive(context, parse, timeout_s)
+                answer = inner(request, context)
+                if not hasattr(answer, "__aiter__"):
+                    await answer
+                    return
+                await stack.enter_async_context(aclosing(answer))
+                async for response in answer:
+                    yield response
+
+        requests = "stream" if received or handler.request_streaming else "unary"
+        responses = "stream" if handler.response_streaming else "unary"
+        make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
+        behaviour = stream if handler.response_streaming else unary
+        wrapped: Handler = make(behaviour, None if received else parse, handler.response_serializer)
+        return wrapped
