@@ -39,7 +39,12 @@ class Access:
         """
         if self._file is None:
             return ""
-        self._reload(self._file)
+        if self._file.changed():
+            try:
+                self._names = _read_tokens(self._file.contents[0])
+                log.info("tokens reloaded", tokens=len(self._names))
+            except SettingsError as error:
+                log.warning("tokens kept: the new file is not valid", error=str(error))
         scheme, _, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
         found = ""
@@ -50,23 +55,14 @@ class Access:
             raise Unauthenticated("a valid bearer token is required")
         return found
 
-    def _reload(self, file: "WatchedFiles") -> None:
-        if file.changed():
-            try:
-                self._names = _read_tokens(file.contents[0])
-                log.info("tokens reloaded", tokens=len(self._names))
-            except SettingsError as error:
-                log.warning("tokens kept: the new file is not valid", error=str(error))
-
 
 class WatchedFiles:
     """The contents of some files, read again when one of them changes."""
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
-        self._stamp = self._stamps()
         self._checked = time.monotonic()
-        self.contents = [path.read_bytes() for path in self._paths]
+        self._stamp, self.contents = self._stamps(), self._read()
 
     def changed(self) -> bool:
         """Read the files again if they changed; checked at most once in RELOAD_S.
@@ -80,11 +76,13 @@ class WatchedFiles:
             stamp = self._stamps()
             if stamp == self._stamp:
                 return False
-            self.contents = [path.read_bytes() for path in self._paths]
+            self._stamp, self.contents = stamp, self._read()
         except OSError:
             return False
-        self._stamp = stamp
         return True
+
+    def _read(self) -> list[bytes]:
+        return [path.read_bytes() for path in self._paths]
 
     def _stamps(self) -> list[tuple[int, int, int]]:
         stats = [path.stat() for path in self._paths]
@@ -105,8 +103,7 @@ def _read_tokens(content: bytes) -> dict[str, str]:
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line.strip())
-        if not match:
+        if not (match := _LINE.fullmatch(line.strip())):
             raise SettingsError(f"tokens_file: line {number} is not name:sha256")
         names[match[2]] = match[1]
     return names

@@ -43,6 +43,10 @@ class RequestError(Exception):
     reason: ClassVar[str] = "INTERNAL"
     default_field: ClassVar[str | None] = None
 
+    def __init_subclass__(cls, **values: str) -> None:
+        for name, value in values.items():
+            setattr(cls, name, value)
+
     def __init__(
         self, message: str, *, field: str | None = None, retry_after_ms: int | None = None
     ) -> None:
@@ -52,117 +56,82 @@ class RequestError(Exception):
         self.retry_after_ms = retry_after_ms
 
 
-class InvalidRequest(RequestError):
+class InvalidRequest(RequestError, status="INVALID_ARGUMENT"):
     """The request is invalid; a retry cannot help."""
 
-    status = "INVALID_ARGUMENT"
 
-
-class ImageError(InvalidRequest):
+class ImageError(InvalidRequest, default_field="image"):
     """The image cannot be answered."""
 
-    default_field = "image"
 
-
-class ImageEmpty(ImageError):
+class ImageEmpty(ImageError, reason="IMAGE_EMPTY"):
     """No image bytes were sent."""
 
-    reason = "IMAGE_EMPTY"
 
-
-class ImageUnreadable(ImageError):
+class ImageUnreadable(ImageError, reason="IMAGE_UNREADABLE"):
     """The file is corrupt, truncated or inconsistent."""
 
-    reason = "IMAGE_UNREADABLE"
 
-
-class ImageFormatUnsupported(ImageError):
+class ImageFormatUnsupported(ImageError, reason="IMAGE_FORMAT_UNSUPPORTED"):
     """The file is neither PNG nor JPEG, or of a variant that is not supported."""
 
-    reason = "IMAGE_FORMAT_UNSUPPORTED"
 
-
-class ImageTooSmall(ImageError):
+class ImageTooSmall(ImageError, reason="IMAGE_TOO_SMALL"):
     """A side is shorter than the limit."""
 
-    reason = "IMAGE_TOO_SMALL"
 
-
-class ImageTooManyPixels(ImageError):
+class ImageTooManyPixels(ImageError, reason="IMAGE_TOO_MANY_PIXELS"):
     """A side or the number of pixels exceeds the limit."""
 
-    reason = "IMAGE_TOO_MANY_PIXELS"
 
-
-class ImageRefused(ImageError):
+class ImageRefused(ImageError, reason="IMAGE_REFUSED"):
     """`strict_input` was set and the image does not look like a chest radiograph."""
 
-    reason = "IMAGE_REFUSED"
 
-
-class UnknownLabel(InvalidRequest):
+class UnknownLabel(InvalidRequest, reason="UNKNOWN_LABEL", default_field="labels"):
     """The model has no such finding; the message names the nearest one."""
 
-    reason = "UNKNOWN_LABEL"
-    default_field = "labels"
 
-
-class InvalidField(InvalidRequest):
+class InvalidField(InvalidRequest, reason="INVALID_FIELD"):
     """A field's value is outside its range."""
 
-    reason = "INVALID_FIELD"
 
-
-class Overloaded(RequestError):
+class Overloaded(RequestError, status="RESOURCE_EXHAUSTED"):
     """The server is full; carries `retry_after_ms`."""
 
-    status = "RESOURCE_EXHAUSTED"
 
-
-class QueueFull(Overloaded):
+class QueueFull(Overloaded, reason="QUEUE_FULL"):
     """`--max-in-flight` calls are in flight, or too many wait for a slow explanation method."""
 
-    reason = "QUEUE_FULL"
 
-
-class MemoryFull(Overloaded):
+class MemoryFull(Overloaded, reason="MEMORY_FULL"):
     """`--max-in-flight-mib` of request bytes are in flight already."""
 
-    reason = "MEMORY_FULL"
 
-
-class MethodUnavailable(RequestError):
+class MethodUnavailable(
+    RequestError,
+    status="FAILED_PRECONDITION",
+    reason="METHOD_UNAVAILABLE",
+    default_field="method",
+):
     """The explanation method needs another engine."""
 
-    status, reason = "FAILED_PRECONDITION", "METHOD_UNAVAILABLE"
-    default_field = "method"
 
-
-class Unavailable(RequestError):
+class Unavailable(RequestError, status="UNAVAILABLE"):
     """Not serving at the moment; another replica, or a later call, may answer."""
 
-    status = "UNAVAILABLE"
 
-
-class ModelLoading(Unavailable):
+class ModelLoading(Unavailable, reason="MODEL_LOADING"):
     """The model is being loaded, warmed up or rebuilt."""
 
-    reason = "MODEL_LOADING"
 
-
-class Draining(Unavailable):
+class Draining(Unavailable, reason="DRAINING"):
     """The server is shutting down."""
 
-    reason = "DRAINING"
 
-
-class DeadlineExpired(RequestError):
+class DeadlineExpired(RequestError, status="DEADLINE_EXCEEDED", reason="DEADLINE_EXPIRED"):
     """The deadline passed, or the upload took too long, before the call was answered."""
 
-    status, reason = "DEADLINE_EXCEEDED", "DEADLINE_EXPIRED"
 
-
-class Unauthenticated(RequestError):
+class Unauthenticated(RequestError, status="UNAUTHENTICATED", reason="UNAUTHENTICATED"):
     """The call carries no valid bearer token."""
-
-    status, reason = "UNAUTHENTICATED", "UNAUTHENTICATED"

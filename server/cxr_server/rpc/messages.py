@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from google.protobuf import duration, timestamp
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server import __version__
@@ -19,7 +19,6 @@ from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.explain import Explanation
 from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import ExplanationMethod
-from cxr_server.explanation.regions import Region
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.quality import MESSAGES
 from cxr_server.lifecycle import Phase
@@ -32,59 +31,39 @@ from cxr_server.service import (
     PredictResult,
 )
 
-E = TypeVar("E", bound=StrEnum)
 M = TypeVar("M", bound=Message)
 
-# --- requests ---
+_ENUMS: dict[str, type[StrEnum]] = {
+    kind.__name__: kind
+    for kind in (ColorMap, ExplanationMethod, HeatScale, RenderFormat, RenderFrame, RenderKind)
+}
 
 
 def predict_request(message: pb.PredictRequest) -> PredictRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    return PredictRequest(image=message.image, **_set_fields(message, "top_k", "strict_input"))
+    return PredictRequest(**{"image": b"", **_set_fields(message)})
 
 
 def explain_request(message: pb.ExplainRequest) -> ExplainRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    return ExplainRequest(
-        image=message.image,
-        labels=tuple(message.labels),
-        heatmap_labels=tuple(message.heatmap_labels),
-        render=_render_options(message.render),
-        **_enum_field(message, "method", ExplanationMethod),
-        **_set_fields(message, "strict_input"),
-    )
+    fields = {"image": b"", **_set_fields(message)}
+    fields["labels"] = tuple(message.labels)
+    fields["heatmap_labels"] = tuple(message.heatmap_labels)
+    fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
+    return ExplainRequest(**fields)
 
 
-def _render_options(message: pb.RenderOptions) -> RenderOptions:
-    return RenderOptions(
-        legend=message.legend,
-        **_enum_field(message, "kind", RenderKind, "render."),
-        **_enum_field(message, "frame", RenderFrame, "render."),
-        **_enum_field(message, "format", RenderFormat, "render."),
-        **_enum_field(message, "color_map", ColorMap, "render."),
-        **_enum_field(message, "scale", HeatScale, "render."),
-        **_set_fields(message, "opacity", "max_side_px"),
-    )
-
-
-def _set_fields(message: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in names if message.HasField(name)}
-
-
-def _enum_field(message: Any, name: str, kind: type[E], path: str = "") -> dict[str, Any]:
-    """Return the field as the server's enum; nothing if it is unspecified."""
-    number = getattr(message, name)
-    if number == 0:
-        return {}
-    enum = message.DESCRIPTOR.fields_by_name[name].enum_type
-    value = enum.values_by_number.get(number)
-    if value is None:
-        raise InvalidField(f"{name} is not a known value", field=path + name)
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return {name: kind(value.name.removeprefix(prefix))}
-
-
-# --- responses ---
+def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
+    """Return the fields that are set, by name; enums as the server's. `path` is for errors."""
+    fields: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if enum := field.enum_type:
+            if value not in enum.values_by_number:
+                raise InvalidField(f"{field.name} is not a known value", field=path + field.name)
+            prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+            value = _ENUMS[enum.name](enum.values_by_number[value].name.removeprefix(prefix))
+        fields[field.name] = value
+    return fields
 
 
 def predict_response(result: PredictResult, request_id: str) -> pb.PredictResponse:
@@ -100,43 +79,33 @@ def explain_response(result: ExplainResult, request_id: str) -> pb.ExplainRespon
 
 def health_response(report: HealthReport) -> pb.HealthResponse:
     """Translate the state of the service."""
-    return pb.HealthResponse(
-        status=_status(report.phase),
+    # The contract knows no lame duck, which drains as well.
+    phase = Phase.DRAINING if report.phase is Phase.LAME_DUCK else report.phase
+    return _same(
+        pb.HealthResponse,
+        report,
+        status=f"SERVING_STATUS_{phase}",
         model=_same(pb.Model, report.model) if report.model else None,
-        engine=report.engine,
-        device=report.device,
         server_version=__version__,
         uptime_duration=_duration(report.uptime_s),
-        queue_depth=report.queue_depth,
-        in_flight_count=report.in_flight_count,
     )
 
 
 def describe_model_response(description: ModelDescription) -> pb.DescribeModelResponse:
     """Translate the description of the model."""
-    manifest = description.model
-    created = Timestamp()
-    created.FromJsonString(manifest.create_time)
-    return pb.DescribeModelResponse(
+    manifest, limits = description.model, description.limits
+    return _same(
+        pb.DescribeModelResponse,
+        manifest,
         model=_same(pb.Model, manifest),
-        architecture=manifest.architecture,
         findings=_finding_descriptions(manifest),
-        input_side_px=manifest.input_side_px,
-        preprocessing_id=manifest.preprocessing_id,
-        evidence_side=manifest.evidence_side,
         file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
         upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
-        limits=pb.Limits(
-            max_request_bytes=description.max_request_bytes,
-            min_side_px=description.limits.min_side_px,
-            max_side_px=description.limits.max_side_px,
-            max_pixel_count=description.limits.max_pixel_count,
-        ),
+        limits=_same(pb.Limits, limits, max_request_bytes=description.max_request_bytes),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
-        license=manifest.license,
         notices=[description.notice, *manifest.notices],
-        create_time=created,
+        create_time=timestamp.from_json_string(manifest.create_time),
     )
 
 
@@ -146,11 +115,10 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     return {
         "findings": [_same(pb.Finding, finding) for finding in result.findings],
         "model": _same(pb.Model, result.model),
-        "image_info": pb.ImageInfo(
+        "image_info": _same(
+            pb.ImageInfo,
+            facts,
             format=f"IMAGE_FORMAT_{facts.file_format}",
-            width_px=facts.width_px,
-            height_px=facts.height_px,
-            bit_depth=facts.bit_depth,
             crop_box=_same(pb.Box, facts.crop),
         ),
         "warnings": [
@@ -169,15 +137,12 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     }
 
 
-def _same(kind: type[M], source: object) -> M:
-    """Return a message whose fields are the source's attributes of the same names."""
-    return kind(**{name: getattr(source, name) for name in kind.DESCRIPTOR.fields_by_name})
-
-
-def _status(phase: Phase) -> str:
-    """Return the status of a phase; the contract knows no lame duck, which drains as well."""
-    shown = Phase.DRAINING if phase is Phase.LAME_DUCK else phase
-    return f"SERVING_STATUS_{shown}"
+def _same(kind: type[M], source: object, **given: Any) -> M:
+    """Return a message with the `given` fields; all others are the source's, by their names."""
+    for name in kind.DESCRIPTOR.fields_by_name:
+        if name not in given:
+            given[name] = getattr(source, name)
+    return kind(**given)
 
 
 def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]:
@@ -195,26 +160,18 @@ def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]
 
 def _explanation(each: Explanation) -> pb.Explanation:
     rows, columns = each.evidence_hw.shape
-    return pb.Explanation(
+    values = each.evidence_hw.ravel().tolist()
+    return _same(
+        pb.Explanation,
+        each,
         finding=_same(pb.Finding, each.finding),
-        heatmap=each.heatmap,
-        evidence=pb.EvidenceGrid(
-            rows=rows, columns=columns, values=each.evidence_hw.ravel().tolist()
-        ),
+        evidence=pb.EvidenceGrid(rows=rows, columns=columns, values=values),
         logit=each.finding.logit,
         peak=_same(pb.Peak, each.peak) if each.peak else None,
-        regions=[_region(region) for region in each.regions],
-        no_positive_evidence=each.no_positive_evidence,
+        regions=[_same(pb.Region, it, box=_same(pb.Box, it.box)) for it in each.regions],
         method=f"EXPLANATION_METHOD_{each.method}",
     )
 
 
-def _region(region: Region) -> pb.Region:
-    box = _same(pb.Box, region.box)
-    return pb.Region(box=box, peak_value=region.peak_value, threshold=region.threshold)
-
-
 def _duration(seconds: float) -> Duration:
-    message = Duration()
-    message.FromNanoseconds(int(seconds * 1e9))
-    return message
+    return duration.from_nanoseconds(int(seconds * 1e9))

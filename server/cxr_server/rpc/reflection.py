@@ -9,7 +9,8 @@ import re
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
@@ -19,14 +20,8 @@ V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
 
 def enable(server: grpc.aio.Server, *services: str) -> None:
-    """Serve the descriptors of these services, of reflection itself and of error details.
-
-    Args:
-        server: The server to add both versions of reflection to.
-        services: Full names of services whose descriptors are in protobuf's default pool.
-    """
-    names = (*services, V1, V1ALPHA)
-    servicer: Any = ReflectionServicer(names, pool=_pool(*services))
+    """Serve the descriptors of these services, of reflection itself and of error details."""
+    servicer: Any = ReflectionServicer((*services, V1, V1ALPHA), pool=_pool(*services))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     # Both versions have the same messages; grpcio-reflection ships only v1alpha.
     handler = grpc.stream_stream_rpc_method_handler(
@@ -40,38 +35,30 @@ def enable(server: grpc.aio.Server, *services: str) -> None:
 
 def _pool(*services: str) -> descriptor_pool.DescriptorPool:
     """Return a pool of the services' files and all that they import, with JSON names."""
-    known, pool = descriptor_pool.Default(), descriptor_pool.DescriptorPool()
-    added: set[str] = set()
-
-    def add(file: Any) -> None:
-        if file.name in added:
-            return
-        added.add(file.name)
-        for dependency in file.dependencies:
-            add(dependency)
-        proto = descriptor_pb2.FileDescriptorProto()
-        file.CopyToProto(proto)
-        _fill_json_names(proto)
-        pool.Add(proto)
-
-    for symbol in (*services, V1ALPHA, error_details_pb2.ErrorInfo.DESCRIPTOR.full_name):
-        add(known.FindFileContainingSymbol(symbol))
-    alpha = descriptor_pb2.FileDescriptorProto()
-    pool.FindFileContainingSymbol(V1ALPHA).CopyToProto(alpha)
-    text = json_format.MessageToJson(alpha).replace("v1alpha", "v1")
-    pool.Add(json_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
+    find, pool = (
+        descriptor_pool.Default().FindFileContainingSymbol,
+        descriptor_pool.DescriptorPool(),
+    )
+    for symbol in (*services, error_details_pb2.ErrorInfo.DESCRIPTOR.full_name):
+        _add(pool, find(symbol))
+    text = json_format.MessageToJson(_add(pool, find(V1ALPHA)))
+    pool.Add(json_format.Parse(text.replace("v1alpha", "v1"), FileDescriptorProto()))
     return pool
 
 
-def _fill_json_names(
-    proto: descriptor_pb2.FileDescriptorProto | descriptor_pb2.DescriptorProto,
-) -> None:
-    messages = proto.message_type if hasattr(proto, "message_type") else proto.nested_type
-    fields = [] if hasattr(proto, "message_type") else proto.field
-    for field in (*fields, *proto.extension):
-        field.json_name = field.json_name or _json_name(field.name)
-    for message in messages:
-        _fill_json_names(message)
+def _add(pool: descriptor_pool.DescriptorPool, file: Any) -> FileDescriptorProto:
+    """Add a file after its imports; the pool ignores files that it has. Return what was added."""
+    for imported in file.dependencies:
+        _add(pool, imported)
+    proto = FileDescriptorProto.FromString(file.serialized_pb)
+    messages = list(proto.message_type)
+    while messages:
+        message = messages.pop()
+        messages += message.nested_type
+        for field in message.field:
+            field.json_name = field.json_name or _json_name(field.name)
+    pool.Add(proto)
+    return proto
 
 
 def _json_name(name: str) -> str:
