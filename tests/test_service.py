@@ -185,6 +185,14 @@ async def test_a_cached_image_that_is_decoded_again_keeps_its_deadline() -> None
             await service.explain(ExplainRequest(image=IMAGE, render=WHOLE), late)
 
 
+@pytest.mark.parametrize(
+    "flags", [("--min-side-px", "500"), ("--max-side-px", "100"), ("--max-pixels", "1024")]
+)
+async def test_warming_up_keeps_to_any_limits_on_images(flags: tuple[str, str]) -> None:
+    async with loaded(*flags) as service:
+        assert service.health().phase is Phase.SERVING
+
+
 async def test_before_the_model_is_loaded_only_health_answers() -> None:
     service = InferenceService(parse([], env={}), Lifecycle(), Metrics(), lambda: 3)
     report = service.health()

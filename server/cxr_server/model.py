@@ -1,23 +1,20 @@
 """Model: settings -> ServingModel, a bundle on an engine. The only owner of the engine."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import structlog
-from PIL import Image
 
-from cxr_server.bundles.load import Bundle, BundleError, load_bundle
-from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.errors import ModelLoading
-from cxr_server.explanation.explain import Explanation, explain
-from cxr_server.explanation.methods import MethodSpec
-from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.cache import EvidenceCache
@@ -27,7 +24,6 @@ from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import PREPROCESSINGS, preprocess
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.scoring import Finding
 from cxr_server.inference.stages import Stages
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle, Phase
@@ -42,6 +38,7 @@ REBUILD_PAUSE_S = 0.5
 HASHED_ON_LOOP_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
+R = TypeVar("R")
 log = structlog.get_logger("cxr_server")
 
 
@@ -50,10 +47,6 @@ class ServingModel:
 
     A failed engine is replaced by one of the same kind, while requests wait for it. If that fails
     `REBUILD_TRIES` times, the lifecycle is told that the model is given up.
-
-    Attributes:
-        engine: The engine in use; replaced when it has failed.
-        engine_failed: Whether it has failed and is not replaced yet.
     """
 
     def __init__(
@@ -64,39 +57,36 @@ class ServingModel:
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
-        self.manifest: Manifest = bundle.manifest
-        self.engine = engine
-        self.engine_failed = False
-        self.cache = EvidenceCache(settings.cache_entries)
         decode_threads = settings.decode_threads or usable_cores()
+        self.manifest = bundle.manifest
+        self.engine = engine
+        self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(engine, decode_threads=decode_threads)
+        self.limits = DecodeLimits(settings.min_side_px, settings.max_side_px, settings.max_pixels)
         self._bundle = bundle
         # A rebuilt engine is of the same kind: the scheduler knows its batch limits.
         self._settings = replace(settings, engine=engine.name, device=engine.device)
         self._lifecycle = lifecycle
         self._metrics = metrics
-        self._preprocessing = PREPROCESSINGS[bundle.manifest.preprocessing_id]
-        self.limits = DecodeLimits(
-            min_side_px=settings.min_side_px,
-            max_side_px=settings.max_side_px,
-            max_pixel_count=settings.max_pixels,
-        )
         self._drawing = WorkerPool(decode_threads, settings.max_in_flight)
         self._slow_maps = WorkerPool(1, MAX_SLOW_EXPLANATIONS)
         self._rebuilding: asyncio.Task[None] | None = None
+        self._engine_lost = False  # failed, and not replaced yet
 
     @classmethod
     async def load(
         cls, settings: Settings, lifecycle: Lifecycle, metrics: Metrics
     ) -> "ServingModel":
-        """Load the bundle and start the engine.
-
-        Raises:
-            BundleError: The bundle is missing, damaged or not supported.
-            EngineUnavailable: The engine cannot run here.
-        """
-        bundle = await asyncio.to_thread(read_bundle, settings)
-        engine = await asyncio.to_thread(start_engine, bundle, settings)
+        """Load the bundle and start the engine. Raises BundleError and EngineUnavailable."""
+        home = Path(settings.bundle_home) if settings.bundle_home else None
+        bundle = await asyncio.to_thread(load_bundle, resolve(settings.model, home))
+        wanted = bundle.manifest.preprocessing_id
+        if wanted not in PREPROCESSINGS:
+            raise BundleError(
+                f"bundle {bundle.manifest.name} needs the preprocessing {wanted}, which this "
+                f"server does not implement; it implements {', '.join(PREPROCESSINGS)}"
+            )
+        engine = await asyncio.to_thread(_start_engine, bundle, settings)
         return cls(bundle, engine, settings, lifecycle, metrics)
 
     async def evidence(
@@ -111,31 +101,20 @@ class ServingModel:
     ) -> tuple[Evidence, ModelInput | None]:
         """Return an image's evidence, from the cache if possible, and the input if it was made.
 
-        Args:
-            image: The file's bytes.
-            call: Whose turn and whose deadline.
-            stages: Records what ran.
-            strict: Refuse an image that does not look like a frontal chest radiograph.
-            needs_input: Make the network's input in any case.
-            needs_radiograph: Make it in any case, and keep the whole image.
-
-        Raises:
-            ImageError: The image cannot be decoded, or was refused.
-            Exception: What `Scheduler.submit` raises.
+        The input is always made if it or the whole image is needed. `strict` and the errors are
+        those of `preprocess`, and `Scheduler.submit` has errors of its own.
         """
-        evidence, key = None, b""
-        if self.cache.capacity:
-            key = await self._key_of(image)
-            evidence = self.cache.get(key)
-        if evidence:
-            if strict:
-                refuse_unlikely(evidence.warnings)
-            if not (needs_input or needs_radiograph):
-                return evidence, None
-        result = await self.scheduler.submit(
-            lambda: preprocess(
+        key = await self._key_of(image) if self.cache.capacity else b""
+        evidence = self.cache.get(key)
+        if evidence and strict:
+            refuse_unlikely(evidence.warnings)
+        if evidence and not (needs_input or needs_radiograph):
+            return evidence, None
+        made, evidence_khw = await self.scheduler.submit(
+            partial(
+                preprocess,
                 image,
-                self._preprocessing,
+                PREPROCESSINGS[self.manifest.preprocessing_id],
                 side_px=self.manifest.input_side_px,
                 limits=self.limits,
                 strict=strict,
@@ -146,62 +125,37 @@ class ServingModel:
             deadline=call.deadline,
             infer=evidence is None,
         )
-        made = result.prepared
         if evidence is None:
             # A copy, since a row of a batch would keep the whole batch alive in the cache.
-            evidence_khw = result.evidence_khw.copy()
-            evidence = Evidence(evidence_khw, made.picture_hw, made.facts, made.warnings)
-            if self.cache.capacity:
-                self.cache.put(key, evidence)
+            copied_khw = np.array(evidence_khw)
+            evidence = Evidence(copied_khw, made.picture_hw, made.facts, made.warnings)
+            self.cache.put(key, evidence)
         return evidence, made
 
-    async def explain(
-        self,
-        evidence: Evidence,
-        made: ModelInput | None,
-        scored: Sequence[Finding],
-        labels: Sequence[str],
-        call: Call,
-        *,
-        method: MethodSpec,
-        options: RenderOptions,
-        heatmap_labels: Sequence[str],
-    ) -> tuple[Explanation, ...]:
-        """Make and draw maps in a thread; see `explanation.explain`.
+    async def draw(
+        self, maps: Callable[[Engine], Iterable[R]], *, slow: bool, deadline: float
+    ) -> list[R]:
+        """Make and draw maps one by one in a thread, given the engine in use when it begins.
 
-        A method that needs the engine may take minutes, and has a thread of its own.
-
-        Raises:
-            QueueFull: Too many calls wait for such a method.
-            DeadlineExpired: The deadline passed before the last map.
-            ModelLoading: The engine was replaced in the meantime.
+        Slow maps, which the engine makes and which may take minutes, share a thread of their own.
+        Raises ModelLoading if the engine was replaced meanwhile, and what `WorkerPool.run` raises.
         """
 
-        def maps() -> Iterator[Explanation]:
-            engine = self.engine  # of the moment when a thread begins
+        def steps() -> Iterator[R]:
+            engine = self.engine
             try:
-                yield from explain(
-                    evidence,
-                    scored,
-                    labels,
-                    engine=engine,
-                    method=method.name,
-                    options=options,
-                    heatmap_labels=heatmap_labels,
-                    image_chw=made.image_chw if made else None,
-                    radiograph=made.radiograph if made else None,
-                )
+                yield from maps(engine)
             except Exception:
-                if self.engine_failed or self.engine is not engine:  # closed meanwhile
+                if self._engine_lost or self.engine is not engine:  # closed meanwhile
                     raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
                 raise
 
-        pool = self._slow_maps if method.needs_engine else self._drawing
-        return tuple(await pool.run(maps(), deadline=call.deadline))
+        pool = self._slow_maps if slow else self._drawing
+        return await pool.run(steps(), deadline=deadline)
 
     def warmed_up(self) -> None:
         """Forget the images so far. From now on a failed engine is replaced."""
-        self.cache.clear()
+        self.cache = EvidenceCache(self.cache.capacity)
         self.scheduler.on_failure = self._engine_failed
 
     async def close(self) -> None:
@@ -226,7 +180,7 @@ class ServingModel:
         self._rebuilding = asyncio.get_running_loop().create_task(self._rebuild())
 
     async def _rebuild(self) -> None:
-        self.engine_failed = True
+        self._engine_lost = True
         self._lifecycle.enter(Phase.FAILED)
         await self.scheduler.idle()
         await self._close_engine()
@@ -238,7 +192,7 @@ class ServingModel:
                 await asyncio.sleep(REBUILD_PAUSE_S * attempt)
             else:
                 log.info("engine rebuilt", attempt=attempt)
-                self.engine, self.engine_failed = engine, False
+                self.engine, self._engine_lost = engine, False
                 self.scheduler.resume(engine)
                 self._lifecycle.enter(Phase.SERVING)
                 return
@@ -247,10 +201,15 @@ class ServingModel:
         await self.scheduler.close()  # fails the requests that wait
 
     def _start_tested_engine(self) -> Engine:
-        engine = start_engine(self._bundle, self._settings)
+        engine = _start_engine(self._bundle, self._settings)
         side_px = self.manifest.input_side_px
-        if not np.isfinite(engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))).all():
-            raise ArithmeticError("the engine's evidence is not finite")
+        try:
+            evidence = engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))
+            if not np.isfinite(evidence).all():
+                raise ArithmeticError("the engine's evidence is not finite")
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
     async def _close_engine(self) -> None:
@@ -258,21 +217,7 @@ class ServingModel:
             await asyncio.to_thread(self.engine.close)
 
 
-def read_bundle(settings: Settings) -> Bundle:
-    """Load and check the bundle. Raises BundleError."""
-    home = Path(settings.bundle_home) if settings.bundle_home else None
-    bundle = load_bundle(resolve(settings.model, home))
-    name, wanted = bundle.manifest.name, bundle.manifest.preprocessing_id
-    if wanted not in PREPROCESSINGS:
-        raise BundleError(
-            f"bundle {name} needs the preprocessing {wanted}, which this server does not "
-            f"implement; it implements {', '.join(PREPROCESSINGS)}"
-        )
-    return bundle
-
-
-def start_engine(bundle: Bundle, settings: Settings) -> Engine:
-    """Start the engine that the settings ask for. Raises BundleError and EngineUnavailable."""
+def _start_engine(bundle: Bundle, settings: Settings) -> Engine:
     return choose_engine(
         bundle,
         engine=settings.engine,
@@ -280,10 +225,3 @@ def start_engine(bundle: Bundle, settings: Settings) -> Engine:
         cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
         threads=settings.engine_threads or None,
     )
-
-
-def warm_up_image() -> bytes:
-    """Return a PNG of a grey ramp, 256 x 256."""
-    file = BytesIO()
-    Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(file, "PNG")
-    return file.getvalue()

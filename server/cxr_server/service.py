@@ -1,12 +1,15 @@
 """Service: what the server does, whatever the transport. gRPC is one adapter of it.
 
-Requests check themselves when they are made, so that a wrong one costs nothing. The way of an
-image: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
+The way of an image: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
 
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import (
@@ -16,7 +19,7 @@ from cxr_server.errors import (
     RequestError,
     UnknownLabel,
 )
-from cxr_server.explanation.explain import Explanation
+from cxr_server.explanation.explain import Explanation, explain
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
 from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.codecs import readable_formats
@@ -27,7 +30,7 @@ from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import Finding, findings, ranked
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.lifecycle import Lifecycle, Phase
-from cxr_server.model import ServingModel, warm_up_image
+from cxr_server.model import ServingModel
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import MIB, Settings
@@ -62,7 +65,7 @@ class ExplainRequest:
     labels: tuple[str, ...] = ()
     heatmap_labels: tuple[str, ...] = ()
     method: ExplanationMethod = ExplanationMethod.GRAD_CAM
-    render: RenderOptions = field(default_factory=RenderOptions)
+    render: RenderOptions = RenderOptions()  # noqa: RUF009 -- frozen
     strict_input: bool = False
 
     def __post_init__(self) -> None:
@@ -77,14 +80,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResult:
-    """What was found in an image.
-
-    Attributes:
-        findings: With their scores, best first.
-        evidence: What the scores rest on, with the image's facts.
-        stages: When each stage ran.
-        model: The manifest of the model that answered.
-    """
+    """What was found in an image: findings best first, and the evidence that they rest on."""
 
     findings: tuple[Finding, ...]
     evidence: Evidence
@@ -94,18 +90,13 @@ class PredictResult:
     @property
     def cached(self) -> bool:
         """Whether the evidence came from the cache."""
-        return not self.stages.ran(Stage.INFERENCE)
+        return Stage.INFERENCE not in self.stages.seconds()
 
     @property
     def warnings(self) -> tuple[InputWarning, ...]:
         """What makes the result less trustworthy."""
         of_model = (InputWarning.PHANTOM_MODEL,) if self.model.phantom else ()
         return of_model + self.evidence.warnings
-
-    @property
-    def notice(self) -> str:
-        """The sentence on the permitted use."""
-        return notice_of(self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +124,6 @@ class ModelDescription:
     """The loaded model, the limits on requests and the options."""
 
     model: Manifest
-    notice: str
     limits: DecodeLimits
     max_request_bytes: int
     image_formats: tuple[str, ...]
@@ -143,11 +133,7 @@ class ModelDescription:
 class InferenceService:
     """Predict, Explain, Health and DescribeModel. Answers once `load` has returned.
 
-    Args:
-        settings: The server's settings.
-        lifecycle: Told when the model serves, fails and is given up.
-        metrics: Told how long stages took, and of engine failures.
-        in_flight: Returns the number of calls admitted and not answered.
+    `in_flight` returns the number of calls that are admitted and not answered.
     """
 
     def __init__(
@@ -171,7 +157,8 @@ class InferenceService:
             EngineUnavailable: The engine cannot run here, or failed on the first image.
         """
         model = await ServingModel.load(self._settings, self._lifecycle, self._metrics)
-        request = ExplainRequest(image=warm_up_image(), render=RenderOptions(legend=True))
+        image = _warm_up_image(model.limits)
+        request = ExplainRequest(image=image, render=RenderOptions(legend=True))
         try:
             await self._explain(model, request, Call("", "", ""))
         except (RequestError, EngineFailure) as error:
@@ -195,20 +182,14 @@ class InferenceService:
         """Score an image. Raises RequestError; see `errors`."""
         model, stages = self._loaded(), Stages()
         evidence, _ = await model.evidence(request.image, call, stages, strict=request.strict_input)
-        scored = ranked(findings(evidence.evidence_khw, model.manifest))
+        scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         self._metrics.stages(stages.seconds())
         return PredictResult(
-            findings=scored[: request.top_k],
-            evidence=evidence,
-            stages=stages,
-            model=model.manifest,
+            findings=scored, evidence=evidence, stages=stages, model=model.manifest
         )
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
-        """Score an image, and map the evidence of findings; without labels, of the best one.
-
-        Raises RequestError; see `errors`.
-        """
+        """Explain findings of an image. Raises RequestError; see `errors`."""
         result = await self._explain(self._loaded(), request, call)
         self._metrics.stages(result.stages.seconds())
         return result
@@ -231,7 +212,6 @@ class InferenceService:
         model = self._loaded()
         return ModelDescription(
             model=model.manifest,
-            notice=notice_of(model.manifest),
             limits=model.limits,
             max_request_bytes=self._settings.max_request_mib * MIB,
             image_formats=readable_formats(),
@@ -241,8 +221,12 @@ class InferenceService:
     async def _explain(
         self, model: ServingModel, request: ExplainRequest, call: Call
     ) -> ExplainResult:
-        self._check(request, model)
+        for label in request.labels:
+            if label not in model.manifest.labels:
+                raise UnknownLabel(_unknown(label, model.manifest.labels))
         stages, method = Stages(), METHODS[request.method]
+        if reason := method.why_not(model.engine):
+            raise MethodUnavailable(reason)
         evidence, made = await model.evidence(
             request.image,
             call,
@@ -253,19 +237,24 @@ class InferenceService:
         )
         scored = findings(evidence.evidence_khw, model.manifest)
         with stages.span(Stage.RENDER):
-            explanations = await model.explain(
-                evidence,
-                made,
-                scored,
-                request.labels or (ranked(scored)[0].label,),
-                call,
-                method=method,
-                options=request.render,
-                heatmap_labels=request.heatmap_labels,
+            explanations = await model.draw(
+                lambda engine: explain(
+                    evidence,
+                    scored,
+                    request.labels or (ranked(scored)[0].label,),
+                    engine=engine,
+                    method=request.method,
+                    options=request.render,
+                    heatmap_labels=request.heatmap_labels,
+                    image_chw=made.image_chw if made else None,
+                    radiograph=made.radiograph if made else None,
+                ),
+                slow=method.needs_engine,
+                deadline=call.deadline,
             )
         return ExplainResult(
+            explanations=tuple(explanations),
             findings=ranked(scored),
-            explanations=explanations,
             evidence=evidence,
             stages=stages,
             model=model.manifest,
@@ -275,15 +264,6 @@ class InferenceService:
         if self._model is None:
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
         return self._model
-
-    @staticmethod
-    def _check(request: ExplainRequest, model: ServingModel) -> None:
-        """Raise UnknownLabel or MethodUnavailable before any work on the image."""
-        for label in request.labels:
-            if label not in model.manifest.labels:
-                raise UnknownLabel(_unknown(label, model.manifest.labels))
-        if reason := METHODS[request.method].why_not(model.engine):
-            raise MethodUnavailable(reason)
 
 
 def notice_of(manifest: Manifest) -> str:
@@ -296,3 +276,11 @@ def _unknown(label: str, labels: tuple[str, ...]) -> str:
     by_lower_case = {known.lower(): known for known in labels}
     nearest = difflib.get_close_matches(label.lower(), by_lower_case, n=1, cutoff=0)[0]
     return f"the model has no finding {label!r}; the nearest is {by_lower_case[nearest]!r}"
+
+
+def _warm_up_image(limits: DecodeLimits) -> bytes:
+    most_px = min(limits.max_side_px, math.isqrt(limits.max_pixel_count))
+    side_px = min(max(256, limits.min_side_px), most_px)
+    file = BytesIO()
+    Image.linear_gradient("L").resize((side_px, side_px)).save(file, "PNG")
+    return file.getvalue()

@@ -23,9 +23,7 @@ EVIDENCE = Evidence(
     ImageFacts("PNG", 8, 300, 400, crop_box(300, 400)),
     (),
 )
-FINDINGS = tuple(
-    Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5, False) for row, label in enumerate(LABELS)
-)
+FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))
 
 
 class PlainEngine:

@@ -62,7 +62,7 @@ def test_findings_come_in_class_order_and_carry_their_numbers() -> None:
 
 def test_ranking_is_by_score_and_then_by_class() -> None:
     def finding(label: str, class_index: int, score: float) -> Finding:
-        return Finding(label, class_index, 0.0, score, 0.1, 0.5, False)
+        return Finding(label, class_index, 0.0, score, 0.1, 0.5)
 
     found = (finding("a", 3, 0.2), finding("b", 2, 0.7), finding("c", 1, 0.2))
     assert [finding.label for finding in ranked(found)] == ["b", "c", "a"]

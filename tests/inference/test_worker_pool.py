@@ -101,6 +101,21 @@ async def test_an_error_ends_its_own_job_only() -> None:
     pool.close()
 
 
+async def test_a_panic_ends_its_own_job_and_no_thread() -> None:
+    class Panic(BaseException):
+        """Like pyo3's PanicException, not an Exception."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise Panic
+
+    pool = WorkerPool(1, max_jobs=1)
+    with pytest.raises(RuntimeError, match="Panic"):
+        await pool.run(broken())
+    assert await pool.run([1]) == [1]
+    pool.close()
+
+
 async def test_closing_does_not_wait_for_a_step_that_takes_minutes(slow: Slow) -> None:
     pool = WorkerPool(1, max_jobs=2)
     job = asyncio.ensure_future(pool.run(slow.steps(2)))

@@ -11,15 +11,16 @@ SERVE_ONE_IMAGE = """
 import asyncio, json, sys
 from cxr_server import settings
 from cxr_server.app import App
+from cxr_server.bundles.store import SAMPLES_PATH
 from cxr_server.observability.call import Call
-from cxr_server.model import warm_up_image
 from cxr_server.service import PredictRequest
 
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))
     await app.start()
     model = await app.load()
-    await app.service.predict(PredictRequest(image=warm_up_image()), Call("", "", ""))
+    image = next(SAMPLES_PATH.glob("*.png")).read_bytes()
+    await app.service.predict(PredictRequest(image=image), Call("", "", ""))
     print(json.dumps([model.engine.name, sorted({name.split(".")[0] for name in sys.modules})]))
     await app.drain()
 

@@ -1,8 +1,4 @@
-"""Cache: image bytes -> evidence, so that Explain after Predict needs no inference.
-
-Keys are HMACs with a secret made at start: an entry does not reveal its image, and no caller
-can craft a collision.
-"""
+"""Cache: image bytes -> evidence, so that Explain after Predict needs no inference."""
 
 import hmac
 import secrets
@@ -26,7 +22,11 @@ class EvidenceCache:
         return len(self._entries)
 
     def key_of(self, image: bytes) -> bytes:
-        """Return the HMAC-SHA256 of a file. Releases the GIL; about 0.6 ms for 1 MiB."""
+        """Return the HMAC-SHA256 of a file. Releases the GIL; about 0.6 ms for 1 MiB.
+
+        The secret is made at start: a key does not reveal its image, and no caller can craft a
+        collision.
+        """
         return hmac.digest(self._secret, image, "sha256")
 
     def get(self, key: bytes) -> Evidence | None:
@@ -45,8 +45,3 @@ class EvidenceCache:
         self._entries.move_to_end(key)
         if len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
-
-    def clear(self) -> None:
-        """Remove every entry and reset the counts."""
-        self._entries.clear()
-        self.hits = self.misses = 0

@@ -27,9 +27,7 @@ class FairQueue(Generic[T]):
         self._size += 1
 
     def pop(self) -> T:
-        """Remove and return the first item of the next caller. Raises IndexError if empty."""
-        if not self._queues:
-            raise IndexError("pop from an empty queue")
+        """Remove and return the first item of the next caller. Raises KeyError if empty."""
         caller, queue = self._queues.popitem(last=False)
         item, _ = queue.popitem(last=False)
         if queue:
@@ -39,8 +37,8 @@ class FairQueue(Generic[T]):
 
     def discard(self, caller: str, item: T) -> bool:
         """Remove an item if it is present. Returns whether it was."""
-        queue = self._queues.get(caller)
-        if queue is None or item not in queue:
+        queue = self._queues.get(caller, OrderedDict())
+        if item not in queue:
             return False
         del queue[item]
         if not queue:

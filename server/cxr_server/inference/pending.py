@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,40 +12,23 @@ from numpy.typing import NDArray
 from cxr_server.errors import DeadlineExpired
 from cxr_server.inference.stages import Stage, Stages
 
-P = TypeVar("P")
-NO_EVIDENCE = np.empty((0, 0, 0), np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceResult(Generic[P]):
-    """What `prepare` returned, and its evidence [K, h, w]; or `NO_EVIDENCE`."""
-
-    prepared: P
-    evidence_khw: NDArray[np.float32]
+Result = tuple[Any, NDArray[np.float32] | None]
+"""What `prepare` returned, and its evidence [K, h, w] if the engine ran."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """Completed exactly once: with a result, an error, or not at all if the caller cancelled.
-
-    Attributes:
-        prepare: Makes the network's input, in a decode thread.
-        infer: Whether the engine runs on it.
-        deadline: On the clock of `time.monotonic`.
-        stages: Records waiting, decoding and inference.
-        answer: What the caller awaits; only the event loop completes it.
-        prepared: What `prepare` returned.
-        failures: Number of failed engine calls with this image.
-        waiting_since_s: Start of the current wait.
-    """
+    """The arguments of `Scheduler.submit`, and how far the request has come."""
 
     prepare: Callable[[], Any]
     infer: bool
     deadline: float
     stages: Stages
     answer: asyncio.Future[Any]
+    """What the caller awaits; only the event loop completes it."""
     prepared: Any = None
-    failures: int = 0
+    failed_once: bool = False
+    """Whether an engine call with this image has failed."""
     waiting_since_s: float = field(default_factory=time.monotonic)
 
     def refusal(self) -> DeadlineExpired | None:
@@ -54,18 +37,7 @@ class PendingRequest:
             return DeadlineExpired("the deadline passed in the queue")
         return None
 
-    def complete(self, outcome: InferenceResult[Any] | BaseException) -> None:
-        """Give the result or the error, unless the request is complete."""
-        if self.answer.done():
-            return
-        if isinstance(outcome, InferenceResult):
-            self.answer.set_result(outcome)
-        elif isinstance(outcome, Exception) and not isinstance(outcome, StopIteration):
-            self.answer.set_exception(outcome)
-        else:  # futures accept no others
-            self.answer.set_exception(RuntimeError(f"{type(outcome).__name__} was raised"))
-
-    def decode(self) -> InferenceResult[Any] | BaseException | None:
+    def decode(self) -> Result | BaseException | None:
         """Run `prepare`, unless nobody wants the result.
 
         Returns:
@@ -79,10 +51,22 @@ class PendingRequest:
         except BaseException as error:
             return error
         self.record(Stage.DECODE, start_s, time.monotonic())
-        return None if self.infer else InferenceResult(self.prepared, NO_EVIDENCE)
+        return None if self.infer else (self.prepared, None)
 
     def record(self, stage: Stage, start_s: float, end_s: float) -> None:
         """Record a stage, and the wait before it."""
         self.stages.add(Stage.QUEUE, self.waiting_since_s, start_s)
         self.stages.add(stage, start_s, end_s)
         self.waiting_since_s = end_s
+
+
+def complete(answer: asyncio.Future[Any], outcome: object) -> None:
+    """Give a caller its result or error, unless it has one or was cancelled."""
+    if answer.done():
+        return
+    if not isinstance(outcome, BaseException):
+        answer.set_result(outcome)
+    elif isinstance(outcome, Exception) and not isinstance(outcome, StopIteration):
+        answer.set_exception(outcome)
+    else:  # a future takes no StopIteration, and others would end the event loop
+        answer.set_exception(RuntimeError(f"{type(outcome).__name__} was raised"))

@@ -1,7 +1,6 @@
 """Preprocess: image bytes -> Radiograph -> ModelInput. Next: the engine.
 
-A bundle names its preprocessing by id; `PREPROCESSINGS` holds those that are implemented. To
-add one, write a class and register an instance.
+To add a preprocessing, write a class and add an instance to `PREPROCESSINGS`.
 """
 
 from typing import Protocol
@@ -75,17 +74,9 @@ class XRVPreprocessing:
         return np.asarray(np.rint(scaled), dtype=np.uint8)
 
 
-PREPROCESSINGS: dict[str, Preprocessing] = {}
-"""The implemented preprocessings, by id."""
-
-
-def register(preprocessing: Preprocessing) -> None:
-    """Add a preprocessing to the registry."""
-    PREPROCESSINGS[preprocessing.id] = preprocessing
-
-
 XRV = XRVPreprocessing()
-register(XRV)
+PREPROCESSINGS: dict[str, Preprocessing] = {XRV.id: XRV}
+"""The registry: implemented preprocessings, by the id that bundles name."""
 
 
 def preprocess(
@@ -97,35 +88,19 @@ def preprocess(
     strict: bool = False,
     keep_radiograph: bool = False,
 ) -> ModelInput:
-    """Decode, check and preprocess an image file.
+    """Decode, check and preprocess an image file to a square of `side_px`.
 
-    Args:
-        image: The file's bytes.
-        preprocessing: The model's preprocessing.
-        side_px: Side of the network's input.
-        limits: Which sizes are decoded.
-        strict: Refuse an image that does not look like a frontal chest radiograph.
-        keep_radiograph: Keep the whole image in the result.
-
-    Raises:
-        ImageError: The image cannot be decoded, or was refused.
+    `strict` refuses an image that does not look like a frontal chest radiograph;
+    `keep_radiograph` keeps the whole image in the result. Raises ImageError.
     """
     radiograph = decode(image, limits)
     warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
     if strict:
         quality.refuse_unlikely(warnings)
     height_px, width_px = radiograph.height_px, radiograph.width_px
+    crop = preprocessing.crop(height_px, width_px)
+    facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
     image_chw = preprocessing.image_chw(radiograph, side_px)
-    return ModelInput(
-        image_chw=image_chw,
-        picture_hw=preprocessing.picture_hw(image_chw),
-        facts=ImageFacts(
-            file_format=radiograph.file_format,
-            bit_depth=radiograph.bit_depth,
-            height_px=height_px,
-            width_px=width_px,
-            crop=preprocessing.crop(height_px, width_px),
-        ),
-        warnings=warnings,
-        radiograph=radiograph if keep_radiograph else None,
-    )
+    picture_hw = preprocessing.picture_hw(image_chw)
+    whole = radiograph if keep_radiograph else None
+    return ModelInput(image_chw, picture_hw, facts, warnings, whole)

@@ -7,45 +7,33 @@ then linear interpolation between pixel centres, with zeros beyond the edge in b
 alone computes it: importing SciPy would take a fifth of the server's start-up time.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-GAUSSIAN_TRUNCATE = 4.0
-"""Radius of the Gaussian in standard deviations, as in scipy.ndimage."""
 BAND_ROW_COUNT = 12
 """Rows of a band: few enough to hold few zeros, enough for a fast matrix product."""
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Consecutive rows of the matrix, without the columns that are zero in all of them.
-
-    Attributes:
-        rows: Output pixels that they give.
-        columns: Input pixels that they weigh.
-        weights: float32 [rows, columns].
-    """
+class Band(NamedTuple):
+    """Consecutive rows of the matrix, without the columns that are zero in all of them."""
 
     rows: slice
+    """Output pixels that they give."""
     columns: slice
+    """Input pixels that they weigh."""
     weights: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class ResizeOperator:
-    """Resizes one axis from `side_in` to `side_out` pixels.
-
-    Attributes:
-        bands: The matrix [side_out, side_in], top to bottom.
-        coverage_hw: An image of ones resized along both axes, float32 [side_out, side_out]:
-            below 1 where zeros beyond the edge contribute.
-    """
+class ResizeOperator(NamedTuple):
+    """Resizes one axis from `side_in` to `side_out` pixels."""
 
     bands: tuple[Band, ...]
+    """The matrix [side_out, side_in], top to bottom."""
     coverage_hw: NDArray[np.float32]
+    """An image of ones resized along both axes: below 1 where zeros beyond the edge contribute."""
 
     def apply(self, values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Resize along the first axis: [side_in, W] of any dtype -> float32 [side_out, W].
@@ -89,7 +77,7 @@ def resize_operator(side_in: int, side_out: int) -> ResizeOperator:
 
 def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:
     """Return scipy.ndimage's Gaussian kernel; the single weight 1 for a sigma of zero."""
-    radius = int(GAUSSIAN_TRUNCATE * sigma + 0.5)
+    radius = int(4.0 * sigma + 0.5)  # SciPy's default truncation: four standard deviations
     if radius == 0:
         return np.ones(1)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)

@@ -13,18 +13,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.pending import InferenceResult, P, PendingRequest
+from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.stages import Stage, Stages
 
-TRIES = 2
-"""Number of failed engine calls after which an image is given up."""
+P = TypeVar("P")
 _POLL_INTERVAL_S = 0.01
 
 
@@ -35,13 +35,9 @@ class EngineFailure(Exception):
 class Scheduler:
     """Shares decode threads and the engine between callers. Create it on its event loop.
 
-    It does not bound what waits: admission does.
-
-    Args:
-        engine: Runs `max_batch` images at a time, in `max_in_flight` concurrent calls.
-        decode_threads: Number of images decoded at once.
-        on_failure: Called on the event loop with the error when the engine has failed; the
-            scheduler then pauses until `resume`. Without it, every request fails from then on.
+    It does not bound what waits: admission does. When the engine has failed, `on_failure` is
+    called on the event loop with the error, and the scheduler pauses until `resume`; without
+    `on_failure`, every request fails from then on.
     """
 
     def __init__(
@@ -63,10 +59,10 @@ class Scheduler:
         self._decoding = self._inferring = 0
         self._closed = False
         self._image_s = 0.1  # moving average of the engine's time for an image
-        self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()  # guards all of the above
         self._can_decode = threading.Condition(self._lock)
         self._can_infer = threading.Condition(self._lock)
+        self._on_loop = asyncio.get_running_loop().call_soon_threadsafe
         steps = [self._decode_next] * decode_threads + [self._infer_next] * self._max_in_flight
         self._threads = [
             threading.Thread(target=self._run, args=(step,), daemon=True) for step in steps
@@ -100,15 +96,11 @@ class Scheduler:
         caller: str = "",
         deadline: float = float("inf"),
         infer: bool = True,
-    ) -> InferenceResult[P]:
-        """Decode an image, and run the engine on it if `infer`, in the caller's turn.
+    ) -> tuple[P, NDArray[np.float32] | None]:
+        """Run `prepare` in a thread and, if `infer`, the engine, in the caller's turn.
 
-        Args:
-            prepare: Makes what holds the network's input as `image_chw`. Runs in a thread.
-            stages: Records when the request waited and ran.
-            caller: Whose turn it uses.
-            deadline: On the clock of `time.monotonic`.
-            infer: Whether evidence is wanted.
+        Returns what `prepare` made, which holds the network's input as `image_chw`, and its
+        evidence [K, h, w]. The deadline is on the clock of `time.monotonic`.
 
         Raises:
             DeadlineExpired: The deadline passed while waiting.
@@ -117,7 +109,8 @@ class Scheduler:
             ModelLoading: The engine has failed and is not rebuilt.
             Exception: Whatever `prepare` raised.
         """
-        answer: asyncio.Future[InferenceResult[P]] = self._loop.create_future()
+        answer: asyncio.Future[tuple[P, NDArray[np.float32] | None]]
+        answer = asyncio.get_running_loop().create_future()
         request = PendingRequest(prepare, infer, deadline, stages, answer)
         with self._lock:
             if refusal := self._refusal():
@@ -174,7 +167,7 @@ class Scheduler:
                 self._ready[request] = None
                 self._can_infer.notify()
         if outcome is not None:
-            self._tell(request.complete, outcome)
+            self._on_loop(complete, request.answer, outcome)
         return True
 
     def _infer_next(self) -> bool:
@@ -206,7 +199,7 @@ class Scheduler:
             self._image_s += 0.1 * (image_s - self._image_s)
         for request, evidence_khw in zip(batch, evidence, strict=True):
             request.record(Stage.INFERENCE, start_s, end_s)
-            self._tell(request.complete, InferenceResult(request.prepared, evidence_khw))
+            self._on_loop(complete, request.answer, (request.prepared, evidence_khw))
         return True
 
     def _next_batch(self) -> list[PendingRequest]:
@@ -214,15 +207,15 @@ class Scheduler:
         batch: list[PendingRequest] = []
         while self._ready and len(batch) < self._max_batch:
             request = next(iter(self._ready))
-            if request.failures and batch:
+            if request.failed_once and batch:
                 break
             del self._ready[request]
             self._can_decode.notify()
             if refusal := request.refusal():
-                self._tell(request.complete, refusal)
+                self._on_loop(complete, request.answer, refusal)
                 continue
             batch.append(request)
-            if request.failures:
+            if request.failed_once:
                 break
         return batch
 
@@ -237,17 +230,17 @@ class Scheduler:
                 self._engine = None
             refusal = self._refusal()
             for request in reversed(batch):
-                request.failures += 1
-                if request.failures >= TRIES or refusal:
-                    self._tell(request.complete, refusal or given_up)
+                if request.failed_once or refusal:
+                    self._on_loop(complete, request.answer, refusal or given_up)
                 else:
+                    request.failed_once = True
                     self._ready[request] = None
                     self._ready.move_to_end(request, last=False)
             self._can_infer.notify_all()
         if refusal:
-            self._tell(self._fail_all, refusal)
+            self._on_loop(self._fail_all, refusal)
         elif first and self.on_failure:
-            self._tell(self.on_failure, error)
+            self._on_loop(self.on_failure, error)
 
     def _refusal(self) -> RequestError | None:
         """Return why no request will be answered any more, if so."""
@@ -262,14 +255,10 @@ class Scheduler:
             waiting = [self._waiting.pop() for _ in range(len(self._waiting))] + list(self._ready)
             self._ready.clear()
         for request in waiting:
-            request.complete(error)
+            complete(request.answer, error)
 
     def _end_threads(self) -> None:
         with self._lock:
             self._closed = True
             self._can_decode.notify_all()
             self._can_infer.notify_all()
-
-    def _tell(self, step: Callable[[Any], None], argument: Any) -> None:
-        """Take a step on the event loop."""
-        self._loop.call_soon_threadsafe(step, argument)

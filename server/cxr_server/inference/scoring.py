@@ -19,7 +19,11 @@ class Finding:
     score: float
     probability: float
     threshold: float
-    above_threshold: bool
+
+    @property
+    def above_threshold(self) -> bool:
+        """Whether the probability is above the operating point."""
+        return self.probability > self.threshold
 
 
 def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArray[np.float64]:
@@ -52,29 +56,13 @@ def op_norm(
 
 def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Finding, ...]:
     """Return every finding of one image, in the order of the evidence [K, h, w]."""
+    labels, thresholds = manifest.labels, manifest.thresholds
     logit_k = logits(evidence_khw, manifest.bias)
     probability_k = sigmoid(logit_k)
-    score_k = op_norm(probability_k, np.array(manifest.thresholds))
-    return tuple(
-        Finding(
-            label=label,
-            class_index=class_index,
-            logit=float(logit),
-            score=float(score),
-            probability=float(probability),
-            threshold=threshold,
-            above_threshold=bool(probability > threshold),
-        )
-        for label, class_index, logit, score, probability, threshold in zip(
-            manifest.labels,
-            manifest.class_indices,
-            logit_k,
-            score_k,
-            probability_k,
-            manifest.thresholds,
-            strict=True,
-        )
-    )
+    score_k = op_norm(probability_k, np.array(thresholds))
+    numbers = (each.tolist() for each in (logit_k, score_k, probability_k))
+    rows = zip(labels, manifest.class_indices, *numbers, thresholds, strict=True)
+    return tuple(Finding(*row) for row in rows)
 
 
 def ranked(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -4,8 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Stage(StrEnum):
@@ -21,8 +21,7 @@ class Stage(StrEnum):
     """Making and drawing heat maps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One run of a stage, in seconds on the clock of `time.monotonic`."""
 
     stage: Stage
@@ -31,20 +30,15 @@ class Span:
 
 
 class Stages:
-    """The spans of one call. Threads may add to it.
-
-    Attributes:
-        spans: In the order in which they ended. A stage may have several.
-        epoch_s: Unix time at which `time.monotonic` was zero; add it to a span's times for
-            timestamps.
-    """
+    """The spans of one call, in the order in which they ended. Threads may add to it."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.epoch_s = time.time() - time.monotonic()
+        """Unix time at which `time.monotonic` was zero: turns a span's times into timestamps."""
 
     def add(self, stage: Stage, start_s: float, end_s: float) -> None:
-        """Record a run of a stage."""
+        """Record a run of a stage, which may have several."""
         self.spans.append(Span(stage, start_s, end_s))
 
     @contextmanager
@@ -53,10 +47,6 @@ class Stages:
         start_s = time.monotonic()
         yield
         self.add(stage, start_s, time.monotonic())
-
-    def ran(self, stage: Stage) -> bool:
-        """Whether a stage has run."""
-        return any(span.stage is stage for span in self.spans)
 
     def seconds(self) -> dict[str, float]:
         """Return the total time of each stage that ran, by its name."""

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
+from cxr_server.inference.pending import complete
 
 R = TypeVar("R")
 
@@ -17,28 +17,24 @@ R = TypeVar("R")
 class WorkerPool:
     """Runs `threads` jobs at once, first in, first out; `max_jobs` may run or wait.
 
-    The threads are daemons: a job that takes minutes does not keep the process alive.
+    The threads are daemons, which those of `concurrent.futures` are not: a job that takes minutes
+    does not keep the process alive.
     """
 
     def __init__(self, threads: int, max_jobs: int) -> None:
         self._free = max_jobs
+        self._threads = threads
         self._closed = False
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        for _ in range(threads):
+            threading.Thread(target=self._work, daemon=True).start()
 
     async def run(self, steps: Iterable[R], *, deadline: float = float("inf")) -> list[R]:
         """Exhaust a lazy iterable in a thread, and return its items.
 
         The remaining steps are skipped once the caller is cancelled or the deadline, on the
-        clock of `time.monotonic`, has passed.
-
-        Raises:
-            QueueFull: `max_jobs` jobs run or wait.
-            DeadlineExpired: The deadline passed before the last step began.
-            Draining: The pool was closed.
-            Exception: Whatever a step raised.
+        clock of `time.monotonic`, has passed. Raises QueueFull, DeadlineExpired, Draining, and
+        whatever a step raises.
         """
         if self._closed:
             raise Draining("the server is shutting down")
@@ -49,20 +45,20 @@ class WorkerPool:
 
         def job() -> None:
             items: list[R] = []
+            outcome: list[R] | BaseException = items
             remaining = iter(steps)
-            complete = partial(answer.set_result, items)
             try:
                 with suppress(StopIteration):
                     while not answer.done():
                         if time.monotonic() >= deadline:
                             raise DeadlineExpired("the deadline passed before the map was made")
                         items.append(next(remaining))
-            except Exception as error:
-                complete = partial(answer.set_exception, error)
-            loop.call_soon_threadsafe(lambda: None if answer.done() else complete())
+            except BaseException as error:
+                outcome = error
+            loop.call_soon_threadsafe(complete, answer, outcome)
 
         self._free -= 1
-        self._queue.put(job)
+        self._jobs.put(job)
         try:
             return await answer
         finally:
@@ -71,10 +67,10 @@ class WorkerPool:
     def close(self) -> None:
         """End the threads once the queue is empty. Does not wait."""
         self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
     def _work(self) -> None:
-        while job := self._queue.get():
+        while job := self._jobs.get():
             job()
             job = None  # an idle thread holds no image

@@ -29,6 +29,7 @@ from cxr_server.service import (
     ModelDescription,
     PredictRequest,
     PredictResult,
+    notice_of,
 )
 
 M = TypeVar("M", bound=Message)
@@ -104,7 +105,7 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
         limits=_same(pb.Limits, limits, max_request_bytes=description.max_request_bytes),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
-        notices=[description.notice, *manifest.notices],
+        notices=[notice_of(manifest), *manifest.notices],
         create_time=timestamp.from_json_string(manifest.create_time),
     )
 
@@ -133,7 +134,7 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
             },
         ),
         "request_id": request_id,
-        "notice": result.notice,
+        "notice": notice_of(result.model),
     }
 
 
