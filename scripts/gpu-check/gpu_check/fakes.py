@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from cxr_server.inference.engines.torch import cuda, engine
+from cxr_server.inference.engines.torch import engine
 from cxr_server.inference.engines.torch.network import EvidenceNet
-from cxr_server.inference.engines.torch.saliency import Saliency
 
 _capturing: list["Graph"] = []
 
@@ -82,7 +81,7 @@ class CapturedNet(EvidenceNet):
 
 
 class FakeTorch:
-    """The torch of the CUDA runner: no pinned memory, and every device is the CPU."""
+    """The torch of the engine: no pinned memory, and every device is the CPU."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -118,6 +117,5 @@ def install() -> None:
     }
     for name, value in replacements.items():
         setattr(torch.cuda, name, value)
-    vars(cuda)["torch"] = FakeTorch()
+    vars(engine)["torch"] = FakeTorch()
     vars(engine)["EvidenceNet"] = CapturedNet
-    vars(engine)["Saliency"] = lambda net, bias_k, device: Saliency(net, bias_k, "cpu")

@@ -13,27 +13,25 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class Engine(Protocol):
-    """A network that turns images into evidence. All methods are thread-safe."""
+    """A network that turns images into evidence. All methods are thread-safe.
+
+    Attributes:
+        name: Name in the registry, such as "openvino".
+        device: The runtime's name of the device, such as "CPU" or "cuda:0".
+        max_batch: Largest number of images in one call of `evidence`.
+        max_in_flight: Number of concurrent calls of `evidence` that keep the device busy.
+    """
 
     name: str
-    """Name in the registry, such as "openvino"."""
     device: str
-    """The runtime's name of the device, such as "CPU" or "cuda:0"."""
     max_batch: int
-    """Largest number of images in one call of `evidence`."""
     max_in_flight: int
-    """Number of concurrent calls of `evidence` that keep the device busy."""
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence maps [N, K, h, w], in logits, of images [N, 1, S, S].
-
-        Pixel values are in [-1024, 1024].
-        """
-        ...
+        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in [-1024, 1024]."""
 
     def close(self) -> None:
         """Release the device. The engine must not be called afterwards."""
-        ...
 
 
 @runtime_checkable
@@ -46,14 +44,8 @@ class SaliencyEngine(Engine, Protocol):
     def saliency(
         self, image_chw: NDArray[np.float32], row: int, method: str
     ) -> NDArray[np.float32]:
-        """Return the saliency map [S, S] in [0, 1] of one finding.
-
-        Args:
-            image_chw: One image [1, S, S] in [-1024, 1024].
-            row: The finding's row in the evidence.
-            method: One of `saliency_methods`.
+        """Return the saliency map [S, S] in [0, 1] of the finding with that row in the evidence.
 
         Raises:
             ValueError: The method or the row does not exist.
         """
-        ...

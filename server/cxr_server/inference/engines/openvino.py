@@ -1,18 +1,25 @@
-"""OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier."""
+"""OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier.
 
+Compiled models are cached. OpenVINO recompiles a cached model that it cannot read, but loads one
+with changed weights without an error. So each is kept with its SHA-256 and deleted if it does
+not match.
+"""
+
+import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines.compiled_cache import open_cache, seal_cache
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
-MODEL_NAME = "openvino/model.xml"
+MODEL_FILES = ("openvino/model.xml", "openvino/model.bin")
 
 
 class OpenVINOEngine:
@@ -34,41 +41,34 @@ class OpenVINOEngine:
         cache_dir: Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """Compile the model, or read it from the cache.
-
-        Args:
-            bundle: The model.
-            device: OpenVINO's name of the device.
-            cache_dir: Folder for compiled models; None to compile at every start.
-            threads: Cores to use; None for all that the process may use.
+        """Compile the model on `threads` cores, by default all, or read it from the cache.
 
         Raises:
             BundleError: The bundle has no OpenVINO model.
         """
         self.device = device
         self.max_in_flight = cores = threads or usable_cores()
-        path = bundle.file(MODEL_NAME)
+        path, _ = (bundle.file(name) for name in MODEL_FILES)
+        # OpenVINO itself tells models apart by path and time only.
+        digests = [bundle.manifest.files[name].sha256[:16] for name in MODEL_FILES]
+        cache = cache_dir and cache_dir / "openvino" / "".join(digests)
         core = openvino.Core()
-        cache = None if cache_dir is None else cache_dir / "openvino" / _content_id(bundle)
-        if cache is not None and open_cache(cache):  # without a cache, only the start is slower
+        if cache and _open_cache(cache):
             core.set_property({properties.cache_dir: str(cache)})
+
+        def compiled(streams: int) -> _CompiledModel:
+            return _CompiledModel(core, path, device, threads=cores, streams=streams)
+
         with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
-            throughput = pool.submit(_CompiledModel, core, path, device, cores, streams=cores)
-            latency = throughput
-            if cores > 1:
-                latency = pool.submit(_CompiledModel, core, path, device, cores, streams=1)
-            self._throughput, self._latency = throughput.result(), latency.result()
-        if cache is not None:
-            seal_cache(cache)
+            models = list(pool.map(compiled, sorted({1, cores})))
+        self._latency, self._throughput = models[0], models[-1]
+        if cache:
+            _seal_cache(cache)
         self._lock = threading.Lock()
         self._running = 0
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024].
-
-        Raises:
-            ValueError: The images do not have the model's input shape.
-        """
+        """Return evidence: see `Engine`. Raises ValueError for images of another shape."""
         with self._lock:
             model = self._throughput if self._running else self._latency
             self._running += 1
@@ -87,7 +87,7 @@ class _CompiledModel:
     """A compiled model with one infer request for each concurrent call so far."""
 
     def __init__(
-        self, core: openvino.Core, path: Path, device: str, threads: int, *, streams: int
+        self, core: openvino.Core, path: Path, device: str, *, threads: int, streams: int
     ) -> None:
         config = {
             # On CPUs with bf16, OpenVINO would otherwise lower the precision by default.
@@ -110,14 +110,36 @@ class _CompiledModel:
             request = self._idle.pop()  # atomic, like append
         except IndexError:
             request = self._model.create_infer_request()
-        try:
-            evidence: NDArray[np.float32] = request.infer(image_nchw, share_inputs=True)[0]
-            return evidence
-        finally:
-            self._idle.append(request)
+        evidence: NDArray[np.float32] = request.infer(image_nchw, share_inputs=True)[0]
+        self._idle.append(request)
+        return evidence
 
 
-def _content_id(bundle: Bundle) -> str:
-    """Return a name of the model's content: OpenVINO's cache looks at path and time only."""
-    names = (MODEL_NAME, str(Path(MODEL_NAME).with_suffix(".bin")))
-    return "".join(bundle.manifest.files[name].sha256[:16] for name in names)
+def _open_cache(folder: Path) -> bool:
+    """Create the folder and delete files that fail their checksum. False if it is unusable."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for blob in folder.glob("*.blob"):
+            seal = blob.with_suffix(".sha256")
+            if not seal.is_file() or seal.read_text() != _sha256(blob):
+                blob.unlink(missing_ok=True)
+                seal.unlink(missing_ok=True)
+    except (OSError, ValueError):
+        return False
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
+def _seal_cache(folder: Path) -> None:
+    """Store the SHA-256 of each new file. Failing only makes the next start slower."""
+    with suppress(OSError):
+        for blob in folder.glob("*.blob"):
+            seal = blob.with_suffix(".sha256")
+            if not seal.is_file():
+                new = seal.with_suffix(f".{os.getpid()}")
+                new.write_text(_sha256(blob))
+                os.replace(new, seal)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,23 +1,17 @@
 """OpenVINO runtime: the openvino package without its telemetry and model converter.
 
 A plain `import openvino` reports usage to a web service unless the user has opted out, and
-spends more than half of its time on the converter, which serving does not need. All other
-modules import openvino from here.
+spends more than half of its time on the converter, which nothing here needs. All other modules
+import openvino from here.
 """
 
 import sys
 
-_TELEMETRY = "openvino_telemetry"
-_CONVERTER = "openvino.tools.ovc"
+for _name in ("openvino_telemetry", "openvino.tools.ovc"):
+    # None in sys.modules makes an import fail, which openvino tolerates.
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
 
-# None in sys.modules makes an import fail, which openvino tolerates. Telemetry stays off.
-sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
-_hidden = sys.modules.setdefault(_CONVERTER, None) is None  # type: ignore[arg-type]
-try:
-    import openvino
-    from openvino import properties
-finally:
-    if _hidden:
-        del sys.modules[_CONVERTER]
+import openvino  # noqa: E402
+from openvino import properties  # noqa: E402
 
 __all__ = ["openvino", "properties"]

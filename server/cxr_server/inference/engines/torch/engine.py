@@ -2,6 +2,8 @@
 
 import queue
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,6 @@ from cxr_server.inference.engines.torch.saliency import Saliency
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 CUDA_STREAMS = 2
 """Concurrent batches on a GPU: one is computed while the other is copied."""
-
 
 Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Computes the evidence of one batch at a time. The batch has one of the engine's sizes."""
@@ -46,8 +47,8 @@ class TorchEngine:
             device: "cpu" or a CUDA device such as "cuda:0".
             half: Run the feature layers in half precision; None for CUDA only.
             threads: Cores to use on the CPU; None for all that the process may use.
-            batch_sizes: Ascending sizes that batches are padded to. None for (1,) on the CPU,
-                where larger batches are no faster per image, and for up to 32 on CUDA.
+            batch_sizes: Ascending sizes that batches are padded to; None for the default. On
+                the CPU that is 1, because larger batches are no faster per image.
         """
         manifest = bundle.manifest
         cuda = device.startswith("cuda")
@@ -55,21 +56,23 @@ class TorchEngine:
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
-        self._image_shape = (1, manifest.input_side_px, manifest.input_side_px)
         module = load_module(bundle)
-        features_type = torch.float16 if (cuda if half is None else half) else torch.float32
-        net = exact_net = EvidenceNet(module, device, features_type)
-        if features_type != torch.float32:
-            exact_net = EvidenceNet(module, device)
-        self._saliency = Saliency(exact_net, manifest.bias, device)
+        net = exact_net = EvidenceNet(module, device)
+        if cuda if half is None else half:
+            net = EvidenceNet(module, device, torch.float16)
+        self._saliency = Saliency(exact_net, manifest.bias)
         self.saliency_methods = self._saliency.methods
+        image_shape = (1, manifest.input_side_px, manifest.input_side_px)
+        self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
         if cuda:
             torch.backends.cudnn.benchmark = True  # worthwhile, because all shapes are fixed
+            for _ in range(CUDA_STREAMS):
+                self._idle.put(_CudaRunner(net, device, self._sizes, image_shape).run)
         else:
             torch.set_num_threads(threads or usable_cores())
-        self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
-        for _ in range(self.max_in_flight):
-            self._idle.put(self._new_runner(net))
+            for size in self._sizes:
+                _run_on_cpu(net, np.zeros((size, *image_shape), np.float32))
+            self._idle.put(partial(_run_on_cpu, net))
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024]."""
@@ -91,26 +94,9 @@ class TorchEngine:
 
     def close(self) -> None:
         """Release the network and the device's memory. The engine must not be called after."""
-        while not self._idle.empty():
-            self._idle.get_nowait()
-        del self._saliency
+        del self._idle, self._saliency
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-    def _new_runner(self, net: EvidenceNet) -> Runner:
-        if self.device.startswith("cuda"):
-            from cxr_server.inference.engines.torch.cuda import CudaGraphRunner
-
-            return CudaGraphRunner(net, self.device, self._sizes, self._image_shape).run
-
-        def run(batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                evidence: NDArray[np.float32] = net(torch.from_numpy(batch_nchw)).numpy()
-                return evidence
-
-        for size in self._sizes:
-            run(np.zeros((size, *self._image_shape), np.float32))
-        return run
 
 
 def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
@@ -120,3 +106,58 @@ def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.
     result = np.zeros((size, *batch_nchw.shape[1:]), np.float32)
     result[:count] = batch_nchw
     return result
+
+
+def _run_on_cpu(net: EvidenceNet, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        evidence: NDArray[np.float32] = net(torch.from_numpy(batch_nchw)).numpy()
+    return evidence
+
+
+class _CudaRunner:
+    """Replays one captured graph for each batch size, on a CUDA stream of its own.
+
+    A graph always reads and writes the same device memory. Copies between pinned memory and
+    the device overlap with the kernels of the other runner.
+    """
+
+    def __init__(
+        self, net: EvidenceNet, device: str, sizes: Sequence[int], image_shape: tuple[int, ...]
+    ) -> None:
+        self._net = net  # the graphs use its weights without keeping a reference
+        self._device = torch.device(device)
+        self._stream: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        shape = (max(sizes), *image_shape)
+        self._host_images = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+        self._images = torch.zeros(shape, device=self._device)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        pool = torch.cuda.graph_pool_handle()
+        # Smaller graphs fit the memory of the largest.
+        self._graphs = {size: self._capture(size, pool) for size in sorted(sizes, reverse=True)}
+        largest = self._graphs[max(sizes)][1]
+        self._host_evidence = torch.empty(largest.shape, dtype=torch.float32, pin_memory=True)
+
+    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the evidence of a batch whose size was captured."""
+        size = len(batch_nchw)
+        graph, evidence = self._graphs[size]
+        host_images, host_evidence = self._host_images[:size], self._host_evidence[:size]
+        host_images.copy_(torch.from_numpy(batch_nchw))
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            self._images[:size].copy_(host_images, non_blocking=True)
+            graph.replay()
+            host_evidence.copy_(evidence, non_blocking=True)
+        self._stream.synchronize()
+        return np.array(host_evidence)
+
+    def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        """Return the graph of a batch size and the evidence that its replay writes."""
+        images, graph = self._images[:size], torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.device(self._device):
+            with torch.cuda.stream(self._stream):
+                for _ in range(3):  # cuDNN selects its kernels before the capture
+                    self._net(images)
+            self._stream.synchronize()
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+                evidence: torch.Tensor = self._net(images)
+        return graph, evidence

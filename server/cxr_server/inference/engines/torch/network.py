@@ -48,7 +48,7 @@ class EvidenceNet(nn.Module):
         features: Any = fold_batch_norms(densenet.features)
         self._features = features.to(device, features_type, memory_format=torch.channels_last)
         self.classify = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=False)
-        self.classify.weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
+        self.classify.weight.data.copy_(linear.weight[:, :, None, None])
         self.classify.to(device).requires_grad_(False)
         self._features_type = features_type
 
@@ -72,23 +72,16 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(module)
     for parent in folded.modules():
-        if not isinstance(parent, nn.Sequential):
-            continue
-        for (name, layer), (next_name, next_layer) in pairwise(list(parent.named_children())):
+        children = list(parent.named_children()) if isinstance(parent, nn.Sequential) else []
+        for (name, layer), (next_name, next_layer) in pairwise(children):
             if isinstance(layer, nn.Conv2d) and isinstance(next_layer, nn.BatchNorm2d):
                 parent.add_module(name, fuse_conv_bn_eval(layer, next_layer))
                 parent.add_module(next_name, nn.Identity())
     return folded.eval().requires_grad_(False)
 
 
-def _densenet(network: DenseNet, class_count: int) -> nn.Module:
-    parameters = msgspec.structs.asdict(network)
-    densenet: nn.Module = xrv.models.DenseNet(num_classes=class_count, **parameters)
-    return densenet
-
-
-MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: _densenet}
-"""By architecture: (network, class count) -> a module with `features` and `classifier`."""
+MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: xrv.models.DenseNet}
+"""By architecture: makes a module with `features` and `classifier`."""
 
 
 def load_module(bundle: Bundle) -> nn.Module:
@@ -97,16 +90,15 @@ def load_module(bundle: Bundle) -> nn.Module:
     Raises:
         BundleError: The weights are not those of such a network.
     """
-    manifest = bundle.manifest
-    module = MODULES[type(manifest.network)](manifest.network, len(manifest.labels))
+    network: Any = bundle.manifest.network
+    parameters = msgspec.structs.asdict(network)
+    module = MODULES[type(network)](num_classes=len(bundle.manifest.labels), **parameters)
     try:
         result = module.load_state_dict(load_file(bundle.file(WEIGHTS_NAME)), strict=False)
     except RuntimeError:  # a wrong shape; torch's message has many lines
-        raise BundleError(f"{WEIGHTS_NAME} has other shapes than {manifest.network.name}") from None
-    # The counters of training steps are not kept.
-    missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
-    if wrong := [*missing, *result.unexpected_keys]:
-        raise BundleError(f"{WEIGHTS_NAME} does not fit {manifest.network.name}: {wrong[0]}")
+        raise BundleError(f"{WEIGHTS_NAME} has other shapes than {network.name}") from None
+    if wrong := [*result.missing_keys, *result.unexpected_keys]:
+        raise BundleError(f"{WEIGHTS_NAME} does not fit {network.name}: {wrong[0]}")
     return module.eval().requires_grad_(False)
 
 

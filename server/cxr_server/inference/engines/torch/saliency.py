@@ -22,26 +22,32 @@ METHODS = {
 """Method name -> class of pytorch-grad-cam."""
 
 
-class Saliency:
-    """Computes maps with pytorch-grad-cam, one at a time, because it hooks into the network.
+class Saliency(nn.Module):
+    """The network up to its logits, with a ReLU of its own that pytorch-grad-cam hooks into.
 
-    The package is imported for the first map, because importing it takes seconds.
+    Computes one map at a time because of the hooks. Gradients stop at the ReLU. The package is
+    imported for the first map, because importing it takes seconds.
     """
 
-    def __init__(self, net: EvidenceNet, bias_k: Iterable[float], device: str) -> None:
-        """Extend the network.
+    def __init__(self, net: EvidenceNet, bias_k: Iterable[float]) -> None:
+        """Extend a network in float32, which may run elsewhere at the same time.
 
-        Args:
-            net: The network, in float32, on `device`. It may run elsewhere at the same time.
-            bias_k: Added to the mean evidence of each finding to give its logit.
-            device: The torch device of the network.
+        `bias_k` is added to the mean evidence of each finding to give its logit.
         """
+        super().__init__()
         self.methods = tuple(METHODS) if find_spec("pytorch_grad_cam") else ()
-        bias = torch.tensor(tuple(bias_k))
-        self._class_count = len(bias)
-        self._net = _LogitNet(net, bias).eval().to(device)
-        self._device = device
+        self.net, self.rectifier = net, nn.ReLU()
+        self._bias_k = torch.tensor(tuple(bias_k), device=net.classify.weight.device)
         self._lock = threading.Lock()
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits [N, K] of images [N, 1, S, S]."""
+        with torch.no_grad():
+            features = self.net.features(image)
+        activation = self.rectifier(features.requires_grad_())
+        logits: Tensor = self.net.classify(activation).mean((2, 3)) + self._bias_k
+        return logits
 
     def map(self, image_chw: NDArray[np.float32], row: int, method: str) -> NDArray[np.float32]:
         """Return the map [H, W] of one finding, normalised to [0, 1] by pytorch-grad-cam.
@@ -49,30 +55,12 @@ class Saliency:
         Raises:
             ValueError: The method or the row does not exist.
         """
-        if method not in self.methods or not 0 <= row < self._class_count:
+        if method not in self.methods or not 0 <= row < len(self._bias_k):
             raise ValueError("there is no such saliency method or finding")
-        with self._lock:
-            image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._device)
-            with _method_class(method)(self._net, [self._net.rectifier]) as cam:
-                maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
-            return np.asarray(np.nan_to_num(maps[0]), np.float32)
-
-
-class _LogitNet(nn.Module):
-    """The network up to its logits, with a ReLU of its own to hook. Gradients stop there."""
-
-    def __init__(self, net: EvidenceNet, bias_k: Tensor) -> None:
-        super().__init__()
-        self.net = net
-        self.rectifier = nn.ReLU()
-        self.register_buffer("bias_k", bias_k.to(torch.float32))
-
-    def forward(self, image: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = self.net.features(image)
-        activation = self.rectifier(features.requires_grad_())
-        logits: Tensor = self.net.classify(activation).mean((2, 3)) + self.bias_k
-        return logits
+        image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._bias_k.device)
+        with self._lock, _method_class(method)(self, [self.rectifier]) as cam:
+            maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
+        return np.asarray(np.nan_to_num(maps[0]), np.float32)
 
 
 def _method_class(method: str) -> Callable[..., Any]:
