@@ -41,6 +41,30 @@ def test_importing_the_server_pulls_no_torch() -> None:
     assert modules.isdisjoint({"torch", "torchvision", "torchxrayvision", "pandas", "skimage"})
 
 
+def test_numpy_is_imported_with_one_thread_by_serve_alone() -> None:
+    """OpenBLAS reads the variable once, when numpy is imported."""
+    code = """
+import os, sys
+os.environ.pop("OPENBLAS_NUM_THREADS", None)
+seen = []
+def audit(event, arguments):
+    if event == "import" and arguments[0] == "numpy":
+        seen.append(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.addaudithook(audit)
+import cxr_server.__main__
+import cxr_server.commands.{}
+print(seen[0])
+"""
+    for command, threads in (("serve", "1"), ("prepare", "None")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(command)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == threads
+
+
 def test_drawing_phantoms_pulls_no_torch() -> None:
     modules = modules_after("import cxr_phantom.__main__, cxr_phantom.samples, cxr_phantom.dataset")
     assert "scipy" in modules

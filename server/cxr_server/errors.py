@@ -28,6 +28,15 @@ DOMAIN = "cxr.v1"
 """The `ErrorInfo.domain` of every error."""
 
 
+class OperatorError(Exception):
+    """The server cannot start, or a command cannot go on: for the operator, never for a caller.
+
+    The command ends with this one line and with `exit_status`.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+
 class RequestError(Exception):
     """A call that ends with a stable reason.
 

@@ -12,14 +12,17 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.registry import engine_choices
 
 DEFAULT_PORT = 50051
 MIB = 2**20
 
 
-class SettingsError(ValueError):
+class SettingsError(OperatorError):
     """A setting has a value that cannot work; the message names it."""
+
+    exit_status = 2
 
 
 def _option(default: Any, help_text: str, **extra: Any) -> Any:

@@ -1,26 +1,20 @@
-"""`models`, `doctor` and `phantom-samples`, as an operator meets them."""
+"""`models`, `doctor`, `token` and `phantom-samples`, as an operator meets them."""
 
-import argparse
+import hashlib
 import json
 import shutil
 import socket
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.store import SAMPLES_PATH
-from cxr_server.commands import doctor, models, samples
+from cxr_server.commands import doctor
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.inference.engines.registry import ENGINES
-
-
-def run(command: ModuleType, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(words))
 
 
 @pytest.fixture
@@ -32,11 +26,11 @@ def home(phantom_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_models_lists_what_is_prepared_and_what_can_be(home, capsys):
-    assert run(models, "--json") == 0
+    assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [bundle["name"] for bundle in listed["bundles"]] == ["phantom", "mine"]
     assert {entry["name"] for entry in listed["catalog"]} == set(CATALOG)
-    assert run(models) == 0
+    assert main(["models"]) == 0
     printed = capsys.readouterr().out
     for word in ("mine", "6 findings", "densenet121-res224-all", "SHA-256 not known"):
         assert word in printed
@@ -44,7 +38,7 @@ def test_models_lists_what_is_prepared_and_what_can_be(home, capsys):
 
 def test_models_names_a_broken_bundle(home, capsys):
     (home / "mine" / "model.json").write_text("{}")
-    assert run(models) == 0
+    assert main(["models"]) == 0
     assert "BROKEN" in capsys.readouterr().out
 
 
@@ -53,7 +47,7 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
 
 
 def test_doctor_finds_a_sound_machine_sound(home, capsys):
-    assert run(doctor, "--json", "--model", "mine", "--port", "0") == 0
+    assert main(["doctor", "--json", "--model", "mine", "--port", "0"]) == 0
     found = checks(capsys)
     assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"
     assert found["engine openvino"]["state"] == "ok"
@@ -65,7 +59,7 @@ def test_doctor_finds_a_sound_machine_sound(home, capsys):
 
 @pytest.mark.torch
 def test_doctor_runs_every_engine_that_is_installed(home, capsys):
-    assert run(doctor, "--json", "--model", "mine", "--port", "0") == 0
+    assert main(["doctor", "--json", "--model", "mine", "--port", "0"]) == 0
     found = checks(capsys)
     for engine in ENGINES:
         assert found[f"engine {engine}"]["state"] == "ok"
@@ -79,7 +73,7 @@ def test_doctor_fails_without_a_required_package_and_notes_an_optional_one(
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "version", no_version)
-    assert run(doctor, "--json", "--port", "0") == 1
+    assert main(["doctor", "--json", "--port", "0"]) == 1
     found = checks(capsys)
     assert (found["numpy"]["state"], found["torch"]["state"]) == ("fail", "note")
 
@@ -87,20 +81,20 @@ def test_doctor_fails_without_a_required_package_and_notes_an_optional_one(
 def test_doctor_fails_on_a_changed_bundle_and_names_the_file(home, capsys):
     path = home / "mine" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    assert run(doctor, "--port", "0") == 1
+    assert main(["doctor", "--port", "0"]) == 1
     printed = capsys.readouterr().out
     assert "fail bundle mine: weights.safetensors" in printed
     assert "ok   bundle phantom" in printed
 
 
 def test_doctor_fails_when_the_model_is_not_there(home, capsys):
-    assert run(doctor, "--json", "--model", "missing") == 1
+    assert main(["doctor", "--json", "--model", "missing"]) == 1
     assert "cxr-server prepare missing" in checks(capsys)["inference"]["detail"]
 
 
 def test_doctor_says_why_an_engine_is_not_there(home, capsys, monkeypatch):
     monkeypatch.setattr("cxr_server.inference.engines.registry.find_spec", lambda name: None)
-    assert run(doctor, "--json") == 1
+    assert main(["doctor", "--json"]) == 1
     found = checks(capsys)
     assert "pip install openvino" in found["engine openvino"]["detail"]
     assert "cxr-server[torch]" in found["engine torch"]["detail"]
@@ -111,13 +105,13 @@ def test_doctor_notes_a_port_that_is_taken(home, capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert run(doctor, "--json", "--port", str(port)) == 0
+        assert main(["doctor", "--json", "--port", str(port)]) == 0
     assert checks(capsys)[f"port {port}"]["state"] == "note"
 
 
 def test_phantom_samples_are_copied_and_their_paths_printed(tmp_path, capsys):
     folder = tmp_path / "new" / "phantoms"
-    assert run(samples, "--output", str(folder)) == 0
+    assert main(["phantom-samples", "--output", str(folder)]) == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(folder.iterdir()) == printed
     assert folder / "phantom-effusion-1.png" in printed
@@ -127,5 +121,24 @@ def test_phantom_samples_are_copied_and_their_paths_printed(tmp_path, capsys):
 
 def test_phantom_samples_report_a_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert run(samples, "--output", str(tmp_path / "file")) == 1
+    assert main(["phantom-samples", "--output", str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err.startswith("cxr-server: ")
+
+
+def test_a_new_token_is_printed_apart_from_its_line_for_the_file(capsys):
+    assert main(["token", "ward-3"]) == 0
+    printed = capsys.readouterr()
+    (token,) = printed.out.split()
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    assert printed.err == f"add to the tokens file: ward-3:{digest}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["token", "two words"], ["serve", "--listen", "0.0.0.0:0"], ["serve", "--listen", ""]],
+)
+def test_a_setting_that_cannot_work_is_wrong_usage_in_one_line(words, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert printed.err.startswith("cxr-server: ")

@@ -1,6 +1,5 @@
 """Prepare makes bundles that score as torchxrayvision does, or makes nothing."""
 
-import argparse
 import hashlib
 import math
 import re
@@ -15,9 +14,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Upstream
-from cxr_server.commands import prepare as command
 from cxr_server.convert import parity
 from cxr_server.convert.catalog import CATALOG, OUTPUTS, reliability
 from cxr_server.convert.checkpoint import Checkpoint
@@ -318,14 +317,8 @@ def homes(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(words))
-
-
 def test_the_command_prints_what_it_checked_and_fills_the_cache(small_model, homes, capsys):
-    assert run("mine", "--from", str(saved(small_model, homes))) == 0
+    assert main(["prepare", "mine", "--from", str(saved(small_model, homes))]) == 0
     printed = capsys.readouterr().out
     for part in ("SHA-256", "local-file", "6 findings", *PAIRS, "mine"):
         assert part in printed
@@ -350,9 +343,10 @@ def test_a_fine_tuned_densenet_with_findings_of_ones_own_is_converted(
     content = model if saved_as == "module" else model.state_dict()
     file = homes / "mine.pt"
     torch.save(content, file, _use_new_zipfile_serialization=zip_format)
-    assert run("mine", "--from", str(file)) == 1
+    words = ["prepare", "mine", "--from", str(file)]
+    assert main(words) == 1
     assert "--labels" in capsys.readouterr().err
-    assert run("mine", "--from", str(file), "--labels", ", ".join(LABELS_OF_ONE_S_OWN)) == 0
+    assert main([*words, "--labels", ", ".join(LABELS_OF_ONE_S_OWN)]) == 0
     bundle = load_bundle(homes / "home" / "mine")
     assert bundle.manifest.labels == LABELS_OF_ONE_S_OWN
     images, logits = scored(model, seed=6)

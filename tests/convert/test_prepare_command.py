@@ -1,12 +1,11 @@
 """`cxr-server prepare` as an operator meets it, on an installation without torch."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
+from cxr_server.__main__ import main
 from cxr_server.bundles.load import load_bundle
-from cxr_server.commands import prepare as command
 from handmade_checkpoints import state_dict_file
 from random_weights import LABELS, TINY, random_weights
 
@@ -18,17 +17,12 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(words))
-
-
 def test_a_state_dict_with_labels_becomes_a_bundle(homes, capsys):
     file = homes / "mine.pt"
     state = random_weights()
     file.write_bytes(state_dict_file(state))
-    assert run("mine", "--from", str(file), "--labels", "Cardiomegaly, Effusion, Mass") == 0
+    labels = "Cardiomegaly, Effusion, Mass"
+    assert main(["prepare", "mine", "--from", str(file), "--labels", labels]) == 0
     printed = capsys.readouterr().out
     for part in ("SHA-256", "local-file", "3 findings", "0.5 is assumed", "openvino and numpy"):
         assert part in printed
@@ -49,7 +43,7 @@ def test_a_state_dict_with_labels_becomes_a_bundle(homes, capsys):
     ],
 )
 def test_the_command_fails_with_one_line(words, homes, capsys):
-    assert run(*words) == 1
+    assert main(["prepare", *words]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith("cxr-server: ")
     assert printed.err.count("\n") == 1

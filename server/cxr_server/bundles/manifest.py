@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from cxr_server.bundles.architectures import Architecture, read_architecture
+from cxr_server.errors import OperatorError
 
 FORMAT: Final = 2
 PREPROCESSING_ID = "xrv-centercrop-resize224-v1"
@@ -32,7 +33,7 @@ Verified = Literal["known", "given", "trusted-download", "local-file"]
 _SEAL = re.compile(r',\n "manifest_sha256": "[0-9a-f]{64}"\n}\n\Z')
 
 
-class BundleError(Exception):
+class BundleError(OperatorError):
     """A bundle that is not served. The message names the file and what is wrong with it."""
 
 

@@ -20,33 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the list. Returns 0."""
     home = args.bundle_home or bundle_home()
-    prepared = [_describe(name, path) for name, path in list_bundles(home).items()]
-    names = {model["name"] for model in prepared}
-    available = [
-        {
-            "name": entry.name,
-            "trained_on": entry.trained_on,
-            "url": entry.url,
-            "sha256": entry.sha256,
-            "prepared": entry.name in names,
-        }
+    bundles = {name: _describe(name, path) for name, path in list_bundles(home).items()}
+    catalog = [
+        {key: getattr(entry, key) for key in ("name", "trained_on", "url", "sha256")}
+        | {"prepared": entry.name in bundles}
         for entry in CATALOG.values()
     ]
     if args.json:
-        content = {"bundle_home": str(home), "bundles": prepared, "catalog": available}
+        content = {"bundle_home": str(home), "bundles": list(bundles.values()), "catalog": catalog}
         print(json.dumps(content, indent=2))
         return 0
     print(f"Bundles (in {home}):")
-    for model in prepared:
+    for name, model in bundles.items():
         if model["error"]:
-            print(f"  {model['name']:26} BROKEN: {model['error']}")
+            text = f"BROKEN: {model['error']}"
         else:
-            print(
-                f"  {model['name']:26} {model['architecture']}, {len(model['labels'])} findings,"
-                f" version {model['version']}"
-            )
+            count = len(model["labels"])
+            text = f"{model['architecture']}, {count} findings, version {model['version']}"
+        print(f"  {name:26} {text}")
     print("Can be prepared with `cxr-server prepare NAME`:")
-    for entry in available:
+    for entry in catalog:
         note = "" if entry["sha256"] else "; SHA-256 not known"
         done = "; prepared" if entry["prepared"] else ""
         print(f"  {entry['name']:26} {entry['trained_on']}{note}{done}")

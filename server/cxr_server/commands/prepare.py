@@ -6,14 +6,10 @@ import time
 from pathlib import Path
 
 from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import bundle_home, cache_home
 from cxr_server.convert.convert import prepare
-from cxr_server.convert.download import DownloadError
 from cxr_server.convert.source import Source
 from cxr_server.inference.engines.registry import choose_engine
-
-MIB = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the bundle. Returns 0, or 1 when nothing was written."""
+    """Write the bundle. Returns 0."""
     source = Source(
         name=args.name,
         file=args.file,
@@ -60,33 +56,17 @@ def run(args: argparse.Namespace) -> int:
         downloads=cache_home() / "downloads",
     )
     output = args.output or bundle_home() / args.name
-    try:
-        prepare(source, output, say=print, progress=_bar if sys.stderr.isatty() else None)
-    except (BundleError, DownloadError, OSError) as error:
-        return _fail(str(error))
-    seconds = _warm_up(output)
-    print(f"compiled for this machine in {seconds:.1f} s")
+    prepare(source, output, say=print, progress=_bar if sys.stderr.isatty() else None)
+    start = time.perf_counter()  # the server starts from the cache that is filled here
+    choose_engine(load_bundle(output), "openvino", cache_dir=cache_home()).close()
+    print(f"compiled for this machine in {time.perf_counter() - start:.1f} s")
     print(f"prepared {output}: serve it with `cxr-server serve --model {args.output or args.name}`")
     return 0
 
 
-def _warm_up(folder: Path) -> float:
-    """Compile the model into the cache from which the server starts. Returns seconds."""
-    start = time.perf_counter()
-    choose_engine(load_bundle(folder), "openvino", cache_dir=cache_home()).close()
-    return time.perf_counter() - start
-
-
 def _bar(done: int, total: int | None) -> None:
     """Draw a progress bar on standard error."""
+    line = f"{done / 2**20:6.1f} MiB"
     if total:
-        filled = 30 * done // total
-        line = f"[{'#' * filled:30}] {done / MIB:6.1f} of {total / MIB:.1f} MiB"
-    else:
-        line = f"{done / MIB:6.1f} MiB"
+        line = f"[{'#' * (30 * done // total):30}] {line} of {total / 2**20:.1f} MiB"
     print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def _fail(message: str) -> int:
-    print(f"cxr-server: {message}", file=sys.stderr)
-    return 1

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+from cxr_server.errors import OperatorError
+
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 MAX_BYTES = 1 << 30
@@ -18,7 +20,7 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes received and the total, or None when that is unknown."""
 
 
-class DownloadError(Exception):
+class DownloadError(OperatorError):
     """The download failed, or size or checksum do not match."""
 
 

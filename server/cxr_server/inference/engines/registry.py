@@ -8,13 +8,14 @@ from typing import Any
 
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
+from cxr_server.errors import OperatorError
 from cxr_server.inference.engines import Engine
 
 AUTO = "auto"
 _NVIDIA_DRIVER = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
 
-class EngineUnavailable(Exception):
+class EngineUnavailable(OperatorError):
     """The requested engine cannot run here. The message says why and how to get it."""
 
 

@@ -1,0 +1,20 @@
+"""`cxr-server serve`: serves a model until SIGTERM or SIGINT."""
+
+import argparse
+import asyncio
+import os
+
+# Requests share the cores already, so numpy needs no threads of its own. Read at its import.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from cxr_server import app, settings
+from cxr_server.observability import logs
+
+add_arguments = settings.add_arguments
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve. Returns 0 after a clean shutdown, 1 after a failure."""
+    chosen = settings.from_arguments(args)
+    logs.configure(chosen.log_format, chosen.log_level)
+    return asyncio.run(app.serve(chosen))
