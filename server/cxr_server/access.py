@@ -25,20 +25,18 @@ log = structlog.get_logger("cxr_server.access")
 
 
 class Access:
-    """Checks bearer tokens against a file. Without a file, every call is allowed."""
+    """Checks bearer tokens against a file. Raises SettingsError if the file is not valid."""
 
     def __init__(self, tokens_file: str) -> None:
-        self._file = WatchedFiles(tokens_file) if tokens_file else None
-        self._names = _read_tokens(self._file.contents[0]) if self._file else {}
+        self._file = WatchedFiles(tokens_file)
+        self._names = _read_tokens(self._file.contents[0])
 
     def check(self, authorization: str) -> str:
-        """Return the name of the token in an `authorization` header, "" if none is needed.
+        """Return the name of the token in an `authorization` header.
 
         Raises:
             Unauthenticated: The token is missing or unknown; the message is the same for both.
         """
-        if self._file is None:
-            return ""
         if self._file.changed():
             try:
                 self._names = _read_tokens(self._file.contents[0])

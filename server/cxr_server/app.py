@@ -46,9 +46,9 @@ class App:
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
         if address := self.settings.metrics_listen:
-            gauge, admission = self.metrics.gauge, self.admission
-            gauge("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
-            gauge("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
+            report, admission = self.metrics.report, self.admission
+            report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
+            report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
             self._stop_metrics = self.metrics.expose(*split_address(address))
         await self.server.start()
 
@@ -60,14 +60,13 @@ class App:
             EngineUnavailable: The engine cannot run here, or failed on the first image.
         """
         model = await self.service.load()
-        gauge, counter = self.metrics.gauge, self.metrics.counter
-        scheduler, cache = model.scheduler, model.cache
-        gauge("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
-        counter("cxr_engine_batches", "Batches inferred.", lambda: scheduler.batches)
-        counter("cxr_engine_images", "Images inferred.", lambda: scheduler.images)
-        gauge("cxr_evidence_cache_entries", "Images cached.", lambda: len(cache))
-        counter("cxr_evidence_cache_hits", "Images found in the cache.", lambda: cache.hits)
-        counter("cxr_evidence_cache_misses", "Images not in the cache.", lambda: cache.misses)
+        report, scheduler, cache = self.metrics.report, model.scheduler, model.cache
+        report("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
+        report("cxr_engine_batches_total", "Batches inferred.", lambda: scheduler.batches)
+        report("cxr_engine_images_total", "Images inferred.", lambda: scheduler.images)
+        report("cxr_evidence_cache_entries", "Images cached.", lambda: len(cache))
+        report("cxr_evidence_cache_hits_total", "Images found in the cache.", lambda: cache.hits)
+        report("cxr_evidence_cache_misses_total", "Images not in it.", lambda: cache.misses)
         return model
 
     async def drain(self) -> None:
@@ -111,8 +110,7 @@ async def serve(settings: Settings) -> int:
     try:
         if loading.done():
             model = loading.result()
-            host, _ = split_address(settings.listen)
-            host = f"[{host}]" if ":" in host else host
+            host = settings.listen.rpartition(":")[0]
             where = f"{model.engine.name}, {model.engine.device}"
             print(f"serving {model.manifest.name} on {host}:{app.port} ({where})", flush=True)
             log.info("serving", model=model.manifest.name, engine=model.engine.name, port=app.port)

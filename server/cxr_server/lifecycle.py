@@ -23,6 +23,7 @@ class Lifecycle:
 
     Attributes:
         phase: The phase now.
+        change: Set, and replaced, when a phase is entered.
         given_up: Set when the model cannot be restored, so that the process should end.
     """
 
@@ -30,7 +31,7 @@ class Lifecycle:
         self.phase = Phase.LOADING
         self.given_up = asyncio.Event()
         self._started = time.monotonic()
-        self._change = asyncio.Event()
+        self.change = asyncio.Event()
 
     @property
     def uptime_s(self) -> float:
@@ -43,12 +44,8 @@ class Lifecycle:
         if self.phase in final and phase not in final:
             return
         self.phase = phase
-        self._change.set()
-        self._change = asyncio.Event()
-
-    async def changed(self) -> None:
-        """Wait until the next phase is entered."""
-        await self._change.wait()
+        self.change.set()
+        self.change = asyncio.Event()
 
     def refusal(self) -> Unavailable | None:
         """Return why a call for the model is refused now, or None if it is answered."""

@@ -8,6 +8,7 @@ import argparse
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
+from configparser import ConfigParser
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -109,15 +110,21 @@ def is_loopback(address: str) -> bool:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each setting. Flags that are not given are absent from the result."""
     for option in fields(Settings):
-        flag, meta = "--" + option.name.replace("_", "-"), option.metadata
-        text = f"{meta['help']} (default: {_shown(option.default)}; env: {env_name(option.name)})"
-        if isinstance(option.default, bool):
-            kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        default, choices = option.default, choices_of(option)
+        kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if isinstance(default, bool):
+            shown = "on" if default else "off"
         else:
-            kind = {"type": type(option.default), "choices": choices_of(option)}
-            kind["metavar"] = None if kind["choices"] else option.name.rpartition("_")[2].upper()
+            metavar = None if choices else option.name.rpartition("_")[2].upper()
+            shown = str(default) if default != "" else "empty"
+            kind = {"type": type(default), "choices": choices, "metavar": metavar}
+        text = f"{option.metadata['help']} (default: {shown}; env: {env_name(option.name)})"
         parser.add_argument(
-            flag, dest=option.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **kind
+            "--" + option.name.replace("_", "-"),
+            dest=option.name,
+            default=argparse.SUPPRESS,
+            help=text.replace("%", "%%"),
+            **kind,
         )
 
 
@@ -151,20 +158,9 @@ def choices_of(setting: Field[Any]) -> tuple[str, ...] | None:
     return tuple(choices()) if callable(choices) else choices
 
 
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return str(default) if default != "" else "empty"
-
-
 def _parsed(text: str, kind: type, name: str) -> Any:
-    if kind is bool:
-        words = {"1": True, "true": True, "yes": True, "on": True}
-        words |= {"0": False, "false": False, "no": False, "off": False}
-        if text.lower() not in words:
-            raise SettingsError(f"{name} must be true or false, not {text!r}")
-        return words[text.lower()]
     try:
-        return kind(text)
-    except ValueError:
-        raise SettingsError(f"{name} must be a number, not {text!r}") from None
+        return ConfigParser.BOOLEAN_STATES[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = "true or false" if kind is bool else "a number"
+        raise SettingsError(f"{name} must be {wanted}, not {text!r}") from None

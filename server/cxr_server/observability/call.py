@@ -11,13 +11,10 @@ class Call:
 
     Attributes:
         method: Full name, `package.Service/Method`.
-        request_id: The caller's id if it is valid, else a new one.
         caller: Identity that fairness goes by: token, else certificate, else host.
-        deadline: On the clock of `time.monotonic`; infinite without one.
-        started: When the call arrived, on the same clock.
-        token: Name of the bearer token, "" without one.
-        request_bytes: Size of the request message, 0 until it has arrived.
-        reason: Reason of the error that ended the call, "" without one.
+        deadline: On the clock of `time.monotonic`, as `started`; infinite without one.
+        token: Name of the bearer token.
+        reason: Reason of the error that ended the call.
         cached: Whether the evidence came from the cache; None for other methods.
     """
 

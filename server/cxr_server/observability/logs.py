@@ -8,21 +8,18 @@ import structlog
 
 def configure(log_format: str, level: str) -> None:
     """Set up structlog. "auto" writes for people on a terminal and JSON lines elsewhere."""
-    as_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if as_console
-        else structlog.processors.JSONRenderer()
-    )
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_none,
     ]
-    if not as_console:
-        processors.append(structlog.processors.format_exc_info)
+    if log_format == "console" or (log_format == "auto" and sys.stderr.isatty()):
+        traceback = structlog.dev.plain_traceback
+        processors.append(structlog.dev.ConsoleRenderer(exception_formatter=traceback))
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,

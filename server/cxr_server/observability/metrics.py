@@ -1,9 +1,10 @@
 """Metrics for Prometheus. Names follow OpenTelemetry's `rpc.server` where there is one."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cxr_server.observability.call import Call
@@ -11,51 +12,38 @@ from cxr_server.observability.call import Call
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BYTES = tuple(float(4**power) for power in range(4, 14))
 
-Read = Callable[[], float]
-
 
 class Metrics:
     """One registry with everything that the server counts."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        self._duration = Histogram(
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._duration = histogram(
             "rpc_server_call_duration_seconds",
             "Time from a call's arrival to its end.",
             ("rpc_method", "rpc_response_status_code"),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self._request_bytes = Histogram(
-            "rpc_server_request_size_bytes",
-            "Size of request messages.",
-            ("rpc_method",),
-            buckets=_BYTES,
-            registry=registry,
+        self._request_bytes = histogram(
+            "rpc_server_request_size_bytes", "Size of requests.", ["rpc_method"], buckets=_BYTES
         )
-        self._active = Gauge(
-            "rpc_server_active_calls", "Calls in flight.", ("rpc_method",), registry=registry
-        )
-        self._refused = Counter(
-            "cxr_calls_refused", "Calls ended with an error, by reason.", ("reason",),
-            registry=registry,
-        )  # fmt: skip
-        self._dropped = Counter(
-            "cxr_calls_dropped", "Calls cancelled or expired.", ("cause",), registry=registry
-        )
-        self._callers = Counter(
-            "cxr_caller_calls", "Calls by the name of their token.", ("caller",), registry=registry
-        )
-        self._stages = Histogram(
+        self._stages = histogram(
             "cxr_stage_duration_seconds",
             "Time in each stage of a call; queue is the wait for the engine.",
             ("stage",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.engine_failures = Counter(
-            "cxr_engine_failures", "Failures of the engine.", registry=registry
+        self._active = Gauge(
+            "rpc_server_active_calls", "Calls in flight.", ("rpc_method",), registry=self.registry
         )
+        self._refused = counter(
+            "cxr_calls_refused", "Calls ended with an error, by reason.", ["reason"]
+        )
+        self._dropped = counter("cxr_calls_dropped", "Calls cancelled or expired.", ["cause"])
+        self._callers = counter("cxr_caller_calls", "Calls by the name of their token.", ["caller"])
+        self.engine_failures = counter("cxr_engine_failures", "Failures of the engine.")
 
     def started(self, call: Call) -> None:
         """Count a call as in flight until it has `finished`."""
@@ -80,13 +68,10 @@ class Metrics:
         for name, seconds in durations_s.items():
             self._stages.labels(name).observe(seconds)
 
-    def gauge(self, name: str, help_text: str, read: Read) -> None:
-        """Report a value kept elsewhere, read at each scrape."""
-        Gauge(name, help_text, registry=self.registry).set_function(read)
-
-    def counter(self, name: str, help_text: str, read: Read) -> None:
-        """Report a count kept elsewhere, read at each scrape; `_total` is added to the name."""
-        self.registry.register(_CounterReader(name, help_text, read))
+    def report(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Report a value kept elsewhere, read at each scrape; a count if it ends in `_total`."""
+        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        self.registry.register(_Reader(lambda: family(name, help_text, value=read())))
 
     def expose(self, host: str, port: int) -> Callable[[], None]:
         """Serve the metrics over HTTP from a thread. Returns the function that stops it."""
@@ -100,9 +85,9 @@ class Metrics:
         return stop
 
 
-class _CounterReader(Collector):
-    def __init__(self, name: str, help_text: str, read: Read) -> None:
-        self._name, self._help, self._read = name, help_text, read
+class _Reader(Collector):
+    def __init__(self, read: Callable[[], Metric]) -> None:
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(self._name, self._help, value=self._read())
+        yield self._read()

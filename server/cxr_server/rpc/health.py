@@ -10,8 +10,6 @@ from cxr_server.lifecycle import Lifecycle, Phase
 
 SERVICE: str = health.SERVICE_NAME
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Answers for "" (the whole server) and for the services that it is given.
@@ -25,7 +23,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._services = ("", *services)
 
     async def Check(
-        self, request: health_pb2.HealthCheckRequest, context: Context
+        self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> health_pb2.HealthCheckResponse:
         """Return the status now; NOT_FOUND for an unknown service."""
         status = self._status(request.service)
@@ -34,19 +32,18 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(
-        self, request: health_pb2.HealthCheckRequest, context: Context
+        self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Send the status and each change of it, until the server drains."""
         sent = None
         while True:
-            phase, status = self._lifecycle.phase, self._status(request.service)
-            if status != sent:
+            phase, change = self._lifecycle.phase, self._lifecycle.change
+            if (status := self._status(request.service)) != sent:
                 sent = status
                 yield health_pb2.HealthCheckResponse(status=status)
             if phase is Phase.DRAINING:
                 return
-            if phase is self._lifecycle.phase:  # it did not change during the write
-                await self._lifecycle.changed()
+            await change.wait()  # set already if the phase changed during the write
 
     def _status(self, service: str) -> int:
         response = health_pb2.HealthCheckResponse

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_server import __version__
+from cxr_server import __version__, service
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
@@ -22,15 +22,6 @@ from cxr_server.explanation.methods import ExplanationMethod
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.quality import MESSAGES
 from cxr_server.lifecycle import Phase
-from cxr_server.service import (
-    ExplainRequest,
-    ExplainResult,
-    HealthReport,
-    ModelDescription,
-    PredictRequest,
-    PredictResult,
-    notice_of,
-)
 
 M = TypeVar("M", bound=Message)
 
@@ -40,18 +31,18 @@ _ENUMS: dict[str, type[StrEnum]] = {
 }
 
 
-def predict_request(message: pb.PredictRequest) -> PredictRequest:
+def predict_request(message: pb.PredictRequest) -> service.PredictRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    return PredictRequest(**{"image": b"", **_set_fields(message)})
+    return service.PredictRequest(**{"image": b"", **_set_fields(message)})
 
 
-def explain_request(message: pb.ExplainRequest) -> ExplainRequest:
+def explain_request(message: pb.ExplainRequest) -> service.ExplainRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
     fields = {"image": b"", **_set_fields(message)}
     fields["labels"] = tuple(message.labels)
     fields["heatmap_labels"] = tuple(message.heatmap_labels)
     fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
-    return ExplainRequest(**fields)
+    return service.ExplainRequest(**fields)
 
 
 def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
@@ -67,18 +58,18 @@ def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
     return fields
 
 
-def predict_response(result: PredictResult, request_id: str) -> pb.PredictResponse:
+def predict_response(result: service.PredictResult, request_id: str) -> pb.PredictResponse:
     """Translate the result of Predict."""
     return pb.PredictResponse(**_common(result, request_id))
 
 
-def explain_response(result: ExplainResult, request_id: str) -> pb.ExplainResponse:
+def explain_response(result: service.ExplainResult, request_id: str) -> pb.ExplainResponse:
     """Translate the result of Explain."""
     explanations = [_explanation(each) for each in result.explanations]
     return pb.ExplainResponse(explanations=explanations, **_common(result, request_id))
 
 
-def health_response(report: HealthReport) -> pb.HealthResponse:
+def health_response(report: service.HealthReport) -> pb.HealthResponse:
     """Translate the state of the service."""
     # The contract knows no lame duck, which drains as well.
     phase = Phase.DRAINING if report.phase is Phase.LAME_DUCK else report.phase
@@ -92,7 +83,7 @@ def health_response(report: HealthReport) -> pb.HealthResponse:
     )
 
 
-def describe_model_response(description: ModelDescription) -> pb.DescribeModelResponse:
+def describe_model_response(description: service.ModelDescription) -> pb.DescribeModelResponse:
     """Translate the description of the model."""
     manifest, limits = description.model, description.limits
     return _same(
@@ -105,14 +96,15 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
         limits=_same(pb.Limits, limits, max_request_bytes=description.max_request_bytes),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
-        notices=[notice_of(manifest), *manifest.notices],
+        notices=[service.notice_of(manifest), *manifest.notices],
         create_time=timestamp.from_json_string(manifest.create_time),
     )
 
 
-def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
+def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
-    facts = result.evidence.facts
+    facts, stages = result.evidence.facts, result.stages.seconds()
+    durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}
     return {
         "findings": [_same(pb.Finding, finding) for finding in result.findings],
         "model": _same(pb.Model, result.model),
@@ -126,15 +118,9 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
             pb.Warning(code=f"WARNING_CODE_{warning}", message=MESSAGES[warning])
             for warning in result.warnings
         ],
-        "timing": pb.Timing(
-            evidence_cached=result.cached,
-            **{
-                f"{stage}_duration": _duration(seconds)
-                for stage, seconds in result.stages.seconds().items()
-            },
-        ),
+        "timing": pb.Timing(evidence_cached=result.cached, **durations),
         "request_id": request_id,
-        "notice": notice_of(result.model),
+        "notice": service.notice_of(result.model),
     }
 
 

@@ -1,13 +1,15 @@
-"""Server: listen on the service port and on the plaintext health-only port."""
+"""Server: listen on the service port and on the plaintext health-only port; TLS."""
 
 import asyncio
 from functools import partial
+from typing import Any, cast
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
-from cxr_server.access import Access
+from cxr_server.access import Access, WatchedFiles
 from cxr_server.admission import Admission
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
@@ -18,10 +20,10 @@ from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
 from cxr_server.rpc.interceptors.errors import Errors
-from cxr_server.rpc.tls import server_credentials
 from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Settings
 
+log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
 
@@ -38,12 +40,11 @@ class Server:
         metrics: Metrics,
     ) -> None:
         self.port = 0
-        self.health_port = 0
         self._settings = settings
         self._chest_xray = servicer.ChestXrayServicer(service)
         self._health = HealthServicer(lifecycle, servicer.SERVICE)
-        chain = steps(settings, lifecycle, admission, metrics)
-        self._chain = Chain(chain, settings.upload_timeout_s)
+        around = steps(settings, lifecycle, admission, metrics)
+        self._chain = Chain(around, settings.upload_timeout_s)
         self._servers: list[grpc.aio.Server] = []
 
     async def start(self) -> None:
@@ -54,12 +55,12 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable(server, servicer.SERVICE, health.SERVICE)
-        self.port = _bind(server, settings.listen, server_credentials(settings))
+        self.port = _bind(server, settings.listen, _credentials(settings))
         self._servers.append(server)
         if settings.health_listen:
             probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, probes)
-            self.health_port = _bind(probes, settings.health_listen, None)
+            _bind(probes, settings.health_listen, None)
             self._servers.append(probes)
         for each in self._servers:
             await each.start()
@@ -77,12 +78,41 @@ def steps(
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
 ) -> list[Step]:
     """Return the steps around every method, outermost first. Raises SettingsError."""
-    return [
-        Errors,
-        partial(observed, metrics=metrics, unobserved=_OPEN),
-        partial(authenticated, access=Access(settings.tokens_file), open_services=_OPEN),
-        partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods),
-    ]
+    around: list[Step] = [Errors, partial(observed, metrics=metrics, unobserved=_OPEN)]
+    if settings.tokens_file:
+        access = Access(settings.tokens_file)
+        around.append(partial(authenticated, access=access, open_services=_OPEN))
+    limits = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
+    return [*around, limits]
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """Return TLS credentials, or None for plaintext.
+
+    New handshakes use the files as they are then; open connections keep their certificate.
+    """
+    if not settings.tls_cert:
+        return None
+    names = [settings.tls_key, settings.tls_cert, settings.tls_client_ca]
+    files = WatchedFiles(*filter(None, names))
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        key, chain, *client_ca = files.contents
+        return grpc.ssl_server_certificate_configuration(
+            [(key, chain)], root_certificates=client_ca[0] if client_ca else None
+        )
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        if not files.changed():
+            return None
+        log.info("certificates reloaded")
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        cast(Any, fetch),  # gRPC accepts None for "no change"; its type does not say so
+        require_client_authentication=bool(settings.tls_client_ca),
+    )
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -15,6 +15,5 @@ async def authenticated(
     call = context.call
     if call.service not in open_services:
         call.token = access.check(context.text("authorization"))
-        if call.token:
-            call.caller = f"token:{call.token}"
+        call.caller = f"token:{call.token}"
     yield

@@ -45,9 +45,8 @@ class Chain(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
-        parse, timeout_s = handler.request_deserializer, self._upload_timeout_s
-        received = not handler.request_streaming and timeout_s is not None
+        method, parse = handler_call_details.method, handler.request_deserializer
+        timeout_s = None if handler.request_streaming else self._upload_timeout_s
         inner: Any = (
             handler.unary_unary
             or handler.unary_stream
@@ -55,24 +54,22 @@ class Chain(grpc.aio.ServerInterceptor):
             or handler.stream_stream
         )
 
-        # No name is kept for a received request: the method can free it while it still runs.
-        async def unary(request: Any, foreign: Any) -> Any:
+        async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> Any:
+            # Keeps no name for the request: the method can free it while it still runs.
             context = CallContext(foreign, method)
+            for step in self._steps:
+                await stack.enter_async_context(step(context))
+            if timeout_s is not None:
+                request = await receive(context, parse, timeout_s)
+            return inner(request, context)
+
+        async def unary(request: Any, foreign: Any) -> Any:
             async with AsyncExitStack() as stack:
-                for step in self._steps:
-                    await stack.enter_async_context(step(context))
-                if received:
-                    return await inner(await receive(context, parse, timeout_s), context)
-                return await inner(request, context)
+                return await (await begin(request, foreign, stack))
 
         async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
-            context = CallContext(foreign, method)
             async with AsyncExitStack() as stack:
-                for step in self._steps:
-                    await stack.enter_async_context(step(context))
-                if received:
-                    request = await receive(context, parse, timeout_s)
-                answer = inner(request, context)
+                answer = await begin(request, foreign, stack)
                 if not hasattr(answer, "__aiter__"):
                     await answer
                     return
@@ -80,9 +77,13 @@ class Chain(grpc.aio.ServerInterceptor):
                 async for response in answer:
                     yield response
 
-        requests = "stream" if received or handler.request_streaming else "unary"
+        as_received = timeout_s is None
+        requests = "unary" if as_received and not handler.request_streaming else "stream"
         responses = "stream" if handler.response_streaming else "unary"
         make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
-        behaviour = stream if handler.response_streaming else unary
-        wrapped: Handler = make(behaviour, None if received else parse, handler.response_serializer)
+        wrapped: Handler = make(
+            stream if handler.response_streaming else unary,
+            parse if as_received else None,
+            handler.response_serializer,
+        )
         return wrapped

@@ -10,7 +10,7 @@ from cxr_server.errors import DeadlineExpired, InvalidField
 from cxr_server.rpc.interceptors.call_context import CallContext
 
 
-async def receive(context: CallContext, parse: Any, timeout_s: float | None) -> Any:
+async def receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
     """Return the request. Raises DeadlineExpired, InvalidField and MemoryFull."""
     call = context.call
     try:
