@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
-from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.load import load_bundle
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.errors import ModelLoading
 from cxr_server.imaging.quality import refuse_unlikely
@@ -51,21 +50,20 @@ class ServingModel:
 
     def __init__(
         self,
-        bundle: Bundle,
+        manifest: Manifest,
         engine: Engine,
+        start_engine: Callable[[], Engine],
         settings: Settings,
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
         decode_threads = settings.decode_threads or usable_cores()
-        self.manifest = bundle.manifest
+        self.manifest = manifest
         self.engine = engine
         self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(engine, decode_threads=decode_threads)
         self.limits = DecodeLimits(settings.min_side_px, settings.max_side_px, settings.max_pixels)
-        self._bundle = bundle
-        # A rebuilt engine is of the same kind: the scheduler knows its batch limits.
-        self._settings = replace(settings, engine=engine.name, device=engine.device)
+        self._start_engine = start_engine
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._drawing = WorkerPool(decode_threads, settings.max_in_flight)
@@ -86,8 +84,16 @@ class ServingModel:
                 f"bundle {bundle.manifest.name} needs the preprocessing {wanted}, which this "
                 f"server does not implement; it implements {', '.join(PREPROCESSINGS)}"
             )
-        engine = await asyncio.to_thread(_start_engine, bundle, settings)
-        return cls(bundle, engine, settings, lifecycle, metrics)
+        start = partial(
+            choose_engine,
+            bundle,
+            cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
+            threads=settings.engine_threads or None,
+        )
+        engine = await asyncio.to_thread(start, settings.engine, device=settings.device or None)
+        # A replacement is of the same kind: the scheduler knows its batch limits.
+        again = partial(start, engine.name, device=engine.device)
+        return cls(bundle.manifest, engine, again, settings, lifecycle, metrics)
 
     async def evidence(
         self,
@@ -201,7 +207,7 @@ class ServingModel:
         await self.scheduler.close()  # fails the requests that wait
 
     def _start_tested_engine(self) -> Engine:
-        engine = _start_engine(self._bundle, self._settings)
+        engine = self._start_engine()
         side_px = self.manifest.input_side_px
         try:
             evidence = engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))
@@ -215,13 +221,3 @@ class ServingModel:
     async def _close_engine(self) -> None:
         with suppress(Exception):  # a broken or closed engine may fail to close
             await asyncio.to_thread(self.engine.close)
-
-
-def _start_engine(bundle: Bundle, settings: Settings) -> Engine:
-    return choose_engine(
-        bundle,
-        engine=settings.engine,
-        device=settings.device or None,
-        cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
-        threads=settings.engine_threads or None,
-    )

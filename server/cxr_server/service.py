@@ -52,7 +52,6 @@ class PredictRequest:
     strict_input: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         if self.top_k < 1:
             raise InvalidField("top_k must be at least 1", field="top_k")
 
@@ -69,7 +68,6 @@ class ExplainRequest:
     strict_input: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         if len(self.labels) > MAX_LABELS:
             raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
         if len(set(self.labels)) < len(self.labels):
@@ -152,9 +150,7 @@ class InferenceService:
     async def load(self) -> ServingModel:
         """Load the model, explain an image to warm it up, and enter SERVING.
 
-        Raises:
-            BundleError: The bundle is missing, damaged or not supported.
-            EngineUnavailable: The engine cannot run here, or failed on the first image.
+        Raises BundleError, and EngineUnavailable also if the engine fails on that image.
         """
         model = await ServingModel.load(self._settings, self._lifecycle, self._metrics)
         image = _warm_up_image(model.limits)

@@ -18,7 +18,6 @@ class EvidenceCache:
         self._entries: OrderedDict[bytes, Evidence] = OrderedDict()
 
     def __len__(self) -> int:
-        """Number of entries."""
         return len(self._entries)
 
     def key_of(self, image: bytes) -> bytes:
@@ -31,13 +30,12 @@ class EvidenceCache:
 
     def get(self, key: bytes) -> Evidence | None:
         """Return an entry, or None. Counts a hit or a miss."""
-        evidence = self._entries.get(key)
-        if evidence is None:
+        if key not in self._entries:
             self.misses += 1
-        else:
-            self.hits += 1
-            self._entries.move_to_end(key)
-        return evidence
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        return self._entries[key]
 
     def put(self, key: bytes, evidence: Evidence) -> None:
         """Add an entry; evicts the least recently used one when full."""

@@ -18,7 +18,6 @@ class FairQueue(Generic[T]):
         self._size = 0
 
     def __len__(self) -> int:
-        """Number of items."""
         return self._size
 
     def push(self, caller: str, item: T) -> None:

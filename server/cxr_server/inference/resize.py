@@ -54,7 +54,10 @@ def resize_operator(side_in: int, side_out: int) -> ResizeOperator:
     place = (np.arange(side_out) + 0.5) * factor - 0.5
     lower = np.floor(place)
     share = (place - lower)[:, None]
-    kernel = _gaussian_kernel(max(0.0, (factor - 1) / 2))
+    sigma = max(1e-9, (factor - 1) / 2)  # where the image grows, the kernel is a single 1
+    radius = int(4.0 * sigma + 0.5)  # as in scipy.ndimage: four standard deviations
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
     # An output pixel interpolates between two input pixels, each smoothed by the kernel.
     taps = np.zeros((side_out, len(kernel) + 1))
     taps[:, :-1] += (1 - share) * kernel
@@ -62,23 +65,14 @@ def resize_operator(side_in: int, side_out: int) -> ResizeOperator:
     first = lower.astype(np.int64) - len(kernel) // 2
     columns = first[:, None] + np.arange(taps.shape[1])
     inside = (columns >= 0) & (columns < side_in) & (taps > 0)
-    row_sums = np.where(inside, taps, 0).sum(axis=1)
+    row_sums = taps.sum(axis=1, where=inside)
     bands = []
     for top in range(0, side_out, BAND_ROW_COUNT):
-        rows = slice(top, min(top + BAND_ROW_COUNT, side_out))
+        rows = slice(top, top + BAND_ROW_COUNT)  # the last band may be shorter
         here = inside[rows]
         row_numbers, column_numbers = np.nonzero(here)[0], columns[rows][here]
         left, right = int(column_numbers.min()), int(column_numbers.max()) + 1
-        weights = np.zeros((rows.stop - rows.start, right - left), dtype=np.float32)
+        weights = np.zeros((len(here), right - left), dtype=np.float32)
         weights[row_numbers, column_numbers - left] = taps[rows][here]
         bands.append(Band(rows, slice(left, right), weights))
     return ResizeOperator(tuple(bands), np.outer(row_sums, row_sums).astype(np.float32))
-
-
-def _gaussian_kernel(sigma: float) -> NDArray[np.float64]:
-    """Return scipy.ndimage's Gaussian kernel; the single weight 1 for a sigma of zero."""
-    radius = int(4.0 * sigma + 0.5)  # SciPy's default truncation: four standard deviations
-    if radius == 0:
-        return np.ones(1)
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return np.asarray(kernel / kernel.sum())

@@ -23,7 +23,6 @@ class WorkerPool:
 
     def __init__(self, threads: int, max_jobs: int) -> None:
         self._free = max_jobs
-        self._threads = threads
         self._closed = False
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         for _ in range(threads):
@@ -67,10 +66,10 @@ class WorkerPool:
     def close(self) -> None:
         """End the threads once the queue is empty. Does not wait."""
         self._closed = True
-        for _ in range(self._threads):
-            self._jobs.put(None)
+        self._jobs.put(None)
 
     def _work(self) -> None:
         while job := self._jobs.get():
             job()
             job = None  # an idle thread holds no image
+        self._jobs.put(None)  # for the next thread
