@@ -8,10 +8,10 @@ from cxr_server.explanation.explain import Explanation, explain
 from cxr_server.explanation.heatmap import HeatMap, HeatScale
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec, available
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
-from cxr_server.geometry import crop_box
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.model_input import Evidence, ImageFacts
+from cxr_server.inference.preprocess import XRV
 from cxr_server.inference.scoring import Finding
 from images import chest_like, pixels_of
 
@@ -20,7 +20,7 @@ RADIOGRAPH = Radiograph(chest_like(300, 400), 255, "PNG", 8)
 EVIDENCE = Evidence(
     np.random.default_rng(5).normal(0, 3, (3, 7, 7)).astype(np.float32),
     chest_like(96, 96),
-    ImageFacts("PNG", 8, 300, 400, crop_box(300, 400)),
+    ImageFacts("PNG", 8, 300, 400, XRV.crop(300, 400)),
     (),
 )
 FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))

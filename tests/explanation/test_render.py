@@ -18,9 +18,9 @@ from cxr_server.explanation.render import (
     make_backdrop,
     render,
 )
-from cxr_server.geometry import crop_box
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.model_input import Evidence, ImageFacts
+from cxr_server.inference.preprocess import XRV
 from images import chest_like, pixels_of
 
 CELL = (1, 4)
@@ -47,7 +47,7 @@ def file_of(
     with_pixels: bool = True,
 ) -> bytes:
     height_px, width_px = radiograph.height_px, radiograph.width_px
-    facts = ImageFacts("PNG", 8, height_px, width_px, crop_box(height_px, width_px))
+    facts = ImageFacts("PNG", 8, height_px, width_px, XRV.crop(height_px, width_px))
     evidence = Evidence(np.zeros((1, 7, 7), np.float32), PICTURE_HW, facts, ())
     backdrop = make_backdrop(evidence, options, radiograph if with_pixels else None)
     assert backdrop is not None
@@ -75,7 +75,7 @@ SHAPES_HW = [(300, 300), (900, 400), (400, 900), (301, 224), (150, 100), (64, 20
 @pytest.mark.parametrize("shape_hw", SHAPES_HW, ids=lambda shape: "x".join(map(str, shape)))
 def test_heat_lies_on_the_planted_cell_of_the_original(shape_hw: tuple[int, int]) -> None:
     radiograph = grey(*shape_hw)
-    crop = crop_box(*shape_hw)
+    crop = XRV.crop(*shape_hw)
     picture = drawn(radiograph, ORIGINAL)
     assert picture.shape == (*shape_hw, 3)
     heat_hw = heat_of(picture, radiograph.pixels_hw)
@@ -95,7 +95,7 @@ def test_heat_lies_on_the_planted_cell_of_the_original(shape_hw: tuple[int, int]
 
 def test_outside_the_crop_there_is_no_heat_whatever_the_evidence() -> None:
     for shape_hw in ((500, 300), (300, 500)):
-        radiograph, crop = grey(*shape_hw), crop_box(*shape_hw)
+        radiograph, crop = grey(*shape_hw), XRV.crop(*shape_hw)
         heat_hw = heat_of(drawn(radiograph, ORIGINAL, everywhere()), radiograph.pixels_hw)
         inside_hw = np.zeros(shape_hw, dtype=bool)
         inside_hw[crop.y_px : crop.y_px + 300, crop.x_px : crop.x_px + 300] = True
@@ -105,7 +105,7 @@ def test_outside_the_crop_there_is_no_heat_whatever_the_evidence() -> None:
 
 @pytest.mark.parametrize("shape_hw", [(900, 400), (333, 777)])
 def test_peak_and_regions_lie_on_the_drawn_heat(shape_hw: tuple[int, int]) -> None:
-    crop = crop_box(*shape_hw)
+    crop = XRV.crop(*shape_hw)
     options = RenderOptions(
         kind=RenderKind.HEATMAP, frame=RenderFrame.ORIGINAL, color_map=ColorMap.GRAY
     )

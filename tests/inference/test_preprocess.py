@@ -9,7 +9,7 @@ import skimage.transform
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cxr_server.geometry import Box, crop_box
+from cxr_server.geometry import Box
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.preprocess import XRV
@@ -149,7 +149,7 @@ CROPS = [
 
 @pytest.mark.parametrize(("height_px", "width_px", "box"), CROPS)
 def test_the_crop_is_the_centred_square(height_px: int, width_px: int, box: Box) -> None:
-    assert crop_box(height_px, width_px) == box
+    assert XRV.crop(height_px, width_px) == box
 
 
 @pytest.mark.torch

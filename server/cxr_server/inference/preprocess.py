@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.geometry import Box, crop_box
+from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import DecodeLimits, Radiograph
@@ -48,7 +48,9 @@ class XRVPreprocessing:
 
     def crop(self, height_px: int, width_px: int) -> Box:
         """Return the centred square."""
-        return crop_box(height_px, width_px)
+        side_px = min(height_px, width_px)
+        left_px, top_px = width_px // 2 - side_px // 2, height_px // 2 - side_px // 2
+        return Box(left_px, top_px, side_px, side_px)
 
     def image_chw(self, radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
         """Return the network's input, float32 [1, side_px, side_px] in [-1024, 1024]."""
