@@ -19,8 +19,13 @@ from cxr_server.errors import (
     RequestError,
     UnknownLabel,
 )
-from cxr_server.explanation.explain import Explanation, explain
-from cxr_server.explanation.methods import METHODS, ExplanationMethod, available
+from cxr_server.explanation.methods import (
+    METHODS,
+    Explanation,
+    ExplanationMethod,
+    available,
+    explain,
+)
 from cxr_server.explanation.render import RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, InputWarning

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_server.explanation.explain import Explanation, explain
 from cxr_server.explanation.heatmap import HeatMap, HeatScale
-from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec, available
+from cxr_server.explanation.methods import (
+    METHODS,
+    Explanation,
+    ExplanationMethod,
+    MethodSpec,
+    available,
+    explain,
+)
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine

@@ -43,7 +43,7 @@ def test_regions_are_the_components_that_scipy_finds(
         box = (columns.start, rows.start, columns.stop, rows.stop)
         inside = numbered == number
         expected.append((-inside.sum(), number, box, values_hw[inside].max()))
-    found = regions(map_of(values_hw), Box(0, 0, width, height), threshold=0.5)
+    found = regions(map_of(values_hw), Box(0, 0, width, height))
     assert len(found) == count
     for region, (_, _, corners, highest) in zip(found, sorted(expected), strict=True):
         box = region.box

@@ -11,12 +11,11 @@ from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.heatmap import HeatMap, HeatScale, from_evidence
 from cxr_server.explanation.regions import peak, regions
 from cxr_server.explanation.render import (
+    Renderer,
     RenderFormat,
     RenderFrame,
     RenderKind,
     RenderOptions,
-    make_backdrop,
-    render,
 )
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.model_input import Evidence, ImageFacts
@@ -49,9 +48,8 @@ def file_of(
     height_px, width_px = radiograph.height_px, radiograph.width_px
     facts = ImageFacts("PNG", 8, height_px, width_px, XRV.crop(height_px, width_px))
     evidence = Evidence(np.zeros((1, 7, 7), np.float32), PICTURE_HW, facts, ())
-    backdrop = make_backdrop(evidence, options, radiograph if with_pixels else None)
-    assert backdrop is not None
-    return render(heat or planted(), options, backdrop)
+    renderer = Renderer(evidence, options, radiograph if with_pixels else None)
+    return renderer.render(heat or planted())
 
 
 def drawn(

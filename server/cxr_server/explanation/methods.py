@@ -1,18 +1,23 @@
-"""Explanation methods: evidence of one finding -> HeatMap. The registry of what Explain offers.
+"""Explanation methods: Evidence -> HeatMap -> Explanation, by one of the registered methods.
 
 To add a method: a value of `ExplanationMethod` in the contract and here. Either a `SaliencyEngine`
 computes it, or its closed form is registered in `METHODS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.explanation.heatmap import HeatMap, HeatScale, from_evidence
+from cxr_server.explanation.heatmap import HeatMap, HeatScale, from_evidence, from_saliency
+from cxr_server.explanation.regions import Peak, Region, peak, regions
+from cxr_server.explanation.render import Renderer, RenderOptions
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine
+from cxr_server.inference.model_input import Evidence
+from cxr_server.inference.scoring import Finding
 
 
 class ExplanationMethod(StrEnum):
@@ -60,3 +65,62 @@ METHODS[ExplanationMethod.GRAD_CAM] = MethodSpec(ExplanationMethod.GRAD_CAM, fro
 def available(engine: Engine) -> tuple[ExplanationMethod, ...]:
     """Return the methods that can be used with an engine."""
     return tuple(name for name, spec in METHODS.items() if spec.why_not(engine) is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The explanation of one finding; see `Explanation` in the contract.
+
+    The heatmap is a file in `RenderOptions.format`, empty if no picture was asked for; the
+    evidence [h, w] is signed and in logits, whatever the method.
+    """
+
+    finding: Finding
+    heatmap: bytes
+    evidence_hw: NDArray[np.float32]
+    peak: Peak | None
+    regions: tuple[Region, ...]
+    no_positive_evidence: bool
+    method: ExplanationMethod
+
+
+def explain(
+    evidence: Evidence,
+    findings: Sequence[Finding],
+    labels: Sequence[str],
+    *,
+    engine: Engine,
+    method: ExplanationMethod = ExplanationMethod.GRAD_CAM,
+    options: RenderOptions = RenderOptions(),  # noqa: B008 -- frozen
+    heatmap_labels: Collection[str] = (),
+    image_chw: NDArray[np.float32] | None = None,
+    radiograph: Radiograph | None = None,
+) -> Iterator[Explanation]:
+    """Explain findings in the order of `labels`. Blocks; each step makes and draws one map.
+
+    `findings` are all that the model has, in the order of the evidence. Without `heatmap_labels`
+    every map is drawn. `image_chw`, the network's input, is given if `MethodSpec.needs_engine`;
+    `radiograph` if `RenderOptions.needs_radiograph`.
+    """
+    rows = {finding.label: row for row, finding in enumerate(findings)}
+    spec, side_px = METHODS[method], evidence.picture_hw.shape[0]
+    renderer = Renderer(evidence, options, radiograph)
+    for label in labels:
+        row = rows[label]
+        evidence_hw = evidence.evidence_khw[row]
+        if spec.closed_form:
+            heat = spec.closed_form(evidence_hw, side_px, options.scale)
+        else:
+            assert isinstance(engine, SaliencyEngine)
+            assert image_chw is not None
+            heat = from_saliency(engine.saliency(image_chw, row, method))
+        chosen = not heatmap_labels or label in heatmap_labels
+        yield Explanation(
+            finding=findings[row],
+            heatmap=renderer.render(heat) if chosen else b"",
+            evidence_hw=evidence_hw,
+            peak=peak(heat, evidence.facts.crop),
+            regions=regions(heat, evidence.facts.crop),
+            no_positive_evidence=heat.peak_row_column is None,
+            method=method,
+        )

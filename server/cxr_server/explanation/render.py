@@ -1,14 +1,17 @@
 """Render: HeatMap (over a radiograph) -> picture file. The last step of Explain."""
 
+import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import simplejpeg
+from isal.isal_zlib import compress, crc32
+from numpy.typing import NDArray
 from PIL import Image
 
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap, colors
-from cxr_server.explanation.encode import encode_jpeg, encode_png
 from cxr_server.explanation.heatmap import HeatMap, HeatScale
 from cxr_server.explanation.legend import add_legend
 from cxr_server.geometry import Box
@@ -67,77 +70,89 @@ class RenderOptions:
         return self.kind is RenderKind.OVERLAY and self.frame is RenderFrame.ORIGINAL
 
 
-@dataclass(frozen=True, slots=True)
-class Backdrop:
-    """What all maps of one image are drawn on; made once for them.
+class Renderer:
+    """Draws the heat maps of one image.
 
-    Attributes:
-        size: Width and height of the picture.
-        heat_box: Left, upper, right and lower edge of the part that carries heat.
-        picture: The radiograph, RGB of that size; None to draw heat alone.
+    Args:
+        evidence: What the network made of the image.
+        options: How to draw.
+        radiograph: The whole image, if `options.needs_radiograph`.
     """
 
-    size: tuple[int, int]
-    heat_box: tuple[int, int, int, int]
-    picture: Image.Image | None
+    def __init__(
+        self, evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
+    ) -> None:
+        height_px, width_px = evidence.picture_hw.shape
+        crop = Box(0, 0, width_px, height_px)
+        if options.frame is RenderFrame.ORIGINAL:
+            height_px, width_px = evidence.facts.height_px, evidence.facts.width_px
+            crop = evidence.facts.crop
+        factor = min(1.0, options.max_side_px / max(height_px, width_px))
+        width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
+        scale_x, scale_y = width / width_px, height / height_px
+        self._options, self._size = options, (width, height)
+        self._left, self._top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
+        right = round((crop.x_px + crop.width_px) * scale_x)
+        bottom = round((crop.y_px + crop.height_px) * scale_y)
+        self._heat_size = max(1, right - self._left), max(1, bottom - self._top)
+        if options.kind is RenderKind.OVERLAY:
+            pixels_hw: Pixels = evidence.picture_hw
+            if options.needs_radiograph:
+                if radiograph is None:
+                    raise ValueError("an overlay of the original image needs its pixels")
+                pixels_hw = radiograph.pixels_hw
+                if pixels_hw.dtype == np.uint16:
+                    pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
+            picture = Image.fromarray(pixels_hw)
+            if picture.size != self._size:
+                picture = picture.resize(self._size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+            self._radiograph = picture.convert("RGB")
+
+    def render(self, heat: HeatMap) -> bytes:
+        """Return a heat map as a picture file; empty for `RenderKind.NONE`.
+
+        The opacity of an overlay follows the heat: without heat the radiograph shows as is.
+        Outside the crop there is no heat.
+        """
+        options = self._options
+        if options.kind is RenderKind.NONE:
+            return b""
+        values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
+        if values.size != self._heat_size:
+            values = values.resize(self._heat_size, Image.Resampling.BILINEAR)
+        levels = Image.new("L", self._size)
+        levels.paste(values, (self._left, self._top))
+        indexed = levels.copy()
+        indexed.putpalette(colors(options.color_map).tobytes())
+        picture = indexed.convert("RGB")
+        if options.kind is RenderKind.OVERLAY:
+            opacity_of_level = options.opacity * np.minimum(np.arange(256) / OPAQUE_FROM, 255)
+            opacity = levels.point(np.rint(opacity_of_level).astype(int).tolist())
+            picture = Image.composite(picture, self._radiograph, opacity)
+        if options.legend:
+            picture = add_legend(picture, heat, options.color_map)
+        rgb_hwc = np.asarray(picture)
+        if options.format is RenderFormat.JPEG:
+            return bytes(simplejpeg.encode_jpeg(rgb_hwc, 90, "RGB", "444"))
+        return _encode_png(rgb_hwc)
 
 
-def make_backdrop(
-    evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
-) -> Backdrop | None:
-    """Return the frame, shrunk to the size of the picture; None where nothing is drawn.
+def _encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
+    """Return an RGB picture as a PNG file.
 
-    The radiograph is the whole image, if `options.needs_radiograph`.
+    Rows are stored as differences to the row above (filter 2, "Up") and compressed by Intel's
+    ISA-L at level 1 of 3: a quarter of the CPU time of libpng, spng and Pillow, for a file of the
+    same size. Higher levels save a few percent, for more time.
     """
-    if options.kind is RenderKind.NONE:
-        return None
-    height_px, width_px = evidence.picture_hw.shape
-    crop = Box(0, 0, width_px, height_px)
-    if options.frame is RenderFrame.ORIGINAL:
-        height_px, width_px = evidence.facts.height_px, evidence.facts.width_px
-        crop = evidence.facts.crop
-    factor = min(1.0, options.max_side_px / max(height_px, width_px))
-    size = width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
-    scale_x, scale_y = width / width_px, height / height_px
-    left, top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
-    right = max(left + 1, round((crop.x_px + crop.width_px) * scale_x))
-    bottom = max(top + 1, round((crop.y_px + crop.height_px) * scale_y))
-    picture = None
-    if options.kind is RenderKind.OVERLAY:
-        pixels_hw: Pixels = evidence.picture_hw
-        if options.needs_radiograph:
-            if radiograph is None:
-                raise ValueError("an overlay of the original image needs its pixels")
-            pixels_hw = radiograph.pixels_hw
-            if pixels_hw.dtype == np.uint16:
-                pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
-        picture = Image.fromarray(pixels_hw)
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        picture = picture.convert("RGB")
-    return Backdrop(size, (left, top, right, bottom), picture)
-
-
-def render(heat: HeatMap, options: RenderOptions, backdrop: Backdrop) -> bytes:
-    """Draw a heat map as a picture file, on a backdrop made with the same options.
-
-    The opacity of an overlay follows the heat: without heat the radiograph shows as is. Outside
-    the crop there is no heat.
-    """
-    left, top, right, bottom = backdrop.heat_box
-    values = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
-    if values.size != (right - left, bottom - top):
-        values = values.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-    levels = Image.new("L", backdrop.size)
-    levels.paste(values, (left, top))
-    indexed = levels.copy()
-    indexed.putpalette(colors(options.color_map).tobytes())
-    picture = indexed.convert("RGB")
-    if backdrop.picture:
-        opacity_of_level = options.opacity * np.minimum(np.arange(256) / OPAQUE_FROM, 255)
-        opacity = levels.point(np.rint(opacity_of_level).astype(int).tolist())
-        picture = Image.composite(picture, backdrop.picture, opacity)
-    if options.legend:
-        picture = add_legend(picture, heat, options.color_map)
-    encode = encode_jpeg if options.format is RenderFormat.JPEG else encode_png
-    return encode(np.asarray(picture))
+    height, width, _ = rgb_hwc.shape
+    rows = rgb_hwc.reshape(height, 3 * width)
+    filtered = np.empty((height, 1 + 3 * width), dtype=np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    file = [b"\x89PNG\r\n\x1a\n"]
+    for kind, payload in ((b"IHDR", header), (b"IDAT", compress(filtered, 1)), (b"IEND", b"")):
+        checksum = crc32(payload, crc32(kind))
+        file += struct.pack(">I4s", len(payload), kind), payload, struct.pack(">I", checksum)
+    return b"".join(file)

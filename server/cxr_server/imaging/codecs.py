@@ -9,21 +9,18 @@ import numpy as np
 
 from cxr_server.errors import ImageEmpty, ImageFormatUnsupported
 from cxr_server.imaging.jpeg import JpegCodec
-from cxr_server.imaging.orientation import upright
+from cxr_server.imaging.pixels import upright
 from cxr_server.imaging.png import PngCodec
 from cxr_server.imaging.radiograph import DecodeLimits, Header, InputWarning, Pixels, Radiograph
 
 
 class Codec(Protocol):
-    """Reads one file format. Stateless, and called from several threads at once.
-
-    Attributes:
-        name: The contract's `ImageFormat` without its prefix, such as "PNG".
-        needs: The library that decodes the pixels.
-    """
+    """Reads one file format. Stateless, and called from several threads at once."""
 
     name: str
+    """The contract's `ImageFormat` without its prefix, such as "PNG"."""
     needs: str
+    """The library that decodes the pixels."""
 
     def why_not(self) -> str | None:
         """Return why the format cannot be read on this server, or None if it can."""
@@ -34,16 +31,13 @@ class Codec(Protocol):
     def read_header(self, data: bytes) -> Header:
         """Read all but the pixels, whose size is not known to be within the limits.
 
-        Raises:
-            ImageUnreadable: The file is broken or cut short.
-            ImageFormatUnsupported: This variant of the format is not supported.
+        Raises ImageUnreadable, and ImageFormatUnsupported for other variants of the format.
         """
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode to greyscale [height, width] as stored; return it with COLOR, TRANSPARENT if so.
 
-        Raises:
-            ImageUnreadable: The pixels are broken, cut short or inconsistent.
+        Raises ImageUnreadable if the pixels are broken, cut short or inconsistent.
         """
 
 
@@ -84,11 +78,8 @@ def decode(
     over black. The EXIF orientation is applied.
 
     Raises:
-        ImageEmpty: There are no bytes.
-        ImageFormatUnsupported: No codec reads this format, or not this variant of it.
-        ImageTooSmall: A side is below the limit.
-        ImageTooManyPixels: A side or the pixel count is above the limit.
-        ImageUnreadable: The file is broken, cut short or inconsistent.
+        ImageError: One of its kinds: there are no bytes, no codec reads the format, the size is
+            out of the limits, or the file is broken.
     """
     codec = _codec_for(data)
     header = codec.read_header(data)

@@ -14,8 +14,7 @@ import numpy as np
 import simplejpeg
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.greyscale import has_color
-from cxr_server.imaging.orientation import exif_orientation
+from cxr_server.imaging.pixels import exif_orientation, has_color
 from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -39,7 +38,8 @@ _FRAMES = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
 _SCAN_PAIR = np.frombuffer(bytes([0xFF, _SOS]), np.uint16)[0]
-_FILL = re.compile(rb"\xff+")
+_SEGMENT_HEAD = re.compile(rb"\xff++...", re.DOTALL)
+"""Fill bytes, then marker and length. The possessive quantifier never backtracks."""
 
 
 class JpegCodec:
@@ -91,18 +91,15 @@ class JpegCodec:
         try:
             grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
             _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
-            is_color = colorspace != "Gray" and has_color(
-                simplejpeg.decode_jpeg(
-                    file,
-                    "RGB",
-                    min_height=header.height_px // COLOR_REDUCTION,
-                    min_width=header.width_px // COLOR_REDUCTION,
-                    strict=True,
-                )
+            if colorspace == "Gray":
+                return grey_hwc[..., 0], ()
+            height, width = header.height_px // COLOR_REDUCTION, header.width_px // COLOR_REDUCTION
+            rgb_hwc = simplejpeg.decode_jpeg(
+                file, "RGB", min_height=height, min_width=width, strict=True
             )
         except ValueError as error:
             raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
-        return grey_hwc[..., 0], (InputWarning.COLOR,) if is_color else ()
+        return grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ()
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
@@ -110,12 +107,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
     view = memoryview(data)
     offset = 2
     for _ in range(MAX_SEGMENT_COUNT):
-        fill = _FILL.match(data, offset)
-        if fill is None:
+        head = _SEGMENT_HEAD.match(data, offset)
+        if head is None:
             raise ImageUnreadable("The JPEG file is cut short or broken.")
-        start = fill.end() - 1
-        if start + 4 > len(data):
-            raise ImageUnreadable("The JPEG file is cut short.")
+        start = head.end() - 4
         marker, length = struct.unpack_from(">BH", data, start + 1)
         if marker == _SOS:
             yield marker, view[start:]

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from imagecodecs import PngError, png_decode
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.greyscale import to_greyscale
-from cxr_server.imaging.orientation import exif_orientation
+from cxr_server.imaging.pixels import exif_orientation, to_greyscale
 from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -45,10 +45,8 @@ SAMPLE_SIDE = 128
 """Pixels are judged on a grid of about this many rows and columns."""
 MIN_SPREAD = 0.25
 """Share of the grey range between the 1st and 99th percentile, below which contrast is low."""
-MAX_BLACK = 0.50
-"""Maximum share of pure black pixels: collimated films have black borders."""
-MAX_WHITE = 0.20
-"""Maximum share of pure white pixels."""
+MAX_BLACK, MAX_WHITE = 0.50, 0.20
+"""Maximum shares of pure black and white pixels: collimated films have black borders."""
 INVERTED_BY = 0.15
 """An image may be inverted if its upper corners are brighter than the spine by this share of the
 grey range. In all films measured the spine was brighter, by 0.27 or more."""

@@ -68,7 +68,7 @@ class Radiograph:
 
     Attributes:
         pixels_hw: uint8 or uint16 [height, width], C-contiguous; zero is black.
-        max_value: The value of white: 255 for uint8, 65535 for uint16.
+        max_value: The value of white.
         file_format: Name of the codec, which is the contract's `ImageFormat` without its prefix.
         bit_depth: Bits per channel of the container: 1, 2, 4, 8 or 16.
         warnings: What was noticed while decoding: COLOR, TRANSPARENT, REORIENTED.
@@ -99,8 +99,7 @@ class Radiograph:
     def bits_used(self) -> int:
         """Number of bits from the lowest to the highest that is set in any pixel.
 
-        12 for a 12-bit image in a 16-bit container, whether its values are in the lower bits or
-        were shifted to the upper ones. 0 for an image that is black throughout.
+        12 for a 12-bit image in a 16-bit container, shifted up or not; 0 if all pixels are black.
         """
         bits = int(np.bitwise_or.reduce(self.pixels_hw, axis=None))
         return (bits // (bits & -bits)).bit_length() if bits else 0

@@ -16,9 +16,8 @@ from cxr_server import __version__, service
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
-from cxr_server.explanation.explain import Explanation
 from cxr_server.explanation.heatmap import HeatScale
-from cxr_server.explanation.methods import ExplanationMethod
+from cxr_server.explanation.methods import Explanation, ExplanationMethod
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.quality import MESSAGES
 from cxr_server.lifecycle import Phase

@@ -1,5 +1,7 @@
-"""Greyscale: pixels with colour or alpha -> greyscale pixels. Used by png and jpeg."""
+"""Pixels: what codecs share to make greyscale of colour and alpha, and to turn images upright."""
 
+import struct
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -38,11 +40,10 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
     white = int(np.iinfo(pixels.dtype).max)
     is_color = channels >= 3
     is_transparent = channels in (2, 4) and int(pixels[..., -1].min()) < white
-    warnings = []
-    if is_color and has_color(pixels):
-        warnings.append(InputWarning.COLOR)
-    if is_transparent:
-        warnings.append(InputWarning.TRANSPARENT)
+    seen = {
+        InputWarning.COLOR: is_color and has_color(pixels),
+        InputWarning.TRANSPARENT: is_transparent,
+    }
     grey_hw = np.empty(pixels.shape[:2], pixels.dtype)
     for top in range(0, len(grey_hw), BAND_ROWS):
         band = pixels[top : top + BAND_ROWS]
@@ -50,7 +51,7 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
         if is_transparent:
             grey = (grey * band[..., -1] + white // 2) // white
         grey_hw[top : top + BAND_ROWS] = grey
-    return cast(Pixels, grey_hw), tuple(warnings)
+    return cast(Pixels, grey_hw), tuple(warning for warning, applies in seen.items() if applies)
 
 
 def has_color(pixels_hwc: Pixels) -> bool:
@@ -69,3 +70,37 @@ def _luma(rgb_hwc: Pixels) -> NDArray[np.uint32]:
     for channel, weight in enumerate(_LUMA):
         total_hw += np.multiply(rgb_hwc[..., channel], weight, dtype=np.uint32)
     return total_hw >> np.uint32(16)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, in an EXIF block; 1 if it has none or is broken.
+
+    The block begins with the TIFF header, without JPEG's "Exif" and zeros. Only the first image
+    file directory is read (TIFF 6.0, section 2; EXIF 2.32, tag 0x0112): a full EXIF parser would
+    be a large target for hostile files.
+    """
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    with suppress(struct.error):
+        (directory,) = struct.unpack_from(order + "I", exif, 4)
+        (entry_count,) = struct.unpack_from(order + "H", exif, directory)
+        for index in range(entry_count):
+            entry = directory + 2 + 12 * index
+            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, entry)
+            if tag == 0x0112:
+                # One number of the type SHORT.
+                valid = kind == 3 and count == 1 and 1 <= value <= 8
+                return int(value) if valid else 1
+    return 1
+
+
+def upright(pixels_hw: Pixels, orientation: int) -> Pixels:
+    """Undo an EXIF orientation of 1 to 8; the result is C-contiguous."""
+    if orientation in (5, 6, 7, 8):
+        pixels_hw = pixels_hw.T
+    if orientation in (3, 4, 7, 8):
+        pixels_hw = pixels_hw[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_hw = pixels_hw[:, ::-1]
+    return cast(Pixels, np.ascontiguousarray(pixels_hw))
