@@ -24,6 +24,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.port = 0  # known once the app has started
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.admission = Admission(
@@ -38,11 +39,6 @@ class App:
         self.server = Server(settings, self.service, self.lifecycle, self.admission, self.metrics)
         self._stop_metrics: Callable[[], None] | None = None
 
-    @property
-    def port(self) -> int:
-        """The service port, once the app has started."""
-        return self.server.port
-
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
         if address := self.settings.metrics_listen:
@@ -50,7 +46,7 @@ class App:
             report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
             report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
             self._stop_metrics = self.metrics.expose(*split_address(address))
-        await self.server.start()
+        self.port = await self.server.start()
 
     async def load(self) -> ServingModel:
         """Load the model, warm it up and enter SERVING.

@@ -56,11 +56,7 @@ def _add(pool: descriptor_pool.DescriptorPool, file: Any) -> FileDescriptorProto
         message = messages.pop()
         messages += message.nested_type
         for field in message.field:
-            field.json_name = field.json_name or _json_name(field.name)
+            camel_case = re.sub(r"_+(.?)", lambda found: found[1].upper(), field.name)
+            field.json_name = field.json_name or camel_case
     pool.Add(proto)
     return proto
-
-
-def _json_name(name: str) -> str:
-    """Return a field's default JSON name: `image_info` -> `imageInfo`."""
-    return re.sub(r"_+(.)?", lambda found: (found[1] or "").upper(), name)

@@ -19,7 +19,6 @@ from cxr_server.rpc.interceptors.admission import admitted
 from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
-from cxr_server.rpc.interceptors.errors import Errors
 from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Settings
 
@@ -29,7 +28,7 @@ _OPEN = frozenset({health.SERVICE})
 
 
 class Server:
-    """Serves the contract, `grpc.health.v1` and reflection. `port` is known after `start`."""
+    """Serves the contract, `grpc.health.v1` and reflection."""
 
     def __init__(
         self,
@@ -39,7 +38,6 @@ class Server:
         admission: Admission,
         metrics: Metrics,
     ) -> None:
-        self.port = 0
         self._settings = settings
         self._chest_xray = servicer.ChestXrayServicer(service)
         self._health = HealthServicer(lifecycle, servicer.SERVICE)
@@ -47,15 +45,15 @@ class Server:
         self._chain = Chain(around, settings.upload_timeout_s)
         self._servers: list[grpc.aio.Server] = []
 
-    async def start(self) -> None:
-        """Listen. Raises OSError if an address cannot be had."""
+    async def start(self) -> int:
+        """Listen, and return the port. Raises OSError if an address cannot be had."""
         settings = self._settings
         server = grpc.aio.server(interceptors=[self._chain], options=_options(settings))
         pb_grpc.add_ChestXrayServiceServicer_to_server(self._chest_xray, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable(server, servicer.SERVICE, health.SERVICE)
-        self.port = _bind(server, settings.listen, _credentials(settings))
+        port = _bind(server, settings.listen, _credentials(settings))
         self._servers.append(server)
         if settings.health_listen:
             probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
@@ -64,6 +62,7 @@ class Server:
             self._servers.append(probes)
         for each in self._servers:
             await each.start()
+        return port
 
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
@@ -78,7 +77,7 @@ def steps(
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
 ) -> list[Step]:
     """Return the steps around every method, outermost first. Raises SettingsError."""
-    around: list[Step] = [Errors, partial(observed, metrics=metrics, unobserved=_OPEN)]
+    around: list[Step] = [partial(observed, metrics=metrics, unobserved=_OPEN)]
     if settings.tokens_file:
         access = Access(settings.tokens_file)
         around.append(partial(authenticated, access=access, open_services=_OPEN))

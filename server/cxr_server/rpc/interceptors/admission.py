@@ -1,21 +1,21 @@
 """Admission: bound the calls and bytes in flight, before a call's body is read."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cxr_server.admission import DECLARED_BYTES, Admission
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.rpc.interceptors.call_context import CallContext
 
 
-@asynccontextmanager
-async def admitted(
+@contextmanager
+def admitted(
     context: CallContext,
     *,
     admission: Admission,
     lifecycle: Lifecycle,
     bounded: frozenset[str],
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Hold a slot until the method, or its stream, has ended. Raises Unavailable and Overloaded.
 
     `bounded` are the full names (`package.Service/Method`) of the methods that need the

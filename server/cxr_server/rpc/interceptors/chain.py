@@ -1,21 +1,22 @@
 """Chain: run every method inside steps of one job each, whatever its service and shape."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from typing import Any, TypeAlias
 
 import grpc
 
 from cxr_server.rpc.interceptors.call_context import CallContext
+from cxr_server.rpc.interceptors.errors import Errors
 from cxr_server.rpc.interceptors.receive import receive
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-Step = Callable[[CallContext], AbstractAsyncContextManager[Any]]
-"""Makes the context manager to run one call in. It may suppress the call's error."""
+Step = Callable[[CallContext], AbstractContextManager[Any]]
+"""Makes the context manager to run one call in."""
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """Enters the steps, receives the request, and calls the method.
+    """Enters the steps, receives the request, calls the method, and reports its error.
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
     coroutine that calls `context.write`.
@@ -47,18 +48,15 @@ class Chain(grpc.aio.ServerInterceptor):
             return None
         method, parse = handler_call_details.method, handler.request_deserializer
         timeout_s = None if handler.request_streaming else self._upload_timeout_s
-        inner: Any = (
-            handler.unary_unary
-            or handler.unary_stream
-            or handler.stream_unary
-            or handler.stream_stream
-        )
+        for_unary = handler.unary_unary or handler.unary_stream
+        inner: Any = for_unary or handler.stream_unary or handler.stream_stream
 
         async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> Any:
             # Keeps no name for the request: the method can free it while it still runs.
             context = CallContext(foreign, method)
+            await stack.enter_async_context(Errors(context))
             for step in self._steps:
-                await stack.enter_async_context(step(context))
+                stack.enter_context(step(context))
             if timeout_s is not None:
                 request = await receive(context, parse, timeout_s)
             return inner(request, context)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import grpc
@@ -18,10 +18,10 @@ _NAMES = {key: code.name for code in grpc.StatusCode for key in (code, code.valu
 log = structlog.get_logger("cxr_server.calls")
 
 
-@asynccontextmanager
-async def observed(
+@contextmanager
+def observed(
     context: CallContext, *, metrics: Metrics, unobserved: frozenset[str]
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """See how a call ends. `unobserved` services are neither logged nor counted."""
     call, code = context.call, ""
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))

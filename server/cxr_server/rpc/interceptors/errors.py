@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from typing import Any
 
 import grpc
 import structlog
@@ -20,26 +20,15 @@ log = structlog.get_logger("cxr_server.calls")
 
 
 class Errors(AbstractAsyncContextManager[None]):
-    """Step that ends a call with the status of its domain error; other errors are INTERNAL."""
+    """Ends a call with the status of its domain error; other errors are INTERNAL."""
 
     def __init__(self, context: CallContext) -> None:
         self._context = context
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        """Set the status.
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        """End the call: by AbortError, or True from a context without `abort` (Ray Serve's).
 
-        Returns:
-            True for a context without `abort` (Ray Serve's), which has its code, details and
-            trailing metadata set.
-
-        Raises:
-            grpc.aio.AbortError: gRPC's way to end the call.
-            asyncio.CancelledError: The caller has gone.
+        Raises CancelledError if the caller has gone.
         """
         del kind, traceback
         if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
@@ -54,11 +43,8 @@ class Errors(AbstractAsyncContextManager[None]):
         # collection.
         error.__traceback__ = error.__cause__ = error.__context__ = None
         rich = rpc_status.to_status(_status(failure, request_id))
-        trailing = (
-            *rich.trailing_metadata,
-            (REQUEST_ID, request_id),
-            (ERROR_REASON, failure.reason),
-        )
+        plain = ((REQUEST_ID, request_id), (ERROR_REASON, failure.reason))
+        trailing = (*rich.trailing_metadata, *plain)
         context.set_trailing_metadata(trailing)
         if abort := getattr(context, "abort", None):
             try:
