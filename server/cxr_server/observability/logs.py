@@ -22,7 +22,7 @@ def configure(log_format: str, level: str) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     # Libraries, gRPC among them, log through the standard library: warnings and worse only.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
