@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield _memory()
     bundles = list_bundles(args.bundle_home)
     for name, path in bundles.items():
-        yield _attempt(f"bundle {name}", partial(_verify, path))
+        yield _attempt(f"bundle {name}", _verify, path)
     try:
         bundle = load_bundle(resolve(args.model, args.bundle_home))
     except BundleError as error:
@@ -90,11 +90,8 @@ def _packages() -> Iterator[Check]:
 
 
 def _memory() -> Check:
-    try:
-        pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)
-    except (ValueError, OSError, AttributeError):
-        return Check("memory", "note", "unknown on this system")
-    return Check("memory", "ok" if pages >= MIN_MEMORY_MIB else "note", f"{pages} MiB free")
+    free_mib = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    return Check("memory", "ok" if free_mib >= MIN_MEMORY_MIB else "note", f"{free_mib} MiB free")
 
 
 def _verify(path: Path) -> str:
@@ -107,7 +104,7 @@ def _engines(bundle: Bundle) -> Iterator[Check]:
     reasons = {name: spec.why_not(bundle) for name, spec in ENGINES.items()}
     for name, reason in reasons.items():
         if reason is None:
-            yield _attempt(f"engine {name}", partial(_infer, bundle, name))
+            yield _attempt(f"engine {name}", _infer, bundle, name)
         else:
             yield Check(f"engine {name}", "fail" if all(reasons.values()) else "note", reason)
 
@@ -140,10 +137,10 @@ def _port(port: int) -> Check:
     return Check(name, "ok", "free")
 
 
-def _attempt(name: str, attempt: Callable[[], str]) -> Check:
+def _attempt(name: str, attempt: Callable[..., str], *arguments: Any) -> Check:
     """Run a check and report any error as a failure."""
     try:
-        return Check(name, "ok", attempt())
+        return Check(name, "ok", attempt(*arguments))
     except Exception as error:  # errors of drivers and runtimes have any type
         kind = "" if isinstance(error, OperatorError) else f"{type(error).__name__}: "
         return Check(name, "fail", f"{kind}{error}")

@@ -17,20 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="a model of the catalogue, such as densenet121-res224-all (see `cxr-server models`),"
-        " or with --from a name for the new bundle",
+        help="a model that `cxr-server models` lists, or with --from a name for the new bundle",
     )
     parser.add_argument(
-        "--from",
-        dest="file",
-        type=Path,
-        metavar="FILE",
-        help="convert this file instead of a download",
+        "--from", dest="file", type=Path, metavar="FILE", help="convert this file, do not download"
     )
     parser.add_argument(
-        "--labels",
-        metavar="A,B,...",
-        help="the finding of each output of the file, separated by commas; default: as in the file",
+        "--labels", metavar="A,B,...", help="finding of each output (default: as in the file)"
     )
     parser.add_argument("--url", help="download from here instead of the catalogue's address")
     parser.add_argument("--sha256", metavar="HEX", help="the SHA-256 that the file must have")
