@@ -6,12 +6,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.load import Bundle, BundleError
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino import OpenVINOEngine
 
@@ -123,6 +125,14 @@ def test_the_compiled_model_is_cached_by_content(phantom_bundle, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.blob")} == blobs
     digest = phantom_bundle.manifest.files["openvino/model.xml"].sha256[:16]
     assert all(digest in str(path) for path in blobs)
+
+
+@pytest.mark.parametrize("name", ["openvino/model.xml", "openvino/model.bin"])
+def test_a_bundle_without_a_file_of_the_model_is_refused_by_name(phantom_bundle, tmp_path, name):
+    files = {key: entry for key, entry in phantom_bundle.manifest.files.items() if key != name}
+    manifest = msgspec.structs.replace(phantom_bundle.manifest, files=files)
+    with pytest.raises(BundleError, match=f"has no {name}"):
+        OpenVINOEngine(replace(phantom_bundle, manifest=manifest), cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "unsealed"])

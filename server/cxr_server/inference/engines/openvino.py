@@ -10,6 +10,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,7 @@ class OpenVINOEngine:
         cache_dir: Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """Compile the model on `threads` cores, by default all, or read it from the cache.
-
-        Raises:
-            BundleError: The bundle has no OpenVINO model.
-        """
+        """Compile the model for `threads` cores, by default all, or read it from the cache."""
         self.device = device
         self.max_in_flight = cores = threads or usable_cores()
         path, _ = (bundle.file(name) for name in MODEL_FILES)
@@ -55,10 +52,7 @@ class OpenVINOEngine:
         core = openvino.Core()
         if cache and _open_cache(cache):
             core.set_property({properties.cache_dir: str(cache)})
-
-        def compiled(streams: int) -> _CompiledModel:
-            return _CompiledModel(core, path, device, threads=cores, streams=streams)
-
+        compiled = partial(_CompiledModel, core, path, device, cores)
         with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
             models = list(pool.map(compiled, sorted({1, cores})))
         self._latency, self._throughput = models[0], models[-1]
@@ -87,7 +81,7 @@ class _CompiledModel:
     """A compiled model with one infer request for each concurrent call so far."""
 
     def __init__(
-        self, core: openvino.Core, path: Path, device: str, *, threads: int, streams: int
+        self, core: openvino.Core, path: Path, device: str, threads: int, streams: int
     ) -> None:
         config = {
             # On CPUs with bf16, OpenVINO would otherwise lower the precision by default.

@@ -56,7 +56,7 @@ class EngineSpec:
         return ""
 
     def why_not(self, bundle: Bundle, device: str | None = None) -> str | None:
-        """Return why the engine cannot run this bundle here, or None when it can."""
+        """Return why the engine cannot run this bundle on a device, or None when it can."""
         if any(find_spec(package) is None for package in self.packages):
             return f"{self.name} is not installed: pip install {self.requirement}"
         if self.bundle_file not in bundle.manifest.files:
@@ -64,9 +64,7 @@ class EngineSpec:
         network = bundle.manifest.network
         if self.architectures is not None and not isinstance(network, self.architectures):
             return f"{self.name} has no module for the architecture {network.name}"
-        if device is None:
-            return None
-        if not (device_name := self.device_name(device)):
+        if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
         return self.device_problem(device_name)
 
@@ -112,8 +110,7 @@ def choose_engine(
         except (RuntimeError, AssertionError, ImportError) as error:
             # A runtime's message has many lines; the last one says what happened.
             reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            message = f"{name} does not start on {device_name}: {reason}"
-            raise EngineUnavailable(message) from error
+            raise EngineUnavailable(f"{name} does not start on {device_name}: {reason}") from error
     raise EngineUnavailable("; ".join(dict.fromkeys(reasons)))
 
 

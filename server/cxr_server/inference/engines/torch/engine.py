@@ -42,13 +42,9 @@ class TorchEngine:
     ) -> None:
         """Load the weights and warm up.
 
-        Args:
-            bundle: The model.
-            device: "cpu" or a CUDA device such as "cuda:0".
-            half: Run the feature layers in half precision; None for CUDA only.
-            threads: Cores to use on the CPU; None for all that the process may use.
-            batch_sizes: Ascending sizes that batches are padded to; None for the default. On
-                the CPU that is 1, because larger batches are no faster per image.
+        `half` is the precision of the feature layers, `batch_sizes` are the ascending sizes that
+        batches are padded to. Both default to what is fastest: float32 and single images on the
+        CPU, half precision and up to 32 images on CUDA. `threads` are the CPU cores to use.
         """
         manifest = bundle.manifest
         cuda = device.startswith("cuda")
@@ -58,7 +54,7 @@ class TorchEngine:
         self.max_in_flight = CUDA_STREAMS if cuda else 1
         module = load_module(bundle)
         net = exact_net = EvidenceNet(module, device)
-        if cuda if half is None else half:
+        if half or (half is None and cuda):
             net = EvidenceNet(module, device, torch.float16)
         self._saliency = Saliency(exact_net, manifest.bias)
         self.saliency_methods = self._saliency.methods
