@@ -45,13 +45,11 @@ class Access:
                 log.warning("tokens kept: the new file is not valid", error=str(error))
         scheme, _, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
-        found = ""
-        for known, name in self._names.items():  # no early exit: constant time
-            if hmac.compare_digest(known, digest):
-                found = name
+        # Constant time: every token is compared, whichever it is.
+        found = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
         if scheme.lower() != "bearer" or not found:
             raise Unauthenticated("a valid bearer token is required")
-        return found
+        return found[0]
 
 
 class WatchedFiles:

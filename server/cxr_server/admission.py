@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from cxr_server.errors import MemoryFull, QueueFull
 
@@ -10,31 +11,24 @@ DECLARED_BYTES = "x-request-bytes"
 """Metadata key in which a client may declare the size of its message before sending it."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Admission:
     """Counts the calls and bytes in flight, from before a call's body is read.
 
-    Args:
+    Attributes:
         max_calls: Most calls in flight, those being uploaded included.
         max_bytes: Most request bytes in flight. Where no size is declared, only bytes that have
             arrived count.
         max_request_bytes: Upper limit on what one call can declare.
-        retry_after_ms: Delay after which a refused call is worth retrying.
+        retry_after_ms: Returns the delay after which a refused call is worth retrying.
     """
 
-    def __init__(
-        self,
-        *,
-        max_calls: int,
-        max_bytes: int,
-        max_request_bytes: int,
-        retry_after_ms: Callable[[], int],
-    ) -> None:
-        self.calls = 0
-        self.held_bytes = 0
-        self._max_calls = max_calls
-        self._max_bytes = max_bytes
-        self._max_request_bytes = max_request_bytes
-        self._retry_after_ms = retry_after_ms
+    max_calls: int
+    max_bytes: int
+    max_request_bytes: int
+    retry_after_ms: Callable[[], int]
+    calls: int = field(default=0, init=False)
+    held_bytes: int = field(default=0, init=False)
 
     @contextmanager
     def slot(self, declared: str) -> Iterator[Callable[[int], None]]:
@@ -43,20 +37,20 @@ class Admission:
         Yields a function that replaces the declared size by the known one. Both raise MemoryFull,
         but never for the only call, and the slot raises QueueFull.
         """
-        if self.calls >= self._max_calls:
+        if self.calls >= self.max_calls:
             raise QueueFull(
-                f"all {self._max_calls} slots for calls in flight are taken",
-                retry_after_ms=self._retry_after_ms(),
+                f"all {self.max_calls} slots for calls in flight are taken",
+                retry_after_ms=self.retry_after_ms(),
             )
         held_bytes = 0
 
         def hold(total_bytes: int) -> None:
             nonlocal held_bytes
             more_bytes = total_bytes - held_bytes
-            if more_bytes > 0 and self.calls > 1 and self.held_bytes + more_bytes > self._max_bytes:
+            if more_bytes > 0 and self.calls > 1 and self.held_bytes + more_bytes > self.max_bytes:
                 raise MemoryFull(
                     "the request bytes in flight have reached the most that this server holds",
-                    retry_after_ms=self._retry_after_ms(),
+                    retry_after_ms=self.retry_after_ms(),
                 )
             self.held_bytes += more_bytes
             held_bytes = total_bytes
@@ -64,7 +58,7 @@ class Admission:
         self.calls += 1
         try:
             if re.fullmatch(r"[0-9]{1,12}", declared):
-                hold(min(int(declared), self._max_request_bytes))
+                hold(min(int(declared), self.max_request_bytes))
             yield hold
         finally:
             self.calls -= 1

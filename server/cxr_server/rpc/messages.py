@@ -104,15 +104,11 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts, stages = result.evidence.facts, result.stages.seconds()
     durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}
+    image_format, crop_box = f"IMAGE_FORMAT_{facts.file_format}", _same(pb.Box, facts.crop)
     return {
         "findings": [_same(pb.Finding, finding) for finding in result.findings],
         "model": _same(pb.Model, result.model),
-        "image_info": _same(
-            pb.ImageInfo,
-            facts,
-            format=f"IMAGE_FORMAT_{facts.file_format}",
-            crop_box=_same(pb.Box, facts.crop),
-        ),
+        "image_info": _same(pb.ImageInfo, facts, format=image_format, crop_box=crop_box),
         "warnings": [
             pb.Warning(code=f"WARNING_CODE_{warning}", message=MESSAGES[warning])
             for warning in result.warnings

@@ -1,6 +1,7 @@
 """Server: listen on the service port and on the plaintext health-only port; TLS."""
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -27,37 +28,38 @@ _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
 
 
+@dataclass(slots=True)
 class Server:
     """Serves the contract, `grpc.health.v1` and reflection."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        service: InferenceService,
-        lifecycle: Lifecycle,
-        admission: Admission,
-        metrics: Metrics,
-    ) -> None:
-        self._settings = settings
-        self._chest_xray = servicer.ChestXrayServicer(service)
-        self._health = HealthServicer(lifecycle, servicer.SERVICE)
-        around = steps(settings, lifecycle, admission, metrics)
-        self._chain = Chain(around, settings.upload_timeout_s)
-        self._servers: list[grpc.aio.Server] = []
+    settings: Settings
+    service: InferenceService
+    lifecycle: Lifecycle
+    admission: Admission
+    metrics: Metrics
+    _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
 
     async def start(self) -> int:
-        """Listen, and return the port. Raises OSError if an address cannot be had."""
-        settings = self._settings
-        server = grpc.aio.server(interceptors=[self._chain], options=_options(settings))
-        pb_grpc.add_ChestXrayServiceServicer_to_server(self._chest_xray, server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        """Listen, and return the port.
+
+        Raises:
+            OSError: An address cannot be had.
+            SettingsError: The tokens file is not valid.
+        """
+        settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
+        around = steps(settings, self.lifecycle, self.admission, self.metrics)
+        chain = Chain(around, settings.upload_timeout_s)
+        server = grpc.aio.server(interceptors=[chain], options=_options(settings))
+        chest_xray = servicer.ChestXrayServicer(self.service)
+        pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
             reflection.enable(server, servicer.SERVICE, health.SERVICE)
         port = _bind(server, settings.listen, _credentials(settings))
         self._servers.append(server)
         if settings.health_listen:
             probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, probes)
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, probes)
             _bind(probes, settings.health_listen, None)
             self._servers.append(probes)
         for each in self._servers:
