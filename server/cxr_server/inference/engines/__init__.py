@@ -1,8 +1,7 @@
 """Engines: batch of model inputs -> batch of evidence. Next: scoring.
 
-An engine is one blocking method that any thread may call. Two numbers, `max_batch` and
-`max_in_flight`, tell the scheduler how to use it. Optional capabilities are protocols of their
-own: test for them with `isinstance`.
+An engine is one blocking method that any thread may call. Optional capabilities are protocols
+of their own: test for them with `isinstance`.
 """
 
 from typing import Protocol, runtime_checkable
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 class Engine(Protocol):
     """A network that turns images into evidence. All methods are thread-safe.
 
-    Attributes:
-        name: Name in the registry, such as "openvino".
-        device: The runtime's name of the device, such as "CPU" or "cuda:0".
-        max_batch: Largest number of images in one call of `evidence`.
-        max_in_flight: Number of concurrent calls of `evidence` that keep the device busy.
+    `name` is that of the registry, and `device` the runtime's name, such as "CPU" or "cuda:0".
+    The scheduler passes up to `max_batch` images to one call of `evidence`, and makes up to
+    `max_in_flight` calls at once, which keep the device busy.
     """
 
     name: str

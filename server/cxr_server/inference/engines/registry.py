@@ -27,8 +27,7 @@ class EngineSpec:
         packages: Import packages that must be installed.
         requirement: Argument of `pip install` that installs them, quoted for a shell.
         bundle_file: The file of a bundle that the engine loads.
-        devices: Device names without an index, as the runtime spells them; the first is the
-            default.
+        devices: Device names as the runtime spells them, without an index; default first.
         open: Starts the engine: bundle, device, folder for compiled models, cores -> Engine.
         architectures: Parameter types of the networks that it has modules for; None if it runs
             any graph.

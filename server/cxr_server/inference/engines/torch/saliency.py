@@ -1,7 +1,7 @@
 """Saliency: explanation methods of pytorch-grad-cam, applied to the rectified feature map."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -63,14 +63,12 @@ class Saliency(nn.Module):
         return np.asarray(np.nan_to_num(maps[0]), np.float32)
 
 
-def _method_class(method: str) -> Callable[..., Any]:
+def _method_class(method: str) -> Any:
     import pytorch_grad_cam
-    from pytorch_grad_cam import score_cam
 
-    score_cam.tqdm = SimpleNamespace(tqdm=iter)  # no progress bar in the server's log
+    pytorch_grad_cam.score_cam.tqdm = SimpleNamespace(tqdm=iter)  # no progress bar in the log
     if method != "SCORE_CAM":
-        found: Callable[..., Any] = getattr(pytorch_grad_cam, METHODS[method])
-        return found
+        return getattr(pytorch_grad_cam, METHODS[method])
 
     class HookFreeScoreCAM(pytorch_grad_cam.ScoreCAM):  # type: ignore[misc]
         """Without hooks in its forward passes, which would keep every activation alive."""
