@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,9 @@ class HeatScale(StrEnum):
 class HeatMap:
     """Heat of one finding on the square that the network saw.
 
-    Attributes:
-        values_hw: float32 [side, side] in [0, 1].
-        low: What a value of 0 stands for.
-        high: What a value of 1 stands for.
-        peak_row_column: The highest point, which a fixed scale may have clipped in `values_hw`;
-            None where nothing speaks for the finding and the map is all zero.
-        in_logits: Whether the limits are logits contributed by a grid cell, or relative.
+    `values_hw` [side, side] are in [0, 1], which stand for `low` and `high`: logits that a grid
+    cell adds if `in_logits`, else relative. `peak_row_column` is the highest point, even where a
+    fixed scale clips the map; None if nothing speaks for the finding.
     """
 
     values_hw: NDArray[np.float32]
@@ -83,9 +80,7 @@ def enlarge(values_hw: NDArray[np.float64], side_px: int) -> NDArray[np.float64]
     return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR), np.float64)
 
 
-def _peak_row_column(
-    values_hw: NDArray[np.float64] | NDArray[np.float32],
-) -> tuple[int, int] | None:
+def _peak_row_column(values_hw: NDArray[np.floating[Any]]) -> tuple[int, int] | None:
     """Return the highest point above zero, or None; of several, the one nearest the middle.
 
     Enlarging repeats the edges, so the maximum of a cell at the border is a plateau up to the

@@ -48,9 +48,8 @@ class MethodSpec:
 
     def why_not(self, engine: Engine) -> str | None:
         """Return why the method cannot be used with an engine, or None if it can."""
-        if self.closed_form:
-            return None
-        if isinstance(engine, SaliencyEngine) and self.name in engine.saliency_methods:
+        computed = engine.saliency_methods if isinstance(engine, SaliencyEngine) else ()
+        if self.closed_form or self.name in computed:
             return None
         return (
             f"{self.name} needs the torch engine and the package grad-cam: install "

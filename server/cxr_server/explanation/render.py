@@ -71,13 +71,7 @@ class RenderOptions:
 
 
 class Renderer:
-    """Draws the heat maps of one image.
-
-    Args:
-        evidence: What the network made of the image.
-        options: How to draw.
-        radiograph: The whole image, if `options.needs_radiograph`.
-    """
+    """Draws the heat maps of one image; the whole image is given if `needs_radiograph`."""
 
     def __init__(
         self, evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
@@ -90,11 +84,10 @@ class Renderer:
         factor = min(1.0, options.max_side_px / max(height_px, width_px))
         width, height = max(1, round(width_px * factor)), max(1, round(height_px * factor))
         scale_x, scale_y = width / width_px, height / height_px
-        self._options, self._size = options, (width, height)
-        self._left, self._top = round(crop.x_px * scale_x), round(crop.y_px * scale_y)
-        right = round((crop.x_px + crop.width_px) * scale_x)
-        bottom = round((crop.y_px + crop.height_px) * scale_y)
-        self._heat_size = max(1, right - self._left), max(1, bottom - self._top)
+        left, right = round(crop.x_px * scale_x), round((crop.x_px + crop.width_px) * scale_x)
+        top, bottom = round(crop.y_px * scale_y), round((crop.y_px + crop.height_px) * scale_y)
+        self._options, self._size, self._heat_at = options, (width, height), (left, top)
+        self._heat_size = max(1, right - left), max(1, bottom - top)
         if options.kind is RenderKind.OVERLAY:
             pixels_hw: Pixels = evidence.picture_hw
             if options.needs_radiograph:
@@ -121,7 +114,7 @@ class Renderer:
         if values.size != self._heat_size:
             values = values.resize(self._heat_size, Image.Resampling.BILINEAR)
         levels = Image.new("L", self._size)
-        levels.paste(values, (self._left, self._top))
+        levels.paste(values, self._heat_at)
         indexed = levels.copy()
         indexed.putpalette(colors(options.color_map).tobytes())
         picture = indexed.convert("RGB")
@@ -140,9 +133,8 @@ class Renderer:
 def _encode_png(rgb_hwc: NDArray[np.uint8]) -> bytes:
     """Return an RGB picture as a PNG file.
 
-    Rows are stored as differences to the row above (filter 2, "Up") and compressed by Intel's
-    ISA-L at level 1 of 3: a quarter of the CPU time of libpng, spng and Pillow, for a file of the
-    same size. Higher levels save a few percent, for more time.
+    Rows are differences to the row above (filter 2, "Up"), compressed by Intel's ISA-L at level 1
+    of 3: a quarter of the CPU time of libpng, spng and Pillow, for a file of the same size.
     """
     height, width, _ = rgb_hwc.shape
     rows = rgb_hwc.reshape(height, 3 * width)

@@ -27,9 +27,6 @@ MAX_SCAN_COUNT = 64
 image, however few bytes it has."""
 MAX_SCANNED_PIXEL_COUNT = 1_000_000_000
 """Maximum pixels times scans of a progressive file."""
-COLOR_REDUCTION = 8
-"""Colour is looked for in an image reduced by this factor: its pixels are the means of the file's
-8 x 8 blocks, which need no inverse transform."""
 
 _SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
@@ -81,8 +78,7 @@ class JpegCodec:
                     raise ImageUnreadable("The JPEG file has too many coding tables.")
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
-        height_px, width_px = _read_frame(frame)
-        return Header(height_px, width_px, 8, orientation, b"".join(kept))
+        return Header(*_read_frame(frame), 8, orientation, b"".join(kept))
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the luma. Raises ImageUnreadable."""
@@ -93,7 +89,8 @@ class JpegCodec:
             _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
             if colorspace == "Gray":
                 return grey_hwc[..., 0], ()
-            height, width = header.height_px // COLOR_REDUCTION, header.width_px // COLOR_REDUCTION
+            # Reduced to the means of the file's 8 x 8 blocks, which need no inverse transform.
+            height, width = header.height_px // 8, header.width_px // 8
             rgb_hwc = simplejpeg.decode_jpeg(
                 file, "RGB", min_height=height, min_width=width, strict=True
             )

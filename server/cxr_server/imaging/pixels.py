@@ -27,12 +27,8 @@ bits fits 32."""
 def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
     """Convert colour to luma and blend what is transparent over black.
 
-    Args:
-        pixels: [height, width], or [height, width, channels] with 2 (grey, alpha), 3 (red, green,
-            blue) or 4 channels (red, green, blue, alpha).
-
-    Returns:
-        C-contiguous pixels [height, width] of the same dtype; COLOR and TRANSPARENT if so.
+    Pixels are [height, width], or [height, width, channels] of grey and alpha, RGB or RGBA. Returns
+    them as [height, width] of the same dtype, C-contiguous, and COLOR and TRANSPARENT if so.
     """
     if pixels.ndim == 2:
         return pixels, ()
@@ -40,10 +36,9 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
     white = int(np.iinfo(pixels.dtype).max)
     is_color = channels >= 3
     is_transparent = channels in (2, 4) and int(pixels[..., -1].min()) < white
-    seen = {
-        InputWarning.COLOR: is_color and has_color(pixels),
-        InputWarning.TRANSPARENT: is_transparent,
-    }
+    warnings = [InputWarning.COLOR] if is_color and has_color(pixels) else []
+    if is_transparent:
+        warnings.append(InputWarning.TRANSPARENT)
     grey_hw = np.empty(pixels.shape[:2], pixels.dtype)
     for top in range(0, len(grey_hw), BAND_ROWS):
         band = pixels[top : top + BAND_ROWS]
@@ -51,7 +46,7 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
         if is_transparent:
             grey = (grey * band[..., -1] + white // 2) // white
         grey_hw[top : top + BAND_ROWS] = grey
-    return cast(Pixels, grey_hw), tuple(warning for warning, applies in seen.items() if applies)
+    return cast(Pixels, grey_hw), tuple(warnings)
 
 
 def has_color(pixels_hwc: Pixels) -> bool:
@@ -89,18 +84,15 @@ def exif_orientation(exif: bytes) -> int:
             entry = directory + 2 + 12 * index
             tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, entry)
             if tag == 0x0112:
-                # One number of the type SHORT.
-                valid = kind == 3 and count == 1 and 1 <= value <= 8
+                valid = kind == 3 and count == 1 and 1 <= value <= 8  # 3: SHORT
                 return int(value) if valid else 1
     return 1
 
 
 def upright(pixels_hw: Pixels, orientation: int) -> Pixels:
     """Undo an EXIF orientation of 1 to 8; the result is C-contiguous."""
-    if orientation in (5, 6, 7, 8):
+    if orientation >= 5:
         pixels_hw = pixels_hw.T
-    if orientation in (3, 4, 7, 8):
-        pixels_hw = pixels_hw[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels_hw = pixels_hw[:, ::-1]
-    return cast(Pixels, np.ascontiguousarray(pixels_hw))
+    row_step = -1 if orientation in (3, 4, 7, 8) else 1
+    column_step = -1 if orientation in (2, 3, 6, 7) else 1
+    return cast(Pixels, np.ascontiguousarray(pixels_hw[::row_step, ::column_step]))

@@ -22,11 +22,10 @@ MAX_CHUNK_COUNT = 16_384
 """Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the time that
 walking them takes."""
 
-_GREY, _RGB, _PALETTE = 0, 2, 3
-"""Colour types."""
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_TRANSPARENCY_LENGTHS = {_GREY: (2,), _RGB: (6,), _PALETTE: range(1, 257)}
-"""Allowed lengths of tRNS, which libpng would ignore if it is broken, by colour type."""
+_TRNS_LENGTHS = {0: (2,), 2: (6,), 3: range(1, 257)}
+"""Allowed lengths of tRNS, which libpng would ignore if it is broken, by colour type: grey, RGB and
+palette."""
 
 # libpng's warnings are about the callers' files: harmless faults that it passes over.
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
@@ -61,8 +60,7 @@ class PngCodec:
             if kind in _PIXEL_CHUNKS:
                 if kind in seen and not kind == previous == b"IDAT":
                     raise ImageUnreadable("The chunks of the PNG file are out of order.")
-                lengths = _TRANSPARENCY_LENGTHS.get(color_type, ())
-                if kind == b"tRNS" and len(payload) not in lengths:
+                if kind == b"tRNS" and len(payload) not in _TRNS_LENGTHS.get(color_type, ()):
                     raise ImageUnreadable("The transparency chunk of the PNG file is invalid.")
                 seen.add(kind)
                 kept.append(chunk)

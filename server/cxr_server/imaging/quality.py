@@ -22,23 +22,19 @@ MESSAGES: dict[InputWarning, str] = {
     ),
     InputWarning.COLOR: "The image is in colour; it was converted to greyscale.",
     InputWarning.TRANSPARENT: "Parts of the image are transparent; it was blended over black.",
-    InputWarning.UNUSUAL_ASPECT_RATIO: (
-        "The image is much taller or wider than a chest radiograph."
-    ),
+    InputWarning.UNUSUAL_ASPECT_RATIO: "The image is far taller or wider than a chest radiograph.",
     InputWarning.REORIENTED: "The image was rotated or mirrored, as its EXIF orientation says.",
 }
 """The text for each warning."""
 
-UNLIKELY = frozenset(
-    {
-        InputWarning.LOW_CONTRAST,
-        InputWarning.CLIPPED,
-        InputWarning.POSSIBLY_INVERTED,
-        InputWarning.COLOR,
-        InputWarning.TRANSPARENT,
-        InputWarning.UNUSUAL_ASPECT_RATIO,
-    }
-)
+UNLIKELY = {
+    InputWarning.LOW_CONTRAST,
+    InputWarning.CLIPPED,
+    InputWarning.POSSIBLY_INVERTED,
+    InputWarning.COLOR,
+    InputWarning.TRANSPARENT,
+    InputWarning.UNUSUAL_ASPECT_RATIO,
+}
 """Warnings that a properly exported frontal chest radiograph does not cause."""
 
 SAMPLE_SIDE = 128
@@ -57,14 +53,12 @@ MAX_ASPECT_RATIO = 2.0
 def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, ...]:
     """Return the warnings that shape and grey values give rise to.
 
-    Those that only decoding can see (COLOR, TRANSPARENT, REORIENTED) are in
-    `radiograph.warnings`. The network's input has sides of `input_side_px`.
+    Not those in `radiograph.warnings`. The network's input has sides of `input_side_px`.
     """
-    height_px, width_px = radiograph.height_px, radiograph.width_px
-    short_px, long_px = sorted((height_px, width_px))
-    sample_hw = radiograph.pixels_hw[
-        :: max(1, height_px // SAMPLE_SIDE), :: max(1, width_px // SAMPLE_SIDE)
-    ]
+    shape_px = radiograph.pixels_hw.shape
+    short_px, long_px = sorted(shape_px)
+    row_step, column_step = (max(1, side_px // SAMPLE_SIDE) for side_px in shape_px)
+    sample_hw = radiograph.pixels_hw[::row_step, ::column_step]
     # Percentiles from the histogram: sorting would take as long as all the other checks.
     counts = np.bincount(sample_hw.ravel(), minlength=radiograph.max_value + 1)
     low, high = np.searchsorted(np.cumsum(counts), np.multiply(sample_hw.size, (0.01, 0.99)))

@@ -66,12 +66,9 @@ class Header:
 class Radiograph:
     """An upright greyscale image.
 
-    Attributes:
-        pixels_hw: uint8 or uint16 [height, width], C-contiguous; zero is black.
-        max_value: The value of white.
-        file_format: Name of the codec, which is the contract's `ImageFormat` without its prefix.
-        bit_depth: Bits per channel of the container: 1, 2, 4, 8 or 16.
-        warnings: What was noticed while decoding: COLOR, TRANSPARENT, REORIENTED.
+    Pixels are C-contiguous; zero is black, `max_value` white. The file format is the codec's name,
+    the bit depth that of a channel in the file. The warnings are those that only decoding can see:
+    COLOR, TRANSPARENT, REORIENTED.
     """
 
     pixels_hw: Pixels
