@@ -49,7 +49,7 @@ def test_a_saved_densenet_is_read_to_the_bit(small_densenet, zip_format):
 def test_a_state_dict_is_read_too(small_densenet, zip_format):
     found = read_checkpoint(saved(small_densenet.state_dict(), zip_format))
     assert_same_state(found.state, small_densenet)
-    assert found.attributes == {}
+    assert found.lists == {}
 
 
 @FORMATS
@@ -58,12 +58,12 @@ def test_findings_and_operating_points_are_read_in_all_their_types(nn, zip_forma
     model.targets = list(OUTPUTS)
     model.pathologies = np.array(OUTPUTS, dtype=object)
     model.op_threshs = np.array(POINTS, np.float32)
-    attributes = read_checkpoint(saved(model, zip_format)).attributes
+    attributes = read_checkpoint(saved(model, zip_format)).lists
     assert attributes["targets"] == attributes["pathologies"] == list(OUTPUTS)
     assert np.float32(attributes["op_threshs"]).tolist() == POINTS
     model.targets = np.array(OUTPUTS)
     model.op_threshs = [np.float32(0.25), 0.5, np.float64("nan")]
-    attributes = read_checkpoint(saved(model, zip_format)).attributes
+    attributes = read_checkpoint(saved(model, zip_format)).lists
     assert attributes["targets"] == list(OUTPUTS)
     assert str(attributes["op_threshs"]) == "[0.25, 0.5, nan]"
 

@@ -18,7 +18,7 @@ from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Upstream
 from cxr_server.convert import parity
-from cxr_server.convert.catalog import CATALOG, OUTPUTS, reliability
+from cxr_server.convert.catalog import CATALOG, OUTPUTS
 from cxr_server.convert.checkpoint import Checkpoint
 from cxr_server.convert.convert import interpret, prepare
 from cxr_server.convert.source import Source
@@ -200,7 +200,8 @@ def test_the_catalogue_is_torchxrayvisions():
         assert known["labels"] == [label if label in points else "" for label in OUTPUTS]
         pairs = zip(OUTPUTS, known["op_threshs"], strict=True)
         assert points == {label: point for label, point in pairs if not math.isnan(point)}
-    assert set(reliability("densenet121-res224-all", OUTPUTS)) == set(OUTPUTS)
+        assert set(entry.reliability) <= set(points)
+    assert set(CATALOG["densenet121-res224-all"].reliability) == set(OUTPUTS)
 
 
 def nothing_in(folder: Path) -> bool:
@@ -357,3 +358,15 @@ def test_a_fine_tuned_densenet_with_findings_of_ones_own_is_converted(
 def test_a_catalogue_model_keeps_its_findings(eighteen, tmp_path):
     with pytest.raises(BundleError, match="--labels is not accepted"):
         prepared(eighteen, tmp_path, NIH, labels=("A",) * 18)
+
+
+def test_findings_that_are_named_twice_are_refused(small_model, tmp_path):
+    with pytest.raises(BundleError, match="named twice"):
+        prepared(small_model, tmp_path, labels=("A",) * 6)
+    assert nothing_in(tmp_path)
+
+
+def test_attributes_of_a_wrong_type_are_no_findings(small_model, tmp_path):
+    small_model.targets = small_model.pathologies = 6
+    with pytest.raises(BundleError, match="0 findings"):
+        prepared(small_model, tmp_path)

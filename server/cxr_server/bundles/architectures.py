@@ -1,7 +1,7 @@
 """Architectures: families of networks, each with the parameters that define one network.
 
-The registry holds what a manifest may name. `convert.architectures` builds the graph of each
-family, and `inference.engines.torch.network` its torch module.
+The registry holds what a manifest may name. `convert.architectures` describes the layers of each
+family, and `inference.engines.torch.network` builds its torch module.
 """
 
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -30,13 +30,10 @@ class DenseNet(
     tag_field="family",
     tag="densenet",
 ):
-    """A DenseNet for one grey channel, as in torchxrayvision and torchvision.
+    """A DenseNet for one grey channel, with the parameters' names of torchvision.
 
-    Attributes:
-        growth_rate: Channels that each layer adds.
-        block_config: Layers of each dense block.
-        num_init_features: Channels of the first convolution.
-        bn_size: Channels of a layer's bottleneck, in multiples of `growth_rate`.
+    `block_config` counts the layers of each dense block. Each layer adds `growth_rate` channels
+    through a bottleneck of `bn_size` times as many.
     """
 
     growth_rate: Width
@@ -63,8 +60,8 @@ ARCHITECTURES: dict[str, type[Any]] = {"densenet": DenseNet}
 """The parameters of each family, by its tag."""
 
 
-def read_architecture(content: object) -> Architecture:
-    """Return the architecture that `content`, decoded JSON, describes.
+def read_architecture(_: type, content: Any) -> Architecture:
+    """Return the architecture that decoded JSON describes: a `dec_hook` of msgspec.
 
     Raises:
         ValueError: The family is not in the registry, or a parameter is out of range.

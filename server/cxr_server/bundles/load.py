@@ -6,7 +6,6 @@ could run code.
 """
 
 import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +26,7 @@ class Bundle:
     manifest: Manifest
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that the manifest lists.
-
-        Raises:
-            BundleError: The bundle has no such file.
-        """
+        """Return the path of a file that the manifest lists; BundleError if it lists none."""
         if name not in self.manifest.files:
             raise BundleError(f"bundle {self.manifest.name} has no {name}")
         return self.path / name
@@ -56,7 +51,12 @@ def load_bundle(path: Path) -> Bundle:
     if unlisted := sorted(present - listed):
         raise BundleError(f"bundle {manifest.name}: {unlisted[0]} is not listed in model.json")
     for name, entry in manifest.files.items():
-        _check_file(root / name, name, entry)
+        try:
+            found = file_entry(root / name)
+        except OSError as error:
+            raise BundleError(f"{name}: {error.strerror}") from None
+        if found != entry:
+            raise BundleError(f"{name}: size or SHA-256 differs from model.json")
     return Bundle(root, manifest)
 
 
@@ -77,22 +77,18 @@ def read_manifest(folder: Path) -> Manifest:
 def _files_in(root: Path) -> set[str]:
     """Return the files below `root`. Raises BundleError for links, devices and sockets."""
     found: set[str] = set()
-    for folder, folders, names in os.walk(root):
-        for name in folders + names:
-            path = Path(folder, name)
-            mode = path.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise BundleError(f"{path.relative_to(root)} is not a plain file")
-        found.update(Path(folder, name).relative_to(root).as_posix() for name in names)
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            found.add(name)
+        elif not stat.S_ISDIR(mode):
+            raise BundleError(f"{name} is not a plain file")
     return found
 
 
-def _check_file(path: Path, name: str, entry: FileEntry) -> None:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != entry.bytes:
-                raise BundleError(f"{name}: size differs from model.json")
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-                raise BundleError(f"{name}: SHA-256 differs from model.json")
-    except OSError as error:
-        raise BundleError(f"{name}: {error.strerror}") from None
+def file_entry(path: Path) -> FileEntry:
+    """Return the SHA-256 and size of a file. Raises OSError."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(digest, file.tell())

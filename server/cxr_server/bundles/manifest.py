@@ -7,7 +7,7 @@ rest. A changed byte is therefore detected in this file as in every other.
 import hashlib
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -35,11 +35,6 @@ _SEAL = re.compile(r',\n "manifest_sha256": "[0-9a-f]{64}"\n}\n\Z')
 
 class BundleError(OperatorError):
     """A bundle that is not served. The message names the file and what is wrong with it."""
-
-
-def utc_now() -> str:
-    """Return the time as a manifest states it, such as 2026-01-31T12:00:00Z."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,25 +66,7 @@ class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the maker of a bundle states. Tuples of findings follow the evidence's rows.
-
-    Attributes:
-        name: Name of the model.
-        version: Version of the model.
-        network: Architecture and its parameters.
-        labels: The findings.
-        class_indices: The findings' positions in the upstream model's output, ascending.
-        thresholds: Operating points: raw probabilities in (0, 1).
-        license: Licence of the weights.
-        notices: Statements that every user should read.
-        phantom: Whether the model was trained on drawings.
-        upstream: The converted file, or None if the model was trained for this bundle.
-        reliability: By label.
-        intended_use: One sentence.
-        input_side_px: Side of the square input.
-        preprocessing_id: A name in `inference.preprocess.PREPROCESSINGS`.
-        create_time: In UTC.
-    """
+    """What the maker of a bundle states. Tuples of findings follow the evidence's rows."""
 
     format: Literal[2] = FORMAT
     name: Identifier
@@ -97,16 +74,22 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     network: Architecture
     labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=1000)]
     class_indices: tuple[Annotated[int, Meta(ge=0, le=100_000)], ...]
+    """The findings' positions in the upstream model's output, ascending."""
     thresholds: tuple[Annotated[float, Meta(gt=0.0, lt=1.0)], ...]
+    """Operating points: raw probabilities."""
     license: Line
     notices: Annotated[tuple[Label, ...], Meta(max_length=100)]
     phantom: bool = False
     upstream: Upstream | None = None
+    """The converted file, or None if the model was trained for this bundle."""
     reliability: dict[str, Reliability] = {}
+    """By label."""
     intended_use: Line = INTENDED_USE
     input_side_px: Annotated[int, Meta(ge=32, le=4096)] = 224
     preprocessing_id: Identifier = PREPROCESSING_ID
-    create_time: Time = msgspec.field(default_factory=utc_now)
+    create_time: Time = msgspec.field(
+        default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
 
     @property
     def architecture(self) -> str:
@@ -128,17 +111,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A bundle's description, complete.
-
-    Attributes:
-        evidence_side: Side of the evidence maps.
-        bias: What is added to the mean evidence to give a logit.
-        files: Every file of the bundle but `model.json`, by path with forward slashes.
-    """
+    """A bundle's description, complete."""
 
     evidence_side: Annotated[int, Meta(ge=1, le=512)]
     bias: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
+    """What is added to the mean evidence to give a logit."""
     files: dict[str, FileEntry]
+    """Every file of the bundle but `model.json`, by path with forward slashes."""
 
     def __post_init__(self) -> None:
         """Check what must hold between fields. Raises ValueError."""
@@ -177,7 +156,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     f"model.json has format {stated}, and this server reads format {FORMAT}:"
                     " run `cxr-server prepare` again"
                 )
-            manifest = msgspec.json.decode(body, type=cls, dec_hook=_decode_architecture)
+            manifest = msgspec.json.decode(body, type=cls, dec_hook=read_architecture)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"model.json: {error}") from None
         if manifest.to_json() != text:
@@ -187,7 +166,3 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class _Format(msgspec.Struct):
     format: int
-
-
-def _decode_architecture(_: type, content: Any) -> Architecture:
-    return read_architecture(content)

@@ -40,16 +40,9 @@ def resolve(model: str, home: Path | None = None) -> Path:
     """
     if model == PHANTOM:
         return PHANTOM_PATH
-    if os.sep in model or model in (".", ".."):
-        path = Path(model)
-        if not (path / MANIFEST_NAME).is_file():
-            raise BundleError(f"there is no bundle at {path}")
-        return path
-    path = (home or bundle_home()) / model
-    if (path / MANIFEST_NAME).is_file():
-        return path
-    if (Path(model) / MANIFEST_NAME).is_file():
-        return Path(model)
+    for path in ((home or bundle_home()) / model, Path(model)):
+        if (path / MANIFEST_NAME).is_file():
+            return path
     raise BundleError(
         f"model {model} is not prepared: run `cxr-server prepare {model}`, "
         "or give the folder of a bundle (`cxr-server models` lists them)"
@@ -58,10 +51,8 @@ def resolve(model: str, home: Path | None = None) -> Path:
 
 def list_bundles(home: Path | None = None) -> dict[str, Path]:
     """Return the folders of all bundles by name, the shipped bundle first."""
-    found = {PHANTOM: PHANTOM_PATH} if (PHANTOM_PATH / MANIFEST_NAME).is_file() else {}
-    folder = home or bundle_home()
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
-                found.setdefault(path.name, path)
+    found = {PHANTOM: PHANTOM_PATH}
+    for manifest in sorted((home or bundle_home()).glob(f"*/{MANIFEST_NAME}")):
+        if not manifest.parent.name.startswith("."):  # being written
+            found.setdefault(manifest.parent.name, manifest.parent)
     return found

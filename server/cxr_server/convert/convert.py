@@ -4,9 +4,8 @@ No code of the checkpoint runs, and torch is not needed.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Description, Upstream
 from cxr_server.convert.allow_list import CheckpointRefused
 from cxr_server.convert.architectures import FAMILIES, State
-from cxr_server.convert.catalog import LICENSE, NOTICES, OUTPUTS, reliability
+from cxr_server.convert.catalog import LICENSE, NOTICES, OUTPUTS
 from cxr_server.convert.checkpoint import Checkpoint, read_checkpoint
 from cxr_server.convert.download import Progress
 from cxr_server.convert.parity import TOLERANCE, check_parity
@@ -32,13 +31,9 @@ def prepare(
     say: Callable[[str], None] = lambda _: None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the bundle of a model of the catalogue, or of a fine-tuned one, to `output`.
+    """Write the bundle of a model of the catalogue, or of a fine-tuned one, to the folder `output`.
 
-    Args:
-        source: The checkpoint.
-        output: The bundle's folder.
-        say: Called with a line about each step.
-        progress: Called during a download.
+    `say` is called with a line about each step, `progress` during a download.
 
     Raises:
         BundleError: The file cannot be converted; `output` is unchanged.
@@ -47,10 +42,9 @@ def prepare(
     content, upstream = obtain(source, progress)
     say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
     try:
-        checkpoint = read_checkpoint(content)
-    except CheckpointRefused as error:
-        raise BundleError(f"the file is not read: {error}") from None
-    description, state = interpret(checkpoint, source, upstream)
+        description, state = interpret(read_checkpoint(content), source, upstream)
+    except (CheckpointRefused, ValueError, OverflowError) as error:
+        raise BundleError(f"the file cannot be converted: {error}") from None
     say(
         f"{upstream.verified}, read without running it: {description.architecture},"
         f" {len(description.labels)} findings"
@@ -71,32 +65,33 @@ def interpret(
     """Return what a checkpoint holds, without the outputs that have no meaning.
 
     For an entry of the catalogue, findings and operating points are those of torchxrayvision.
-    For any other model the findings are `source.labels`, or else come from the file, and the
-    operating points come from the file. Without them 0.5 is assumed: a score is then the raw
-    probability.
+    For any other model they come from the file, unless `source.labels` names the findings. Without
+    operating points 0.5 is assumed: a score is then the raw probability.
 
     Raises:
         BundleError: The network is of no known family, or its outputs have no meaning.
+        ValueError: The findings contradict each other.
     """
-    found = [family.recognize(checkpoint.state) for family in FAMILIES.values()]
-    network, state = next(filter(None, found), (None, {}))
+    known = (family.recognize(checkpoint.state) for family in FAMILIES.values())
+    network, state = next(filter(None, known), (None, {}))
     if network is None or "classifier.bias" not in state:
         raise BundleError("the file holds no DenseNet of torchxrayvision")
     count = len(state["classifier.bias"])
     entry, notices = source.entry, list(NOTICES)
     labels: Sequence[str]
-    points: Sequence[float | None] | None
+    points: Sequence[float | None]
     if entry is not None:
         notices.append(f"Trained on {entry.trained_on}.")
         labels, points = OUTPUTS, [entry.operating_points.get(label) for label in OUTPUTS]
     else:
-        attributes = checkpoint.attributes
-        labels = source.labels or attributes.get("targets") or attributes.get("pathologies") or ()
+        found = checkpoint.lists
+        labels = source.labels or found.get("targets") or found.get("pathologies") or ()
         if not labels and count == len(OUTPUTS):
             labels = OUTPUTS
             notices.append(ASSUMED_LABELS)
-        points = _operating_points(state, attributes)
-        if points is None:
+        buffer = state.get("op_threshs")
+        points = found.get("op_threshs", ()) if buffer is None else buffer.flatten().tolist()
+        if not points or not all(isinstance(point, float | int) for point in points):
             points = [0.5] * count
             notices.append(ASSUMED_POINTS)
     if not len(labels) == len(points) == count:
@@ -108,30 +103,19 @@ def interpret(
     kept = [i for i in range(count) if labels[i] and 0 < thresholds[i] < 1]
     if not kept:
         raise BundleError("no output of the network has both a finding and an operating point")
-    kept_labels = tuple(str(labels[i]) for i in kept)
     description = Description(
         name=source.name,
         version=f"1+{upstream.sha256[:12]}",
         network=network,
-        labels=kept_labels,
+        labels=tuple(str(labels[i]) for i in kept),
         class_indices=tuple(kept),
         thresholds=tuple(thresholds[i] for i in kept),
         license=LICENSE if entry else "Not stated.",
         notices=tuple(notices),
         upstream=upstream,
-        reliability=reliability(source.name, kept_labels) if entry else {},
+        reliability=entry.reliability if entry else {},
     )
     return description, {
         name: array[kept] if name.startswith("classifier.") else array
         for name, array in state.items()
     }
-
-
-def _operating_points(state: State, attributes: Mapping[str, Any]) -> list[float | None] | None:
-    """Return the operating points of a file, a buffer or an attribute; None if it has none."""
-    if "op_threshs" in state:
-        return state["op_threshs"].flatten().tolist()
-    points = attributes.get("op_threshs")
-    if isinstance(points, list) and all(isinstance(point, float | int) for point in points):
-        return points
-    return None

@@ -3,7 +3,6 @@
 The first reference is plain numpy, the second torchxrayvision itself where torch is installed.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from safetensors.numpy import load_file
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
-from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures import forward
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.scoring import findings, op_norm, sigmoid
@@ -21,11 +20,8 @@ TOLERANCE = 1e-4
 """Largest difference of a score, in float32 on the CPU."""
 
 
-def check_parity(bundle: Bundle, cache_dir: Path | None = None) -> dict[str, float]:
-    """Compare every engine that can run here with every reference.
-
-    Returns:
-        The largest difference of a score, by "ENGINE and REFERENCE".
+def check_parity(bundle: Bundle) -> dict[str, float]:
+    """Return the largest difference of a score between each engine and reference that run here.
 
     Raises:
         BundleError: A difference is above `TOLERANCE`.
@@ -41,7 +37,7 @@ def check_parity(bundle: Bundle, cache_dir: Path | None = None) -> dict[str, flo
         if spec.why_not(bundle) is not None:
             continue
         # On the first device, the CPU: others compute in lower precision.
-        engine = choose_engine(bundle, name, device=spec.devices[0], cache_dir=cache_dir)
+        engine = choose_engine(bundle, name, device=spec.devices[0])
         try:
             found = engine_scores(engine, bundle, images)
         finally:
@@ -70,9 +66,8 @@ def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
 
 def numpy_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the scores [N, K] of the numpy forward pass on the bundle's weights."""
-    network = bundle.manifest.network
     weights = load_file(bundle.file(WEIGHTS_NAME))
-    logits = FAMILIES[type(network)].forward(network, weights, images_nchw).astype(np.float64)
+    logits = forward(bundle.manifest.network, weights, images_nchw).astype(np.float64)
     return op_norm(sigmoid(logits), np.array(bundle.manifest.thresholds))
 
 
@@ -80,10 +75,5 @@ def engine_scores(
     engine: Engine, bundle: Bundle, images_nchw: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the scores [N, K] that are served."""
-    manifest = bundle.manifest
-    return np.array(
-        [
-            [finding.score for finding in findings(engine.evidence(image_chw[None])[0], manifest)]
-            for image_chw in images_nchw
-        ]
-    )
+    evidence = (engine.evidence(image_chw[None])[0] for image_chw in images_nchw)
+    return np.array([[f.score for f in findings(maps, bundle.manifest)] for maps in evidence])

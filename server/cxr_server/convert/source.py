@@ -13,26 +13,22 @@ from cxr_server.convert.download import Progress, download
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The origin of a checkpoint, and what is known of it.
-
-    Attributes:
-        name: A name in the catalogue, or with `file` the name of the new bundle.
-        file: A file on the disk; None to download.
-        url: The address to download from; None for that of the catalogue.
-        sha256: The expected SHA-256 of the file, from the operator.
-        trust: Accept a file whose SHA-256 is not known, and record it.
-        labels: The finding of each output, for a model that is not in the catalogue; empty to
-            read them from the file.
-        downloads: The folder for downloads.
-    """
+    """The origin of a checkpoint, and what is known of it."""
 
     name: str
+    """A name in the catalogue, or with `file` the name of the new bundle."""
     file: Path | None = None
+    """A file on the disk; None to download."""
     url: str | None = None
+    """The address to download from; None for that of the catalogue."""
     sha256: str | None = None
+    """The expected SHA-256 of the file, from the operator."""
     trust: bool = False
+    """Accept a file whose SHA-256 is not known, and record it."""
     labels: tuple[str, ...] = ()
+    """The finding of each output, of a model of one's own; empty to read them from the file."""
     downloads: Path
+    """The folder for downloads."""
 
     @property
     def entry(self) -> CatalogEntry | None:
@@ -47,11 +43,11 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
         BundleError: Nothing vouches for the file, or it is not the expected one.
         DownloadError: The download failed.
     """
-    verified = _verification(source)
-    sha256, size = _expected(source)
+    verified, sha256 = _verification(source)
     entry, file = source.entry, source.file
     if file is None and entry is not None:
         file = source.downloads / entry.file_name
+        size = entry.bytes
         download(source.url or entry.url, file, sha256=sha256, size=size, progress=progress)
     if file is None or not file.is_file():
         raise BundleError(f"there is no file {file}")
@@ -64,8 +60,11 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
     return content, Upstream(file.name, found, len(content), verified)
 
 
-def _verification(source: Source) -> Verified:
-    """Return how the file is verified. Raises BundleError if it would not be verified at all."""
+def _verification(source: Source) -> tuple[Verified, str | None]:
+    """Return how the file is verified, and its expected SHA-256.
+
+    Raises BundleError if it would not be verified at all.
+    """
     entry = source.entry
     if source.name == PHANTOM or not re.match(NAME_PATTERN, source.name):
         raise BundleError(f"{source.name} is not a name for a prepared model")
@@ -74,26 +73,16 @@ def _verification(source: Source) -> Verified:
         raise BundleError(f"{source.name} is not in the catalogue ({known}): give --from FILE")
     if entry is not None and source.labels:
         raise BundleError(f"the findings of {source.name} are known: --labels is not accepted")
+    given = source.sha256.lower() if source.sha256 else None
     if entry is not None and entry.sha256 is not None:
-        return "known"
-    if source.sha256 is not None:
-        return "given"
-    if entry is None:
-        return "local-file"
-    if not source.trust:
+        if given not in (None, entry.sha256):
+            raise BundleError(f"--sha256 is not the known hash of {source.name}")
+        return "known", entry.sha256
+    if given is not None:
+        return "given", given
+    if entry is not None and not source.trust:
         raise BundleError(
             f"no SHA-256 of {entry.file_name} is known: give --sha256 HEX if you have it from a"
             " source that you trust, or --trust-download to accept and record what is downloaded"
         )
-    return "trusted-download" if source.file is None else "local-file"
-
-
-def _expected(source: Source) -> tuple[str | None, int | None]:
-    """Return SHA-256 and size that the file must have, where known."""
-    entry = source.entry
-    given = source.sha256.lower() if source.sha256 else None
-    if entry is None or entry.sha256 is None:
-        return given, None
-    if given not in (None, entry.sha256):
-        raise BundleError(f"--sha256 is not the known hash of {source.name}")
-    return entry.sha256, entry.bytes
+    return "trusted-download" if source.file is None else "local-file", None

@@ -1,29 +1,19 @@
 """Write: weights and a description -> bundle folder. Next: bundles.load. Needs no torch."""
 
-import hashlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle
-from cxr_server.bundles.manifest import (
-    WEIGHTS_NAME,
-    BundleError,
-    Description,
-    FileEntry,
-    Manifest,
-)
-from cxr_server.convert.architectures import FAMILIES, State
+from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, Manifest
+from cxr_server.convert.architectures import State, build_graph
 from cxr_server.inference.engines.openvino_runtime import openvino
 
 OPENVINO_NAME = "openvino/model.xml"
@@ -39,23 +29,19 @@ def write_bundle(
 ) -> Path:
     """Write the bundle of a network to the folder `output`.
 
-    The folder appears complete, after `check` has accepted it, or not at all. It replaces a
-    bundle that is already there.
-
-    Args:
-        output: A new or empty folder, or an older bundle.
-        state: The network's state_dict as arrays.
-        description: Its labels have the order of the rows of `classifier.weight`.
-        check: Called with the complete bundle; raises to reject it.
+    The folder appears complete, after `check` has accepted the bundle, or not at all. It replaces
+    a bundle that is already there. The description's labels have the order of the rows of
+    `classifier.weight` in the state_dict `state`.
 
     Raises:
         BundleError: The weights do not fit the description, or `output` is in use.
     """
-    network = description.network
-    family = FAMILIES[type(network)]
-    expected = family.shapes(network, len(description.labels))
-    weights = _weights(state, expected, network.name)
-    model = family.build_graph(network, weights, description.input_side_px)
+    model, weights = build_graph(
+        description.network, state, len(description.labels), description.input_side_px
+    )
+    for name in sorted(state.keys() - weights.keys()):
+        if not _TRAINING_ONLY.fullmatch(name):
+            raise BundleError(f"the weights do not fit the network: it has no {name}")
     with new_folder(output) as folder:
         save_file(weights, folder / WEIGHTS_NAME)
         (folder / OPENVINO_NAME).parent.mkdir()
@@ -66,45 +52,18 @@ def write_bundle(
             evidence_side=model.output(0).shape[-1],
             bias=tuple(weights["classifier.bias"].tolist()),
             files={
-                path.relative_to(folder).as_posix(): _entry(path)
+                path.relative_to(folder).as_posix(): file_entry(path)
                 for path in sorted(folder.rglob("*"))
                 if path.is_file()
             },
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-        _make_readable(folder)
+        for path in (folder, *folder.rglob("*")):  # servers may run as another user
+            path.chmod(0o755 if path.is_dir() else 0o644)
         bundle = load_bundle(folder)
         if check is not None:
             check(bundle)
     return output
-
-
-def _weights(
-    state: State, expected: Mapping[str, tuple[int, ...]], network: str
-) -> dict[str, NDArray[np.float32]]:
-    """Return what inference needs of a state, as float32 in the order of `expected`."""
-    found = {name: array.shape for name, array in state.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name) and not _TRAINING_ONLY.fullmatch(name):
-            raise BundleError(
-                f"the weights do not fit a {network} with these findings: {name} has the shape"
-                f" {found.get(name)} instead of {expected.get(name)}"
-            )
-    weights = {name: np.ascontiguousarray(state[name], np.float32) for name in expected}
-    if not all(np.isfinite(array).all() for array in weights.values()):
-        raise BundleError("the weights hold numbers that are not finite")
-    return weights
-
-
-def _make_readable(folder: Path) -> None:
-    """Let every user read the bundle: servers may run as another user."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        return FileEntry(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
 @contextmanager
@@ -115,18 +74,15 @@ def new_folder(output: Path) -> Iterator[Path]:
     if output.exists() and not empty and not (output / MANIFEST_NAME).is_file():
         raise BundleError(f"{output} exists and is not a bundle: nothing was changed")
     output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    old = work / "old"
-    try:
-        new = work / "new"
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work:
+        new, old = Path(work, "new"), Path(work, "old")
         new.mkdir()
         yield new
         if output.exists():
             os.rename(output, old)
-        os.rename(new, output)
-    except BaseException:
-        if old.exists() and not output.exists():
-            os.rename(old, output)
-        raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            os.rename(new, output)
+        except BaseException:
+            if old.exists():
+                os.rename(old, output)
+            raise

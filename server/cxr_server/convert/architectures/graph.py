@@ -1,84 +1,75 @@
-"""Graph: layers of an OpenVINO graph, built from weights.
+"""Graph: layers of an OpenVINO graph, built from weights whose shapes are checked on the way.
 
 Tensors are [N, C, H, W] in float32. Only opset 8 is used, which every supported runtime reads.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.inference.engines.openvino_runtime import openvino
 
-Weights = Mapping[str, NDArray[np.float32]]
+State = Mapping[str, NDArray[Any]]
+Weights = dict[str, NDArray[np.float32]]
 Node = Any
 """A node of the graph; openvino has no type information."""
-EPSILON = 1e-5
-"""torch's default for batch norms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """What a batch norm does in inference: y = scale * x + shift, by channel."""
-
-    scale_c: NDArray[np.float32]
-    shift_c: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, weights: Weights, name: str) -> "Affine":
-        """Return the batch norm `name`, computed in float64."""
-        weight, bias, mean, variance = (
-            weights[f"{name}.{part}"].astype(np.float64)
-            for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale_c = weight / np.sqrt(variance + EPSILON)
-        return cls(scale_c.astype(np.float32), (bias - mean * scale_c).astype(np.float32))
 
 
 class Graph:
     """Adds layers to a graph. Each method returns the layer's output."""
 
-    def __init__(self, weights: Weights, input_side_px: int) -> None:
+    def __init__(self, state: State, side_px: int) -> None:
         self._ops = openvino.opset8
-        self._weights = weights
-        shape = [1, 1, input_side_px, input_side_px]
-        self.image: Node = self._ops.parameter(shape, np.float32, name="image")
+        self._state = state
+        self.weights: Weights = {}
+        self.image = self._ops.parameter([1, 1, side_px, side_px], np.float32, name="image")
 
-    def model(self, evidence: Node, name: str) -> Node:
-        """Return the model that computes `evidence` from `image`."""
+    def model(self, maps: Node, class_count: int, name: str) -> Node:
+        """Return the model of image -> evidence: a linear layer applied at every position.
+
+        That is a 1x1 convolution with `classifier.weight`, without the bias.
+        """
+        self._weight("classifier.bias", class_count)
+        kernel = self._weight("classifier.weight", class_count, maps.shape[1])[:, :, None, None]
+        weight = self._constant(kernel, "classifier.weight")
+        evidence = self._ops.convolution(maps, weight, [1, 1], [0, 0], [0, 0], [1, 1])
         output = self._ops.result(evidence, name="evidence")
         return openvino.Model([output], [self.image], name)
 
     def conv(
-        self, x: Node, name: str, *, norm: str | None = None, stride: int = 1, padding: int = 0
+        self, x: Node, name: str, channels: int, size: int, *, norm: str = "", stride: int = 1
     ) -> Node:
-        """Convolve with `NAME.weight` [O, I, kh, kw], which absorbs the batch norm behind it."""
-        kernel = self._weights[f"{name}.weight"]
-        affine = Affine.of(self._weights, norm) if norm else None
-        if affine:
-            kernel = kernel * affine.scale_c[:, None, None, None]
-        pads = [padding, padding]
+        """Convolve with `NAME.weight` [O, I, size, size], which absorbs the batch norm behind it.
+
+        Padding is half the size, so that a stride of 1 keeps the side.
+        """
+        kernel = self._weight(f"{name}.weight", channels, x.shape[1], size, size)
+        if norm:
+            scale_c, shift_c = self._affine(norm, channels)
+            kernel = kernel * scale_c[:, None]
+        pads = [size // 2] * 2
         y = self._ops.convolution(
             x, self._constant(kernel, f"{name}.weight"), [stride, stride], pads, pads, [1, 1]
         )
         y.friendly_name = name
-        return self._add(y, affine.shift_c, f"{name}.bias") if affine else y
+        return self._ops.add(y, self._constant(shift_c, f"{name}.bias")) if norm else y
 
     def norm(self, x: Node, name: str) -> Node:
         """Apply the batch norm `name`."""
-        affine = Affine.of(self._weights, name)
-        scale = self._constant(affine.scale_c[:, None, None], f"{name}.scale")
-        return self._add(self._ops.multiply(x, scale), affine.shift_c, f"{name}.shift")
+        scale_c, shift_c = self._affine(name, x.shape[1])
+        y = self._ops.multiply(x, self._constant(scale_c, f"{name}.scale"))
+        return self._ops.add(y, self._constant(shift_c, f"{name}.shift"))
 
     def relu(self, x: Node) -> Node:
         """Set negative values to zero."""
         return self._ops.relu(x)
 
-    def max_pool(self, x: Node, size: int, *, stride: int, padding: int) -> Node:
-        """Take the largest value of each window."""
-        pads = [padding, padding]
+    def max_pool(self, x: Node, size: int, *, stride: int) -> Node:
+        """Take the largest value of each window, padded by half the size."""
+        pads = [size // 2] * 2
         pooled = self._ops.max_pool(x, [stride, stride], [1, 1], pads, pads, [size, size])
         return pooled.output(0)
 
@@ -91,14 +82,26 @@ class Graph:
         """Concatenate channels."""
         return self._ops.concat(list(parts), 1)
 
-    def evidence(self, x: Node, name: str) -> Node:
-        """Apply the linear layer `name` without its bias at every position: a 1x1 convolution."""
-        kernel = self._weights[f"{name}.weight"][:, :, None, None]
-        weight = self._constant(kernel, f"{name}.weight")
-        return self._ops.convolution(x, weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    def _affine(self, norm: str, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return a batch norm in inference as scale and shift [C, 1, 1], computed in float64."""
+        weight, bias, mean, variance = (
+            self._weight(f"{norm}.{part}", channels).astype(np.float64)[:, None, None]
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / np.sqrt(variance + 1e-5)  # torch's default epsilon
+        return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)
 
-    def _add(self, x: Node, shift_c: NDArray[np.float32], name: str) -> Node:
-        return self._ops.add(x, self._constant(shift_c[:, None, None], name))
+    def _weight(self, name: str, *shape: int) -> NDArray[np.float32]:
+        found = self._state[name].shape if name in self._state else None
+        if found != shape:
+            raise BundleError(
+                "the weights do not fit the network and its findings:"
+                f" {name} has the shape {found} instead of {shape}"
+            )
+        self.weights[name] = np.ascontiguousarray(self._state[name], np.float32)
+        if not np.isfinite(self.weights[name]).all():
+            raise BundleError(f"the weights hold numbers that are not finite: {name}")
+        return self.weights[name]
 
     def _constant(self, values: NDArray[np.float32], name: str) -> Node:
         return self._ops.constant(np.ascontiguousarray(values, np.float32), name=name)
