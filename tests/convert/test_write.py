@@ -143,7 +143,7 @@ def test_a_second_family_is_one_entry_in_each_table(folder, monkeypatch):
         write_bundle(folder, state, described(Plain(width=4)), check_parity)
         bundle = load_bundle(folder)
         assert bundle.manifest.network == Plain(width=4)
-        assert bundle.manifest.architecture == "plain4"
+        assert bundle.manifest.network.name == "plain4"
         engine = choose_engine(bundle, "openvino")
         assert engine.evidence(check_images(64, 1)).shape == (1, 3, 8, 8)
         engine.close()

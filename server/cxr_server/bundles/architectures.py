@@ -45,15 +45,8 @@ class DenseNet(
 
     @property
     def name(self) -> str:
-        """The name in Huang et al., Densely Connected Convolutional Networks, 2017."""
-        published: dict[tuple[int, tuple[int, ...], int], str] = {
-            (32, (6, 12, 24, 16), 64): "densenet121",
-            (48, (6, 12, 36, 24), 96): "densenet161",
-            (32, (6, 12, 32, 32), 64): "densenet169",
-            (32, (6, 12, 48, 32), 64): "densenet201",
-        }
-        key = (self.growth_rate, self.block_config, self.num_init_features)
-        return published.get(key, "densenet")
+        """The name in Huang et al., Densely Connected Convolutional Networks, 2017: by depth."""
+        return f"densenet{2 * sum(self.block_config) + len(self.block_config) + 1}"
 
 
 ARCHITECTURES: dict[str, type[Any]] = {"densenet": DenseNet}
@@ -67,9 +60,8 @@ def read_architecture(_: type, content: Any) -> Architecture:
         ValueError: The family is not in the registry, or a parameter is out of range.
     """
     family = content.get("family") if isinstance(content, dict) else None
-    parameters = ARCHITECTURES.get(family) if isinstance(family, str) else None
-    if parameters is None:
+    if family not in list(ARCHITECTURES):
         known = ", ".join(ARCHITECTURES)
         raise ValueError(f"architecture {family!r:.100} is not implemented, only {known}")
-    architecture: Architecture = msgspec.convert(content, parameters)
+    architecture: Architecture = msgspec.convert(content, ARCHITECTURES[family])
     return architecture

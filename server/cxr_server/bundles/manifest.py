@@ -29,6 +29,7 @@ Identifier = Annotated[str, Meta(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Time = Annotated[str, Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 Verified = Literal["known", "given", "trusted-download", "local-file"]
+"""Equal to the hash in the catalogue, or from the operator; recorded as downloaded, or found."""
 
 _SEAL = re.compile(r',\n "manifest_sha256": "[0-9a-f]{64}"\n}\n\Z')
 
@@ -45,12 +46,7 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file that the weights were converted from.
-
-    `verified` says how its content was checked: "known" (equal to the hash in the catalogue),
-    "given" (equal to a hash from the operator), "trusted-download" (recorded as downloaded)
-    or "local-file" (recorded as found on the disk).
-    """
+    """The file that the weights were converted from, and how its content was verified."""
 
     file_name: Line
     sha256: Sha256
@@ -90,11 +86,6 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     create_time: Time = msgspec.field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     )
-
-    @property
-    def architecture(self) -> str:
-        """Name of the network, such as "densenet121"."""
-        return self.network.name
 
     def __post_init__(self) -> None:
         """Check what must hold between fields. Raises ValueError."""

@@ -55,7 +55,7 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
         return model | {"error": str(error)}
     return model | {
         "version": manifest.version,
-        "architecture": manifest.architecture,
+        "architecture": manifest.network.name,
         "labels": list(manifest.labels),
         "phantom": manifest.phantom,
         "weights_sha256": manifest.weights_sha256,

@@ -13,7 +13,7 @@ import pickle
 import pickletools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 MAX_OPCODES = 1_000_000
 """More than ten times what a DenseNet takes."""
@@ -26,8 +26,14 @@ OPCODES = {
     "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL",
     "STACK_GLOBAL", "BINPERSID", "NEWOBJ", "REDUCE", "BUILD",
 }
+STORAGES = {
+    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
+    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1",
+    "BoolStorage": "<b1",
+}
+"""Element type of each of torch's storages."""
 _DENSENET = ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")
-MODULES = {
+GLOBALS = {
     "torchxrayvision.models": _DENSENET,
     "torchvision.models.densenet": _DENSENET,
     "torch.nn.modules.activation": ("ReLU", "Sigmoid"),
@@ -38,15 +44,6 @@ MODULES = {
     "torch.nn.modules.linear": ("Identity", "Linear"),
     "torch.nn.modules.pooling": ("AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"),
     "torch.nn.modules.upsampling": ("Upsample",),
-}
-"""nn.Module classes of published checkpoints; an object becomes a `Module`."""
-STORAGES = {
-    "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
-    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1",
-    "BoolStorage": "<b1",
-}
-"""Element type of each of torch's storages."""
-RECORDED = {
     "torch": (*STORAGES,),
     "torch.cuda": (*STORAGES,),
     "torch._utils": ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"),
@@ -55,23 +52,18 @@ RECORDED = {
     "numpy.core.multiarray": ("_reconstruct", "scalar"),
     "numpy._core.multiarray": ("_reconstruct", "scalar"),
     "_codecs": ("encode",),
+    "collections": ("OrderedDict",),
     "builtins": ("set",),
     "__builtin__": ("set",),
 }
-"""Other globals of published checkpoints; each becomes a `Record`."""
+"""The allow-list: globals of published checkpoints, by module."""
 # fmt: on
+Storages = dict[str, tuple[str, int]]
+"""Element type and size of each storage that a pickle mentions: numbers kept apart from it."""
 
 
 class CheckpointRefused(Exception):
     """The checkpoint uses a global or opcode that is not allowed, or is corrupt."""
-
-
-class Storage(NamedTuple):
-    """Numbers that the file keeps apart from its pickle."""
-
-    key: str
-    dtype: str
-    size: int
 
 
 class Record:
@@ -111,21 +103,19 @@ class OrderedDict(dict[Any, Any]):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, storages: dict[str, Storage]) -> None:
+    def __init__(self, file: BinaryIO, storages: Storages) -> None:
         super().__init__(file, encoding="latin-1")
         self._storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in MODULES.get(module, ()):
+        if name not in GLOBALS.get(module, ()):
+            raise CheckpointRefused(f"it names {module!r:.100} {name!r:.100}, which is not allowed")
+        if module.startswith(("torch.nn.modules.", "torchvision.", "torchxrayvision.")):
             return Module
-        if name in RECORDED.get(module, ()):
-            return Record(name)
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        raise CheckpointRefused(f"it names {module!r:.100} {name!r:.100}, which is not allowed")
+        return OrderedDict if name == "OrderedDict" else Record(name)
 
     def persistent_load(self, identity: Any) -> Any:
-        """Return a storage, or the class that a legacy file saves with its source code."""
+        """Return the key of a storage, or a class that a legacy file saves with its source code."""
         if identity[0] == "module":
             return identity[1]
         kind, element, key, _, size, *view = identity
@@ -133,13 +123,12 @@ class _Unpickler(pickle.Unpickler):
             raise CheckpointRefused("it keeps its numbers in an unknown way")
         if type(key) is not str or type(size) is not int or size < 0:
             raise CheckpointRefused("it is corrupt")
-        return self._storages.setdefault(key, Storage(key, STORAGES[element.name], size))
+        self._storages.setdefault(key, (STORAGES[element.name], size))
+        return key
 
 
-def read_pickle(file: BinaryIO, storages: dict[str, Storage]) -> Any:
-    """Read one pickle from a seekable file and leave the file behind its end.
-
-    Fills `storages` with those that the pickle mentions, by key.
+def read_pickle(file: BinaryIO, storages: Storages) -> Any:
+    """Read one pickle from a seekable file, leave the file behind its end, and fill `storages`.
 
     Raises:
         CheckpointRefused: It holds anything but data and what is on the lists.

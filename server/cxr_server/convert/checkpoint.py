@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.convert.allow_list import CheckpointRefused, Module, Record, Storage, read_pickle
+from cxr_server.convert.allow_list import CheckpointRefused, Module, Record, Storages, read_pickle
 
 MAX_FILE_BYTES = 1 << 30
 MAX_MEMBERS = 100_000
@@ -74,16 +74,16 @@ def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, NDArray[Any]]]:
         order = f"{root}byteorder"
         if order in entries and archive.read(order) != b"little":
             raise CheckpointRefused("its numbers are in big-endian order")
-        declared: dict[str, Storage] = {}
+        declared: Storages = {}
         saved = read_pickle(io.BytesIO(archive.read(pickles[0])), declared)
         return saved, {
-            key: _numbers(archive.read(f"{root}data/{key}"), storage)
-            for key, storage in declared.items()
+            key: _numbers(archive.read(f"{root}data/{key}"), *facts)
+            for key, facts in declared.items()
         }
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, NDArray[Any]]]:
-    declared: dict[str, Storage] = {}
+    declared: Storages = {}
     magic, protocol, system, saved, keys = (read_pickle(file, declared) for _ in range(5))
     if (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL):
         raise CheckpointRefused("it is not a file of torch.save")
@@ -93,17 +93,16 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, NDArray[Any]]]:
         raise CheckpointRefused("it lacks some of its numbers")
     storages = {}
     for key in keys:
-        storage = declared[key]
-        if int.from_bytes(file.read(8), "little") != storage.size:
+        dtype, size = declared[key]
+        if int.from_bytes(file.read(8), "little") != size:
             raise CheckpointRefused("it is corrupt")
-        raw = file.read(storage.size * np.dtype(storage.dtype).itemsize)
-        storages[key] = _numbers(raw, storage)
+        storages[key] = _numbers(file.read(size * np.dtype(dtype).itemsize), dtype, size)
     return saved, storages
 
 
-def _numbers(raw: bytes, storage: Storage) -> NDArray[Any]:
-    numbers = np.frombuffer(raw, storage.dtype)
-    if len(numbers) != storage.size:
+def _numbers(raw: bytes, dtype: str, size: int) -> NDArray[Any]:
+    numbers = np.frombuffer(raw, dtype)
+    if len(numbers) != size:
         raise CheckpointRefused("it is cut short")
     return numbers
 
@@ -121,7 +120,7 @@ def _tensors(saved: Any, storages: dict[str, NDArray[Any]]) -> dict[str, NDArray
         groups = [value]
         if isinstance(value, Module):
             groups = [value.state.get(key, {}) for key in ("_parameters", "_buffers", "_modules")]
-        for name, member in chain.from_iterable(group.items() for group in groups):
+        for name, member in chain.from_iterable(map(dict.items, groups)):
             full_name = prefix + name
             members_left -= 1
             # A few modules that contain each other describe an endless tree.
@@ -141,11 +140,11 @@ def _tensor(record: Any, storages: dict[str, NDArray[Any]], bytes_left: int) -> 
         record = record.arguments[0]
     if record.name not in ("_rebuild_tensor", "_rebuild_tensor_v2"):
         raise CheckpointRefused("it is corrupt")
-    storage, offset, shape, strides, *_ = record.arguments
+    key, offset, shape, strides, *_ = record.arguments
     view = (offset, *shape, *strides)
     if len(shape) > 8 or not all(type(number) is int and number >= 0 for number in view):
         raise CheckpointRefused("it is corrupt")
-    numbers = storages[storage.key]
+    numbers = storages[key]
     count = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if count * numbers.itemsize > bytes_left or (count and last >= len(numbers)):
@@ -164,16 +163,14 @@ def _list(value: Any) -> list[Any]:
 
 
 def _from_numpy(record: Any) -> Any:
-    """Return the items of a numpy array, the value of a numpy scalar, or anything else as it is."""
+    """Return the items of a flat numpy array, the value of a scalar, or anything else as it is."""
     if not isinstance(record, Record) or record.name not in ("_reconstruct", "scalar"):
         return record
     if record.name == "scalar":
         return _items(*record.arguments)[0]
     _, shape, dtype, _, raw = record.state
     items = raw if type(raw) is list else _items(dtype, raw)  # a list holds objects
-    if shape != (len(items),):
-        raise CheckpointRefused("it holds an array of an unknown kind")
-    return items
+    return items if shape == (len(items),) else None
 
 
 def _items(dtype: Record, raw: Any) -> list[Any]:

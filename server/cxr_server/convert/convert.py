@@ -46,7 +46,7 @@ def prepare(
     except (CheckpointRefused, ValueError, OverflowError) as error:
         raise BundleError(f"the file cannot be converted: {error}") from None
     say(
-        f"{upstream.verified}, read without running it: {description.architecture},"
+        f"{upstream.verified}, read without running it: {description.network.name},"
         f" {len(description.labels)} findings"
     )
     for assumed in set(description.notices) & {ASSUMED_LABELS, ASSUMED_POINTS}:

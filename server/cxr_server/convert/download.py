@@ -68,9 +68,6 @@ def _fetch(url: str, part: Path, size: int | None, progress: Progress) -> None:
     start = _size(part)
     if start == size:
         return
-    if size is not None and start > size:
-        part.unlink()
-        start = 0
     headers = {"User-Agent": "cxr-server"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(
