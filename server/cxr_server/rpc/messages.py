@@ -89,6 +89,7 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         pb.DescribeModelResponse,
         manifest,
         model=_same(pb.Model, manifest),
+        architecture=manifest.network.name,
         findings=_finding_descriptions(manifest),
         file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
         upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
