@@ -32,10 +32,9 @@ def add_legend(picture: Image.Image, heat: HeatMap, color_map: ColorMap) -> Imag
         draw.text((middle, gap + index * line_px), line, fill=FOREGROUND, font=font, anchor="ma")
     draw.text((middle, height - gap - line_px), below, fill=FOREGROUND, font=font, anchor="ma")
     bar_top, bar_bottom = 2 * gap + 3 * line_px, height - 2 * gap - line_px
-    bar_width = max(8, text_px)
-    left = round(middle - bar_width / 2)
+    left = round(middle - text_px / 2)
     levels = np.linspace(255, 0, bar_bottom - bar_top).round().astype(np.intp)
-    bar = np.repeat(colors(color_map)[levels][:, None], bar_width, axis=1)
+    bar = np.repeat(colors(color_map)[levels][:, None], text_px, axis=1)
     panel.paste(Image.fromarray(bar), (left, bar_top))
-    draw.rectangle((left - 1, bar_top - 1, left + bar_width, bar_bottom), outline=FOREGROUND)
+    draw.rectangle((left - 1, bar_top - 1, left + text_px, bar_bottom), outline=FOREGROUND)
     return panel

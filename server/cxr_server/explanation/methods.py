@@ -113,10 +113,9 @@ def explain(
             assert isinstance(engine, SaliencyEngine)
             assert image_chw is not None
             heat = from_saliency(engine.saliency(image_chw, row, method))
-        chosen = not heatmap_labels or label in heatmap_labels
         yield Explanation(
             finding=findings[row],
-            heatmap=renderer.render(heat) if chosen else b"",
+            heatmap=renderer.render(heat) if label in (heatmap_labels or labels) else b"",
             evidence_hw=evidence_hw,
             peak=peak(heat, evidence.facts.crop),
             regions=regions(heat, evidence.facts.crop),

@@ -17,10 +17,8 @@ from cxr_server.imaging.radiograph import DecodeLimits, Header, InputWarning, Pi
 class Codec(Protocol):
     """Reads one file format. Stateless, and called from several threads at once."""
 
-    name: str
-    """The contract's `ImageFormat` without its prefix, such as "PNG"."""
-    needs: str
-    """The library that decodes the pixels."""
+    name: str  # the contract's `ImageFormat` without its prefix, such as "PNG"
+    needs: str  # the library that decodes the pixels
 
     def why_not(self) -> str | None:
         """Return why the format cannot be read on this server, or None if it can."""
@@ -54,8 +52,7 @@ _OTHER_FORMATS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, (b"\x00\x00\x00\x0cJXL", b"\xff\x0a"), "JPEG XL"),
     (4, b"ftyp", "HEIF or AVIF"),
     (0, b"%PDF", "PDF"),
-    (0, b"<svg", "SVG"),
-    (0, b"<?xml", "XML or SVG"),
+    (0, (b"<svg", b"<?xml"), "SVG or XML"),
     (0, b"PK\x03\x04", "ZIP"),
     (0, b"\x1f\x8b", "gzip"),
 )

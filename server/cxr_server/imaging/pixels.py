@@ -20,8 +20,7 @@ BAND_ROWS = 64
 """Rows that are converted at once: the 32-bit intermediates of a band fit the cache, those of a
 whole image of 50 megapixels would take 200 MB."""
 _LUMA = (19_595, 38_470, 7_471)
-"""ITU-R BT.601 luma times 65536, with Pillow's and libjpeg's rounding; the sum of products of 16
-bits fits 32."""
+"""ITU-R BT.601 luma times 65536, rounded as by Pillow and libjpeg. Sums for 16 bits fit in 32."""
 
 
 def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:

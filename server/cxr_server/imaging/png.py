@@ -19,13 +19,11 @@ from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK_COUNT = 16_384
-"""Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the time that
-walking them takes."""
+"""Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the walk."""
 
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _TRNS_LENGTHS = {0: (2,), 2: (6,), 3: range(1, 257)}
-"""Allowed lengths of tRNS, which libpng would ignore if it is broken, by colour type: grey, RGB and
-palette."""
+"""Allowed lengths of tRNS by colour type: grey, RGB, palette. libpng ignores it if it is broken."""
 
 # libpng's warnings are about the callers' files: harmless faults that it passes over.
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
