@@ -4,7 +4,8 @@ import numpy as np
 
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.manifest import Description
-from cxr_server.convert.architectures import FAMILIES, forward
+from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures.reference import Reference
 from cxr_server.convert.parity import check_images
 
 TINY = DenseNet(growth_rate=4, block_config=(2, 3), num_init_features=8)
@@ -62,7 +63,8 @@ def random_weights(
             values = 0.3 * values
         state[name] = values.astype(np.float32)
     state["features.conv0.weight"] /= 512
-    logits = forward(network, state, check_images(64))
+    maps = FAMILIES[type(network)].features(network, Reference(state), check_images(64))
+    logits = maps.mean((2, 3)) @ state["classifier.weight"].T + state["classifier.bias"]
     spread = logits.std(0)
     state["classifier.weight"] /= spread[:, None]
     state["classifier.bias"] = (state["classifier.bias"] - logits.mean(0)) / spread

@@ -40,8 +40,6 @@ def load_bundle(path: Path) -> Bundle:
             architecture that is not implemented.
     """
     root = path.resolve()
-    if not root.is_dir():
-        raise BundleError(f"there is no bundle at {path}")
     present = _files_in(root)
     manifest = read_manifest(root)
     # A listed name that leads out of the folder is never among those that are present.
@@ -68,10 +66,9 @@ def read_manifest(folder: Path) -> Manifest:
         if len(content) > MAX_MANIFEST_BYTES:
             raise BundleError(f"{MANIFEST_NAME} is too long")
         return Manifest.from_json(content.decode("utf-8"))
-    except OSError as error:
-        raise BundleError(f"{folder}: {MANIFEST_NAME}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BundleError(f"{MANIFEST_NAME} is not UTF-8 text") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "it is not UTF-8 text")
+        raise BundleError(f"{folder}: {MANIFEST_NAME}: {reason}") from None
 
 
 def _files_in(root: Path) -> set[str]:

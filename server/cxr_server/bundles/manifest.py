@@ -16,7 +16,6 @@ from cxr_server.bundles.architectures import Architecture, read_architecture
 from cxr_server.errors import OperatorError
 
 FORMAT: Final = 2
-PREPROCESSING_ID = "xrv-centercrop-resize224-v1"
 WEIGHTS_NAME = "weights.safetensors"
 INTENDED_USE = "Research and software testing only. Not a medical device, not for diagnosis."
 
@@ -82,7 +81,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """By label."""
     intended_use: Line = INTENDED_USE
     input_side_px: Annotated[int, Meta(ge=32, le=4096)] = 224
-    preprocessing_id: Identifier = PREPROCESSING_ID
+    preprocessing_id: Identifier = "xrv-centercrop-resize224-v1"
     create_time: Time = msgspec.field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     )
@@ -141,7 +140,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not sealed:
             raise BundleError("model.json was changed: it does not end with its own SHA-256")
         try:
-            stated = msgspec.json.decode(body, type=_Format).format
+            stated = msgspec.json.decode(body, type=dict).get("format")
             if stated != FORMAT:
                 raise BundleError(
                     f"model.json has format {stated}, and this server reads format {FORMAT}:"
@@ -153,7 +152,3 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if manifest.to_json() != text:
             raise BundleError("model.json was changed after it was written")
         return manifest
-
-
-class _Format(msgspec.Struct):
-    format: int

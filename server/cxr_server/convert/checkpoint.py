@@ -8,9 +8,8 @@ import io
 import math
 import re
 import zipfile
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,7 @@ _DTYPE = re.compile(r"[<>=|]?(?:[fiub][1248]|[US]\d{1,4})")
 _PLAIN = (str, int, float, bool, type(None))
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The content of the file."""
 
     state: dict[str, NDArray[Any]]

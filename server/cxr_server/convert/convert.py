@@ -12,7 +12,8 @@ import numpy as np
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Description, Upstream
 from cxr_server.convert.allow_list import CheckpointRefused
-from cxr_server.convert.architectures import FAMILIES, State
+from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures.graph import State
 from cxr_server.convert.catalog import LICENSE, NOTICES, OUTPUTS
 from cxr_server.convert.checkpoint import Checkpoint, read_checkpoint
 from cxr_server.convert.download import Progress

@@ -1,6 +1,5 @@
 """Download: URL -> verified file, resumable, complete or absent. Next: source."""
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+from cxr_server.bundles.load import file_entry
 from cxr_server.errors import OperatorError
 
 CHUNK_BYTES = 1 << 18
@@ -54,13 +54,12 @@ def download(
             if attempt == ATTEMPTS or _size(part) == before:
                 reason = getattr(error, "reason", error)
                 raise DownloadError(f"{url}: {reason or type(error).__name__}") from error
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if size not in (None, _size(part)) or sha256 not in (None, found):
+    found = file_entry(part)
+    if size not in (None, found.bytes) or sha256 not in (None, found.sha256):
         part.unlink()
         raise DownloadError(f"{url}: size or SHA-256 differs from the expected one: deleted")
     os.replace(part, destination)
-    return found
+    return found.sha256
 
 
 def _fetch(url: str, part: Path, size: int | None, progress: Progress) -> None:
@@ -69,10 +68,9 @@ def _fetch(url: str, part: Path, size: int | None, progress: Progress) -> None:
     if start == size:
         return
     headers = {"User-Agent": "cxr-server"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(url, headers=headers)
     try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
-        )
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and start:

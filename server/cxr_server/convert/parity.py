@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
-from cxr_server.convert.architectures import forward
+from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures.reference import Reference
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.scoring import findings, op_norm, sigmoid
@@ -57,9 +58,11 @@ def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
 
 def numpy_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the scores [N, K] of the numpy forward pass on the bundle's weights."""
-    weights = load_file(bundle.file(WEIGHTS_NAME))
-    logits = forward(bundle.manifest.network, weights, images_nchw).astype(np.float64)
-    return op_norm(sigmoid(logits), np.array(bundle.manifest.thresholds))
+    network, weights = bundle.manifest.network, load_file(bundle.file(WEIGHTS_NAME))
+    maps_nchw = FAMILIES[type(network)].features(network, Reference(weights), images_nchw)
+    # The linear layer comes after the pool, as in torchxrayvision.
+    logits = maps_nchw.mean((2, 3)) @ weights["classifier.weight"].T + weights["classifier.bias"]
+    return op_norm(sigmoid(logits.astype(np.float64)), np.array(bundle.manifest.thresholds))
 
 
 def engine_scores(

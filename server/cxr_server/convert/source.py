@@ -43,11 +43,29 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
         BundleError: Nothing vouches for the file, or it is not the expected one.
         DownloadError: The download failed.
     """
-    verified, sha256 = _verification(source)
-    entry, file = source.entry, source.file
+    name, entry, file = source.name, source.entry, source.file
+    if name == PHANTOM or not re.match(NAME_PATTERN, name):
+        raise BundleError(f"{name} is not a name for a prepared model")
+    if entry is None and file is None:
+        known = ", ".join(CATALOG)
+        raise BundleError(f"{name} is not in the catalogue ({known}): give --from FILE")
+    if entry is not None and source.labels:
+        raise BundleError(f"the findings of {name} are known: --labels is not accepted")
+    sha256 = source.sha256.lower() if source.sha256 else None
+    verified: Verified = "trusted-download" if file is None else "local-file"
+    if entry is not None and entry.sha256 is not None:
+        if sha256 not in (None, entry.sha256):
+            raise BundleError(f"--sha256 is not the known hash of {name}")
+        sha256, verified = entry.sha256, "known"
+    elif sha256 is not None:
+        verified = "given"
+    elif entry is not None and not source.trust:
+        raise BundleError(
+            f"no SHA-256 of {entry.file_name} is known: give --sha256 HEX if you have it from a"
+            " source that you trust, or --trust-download to accept and record what is downloaded"
+        )
     if file is None and entry is not None:
-        file = source.downloads / entry.file_name
-        size = entry.bytes
+        file, size = source.downloads / entry.file_name, entry.bytes
         download(source.url or entry.url, file, sha256=sha256, size=size, progress=progress)
     if file is None or not file.is_file():
         raise BundleError(f"there is no file {file}")
@@ -58,31 +76,3 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
     if source.file is None:
         file.unlink()
     return content, Upstream(file.name, found, len(content), verified)
-
-
-def _verification(source: Source) -> tuple[Verified, str | None]:
-    """Return how the file is verified, and its expected SHA-256.
-
-    Raises BundleError if it would not be verified at all.
-    """
-    entry = source.entry
-    if source.name == PHANTOM or not re.match(NAME_PATTERN, source.name):
-        raise BundleError(f"{source.name} is not a name for a prepared model")
-    if entry is None and source.file is None:
-        known = ", ".join(CATALOG)
-        raise BundleError(f"{source.name} is not in the catalogue ({known}): give --from FILE")
-    if entry is not None and source.labels:
-        raise BundleError(f"the findings of {source.name} are known: --labels is not accepted")
-    given = source.sha256.lower() if source.sha256 else None
-    if entry is not None and entry.sha256 is not None:
-        if given not in (None, entry.sha256):
-            raise BundleError(f"--sha256 is not the known hash of {source.name}")
-        return "known", entry.sha256
-    if given is not None:
-        return "given", given
-    if entry is not None and not source.trust:
-        raise BundleError(
-            f"no SHA-256 of {entry.file_name} is known: give --sha256 HEX if you have it from a"
-            " source that you trust, or --trust-download to accept and record what is downloaded"
-        )
-    return "trusted-download" if source.file is None else "local-file", None

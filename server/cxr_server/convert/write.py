@@ -3,8 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from safetensors.numpy import save_file
 
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
 from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, Manifest
-from cxr_server.convert.architectures import State, build_graph
+from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures.graph import Graph, State
 from cxr_server.inference.engines.openvino_runtime import openvino
 
 OPENVINO_NAME = "openvino/model.xml"
@@ -36,21 +36,28 @@ def write_bundle(
     Raises:
         BundleError: The weights do not fit the description, or `output` is in use.
     """
-    model, weights = build_graph(
-        description.network, state, len(description.labels), description.input_side_px
-    )
-    for name in sorted(state.keys() - weights.keys()):
+    network = description.network
+    graph = Graph(state, description.input_side_px)
+    maps = FAMILIES[type(network)].features(network, graph, graph.image)
+    model = graph.model(maps, len(description.labels), network.name)
+    for name in sorted(state.keys() - graph.weights.keys()):
         if not _TRAINING_ONLY.fullmatch(name):
             raise BundleError(f"the weights do not fit the network: it has no {name}")
-    with new_folder(output) as folder:
-        save_file(weights, folder / WEIGHTS_NAME)
-        (folder / OPENVINO_NAME).parent.mkdir()
+    output = output.absolute()
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (output / MANIFEST_NAME).is_file():
+        raise BundleError(f"{output} exists and is not a bundle: nothing was changed")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work:
+        folder, old = Path(work, "new"), Path(work, "old")
+        (folder / OPENVINO_NAME).parent.mkdir(parents=True)
+        save_file(graph.weights, folder / WEIGHTS_NAME)
         # Half-precision weights would change the scores by more than engines may differ.
         openvino.save_model(model, folder / OPENVINO_NAME, compress_to_fp16=False)
         manifest = Manifest(
             **msgspec.structs.asdict(description),
             evidence_side=model.output(0).shape[-1],
-            bias=tuple(weights["classifier.bias"].tolist()),
+            bias=tuple(graph.weights["classifier.bias"].tolist()),
             files={
                 path.relative_to(folder).as_posix(): file_entry(path)
                 for path in sorted(folder.rglob("*"))
@@ -63,26 +70,12 @@ def write_bundle(
         bundle = load_bundle(folder)
         if check is not None:
             check(bundle)
-    return output
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `output` that takes its place when the block succeeds."""
-    output = output.absolute()
-    empty = output.is_dir() and not any(output.iterdir())
-    if output.exists() and not empty and not (output / MANIFEST_NAME).is_file():
-        raise BundleError(f"{output} exists and is not a bundle: nothing was changed")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work:
-        new, old = Path(work, "new"), Path(work, "old")
-        new.mkdir()
-        yield new
         if output.exists():
             os.rename(output, old)
         try:
-            os.rename(new, output)
+            os.rename(folder, output)
         except BaseException:
             if old.exists():
                 os.rename(old, output)
             raise
+    return output

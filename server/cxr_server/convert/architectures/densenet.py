@@ -4,6 +4,7 @@ Huang et al., Densely Connected Convolutional Networks, 2017. Names of weights a
 """
 
 import re
+from collections import Counter
 from typing import Any
 
 from cxr_server.bundles.architectures import DenseNet
@@ -12,20 +13,18 @@ from cxr_server.convert.architectures.reference import Reference
 
 # Before torchvision 0.3 the parts of a layer were called norm.1 instead of norm1.
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
-_LAYER = re.compile(r"features\.denseblock(\d{1,2})\.denselayer(\d{1,3})\.")
+_LAYER = re.compile(r"features\.denseblock(\d{1,2})\.denselayer\d{1,3}\.conv1\.weight")
 
 
 def recognize(state: State) -> tuple[DenseNet, State] | None:
     """Return the DenseNet whose weights these are and its state in today's names, or None."""
     state = {_OLD_NAME.sub(r"\1\2.", name): array for name, array in state.items()}
-    blocks: dict[int, int] = {}
-    for block, layer in (map(int, found.groups()) for found in map(_LAYER.match, state) if found):
-        blocks[block] = max(blocks.get(block, 0), layer)
+    layers = Counter(int(found[1]) for found in map(_LAYER.fullmatch, state) if found)
     try:
         growth_rate = len(state["features.denseblock1.denselayer1.conv2.weight"])
         network = DenseNet(
             growth_rate=growth_rate,
-            block_config=tuple(blocks[block] for block in sorted(blocks)),
+            block_config=tuple(layers[block] for block in sorted(layers)),
             num_init_features=len(state["features.conv0.weight"]),
             bn_size=len(state["features.denseblock1.denselayer1.conv1.weight"]) // growth_rate,
         )

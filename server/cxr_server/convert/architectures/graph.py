@@ -1,6 +1,7 @@
 """Graph: layers of an OpenVINO graph, built from weights whose shapes are checked on the way.
 
-Tensors are [N, C, H, W] in float32. Only opset 8 is used, which every supported runtime reads.
+Nodes are [N, C, H, W] in float32; openvino has no types for them. Only opset 8 is used, which every
+supported runtime reads.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,6 @@ from cxr_server.inference.engines.openvino_runtime import openvino
 
 State = Mapping[str, NDArray[Any]]
 Weights = dict[str, NDArray[np.float32]]
-Node = Any
-"""A node of the graph; openvino has no type information."""
 
 
 class Graph:
@@ -27,7 +26,7 @@ class Graph:
         self.weights: Weights = {}
         self.image = self._ops.parameter([1, 1, side_px, side_px], np.float32, name="image")
 
-    def model(self, maps: Node, class_count: int, name: str) -> Node:
+    def model(self, maps: Any, class_count: int, name: str) -> Any:
         """Return the model of image -> evidence: a linear layer applied at every position.
 
         That is a 1x1 convolution with `classifier.weight`, without the bias.
@@ -40,8 +39,8 @@ class Graph:
         return openvino.Model([output], [self.image], name)
 
     def conv(
-        self, x: Node, name: str, channels: int, size: int, *, norm: str = "", stride: int = 1
-    ) -> Node:
+        self, x: Any, name: str, channels: int, size: int, *, norm: str = "", stride: int = 1
+    ) -> Any:
         """Convolve with `NAME.weight` [O, I, size, size], which absorbs the batch norm behind it.
 
         Padding is half the size, so that a stride of 1 keeps the side.
@@ -57,28 +56,28 @@ class Graph:
         y.friendly_name = name
         return self._ops.add(y, self._constant(shift_c, f"{name}.bias")) if norm else y
 
-    def norm(self, x: Node, name: str) -> Node:
+    def norm(self, x: Any, name: str) -> Any:
         """Apply the batch norm `name`."""
         scale_c, shift_c = self._affine(name, x.shape[1])
         y = self._ops.multiply(x, self._constant(scale_c, f"{name}.scale"))
         return self._ops.add(y, self._constant(shift_c, f"{name}.shift"))
 
-    def relu(self, x: Node) -> Node:
+    def relu(self, x: Any) -> Any:
         """Set negative values to zero."""
         return self._ops.relu(x)
 
-    def max_pool(self, x: Node, size: int, *, stride: int) -> Node:
+    def max_pool(self, x: Any, size: int, *, stride: int) -> Any:
         """Take the largest value of each window, padded by half the size."""
         pads = [size // 2] * 2
         pooled = self._ops.max_pool(x, [stride, stride], [1, 1], pads, pads, [size, size])
         return pooled.output(0)
 
-    def average_pool(self, x: Node, size: int) -> Node:
+    def average_pool(self, x: Any, size: int) -> Any:
         """Take the mean of windows that do not overlap."""
         window = [size, size]
         return self._ops.avg_pool(x, window, [0, 0], [0, 0], window, exclude_pad=True)
 
-    def concat(self, *parts: Node) -> Node:
+    def concat(self, *parts: Any) -> Any:
         """Concatenate channels."""
         return self._ops.concat(list(parts), 1)
 
@@ -103,5 +102,5 @@ class Graph:
             raise BundleError(f"the weights hold numbers that are not finite: {name}")
         return self.weights[name]
 
-    def _constant(self, values: NDArray[np.float32], name: str) -> Node:
+    def _constant(self, values: NDArray[np.float32], name: str) -> Any:
         return self._ops.constant(np.ascontiguousarray(values, np.float32), name=name)
