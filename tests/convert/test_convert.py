@@ -268,6 +268,15 @@ def three_channels() -> "nn.Module":
     return model
 
 
+def more_biases_than_rows() -> "nn.Module":
+    from torch import nn, zeros
+
+    model = new_densenet(5)
+    model.classifier.bias = nn.Parameter(zeros(6))
+    model.targets = list(SMALL_LABELS)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -275,8 +284,9 @@ def three_channels() -> "nn.Module":
         (partial(other_module, "Conv1d", 1, 1, 1), "Conv1d"),
         (three_channels, r"conv0.weight has the shape \(16, 3, 7, 7\) instead of \(16, 1, 7, 7\)"),
         (partial(new_densenet, 5), "5 outputs"),
+        (more_biases_than_rows, "cannot be converted"),
     ],
-    ids=["linear", "other module", "colour", "unnamed outputs"],
+    ids=["linear", "other module", "colour", "unnamed outputs", "ragged classifier"],
 )
 def test_a_file_that_is_no_servable_densenet_is_refused(
     make: Callable[[], Any], message: str, tmp_path: Path

@@ -44,12 +44,10 @@ def prepare(
     say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
     try:
         description, state = interpret(read_checkpoint(content), source, upstream)
-    except (CheckpointRefused, ValueError, OverflowError) as error:
+    except (CheckpointRefused, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise BundleError(f"the file cannot be converted: {error}") from None
-    say(
-        f"{upstream.verified}, read without running it: {description.network.name},"
-        f" {len(description.labels)} findings"
-    )
+    kind = f"{description.network.name}, {len(description.labels)} findings"
+    say(f"{upstream.verified}, read without running it: {kind}")
     for assumed in set(description.notices) & {ASSUMED_LABELS, ASSUMED_POINTS}:
         say(assumed)
 
@@ -71,7 +69,7 @@ def interpret(
 
     Raises:
         BundleError: The network is of no known family, or its outputs have no meaning.
-        ValueError: The findings contradict each other.
+        Exception: The file contradicts itself.
     """
     known = (family.recognize(checkpoint.state) for family in FAMILIES.values())
     network, state = next(filter(None, known), (None, {}))
