@@ -19,7 +19,6 @@ class Architecture(Protocol):
     @property
     def name(self) -> str:
         """The usual name of the network, such as "densenet121"."""
-        ...
 
 
 class DenseNet(

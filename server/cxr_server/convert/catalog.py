@@ -31,9 +31,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.url.rpartition("/")[2]
 
 
-class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `catalog.json`."""
-
+class _Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str
     notices: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -41,6 +39,6 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[CatalogEntry, ...]
 
 
-_data = msgspec.json.decode(files(__package__).joinpath("catalog.json").read_bytes(), type=Catalog)
+_data = msgspec.json.decode(files(__package__).joinpath("catalog.json").read_bytes(), type=_Catalog)
 LICENSE, NOTICES, OUTPUTS = _data.license, _data.notices, _data.outputs
 CATALOG = {entry.name: entry for entry in _data.models}
