@@ -146,7 +146,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         wanted = [each for each in wanted if each.cell.kind == kinds[0].name and each.everyone]
     settings: dict[str, Any] = {"seconds": args.seconds, "warm_up_s": args.warm_up}
     if args.smoke:
-        settings |= {"warm_up_s": 0.1, "least": 2}
+        settings |= {"warm_up_s": 0.02, "least": 2}
     rounds = []
     for number in range(args.rounds):
         begun = time.monotonic()

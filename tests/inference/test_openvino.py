@@ -186,6 +186,31 @@ assert not loaded, loaded
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_the_first_calls_of_a_process_may_come_at_once(phantom_bundle):
+    code = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+import numpy as np
+from cxr_server.bundles.load import load_bundle
+from cxr_server.inference.engines.registry import choose_engine
+engine = choose_engine(load_bundle(Path({str(phantom_bundle.path)!r})), "openvino")
+image = np.zeros((1, 1, 224, 224), np.float32)
+together = Barrier(4)
+def call(_):
+    together.wait()
+    return engine.evidence(image)
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(4) as pool:
+    assert len(list(pool.map(call, range(4)))) == 4
+engine.close()
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_cgroup_quota_limits_the_cores(tmp_path: Path):
     available = len(os.sched_getaffinity(0))
     assert usable_cores(tmp_path) == available

@@ -14,4 +14,7 @@ for _name in ("openvino_telemetry", "openvino.tools.ovc"):
 import openvino  # noqa: E402
 from openvino import properties  # noqa: E402
 
+# Loads numpy's API into the binding. Two threads that do so at once block each other forever.
+openvino.Type.f32.to_dtype()
+
 __all__ = ["openvino", "properties"]
