@@ -51,7 +51,7 @@ install-test: $(TEST_STAMP) ## the same with linters and test tools: still no to
 
 install: $(DEV_STAMP) ## set up .venv with everything, torch included
 
-lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping what still fits
+lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatible pins
 	UV=$(BIN)/uv scripts/lock.sh
 
 # --- demo ------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install pr
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)
 
-gpu-check: $(DEV_STAMP) ## prove and measure the CUDA half, on an NVIDIA GPU; GPU_CHECK_CPU=1 tries the check without
+gpu-check: $(DEV_STAMP) ## test and measure the CUDA engine on an NVIDIA GPU; GPU_CHECK_CPU=1: self-test without one
 	PYTHON=$(PY) scripts/gpu-check/run.sh
 
 lint: $(TEST_STAMP) ## ruff, import-linter and buf, which also refuses breaking changes of the contract

@@ -46,7 +46,7 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
     return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
 
 
-def test_doctor_finds_a_sound_machine_sound(home, capsys):
+def test_doctor_passes_on_a_working_machine(home, capsys):
     assert main(["doctor", "--json", "--model", "mine", "--port", "0"]) == 0
     found = checks(capsys)
     assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"

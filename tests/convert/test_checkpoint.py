@@ -119,7 +119,7 @@ def test_files_saved_on_a_gpu_and_with_the_backend_of_early_torch_are_read(nn):
 
 
 @pytest.mark.parametrize("where", ["_modules", "_parameters", "hook"])
-def test_malice_hung_onto_an_honest_model_is_refused(nn, where, tmp_path):
+def test_a_malicious_attribute_in_a_valid_checkpoint_is_refused(nn, where, tmp_path):
     model = nn.Sequential(nn.Linear(2, 2))
     mark = tmp_path / "evil-was-here"
     evil = Evil(eval, touch(str(mark)))

@@ -221,13 +221,13 @@ def nothing_in(folder: Path) -> bool:
         ("../mine", {}, "not a name"),
     ],
 )
-def test_a_file_that_is_not_vouched_for_is_not_read(eighteen, tmp_path, name, options, message):
+def test_an_unverified_file_is_not_read(eighteen, tmp_path, name, options, message):
     with pytest.raises(BundleError, match=message):
         prepared(eighteen, tmp_path, name, **options)
     assert nothing_in(tmp_path)
 
 
-def test_a_given_hash_that_fits_is_written_down(eighteen, tmp_path, monkeypatch):
+def test_a_matching_sha256_is_recorded(eighteen, tmp_path, monkeypatch):
     monkeypatch.setattr("cxr_server.convert.convert.check_parity", lambda *_: {})
     sha256 = hashlib.sha256(saved(eighteen, tmp_path).read_bytes()).hexdigest()
     file = tmp_path / "upstream.pt"

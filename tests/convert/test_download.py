@@ -159,7 +159,7 @@ def test_a_part_longer_than_the_file_is_thrown_away(server, target):
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_sends_another_part_is_not_believed(server, target):
+def test_a_wrong_content_range_is_rejected(server, target):
     server.lie = True
     server.cuts = [400_000]
     with pytest.raises(DownloadError, match="another part"):
@@ -184,6 +184,6 @@ def test_no_server_is_reported(target):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "weights.pt"])
-def test_only_the_web_is_downloaded_from(url, target):
+def test_only_http_and_https_are_downloaded_from(url, target):
     with pytest.raises(DownloadError, match="http"):
         download(url, target)

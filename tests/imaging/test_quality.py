@@ -86,7 +86,7 @@ def test_every_warning_has_a_sentence_and_a_code_in_the_contract() -> None:
 
 
 @pytest.mark.parametrize("warning", list(InputWarning))
-def test_strictness_refuses_what_no_chest_radiograph_is(warning: InputWarning) -> None:
+def test_strict_input_refuses_images_unlike_a_chest_radiograph(warning: InputWarning) -> None:
     if warning not in UNLIKELY:
         refuse_unlikely((warning,))
         return

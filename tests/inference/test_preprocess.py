@@ -1,4 +1,4 @@
-"""The fit step against torchxrayvision's own transforms, over many shapes."""
+"""Preprocessing against torchxrayvision's own transforms, over many shapes."""
 
 import warnings
 from collections.abc import Callable
@@ -76,12 +76,12 @@ def test_the_input_equals_torchxrayvision(
     shape_hw: tuple[int, int], dtype: type, record_property: Callable[[str, object], None]
 ) -> None:
     pixels_hw = noisy(shape_hw, dtype)
-    fitted = XRV.image_chw(radiograph(pixels_hw), 224)
+    image_chw = XRV.image_chw(radiograph(pixels_hw), 224)
     expected = reference(pixels_hw, np.iinfo(dtype).max)
-    error = float(np.abs(fitted - expected).max())
+    error = float(np.abs(image_chw - expected).max())
     record_property("max_fit_error", error)
-    assert fitted.shape == expected.shape == (1, 224, 224)
-    assert fitted.dtype == np.float32
+    assert image_chw.shape == expected.shape == (1, 224, 224)
+    assert image_chw.dtype == np.float32
     assert error < TOLERANCE
 
 
@@ -97,8 +97,8 @@ def test_the_reference_clip_holds_for_one_sided_grey(
 ) -> None:
     # Zeros beyond the edge are mid-grey, so an image all brighter than that meets the clip.
     pixels_hw = noisy(shape_hw, np.uint16, low, high)
-    fitted = XRV.image_chw(radiograph(pixels_hw), 224)
-    assert np.abs(fitted - reference(pixels_hw, 65_535)).max() < TOLERANCE
+    image_chw = XRV.image_chw(radiograph(pixels_hw), 224)
+    assert np.abs(image_chw - reference(pixels_hw, 65_535)).max() < TOLERANCE
 
 
 @pytest.mark.torch
@@ -170,7 +170,7 @@ def test_the_picture_of_the_input_is_the_image_again() -> None:
     assert (picture == pixels_hw).all()
 
 
-def test_a_16_bit_image_fits_as_its_8_bit_twin() -> None:
+def test_a_16_bit_image_is_preprocessed_as_its_8_bit_twin() -> None:
     pixels_hw = chest_like(300, 280)
     eight = XRV.image_chw(radiograph(pixels_hw), 224)
     sixteen = XRV.image_chw(radiograph(pixels_hw.astype(np.uint16) * 257), 224)

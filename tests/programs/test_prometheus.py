@@ -36,7 +36,7 @@ def metrics() -> Iterator[str]:
         assert process.stop() == 0
 
 
-def test_promtool_finds_nothing_to_object_to(metrics: str) -> None:
+def test_promtool_reports_no_problems(metrics: str) -> None:
     with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as response:
         exposition = response.read()
     command = ["promtool", "check", "metrics"]

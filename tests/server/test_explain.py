@@ -215,7 +215,7 @@ def test_the_map_lies_on_the_finding_whatever_the_frame(
         assert box.y_px + box.height_px <= crop.y_px + crop.height_px
 
 
-def test_a_finding_that_nothing_speaks_for_gets_an_empty_map(
+def test_a_finding_without_positive_evidence_gets_an_empty_map(
     phantom_stub: ChestXrayServiceStub, labels: list[str]
 ) -> None:
     flagged = 0

@@ -49,7 +49,7 @@ def answers(
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_the_planted_finding_is_told_from_the_rest(
+def test_the_planted_finding_scores_above_the_others(
     answers: list[tuple[Phantom, dict[str, pb.Explanation]]], finding: str
 ) -> None:
     there = np.array([finding in phantom.masks for phantom, _ in answers])

@@ -37,9 +37,9 @@ def reference_scores(densenet: "nn.Module", image: bytes, max_value: int = 255) 
         pixels = np.asarray(file).astype(np.float64)
     normal = xrv.datasets.normalize(pixels, max_value)[None]
     cropped = xrv.datasets.XRayCenterCrop()(normal)
-    fitted = xrv.datasets.XRayResizer(224, engine="skimage")(cropped)
+    resized = xrv.datasets.XRayResizer(224, engine="skimage")(cropped)
     with torch.inference_mode():
-        return densenet(torch.from_numpy(fitted)[None].float())[0].numpy()
+        return densenet(torch.from_numpy(resized)[None].float())[0].numpy()
 
 
 def served_scores(stub: ChestXrayServiceStub, image: bytes) -> np.ndarray:
