@@ -32,11 +32,7 @@ class Access:
         self._names = _read_tokens(self._file.contents[0])
 
     def check(self, authorization: str) -> str:
-        """Return the name of the token in an `authorization` header.
-
-        Raises:
-            Unauthenticated: The token is missing or unknown; the message is the same for both.
-        """
+        """Return the name of the token in an `authorization` header. Raises Unauthenticated."""
         if self._file.changed():
             try:
                 self._names = _read_tokens(self._file.contents[0])

@@ -13,14 +13,10 @@ DECLARED_BYTES = "x-request-bytes"
 
 @dataclass(slots=True, kw_only=True)
 class Admission:
-    """Counts the calls and bytes in flight, from before a call's body is read.
+    """Bounds the calls and request bytes in flight, from before a call's body is read.
 
-    Attributes:
-        max_calls: Most calls in flight, those being uploaded included.
-        max_bytes: Most request bytes in flight. Where no size is declared, only bytes that have
-            arrived count.
-        max_request_bytes: Upper limit on what one call can declare.
-        retry_after_ms: Returns the delay after which a refused call is worth retrying.
+    Where no size is declared, only bytes that have arrived count. A call can declare at most
+    `max_request_bytes`. `retry_after_ms` returns when a refused call is worth retrying.
     """
 
     max_calls: int

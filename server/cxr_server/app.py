@@ -49,12 +49,7 @@ class App:
         self.port = await self.server.start()
 
     async def load(self) -> ServingModel:
-        """Load the model, warm it up and enter SERVING.
-
-        Raises:
-            BundleError: The bundle is missing, damaged or not supported.
-            EngineUnavailable: The engine cannot run here, or failed on the first image.
-        """
+        """Load the model, warm it up and enter SERVING. Raises BundleError, EngineUnavailable."""
         model = await self.service.load()
         report, scheduler, cache = self.metrics.report, model.scheduler, model.cache
         report("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)

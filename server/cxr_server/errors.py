@@ -1,20 +1,17 @@
 """Errors that a caller can cause or must know of, by the arrow on which they arise.
 
-    call                    Unauthenticated, ModelLoading, Draining, QueueFull, MemoryFull,
-      |  rpc                DeadlineExpired (upload), InvalidField (malformed message)
-      v
-    request                 InvalidField, UnknownLabel, MethodUnavailable
-      |  service
-      v
-    image bytes             ImageEmpty, ImageFormatUnsupported, ImageUnreadable,
-      |  imaging            ImageTooSmall, ImageTooManyPixels
-      v
-    Radiograph              ImageRefused
-      |  inference          DeadlineExpired (in the queue), ModelLoading (engine lost)
-      v
+    call
+     | rpc          Unauthenticated, ModelLoading, Draining, QueueFull, MemoryFull,
+     v              DeadlineExpired (upload), InvalidField (malformed message)
+    request
+     v service      InvalidField, UnknownLabel, MethodUnavailable
+    image bytes
+     | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageTooSmall,
+     v              ImageTooManyPixels
+    Radiograph
+     v inference    ImageRefused, DeadlineExpired (in the queue), ModelLoading (engine lost)
     Evidence
-      |  explanation        DeadlineExpired (waiting for a saliency method)
-      v
+     v explanation  DeadlineExpired (waiting for a saliency method)
     result
 
 Each class is a row of the README's table of errors. The rooms raise them with a complete
@@ -24,28 +21,18 @@ caller as INTERNAL with the request id and nothing more.
 
 from typing import ClassVar
 
-DOMAIN = "cxr.v1"
-"""The `ErrorInfo.domain` of every error."""
-
 
 class OperatorError(Exception):
-    """The server cannot start, or a command cannot go on: for the operator, never for a caller.
-
-    The command ends with this one line and with `exit_status`.
-    """
+    """Ends a command with this line and `exit_status`: for the operator, never for a caller."""
 
     exit_status: ClassVar[int] = 1
 
 
 class RequestError(Exception):
-    """A call that ends with a stable reason.
+    """Ends a call with a canonical gRPC `status`, a stable `reason` and a sentence for people.
 
-    Attributes:
-        status: Name of the canonical gRPC code.
-        reason: The `ErrorInfo.reason`, stable across versions.
-        message: A sentence for people. It never quotes the image.
-        field: Path of the invalid request field, or None.
-        retry_after_ms: Delay after which a retry may succeed, or None if none will.
+    The message never quotes the image. `field` is the path of the invalid request field, if one
+    is; `retry_after_ms` is the delay after which a retry may succeed, or None if none will.
     """
 
     status: ClassVar[str] = "INTERNAL"
@@ -118,10 +105,7 @@ class MemoryFull(Overloaded, reason="MEMORY_FULL"):
 
 
 class MethodUnavailable(
-    RequestError,
-    status="FAILED_PRECONDITION",
-    reason="METHOD_UNAVAILABLE",
-    default_field="method",
+    RequestError, status="FAILED_PRECONDITION", reason="METHOD_UNAVAILABLE", default_field="method"
 ):
     """The explanation method needs another engine."""
 

@@ -21,10 +21,8 @@ class Phase(StrEnum):
 class Lifecycle:
     """Holds the phase, and wakes those that watch it.
 
-    Attributes:
-        phase: The phase now.
-        change: Set, and replaced, when a phase is entered.
-        given_up: Set when the model cannot be restored, so that the process should end.
+    `change` is set, and replaced, when a phase is entered. `given_up` is set when the model cannot
+    be restored, so that the process should end.
     """
 
     def __init__(self) -> None:

@@ -110,7 +110,11 @@ class ServingModel:
         The input is always made if it or the whole image is needed. `strict` and the errors are
         those of `preprocess`, and `Scheduler.submit` has errors of its own.
         """
-        key = await self._key_of(image) if self.cache.capacity else b""
+        key = b""
+        if self.cache.capacity and len(image) <= HASHED_ON_LOOP_BYTES:
+            key = self.cache.key_of(image)
+        elif self.cache.capacity:
+            key = await asyncio.to_thread(self.cache.key_of, image)
         evidence = self.cache.get(key)
         if evidence and strict:
             refuse_unlikely(evidence.warnings)
@@ -174,11 +178,6 @@ class ServingModel:
                 await self._rebuilding
         await self.scheduler.close()
         await self._close_engine()
-
-    async def _key_of(self, image: bytes) -> bytes:
-        if len(image) <= HASHED_ON_LOOP_BYTES:
-            return self.cache.key_of(image)
-        return await asyncio.to_thread(self.cache.key_of, image)
 
     def _engine_failed(self, error: BaseException) -> None:
         self._metrics.engine_failures.inc()

@@ -53,11 +53,7 @@ ARCHITECTURES: dict[str, type[Any]] = {"densenet": DenseNet}
 
 
 def read_architecture(_: type, content: Any) -> Architecture:
-    """Return the architecture that decoded JSON describes: a `dec_hook` of msgspec.
-
-    Raises:
-        ValueError: The family is not in the registry, or a parameter is out of range.
-    """
+    """Return what decoded JSON describes: a `dec_hook` of msgspec. Raises ValueError."""
     family = content.get("family") if isinstance(content, dict) else None
     if family not in list(ARCHITECTURES):
         known = ", ".join(ARCHITECTURES)

@@ -131,11 +131,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Read a manifest strictly.
-
-        Raises:
-            BundleError: A field is missing, unknown or out of range, or a byte was changed.
-        """
+        """Read a manifest strictly. Raises BundleError for any wrong field or changed byte."""
         body, sealed = _SEAL.subn("\n}\n", text)
         if not sealed:
             raise BundleError("model.json was changed: it does not end with its own SHA-256")

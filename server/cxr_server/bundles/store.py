@@ -20,24 +20,18 @@ _APP = "cxr-serve"
 
 def bundle_home() -> Path:
     """Return the folder of prepared bundles: CXR_BUNDLE_HOME or in the user's data folder."""
-    if home := os.environ.get("CXR_BUNDLE_HOME"):
-        return Path(home)
-    return platformdirs.user_data_path(_APP, appauthor=False) / "bundles"
+    home = os.environ.get("CXR_BUNDLE_HOME")
+    return Path(home or platformdirs.user_data_path(_APP, appauthor=False) / "bundles")
 
 
 def cache_home() -> Path:
     """Return the folder of compiled models: CXR_CACHE_DIR or in the user's cache folder."""
-    if home := os.environ.get("CXR_CACHE_DIR"):
-        return Path(home)
-    return platformdirs.user_cache_path(_APP, appauthor=False)
+    home = os.environ.get("CXR_CACHE_DIR")
+    return Path(home or platformdirs.user_cache_path(_APP, appauthor=False))
 
 
 def resolve(model: str, home: Path | None = None) -> Path:
-    """Return the folder of a model: "phantom", the name of a prepared bundle, or a path.
-
-    Raises:
-        BundleError: There is no such bundle; the message says how to get it.
-    """
+    """Return the folder of "phantom", a prepared bundle's name or a path. Raises BundleError."""
     if model == PHANTOM:
         return PHANTOM_PATH
     for path in ((home or bundle_home()) / model, Path(model)):

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr_server.bundles.load import Bundle, BundleError, load_bundle
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.cores import usable_cores

@@ -130,9 +130,8 @@ class _Unpickler(pickle.Unpickler):
 def read_pickle(file: BinaryIO, storages: Storages) -> Any:
     """Read one pickle from a seekable file, leave the file behind its end, and fill `storages`.
 
-    Raises:
-        CheckpointRefused: It holds anything but data and what is on the lists.
-        Exception: It is corrupt. The unpickler raises whatever misuse of a stand-in leads to.
+    Raises CheckpointRefused if it holds anything but data and what is on the lists. If it is
+    corrupt, the unpickler raises whatever misuse of a stand-in leads to.
     """
     start = file.tell()
     for position, (opcode, argument, _) in enumerate(pickletools.genops(file)):

@@ -36,11 +36,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(content: bytes) -> Checkpoint:
-    """Read a module, or a `state_dict`, that torch.save wrote.
-
-    Raises:
-        CheckpointRefused: The file is corrupt, or names anything that is not on the allow-list.
-    """
+    """Read a module, or a `state_dict`, that torch.save wrote. Raises CheckpointRefused."""
     if len(content) > MAX_FILE_BYTES:
         raise CheckpointRefused("it is too large")
     try:

@@ -34,11 +34,8 @@ def prepare(
 ) -> Path:
     """Write the bundle of a model of the catalogue, or of a fine-tuned one, to the folder `output`.
 
-    `say` is called with a line about each step, `progress` during a download.
-
-    Raises:
-        BundleError: The file cannot be converted; `output` is unchanged.
-        DownloadError: The download failed.
+    `say` is called with a line about each step, `progress` during a download. `output` is unchanged
+    after BundleError and DownloadError.
     """
     content, upstream = obtain(source, progress)
     say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
@@ -65,11 +62,8 @@ def interpret(
 
     For an entry of the catalogue, findings and operating points are those of torchxrayvision.
     For any other model they come from the file, unless `source.labels` names the findings. Without
-    operating points 0.5 is assumed: a score is then the raw probability.
-
-    Raises:
-        BundleError: The network is of no known family, or its outputs have no meaning.
-        Exception: The file contradicts itself.
+    operating points 0.5 is assumed: a score is then the raw probability. Raises BundleError, and
+    others where the file contradicts itself.
     """
     known = (family.recognize(checkpoint.state) for family in FAMILIES.values())
     network, state = next(filter(None, known), (None, {}))

@@ -34,11 +34,8 @@ def download(
 ) -> str:
     """Download `url` to `destination` and return the SHA-256 in lower-case hex.
 
-    A partial download is kept beside it as `NAME.part`, and a later call resumes it. A file that
-    differs from the expected size in bytes or SHA-256, where given, is deleted.
-
-    Raises:
-        DownloadError: No connection, an HTTP error, or a wrong size or hash.
+    A partial download is kept beside it as `NAME.part`, and a later call resumes it. A file whose
+    size in bytes or SHA-256 is not the given one is deleted. Raises DownloadError.
     """
     if not url.startswith(("https://", "http://")):
         raise DownloadError("only http and https addresses are supported")

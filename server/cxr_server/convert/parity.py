@@ -25,8 +25,7 @@ TOLERANCE = 1e-4
 def check_parity(bundle: Bundle) -> dict[str, float]:
     """Return the largest difference of a score between each engine and reference that run here.
 
-    Raises:
-        BundleError: A difference is above `TOLERANCE`.
+    Raises BundleError if one is above `TOLERANCE`.
     """
     images = check_images(bundle.manifest.input_side_px)
     references: dict[str, NDArray[Any]] = {"numpy": numpy_scores(bundle, images)}

@@ -37,12 +37,7 @@ class Source:
 
 
 def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Upstream]:
-    """Return the content of the checkpoint and how it was verified.
-
-    Raises:
-        BundleError: Nothing vouches for the file, or it is not the expected one.
-        DownloadError: The download failed.
-    """
+    """Return the checkpoint and how it was verified. Raises BundleError and DownloadError."""
     name, entry, file = source.name, source.entry, source.file
     if name == PHANTOM or not re.match(NAME_PATTERN, name):
         raise BundleError(f"{name} is not a name for a prepared model")

@@ -31,10 +31,8 @@ def write_bundle(
 
     The folder appears complete, after `check` has accepted the bundle, or not at all. It replaces
     a bundle that is already there. The description's labels have the order of the rows of
-    `classifier.weight` in the state_dict `state`.
-
-    Raises:
-        BundleError: The weights do not fit the description, or `output` is in use.
+    `classifier.weight` in the state_dict `state`. Raises BundleError if the weights do not fit the
+    description, or `output` is in use.
     """
     network = description.network
     graph = Graph(state, description.input_side_px)

@@ -64,19 +64,12 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(name for name, codec in CODECS.items() if codec.why_not() is None)
 
 
-def decode(
-    data: bytes,
-    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 -- frozen
-) -> Radiograph:
+def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Radiograph:  # noqa: B008
     """Decode an image file to an upright greyscale image.
 
     Grey of 1, 2, 4 and 8 bits becomes 0..255; 16 bits stay 16 bits. Colour becomes luma (ITU-R
     BT.601, as Pillow's "L"); JPEG delivers its own luma channel. Transparent pixels are blended
-    over black. The EXIF orientation is applied.
-
-    Raises:
-        ImageError: One of its kinds: there are no bytes, no codec reads the format, the size is
-            out of the limits, or the file is broken.
+    over black. The EXIF orientation is applied. Raises one of the kinds of ImageError.
     """
     codec = _codec_for(data)
     header = codec.read_header(data)

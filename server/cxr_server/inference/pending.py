@@ -6,14 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cxr_server.errors import DeadlineExpired
 from cxr_server.inference.stages import Stage, Stages
-
-Result = tuple[Any, NDArray[np.float32] | None]
-"""What `prepare` returned, and its evidence [K, h, w] if the engine ran."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +31,10 @@ class PendingRequest:
             return DeadlineExpired("the deadline passed in the queue")
         return None
 
-    def decode(self) -> Result | BaseException | None:
+    def decode(self) -> tuple[Any, None] | BaseException | None:
         """Run `prepare`, unless nobody wants the result.
 
-        Returns:
-            The result or the error that completes the request, or None if the engine is next.
+        Return the result or error that completes the request, or None if the engine is next.
         """
         if refusal := self.refusal():
             return refusal

@@ -27,15 +27,12 @@ class Preprocessing(Protocol):
 
     def crop(self, height_px: int, width_px: int) -> Box:
         """Return what the network sees of an image of this size."""
-        ...
 
     def image_chw(self, radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
         """Return the network's input, float32 [1, side_px, side_px]."""
-        ...
 
     def picture_hw(self, image_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the network's input as a picture, uint8 [side_px, side_px], black is 0."""
-        ...
 
 
 class XRVPreprocessing:

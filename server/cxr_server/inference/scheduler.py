@@ -102,12 +102,8 @@ class Scheduler:
         Returns what `prepare` made, which holds the network's input as `image_chw`, and its
         evidence [K, h, w]. The deadline is on the clock of `time.monotonic`.
 
-        Raises:
-            DeadlineExpired: The deadline passed while waiting.
-            EngineFailure: The engine failed twice on this image.
-            Draining: The scheduler was closed.
-            ModelLoading: The engine has failed and is not rebuilt.
-            Exception: Whatever `prepare` raised.
+        Raises DeadlineExpired, EngineFailure, Draining once closed, ModelLoading if the engine has
+        failed and is not rebuilt, and whatever `prepare` raises.
         """
         answer: asyncio.Future[tuple[P, NDArray[np.float32] | None]]
         answer = asyncio.get_running_loop().create_future()

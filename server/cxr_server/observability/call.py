@@ -7,15 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Call:
-    """One RPC.
+    """One RPC of the `method` `package.Service/Method`.
 
-    Attributes:
-        method: Full name, `package.Service/Method`.
-        caller: Identity that fairness goes by: token, else certificate, else host.
-        deadline: On the clock of `time.monotonic`, as `started`; infinite without one.
-        token: Name of the bearer token.
-        reason: Reason of the error that ended the call.
-        cached: Whether the evidence came from the cache; None for other methods.
+    Fairness goes by the `caller`: token, else certificate, else host. `deadline` and `started` are
+    on the clock of `time.monotonic`. `token` is the name of the bearer token, `reason` that of the
+    error which ended the call. `cached` is None for methods that need no evidence.
     """
 
     method: str

@@ -11,7 +11,6 @@ def configure(log_format: str, level: str) -> None:
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _drop_none,
     ]
     if log_format == "console" or (log_format == "auto" and sys.stderr.isatty()):
         traceback = structlog.dev.plain_traceback
@@ -26,9 +25,3 @@ def configure(log_format: str, level: str) -> None:
     )
     # Libraries, gRPC among them, log through the standard library: warnings and worse only.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-
-
-def _drop_none(
-    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    return {key: value for key, value in event.items() if value is not None}

@@ -35,10 +35,8 @@ def enable(server: grpc.aio.Server, *services: str) -> None:
 
 def _pool(*services: str) -> descriptor_pool.DescriptorPool:
     """Return a pool of the services' files and all that they import, with JSON names."""
-    find, pool = (
-        descriptor_pool.Default().FindFileContainingSymbol,
-        descriptor_pool.DescriptorPool(),
-    )
+    find = descriptor_pool.Default().FindFileContainingSymbol
+    pool = descriptor_pool.DescriptorPool()
     for symbol in (*services, error_details_pb2.ErrorInfo.DESCRIPTOR.full_name):
         _add(pool, find(symbol))
     text = json_format.MessageToJson(_add(pool, find(V1ALPHA)))

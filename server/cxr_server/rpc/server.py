@@ -40,12 +40,7 @@ class Server:
     _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
 
     async def start(self) -> int:
-        """Listen, and return the port.
-
-        Raises:
-            OSError: An address cannot be had.
-            SettingsError: The tokens file is not valid.
-        """
+        """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         around = steps(settings, self.lifecycle, self.admission, self.metrics)
         chain = Chain(around, settings.upload_timeout_s)

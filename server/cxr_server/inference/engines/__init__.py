@@ -43,6 +43,5 @@ class SaliencyEngine(Engine, Protocol):
     ) -> NDArray[np.float32]:
         """Return the saliency map [S, S] in [0, 1] of the finding with that row in the evidence.
 
-        Raises:
-            ValueError: The method or the row does not exist.
+        Raises ValueError if the method or the row does not exist.
         """

@@ -5,7 +5,6 @@ with changed weights without an error. So each is kept with its SHA-256 and dele
 not match.
 """
 
-import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.load import Bundle, file_entry
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
@@ -115,7 +114,7 @@ def _open_cache(folder: Path) -> bool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for blob in folder.glob("*.blob"):
             seal = blob.with_suffix(".sha256")
-            if not seal.is_file() or seal.read_text() != _sha256(blob):
+            if not seal.is_file() or seal.read_text() != file_entry(blob).sha256:
                 blob.unlink(missing_ok=True)
                 seal.unlink(missing_ok=True)
     except (OSError, ValueError):
@@ -130,10 +129,5 @@ def _seal_cache(folder: Path) -> None:
             seal = blob.with_suffix(".sha256")
             if not seal.is_file():
                 new = seal.with_suffix(f".{os.getpid()}")
-                new.write_text(_sha256(blob))
+                new.write_text(file_entry(blob).sha256)
                 os.replace(new, seal)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

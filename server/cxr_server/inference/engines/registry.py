@@ -21,27 +21,19 @@ class EngineUnavailable(OperatorError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """One entry of the registry: what an engine needs, and how to start it.
-
-    Attributes:
-        packages: Import packages that must be installed.
-        requirement: Argument of `pip install` that installs them, quoted for a shell.
-        bundle_file: The file of a bundle that the engine loads.
-        devices: Device names as the runtime spells them, without an index; default first.
-        open: Starts the engine: bundle, device, folder for compiled models, cores -> Engine.
-        architectures: Parameter types of the networks that it has modules for; None if it runs
-            any graph.
-        device_problem: Returns why a device of this engine cannot be used, or None.
-    """
+    """One entry of the registry: what an engine needs, and how to start it."""
 
     name: str
-    packages: tuple[str, ...]
-    requirement: str
-    bundle_file: str
-    devices: tuple[str, ...]
+    packages: tuple[str, ...]  # must be installed
+    requirement: str  # argument of `pip install` that installs them, quoted for a shell
+    bundle_file: str  # what it loads
+    devices: tuple[str, ...]  # as the runtime spells them, without an index; default first
     open: Callable[[Bundle, str, Path | None, int | None], Engine]
+    """Starts the engine: bundle, device, folder for compiled models, cores."""
     architectures: tuple[type[Any], ...] | None = None
+    """Those that it has modules for; None if it runs any graph."""
     device_problem: Callable[[str], str | None] = lambda device: None
+    """Returns why a device of this engine cannot be used, or None."""
 
     def device_name(self, text: str) -> str:
         """Return the runtime's spelling of a device name, or "" if it is not this engine's.
@@ -76,19 +68,12 @@ def choose_engine(
     cache_dir: Path | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Start the first suitable engine for the bundle.
+    """Start the named engine of `ENGINES`, or with "auto" the best that can run the bundle.
 
-    Args:
-        bundle: The model.
-        engine: A name in `ENGINES`, or "auto" for the best that can run.
-        device: A device name such as "CPU", "gpu" or "cuda:0"; None for CUDA where there is
-            a GPU, else for the engine's default.
-        cache_dir: Folder for compiled models; None to compile at every start.
-        threads: Cores to use on the CPU; None for all that the process may use.
-
-    Raises:
-        EngineUnavailable: No suitable engine is installed, fits the bundle and starts.
-        BundleError: The bundle does not hold what it should.
+    The device, such as "CPU", "gpu" or "cuda:0", is by default CUDA where there is a GPU, else the
+    engine's default. Compiled models are kept in `cache_dir`, if given. `threads` are the cores to
+    use on the CPU, by default all that the process may use. Raises BundleError, and
+    EngineUnavailable if no such engine is installed, fits the bundle and starts.
     """
     if engine not in engine_choices():
         raise EngineUnavailable(f"engine must be one of {', '.join(engine_choices())}")

@@ -10,11 +10,7 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 
 @contextmanager
 def admitted(
-    context: CallContext,
-    *,
-    admission: Admission,
-    lifecycle: Lifecycle,
-    bounded: frozenset[str],
+    context: CallContext, *, admission: Admission, lifecycle: Lifecycle, bounded: frozenset[str]
 ) -> Iterator[None]:
     """Hold a slot until the method, or its stream, has ended. Raises Unavailable and Overloaded.
 

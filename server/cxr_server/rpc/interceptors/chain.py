@@ -19,12 +19,8 @@ class Chain(grpc.aio.ServerInterceptor):
     """Enters the steps, receives the request, calls the method, and reports its error.
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
-    coroutine that calls `context.write`.
-
-    Args:
-        steps: The steps, outermost first.
-        upload_timeout_s: Longest time that a unary request may take to arrive. None where the
-            host hands over whole requests.
+    coroutine that calls `context.write`. The steps are given outermost first, and the longest time
+    that a unary request may take to arrive, None where the host hands over whole requests.
     """
 
     def __init__(self, steps: Sequence[Step], upload_timeout_s: float | None) -> None:

@@ -46,15 +46,14 @@ def observed(
         # Metrics are updated before the status is sent, so that a caller who scrapes next sees
         # its own call. Logging can wait until after.
         metrics.finished(call, code, seconds)
-        line = partial(
-            log.info,
-            "call",
-            request_id=call.request_id,
-            method=call.method,
-            code=code,
-            reason=call.reason or None,
-            duration_ms=round(1000 * seconds, 1),
-            request_bytes=call.request_bytes,
-            cached=call.cached,
-        )
-        asyncio.get_running_loop().call_soon(line)
+        facts = {
+            "request_id": call.request_id,
+            "method": call.method,
+            "code": code,
+            "reason": call.reason or None,
+            "duration_ms": round(1000 * seconds, 1),
+            "request_bytes": call.request_bytes,
+            "cached": call.cached,
+        }
+        known = {key: value for key, value in facts.items() if value is not None}
+        asyncio.get_running_loop().call_soon(partial(log.info, "call", **known))

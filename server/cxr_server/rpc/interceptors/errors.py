@@ -10,7 +10,7 @@ from google.protobuf import any, duration, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from cxr_server.errors import DOMAIN, RequestError
+from cxr_server.errors import RequestError
 from cxr_server.rpc.interceptors.call_context import REQUEST_ID, CallContext
 
 ERROR_REASON = "x-error-reason"
@@ -30,7 +30,7 @@ class Errors(AbstractAsyncContextManager[None]):
 
         Raises CancelledError if the caller has gone.
         """
-        del kind, traceback
+        del kind, traceback  # which would keep the image alive in a reference cycle
         if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
             return False  # no error, the caller has gone, or the method has set its status
         context, request_id = self._context, self._context.call.request_id
@@ -39,9 +39,7 @@ class Errors(AbstractAsyncContextManager[None]):
             name = type(error).__name__
             log.error("unforeseen", request_id=request_id, error=name, exc_info=error)
             failure = RequestError(f"internal error {request_id}")
-        # The traceback would keep the image alive in a reference cycle until the next garbage
-        # collection.
-        error.__traceback__ = error.__cause__ = error.__context__ = None
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # cycles as well
         rich = rpc_status.to_status(_status(failure, request_id))
         plain = ((REQUEST_ID, request_id), (ERROR_REASON, failure.reason))
         trailing = (*rich.trailing_metadata, *plain)
@@ -59,7 +57,7 @@ class Errors(AbstractAsyncContextManager[None]):
 def _status(error: RequestError, request_id: str) -> status_pb2.Status:
     """Return an error's rich status: ErrorInfo, and BadRequest or RetryInfo where they apply."""
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason, domain=DOMAIN, metadata={"request_id": request_id}
+        reason=error.reason, domain="cxr.v1", metadata={"request_id": request_id}
     )
     details: list[message.Message] = [info]
     if error.field:

@@ -85,11 +85,7 @@ MODULES: dict[type[Any], Callable[..., nn.Module]] = {DenseNet: xrv.models.Dense
 
 
 def load_module(bundle: Bundle) -> nn.Module:
-    """Return the bundle's network in torchxrayvision's own class, in evaluation mode.
-
-    Raises:
-        BundleError: The weights are not those of such a network.
-    """
+    """Return the network in torchxrayvision's class, in evaluation mode. Raises BundleError."""
     network: Any = bundle.manifest.network
     parameters = msgspec.structs.asdict(network)
     module = MODULES[type(network)](num_classes=len(bundle.manifest.labels), **parameters)

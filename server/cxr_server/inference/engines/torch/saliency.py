@@ -25,15 +25,12 @@ METHODS = {
 class Saliency(nn.Module):
     """The network up to its logits, with a ReLU of its own that pytorch-grad-cam hooks into.
 
-    Computes one map at a time because of the hooks. Gradients stop at the ReLU. The package is
-    imported for the first map, because importing it takes seconds.
+    Computes one map at a time because of the hooks. Gradients stop at the ReLU. The network is in
+    float32 and may run elsewhere at the same time. The package is imported for the first map,
+    because importing it takes seconds.
     """
 
     def __init__(self, net: EvidenceNet, bias_k: Iterable[float]) -> None:
-        """Extend a network in float32, which may run elsewhere at the same time.
-
-        `bias_k` is added to the mean evidence of each finding to give its logit.
-        """
         super().__init__()
         self.methods = tuple(METHODS) if find_spec("pytorch_grad_cam") else ()
         self.net, self.rectifier = net, nn.ReLU()
@@ -50,11 +47,7 @@ class Saliency(nn.Module):
         return logits
 
     def map(self, image_chw: NDArray[np.float32], row: int, method: str) -> NDArray[np.float32]:
-        """Return the map [H, W] of one finding, normalised to [0, 1] by pytorch-grad-cam.
-
-        Raises:
-            ValueError: The method or the row does not exist.
-        """
+        """Return a map, scaled to [0, 1] by pytorch-grad-cam: see `SaliencyEngine.saliency`."""
         if method not in self.methods or not 0 <= row < len(self._bias_k):
             raise ValueError("there is no such saliency method or finding")
         image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._bias_k.device)
