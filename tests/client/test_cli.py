@@ -398,11 +398,11 @@ def test_progress_is_shown_on_a_terminal_alone(fake: FakeServer, folder: Path) -
     command = [*CXR, "predict", "--json", "--server", fake.address, str(folder)]
     slow = [lambda _: time.sleep(0.05)] * 34
     fake.script(*slow)
-    quiet = subprocess.run(command, capture_output=True, timeout=50, check=True)
+    quiet = subprocess.run(command, capture_output=True, timeout=100, check=True)
     assert quiet.stderr == b""
     fake.script(*slow)
     ours, theirs = pty.openpty()
-    shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=50, check=True)
+    shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, timeout=100, check=True)
     os.close(theirs)
     drawn = os.read(ours, 65536).decode()
     os.close(ours)
@@ -421,7 +421,7 @@ def test_an_interrupt_ends_the_command_without_a_traceback(fake: FakeServer, fol
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert hold.wait_entered()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=100)
     hold.release()
     assert process.returncode == 130
     assert (out, err) == (b"", b"")
@@ -436,5 +436,5 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fake: FakeServer, fold
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(20) == 141
+    assert process.wait(100) == 141
     assert err == b""

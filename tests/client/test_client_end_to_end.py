@@ -185,7 +185,7 @@ def test_the_examples_run(phantom_server: ServerProcess, tmp_path: Path, example
     film.write_bytes(FILM)
     command = [sys.executable, EXAMPLES / example, film, "--server", phantom_server.address]
     command += ["--output", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     (picture,) = (tmp_path / "out").glob("film-*.png")
     assert f"wrote {picture}" in done.stdout

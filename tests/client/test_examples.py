@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 
 def run(example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", EXAMPLES / example, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_the_sync_example_prints_a_table_and_writes_a_picture(

@@ -340,8 +340,11 @@ def test_the_command_prints_what_it_checked_and_fills_the_cache(small_model, hom
 LABELS_OF_ONE_S_OWN = ("Implant", "Drain", "Rib Fracture")
 
 
-@pytest.mark.parametrize("zip_format", [False, True], ids=["legacy", "zip"])
-@pytest.mark.parametrize("saved_as", ["module", "state_dict"])
+@pytest.mark.parametrize(
+    ("saved_as", "zip_format"),
+    [("module", False), ("state_dict", True)],
+    ids=["legacy module", "zipped state_dict"],
+)
 def test_a_fine_tuned_densenet_with_findings_of_ones_own_is_converted(
     homes, saved_as, zip_format, capsys
 ):

@@ -24,7 +24,7 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     call = getattr(ChestXrayServiceStub(channel), sys.argv[2])
     for _ in range(int(sys.argv[3])):
         try:
-            call(getattr(pb, sys.argv[2] + "Request")(image=data), timeout=30)
+            call(getattr(pb, sys.argv[2] + "Request")(image=data), timeout=100)
             print("OK")
         except grpc.RpcError as error:
             print(error.code().name)

@@ -37,7 +37,7 @@ def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
         [sys.executable, "-c", SERVE_ONE_IMAGE, *flags],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     line = next(line for line in run.stdout.splitlines() if line.startswith("["))

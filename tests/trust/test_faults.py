@@ -18,7 +18,7 @@ from trust.ports import free_port
 
 IMAGE = png(chest_like(640, 640, seed=9))
 """About 300 KB: many packets."""
-TIMEOUT_S = 2.5
+TIMEOUT_S = 1.5
 
 
 def same(one: Prediction, other: Prediction) -> bool:
