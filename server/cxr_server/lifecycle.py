@@ -12,8 +12,7 @@ class Phase(StrEnum):
 
     LOADING = "LOADING"
     SERVING = "SERVING"
-    LAME_DUCK = "LAME_DUCK"
-    """Reports NOT_SERVING, so that load balancers go elsewhere, but still answers."""
+    LAME_DUCK = "LAME_DUCK"  # answers, but reports NOT_SERVING: load balancers go elsewhere
     DRAINING = "DRAINING"
     FAILED = "FAILED"
 

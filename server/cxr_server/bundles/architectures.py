@@ -22,12 +22,7 @@ class Architecture(Protocol):
 
 
 class DenseNet(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="family",
-    tag="densenet",
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="family", tag="densenet"
 ):
     """A DenseNet for one grey channel, with the parameters' names of torchvision.
 

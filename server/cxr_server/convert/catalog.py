@@ -19,8 +19,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     url: str
     trained_on: str
-    operating_points: dict[str, float]
-    """By finding, for the findings that the model was trained for."""
+    operating_points: dict[str, float]  # of the findings that the model was trained for
     reliability: dict[str, Reliability]
     bytes: int | None = None
     sha256: str | None = None
@@ -34,8 +33,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str
     notices: tuple[str, ...]
-    outputs: tuple[str, ...]
-    """Findings of torchxrayvision's classifiers in the order of the outputs."""
+    outputs: tuple[str, ...]  # findings of torchxrayvision's classifiers, in order
     models: tuple[CatalogEntry, ...]
 
 

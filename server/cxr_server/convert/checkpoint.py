@@ -29,8 +29,7 @@ _PLAIN = (str, int, float, bool, type(None))
 class Checkpoint(NamedTuple):
     """The content of the file."""
 
-    state: dict[str, NDArray[Any]]
-    """The tensors by their names in the module's `state_dict`."""
+    state: dict[str, NDArray[Any]]  # tensors by their names in the module's `state_dict`
     lists: dict[str, list[Any]]
     """Those of `LISTS` that the module has: strings, numbers and None, also from numpy arrays."""
 

@@ -15,20 +15,13 @@ from cxr_server.convert.download import Progress, download
 class Source:
     """The origin of a checkpoint, and what is known of it."""
 
-    name: str
-    """A name in the catalogue, or with `file` the name of the new bundle."""
-    file: Path | None = None
-    """A file on the disk; None to download."""
-    url: str | None = None
-    """The address to download from; None for that of the catalogue."""
-    sha256: str | None = None
-    """The expected SHA-256 of the file, from the operator."""
-    trust: bool = False
-    """Accept a file whose SHA-256 is not known, and record it."""
-    labels: tuple[str, ...] = ()
-    """The finding of each output, of a model of one's own; empty to read them from the file."""
-    downloads: Path
-    """The folder for downloads."""
+    name: str  # in the catalogue, or with `file` that of the new bundle
+    file: Path | None = None  # None to download
+    url: str | None = None  # None for the address in the catalogue
+    sha256: str | None = None  # expected by the operator
+    trust: bool = False  # accept a file whose SHA-256 is not known, and record it
+    labels: tuple[str, ...] = ()  # of a model of one's own; empty to read them from the file
+    downloads: Path  # the folder for downloads
 
     @property
     def entry(self) -> CatalogEntry | None:

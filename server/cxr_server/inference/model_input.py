@@ -17,30 +17,25 @@ class ImageFacts:
     bit_depth: int
     height_px: int
     width_px: int
-    crop: Box
-    """What the network sees, as a box in the image."""
+    crop: Box  # what the network sees
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
     """A preprocessed image."""
 
-    image_chw: NDArray[np.float32]
-    """The network's input [1, side, side]."""
-    picture_hw: NDArray[np.uint8]
-    """The same as a picture [side, side], black is 0."""
+    image_chw: NDArray[np.float32]  # the network's input [1, side, side]
+    picture_hw: NDArray[np.uint8]  # the same as a picture [side, side], black is 0
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]
-    radiograph: Radiograph | None = None
-    """The whole image, if it was asked for."""
+    radiograph: Radiograph | None = None  # the whole image, if it was asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the network found in one image; about 60 KB, and all that the cache keeps."""
 
-    evidence_khw: NDArray[np.float32]
-    """Signed evidence of each finding [K, h, w], in logits."""
+    evidence_khw: NDArray[np.float32]  # signed, of each finding [K, h, w], in logits
     picture_hw: NDArray[np.uint8]
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]

@@ -18,11 +18,9 @@ class PendingRequest:
     infer: bool
     deadline: float
     stages: Stages
-    answer: asyncio.Future[Any]
-    """What the caller awaits; only the event loop completes it."""
+    answer: asyncio.Future[Any]  # what the caller awaits; only the event loop completes it
     prepared: Any = None
-    failed_once: bool = False
-    """Whether an engine call with this image has failed."""
+    failed_once: bool = False  # whether an engine call with this image has failed
     waiting_since_s: float = field(default_factory=time.monotonic)
 
     def refusal(self) -> DeadlineExpired | None:

@@ -20,10 +20,8 @@ BAND_ROW_COUNT = 12
 class Band(NamedTuple):
     """Consecutive rows of the matrix, without the columns that are zero in all of them."""
 
-    rows: slice
-    """Output pixels that they give."""
-    columns: slice
-    """Input pixels that they weigh."""
+    rows: slice  # output pixels that they give
+    columns: slice  # input pixels that they weigh
     weights: NDArray[np.float32]
 
 

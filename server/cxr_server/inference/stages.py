@@ -11,14 +11,10 @@ from typing import NamedTuple
 class Stage(StrEnum):
     """The stages of a call, named as the durations of the contract's `Timing`."""
 
-    DECODE = "decode"
-    """File to network input: decoding and preprocessing."""
-    QUEUE = "queue"
-    """Waiting for a decode thread, and then for the engine."""
-    INFERENCE = "inference"
-    """The engine's work on the batch that held the image."""
-    RENDER = "render"
-    """Making and drawing heat maps."""
+    DECODE = "decode"  # file to network input: decoding and preprocessing
+    QUEUE = "queue"  # waiting for a decode thread, and then for the engine
+    INFERENCE = "inference"  # the engine's work on the batch that held the image
+    RENDER = "render"  # making and drawing heat maps
 
 
 class Span(NamedTuple):
