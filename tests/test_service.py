@@ -166,12 +166,13 @@ async def test_stages_carry_true_timestamps_and_only_what_ran() -> None:
         Stage.DECODE,
         Stage.QUEUE,
         Stage.INFERENCE,
+        Stage.QUEUE,
         Stage.RENDER,
     ]
     ends = [fresh.stages.epoch_s + span.end_s for span in fresh.stages.spans]
     assert ends == sorted(ends)
     assert before_s - 1 < ends[0] <= ends[-1] < time.time() + 1
-    assert set(again.stages.seconds()) == {"render"}
+    assert set(again.stages.seconds()) == {"queue", "render"}
     assert set(whole.stages.seconds()) == {"queue", "decode", "render"}
     assert [each.cached for each in (fresh, again, whole)] == [False, True, True]
     assert whole.explanations[0].heatmap == fresh.explanations[0].heatmap
@@ -231,6 +232,8 @@ async def test_slow_maps_delay_nothing_else_and_are_bounded(toys: list[SaliencyT
         refused, held = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
         with pytest.raises(QueueFull):
             refused.pop().result()
+        with pytest.raises(QueueFull):  # at once: this is no image that could be decoded
+            await service.explain(ExplainRequest(image=b"?", method=SLOW), CALL)
         for number in range(4):  # more than there are threads for drawing
             other = ExplainRequest(image=png(chest_like(seed=number)), render=WHOLE)
             assert (await service.explain(other, CALL)).explanations

@@ -63,7 +63,7 @@ class App:
     async def drain(self) -> None:
         """Shut down: lame duck, refuse new calls, finish those in flight, release."""
         settings = self.settings
-        log.info("leaving", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
+        log.info("draining", pause_s=settings.drain_pause_s, grace_s=settings.grace_s)
         if not self.lifecycle.given_up.is_set():
             self.lifecycle.enter(Phase.LAME_DUCK)
             await asyncio.sleep(settings.drain_pause_s)
@@ -77,7 +77,7 @@ class App:
         await self.service.close()
         if self._stop_metrics:
             await asyncio.to_thread(self._stop_metrics)
-        log.info("left")
+        log.info("stopped")
 
 
 async def serve(settings: Settings) -> int:

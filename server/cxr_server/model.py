@@ -1,6 +1,7 @@
 """Model: settings -> ServingModel, a bundle on an engine. The only owner of the engine."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import structlog
 
 from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.errors import ModelLoading
 from cxr_server.imaging.quality import refuse_unlikely
@@ -21,9 +22,9 @@ from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ModelInput
-from cxr_server.inference.preprocess import PREPROCESSINGS, preprocess
+from cxr_server.inference.preprocess import Preprocessing, preprocess, preprocessing_of
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.stages import Stages
+from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.call import Call
@@ -51,6 +52,7 @@ class ServingModel:
     def __init__(
         self,
         manifest: Manifest,
+        preprocessing: Preprocessing,
         engine: Engine,
         start_engine: Callable[[], Engine],
         settings: Settings,
@@ -63,6 +65,7 @@ class ServingModel:
         self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(engine, decode_threads=decode_threads)
         self.limits = DecodeLimits(settings.min_side_px, settings.max_side_px, settings.max_pixels)
+        self._preprocessing = preprocessing
         self._start_engine = start_engine
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -78,12 +81,7 @@ class ServingModel:
         """Load the bundle and start the engine. Raises BundleError and EngineUnavailable."""
         home = Path(settings.bundle_home) if settings.bundle_home else None
         bundle = await asyncio.to_thread(load_bundle, resolve(settings.model, home))
-        wanted = bundle.manifest.preprocessing_id
-        if wanted not in PREPROCESSINGS:
-            raise BundleError(
-                f"bundle {bundle.manifest.name} needs the preprocessing {wanted}, which this "
-                f"server does not implement; it implements {', '.join(PREPROCESSINGS)}"
-            )
+        preprocessing = preprocessing_of(bundle.manifest)
         start = partial(
             choose_engine,
             bundle,
@@ -93,7 +91,7 @@ class ServingModel:
         engine = await asyncio.to_thread(start, settings.engine, device=settings.device or None)
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
-        return cls(bundle.manifest, engine, again, settings, lifecycle, metrics)
+        return cls(bundle.manifest, preprocessing, engine, again, settings, lifecycle, metrics)
 
     async def evidence(
         self,
@@ -124,7 +122,7 @@ class ServingModel:
             partial(
                 preprocess,
                 image,
-                PREPROCESSINGS[self.manifest.preprocessing_id],
+                self._preprocessing,
                 side_px=self.manifest.input_side_px,
                 limits=self.limits,
                 strict=strict,
@@ -142,26 +140,33 @@ class ServingModel:
             self.cache.put(key, evidence)
         return evidence, made
 
+    def check_room(self, *, slow: bool) -> None:
+        """Raise QueueFull if `draw` would refuse, before work is spent on the image."""
+        (self._slow_maps if slow else self._drawing).check()
+
     async def draw(
-        self, maps: Callable[[Engine], Iterable[R]], *, slow: bool, deadline: float
+        self, maps: Callable[[Engine], Iterable[R]], call: Call, stages: Stages, *, slow: bool
     ) -> list[R]:
         """Make and draw maps one by one in a thread, given the engine in use when it begins.
 
         Slow maps, which the engine makes and which may take minutes, share a thread of their own.
         Raises ModelLoading if the engine was replaced meanwhile, and what `WorkerPool.run` raises.
         """
+        submitted_s = time.monotonic()
 
         def steps() -> Iterator[R]:
-            engine = self.engine
+            engine, start_s = self.engine, time.monotonic()
+            stages.add(Stage.QUEUE, submitted_s, start_s)
             try:
                 yield from maps(engine)
             except Exception:
                 if self._engine_lost or self.engine is not engine:  # closed meanwhile
                     raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
                 raise
+            stages.add(Stage.RENDER, start_s, time.monotonic())
 
         pool = self._slow_maps if slow else self._drawing
-        return await pool.run(steps(), deadline=deadline)
+        return await pool.run(steps(), deadline=call.deadline)
 
     def warmed_up(self) -> None:
         """Forget the images so far. From now on a failed engine is replaced."""

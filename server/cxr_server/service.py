@@ -1,6 +1,6 @@
 """Service: what the server does, whatever the transport. gRPC is one adapter of it.
 
-The way of an image: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
+Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
@@ -228,6 +228,7 @@ class InferenceService:
         stages, method = Stages(), METHODS[request.method]
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
+        model.check_room(slow=method.needs_engine)
         evidence, made = await model.evidence(
             request.image,
             call,
@@ -237,22 +238,22 @@ class InferenceService:
             needs_radiograph=request.render.needs_radiograph,
         )
         scored = findings(evidence.evidence_khw, model.manifest)
-        with stages.span(Stage.RENDER):
-            explanations = await model.draw(
-                lambda engine: explain(
-                    evidence,
-                    scored,
-                    request.labels or (ranked(scored)[0].label,),
-                    engine=engine,
-                    method=request.method,
-                    options=request.render,
-                    heatmap_labels=request.heatmap_labels,
-                    image_chw=made.image_chw if made else None,
-                    radiograph=made.radiograph if made else None,
-                ),
-                slow=method.needs_engine,
-                deadline=call.deadline,
-            )
+        explanations = await model.draw(
+            lambda engine: explain(
+                evidence,
+                scored,
+                request.labels or (ranked(scored)[0].label,),
+                engine=engine,
+                method=request.method,
+                options=request.render,
+                heatmap_labels=request.heatmap_labels,
+                image_chw=made.image_chw if made else None,
+                radiograph=made.radiograph if made else None,
+            ),
+            call,
+            stages,
+            slow=method.needs_engine,
+        )
         return ExplainResult(
             explanations=tuple(explanations),
             findings=ranked(scored),

@@ -17,6 +17,10 @@ from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.registry import engine_choices
 
 DEFAULT_PORT = 50051
+METAVARS = {"model": "NAME", "device": "DEVICE", "bundle_home": "DIR", "cache_dir": "DIR"} | (
+    dict.fromkeys(("listen", "metrics_listen", "health_listen"), "HOST:PORT")
+)
+"""What `--help` shows for the values of text options that are no file."""
 MIB = 2**20
 
 
@@ -115,9 +119,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(default, bool):
             shown = "on" if default else "off"
         else:
-            metavar = None if choices else option.name.rpartition("_")[2].upper()
+            metavar = {int: "N", float: "SECONDS"}.get(type(default)) or METAVARS.get(option.name)
             shown = str(default) if default != "" else "empty"
-            kind = {"type": type(default), "choices": choices, "metavar": metavar}
+            kind = {"type": type(default), "choices": choices}
+            kind |= {} if choices else {"metavar": metavar or "FILE"}
         text = f"{option.metadata['help']} (default: {shown}; env: {env_name(option.name)})"
         parser.add_argument(
             "--" + option.name.replace("_", "-"),

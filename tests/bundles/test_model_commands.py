@@ -97,7 +97,7 @@ def test_doctor_says_why_an_engine_is_not_there(home, capsys, monkeypatch):
     assert main(["doctor", "--json"]) == 1
     found = checks(capsys)
     assert "pip install openvino" in found["engine openvino"]["detail"]
-    assert "cxr-server[torch]" in found["engine torch"]["detail"]
+    assert "./server[torch]" in found["engine torch"]["detail"]
 
 
 def test_doctor_notes_a_port_that_is_taken(home, capsys):

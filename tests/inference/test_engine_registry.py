@@ -159,7 +159,7 @@ def test_auto_lists_every_reason_once(bundle, fakes, monkeypatch):
     with pytest.raises(EngineUnavailable) as caught:
         choose_engine(bundle)
     assert str(caught.value) == (
-        "torch is not installed: pip install 'cxr-server[torch]'; "
+        "torch is not installed: pip install './server[torch]'; "
         "openvino is not installed: pip install openvino"
     )
 

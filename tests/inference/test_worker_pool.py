@@ -1,8 +1,10 @@
 """Threads for work that needs no turn of the scheduler."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -86,6 +88,30 @@ async def test_cancelled_work_is_skipped_and_frees_its_place(slow: Slow) -> None
     slow.gate.set()
     assert await after == ["a", "b"]
     assert slow.begun == 1
+    pool.close()
+
+
+async def test_queued_work_of_a_caller_that_has_gone_is_freed_at_once(slow: Slow) -> None:
+    class Image:
+        """Stands for the pixels that a map is drawn on."""
+
+    def steps(image: Image) -> Iterator[Image]:
+        yield image
+
+    pool = WorkerPool(1, max_jobs=2)
+    running = asyncio.ensure_future(pool.run(slow.steps(1)))
+    await until(lambda: slow.begun == 1)
+    image = Image()
+    freed = weakref.ref(image)
+    waiting = asyncio.ensure_future(pool.run(steps(image)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    del image, waiting
+    gc.collect()
+    assert freed() is None
+    slow.gate.set()
+    assert await running == [0]
     pool.close()
 
 

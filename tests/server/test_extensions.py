@@ -12,6 +12,7 @@ import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_server.__main__ import main
 from cxr_server.app import App
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
@@ -119,6 +120,9 @@ class Upside:
 
     id = "toy-upside-v1"
 
+    def why_not(self) -> str | None:
+        return None
+
     def crop(self, height_px: int, width_px: int) -> Box:
         return Box(0, 0, width_px // 2, height_px // 2)
 
@@ -156,12 +160,14 @@ async def test_a_registered_preprocessing_is_described_and_served(
 
 
 async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = bundle_with(tmp_path / "foreign", "imagenet-rgb-resize256-v7")
     with pytest.raises(BundleError, match=r"imagenet-rgb-resize256-v7.*xrv-centercrop-resize224"):
         async with serving("--model", str(bundle)):
             pass
+    assert main(["doctor", "--model", str(bundle)]) == 1
+    assert "imagenet-rgb-resize256-v7" in capsys.readouterr().out
 
 
 async def test_a_registered_explanation_method_is_described_and_served(

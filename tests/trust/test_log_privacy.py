@@ -25,8 +25,9 @@ KEYS = {
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
-    "serving", "call", "leaving", "left", "engine failed", "engine not rebuilt", "engine rebuilt",
-    "engine given up", "tokens reloaded", "tokens kept: the new file is not valid",
+    "serving", "call", "draining", "stopped",
+    "engine failed", "engine not rebuilt", "engine rebuilt", "engine given up",
+    "tokens reloaded", "tokens kept: the new file is not valid",
     "certificates reloaded",
 }  # fmt: skip
 

@@ -131,14 +131,14 @@ async def test_a_drain_loses_no_call() -> None:
             assert (await upload.finish()).findings
             assert await left(server) == 0
             assert await watch.read() is grpc.aio.EOF  # a watcher does not block the drain
-        assert '"left"' in server.log
-        assert "unforeseen" not in server.log
+        assert '"stopped"' in server.log
+        assert "internal error" not in server.log
 
 
 def test_sigint_drains_as_sigterm_does() -> None:
     with ServerProcess() as server:
         assert server.stop(signal.SIGINT) == 0
-        assert '"left"' in server.log
+        assert '"stopped"' in server.log
 
 
 async def test_calls_that_outlast_the_grace_period_are_ended() -> None:

@@ -22,6 +22,7 @@ from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
+from cxr_server.inference.preprocess import preprocessing_of
 
 MIN_MEMORY_MIB = 1024
 RUNS = 5
@@ -66,6 +67,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
         yield _attempt(f"bundle {name}", _verify, path)
     try:
         bundle = load_bundle(resolve(args.model, args.bundle_home))
+        preprocessing_of(bundle.manifest)
     except BundleError as error:
         yield Check("inference", "fail", str(error))
     else:
@@ -97,6 +99,7 @@ def _memory() -> Check:
 
 def _verify(path: Path) -> str:
     manifest = load_bundle(path).manifest
+    preprocessing_of(manifest)
     return f"complete, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
 
 

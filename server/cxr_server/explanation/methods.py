@@ -52,8 +52,8 @@ class MethodSpec:
         if self.closed_form or self.name in computed:
             return None
         return (
-            f"{self.name} needs the torch engine and the package grad-cam: install "
-            "cxr-server[torch] and start the server with --engine torch"
+            f"{self.name} needs the torch engine and the package grad-cam: install the server's "
+            "torch extra and start the server with --engine torch"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import decode
@@ -24,6 +25,9 @@ class Preprocessing(Protocol):
 
     id: str
     """Equal ids mean equal pixels to the network."""
+
+    def why_not(self) -> str | None:
+        """Return what it needs and this server lacks, or None if it can be used."""
 
     def crop(self, height_px: int, width_px: int) -> Box:
         """Return what the network sees of an image of this size."""
@@ -42,6 +46,10 @@ class XRVPreprocessing:
     """
 
     id = "xrv-centercrop-resize224-v1"
+
+    def why_not(self) -> str | None:
+        """Return None: it needs numpy alone."""
+        return None
 
     def crop(self, height_px: int, width_px: int) -> Box:
         """Return the centred square."""
@@ -76,6 +84,16 @@ class XRVPreprocessing:
 XRV = XRVPreprocessing()
 PREPROCESSINGS: dict[str, Preprocessing] = {XRV.id: XRV}
 """The registry: implemented preprocessings, by the id that bundles name."""
+
+
+def preprocessing_of(manifest: Manifest) -> Preprocessing:
+    """Return the preprocessing that a bundle names. Raises BundleError if it cannot be used."""
+    wanted = manifest.preprocessing_id
+    found = PREPROCESSINGS.get(wanted)
+    if found and not (reason := found.why_not()):
+        return found
+    reason = reason if found else f"this server implements {', '.join(PREPROCESSINGS)}"
+    raise BundleError(f"bundle {manifest.name} needs the preprocessing {wanted}: {reason}")
 
 
 def preprocess(

@@ -2,8 +2,6 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -36,13 +34,6 @@ class Stages:
     def add(self, stage: Stage, start_s: float, end_s: float) -> None:
         """Record a run of a stage, which may have several."""
         self.spans.append(Span(stage, start_s, end_s))
-
-    @contextmanager
-    def span(self, stage: Stage) -> Iterator[None]:
-        """Record the block as a run of a stage, unless it raises."""
-        start_s = time.monotonic()
-        yield
-        self.add(stage, start_s, time.monotonic())
 
     def seconds(self) -> dict[str, float]:
         """Return the total time of each stage that ran, by its name."""

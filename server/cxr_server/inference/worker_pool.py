@@ -1,4 +1,4 @@
-"""Worker pool: threads for work that needs no turn of the scheduler, bounded and with deadlines."""
+"""Worker pool: threads for work outside the scheduler, bounded and with deadlines."""
 
 import asyncio
 import threading
@@ -35,33 +35,41 @@ class WorkerPool:
         clock of `time.monotonic`, has passed. Raises QueueFull, DeadlineExpired, Draining, and
         whatever a step raises.
         """
-        if self._closed:
-            raise Draining("the server is shutting down")
-        if not self._free:
-            raise QueueFull("too many explanations are waiting", retry_after_ms=5000)
+        self.check()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[R]] = loop.create_future()
+        work = [iter(steps)]  # emptied for a caller that has gone: a queued job holds no image
+        del steps
 
         def job() -> None:
             items: list[R] = []
             outcome: list[R] | BaseException = items
-            remaining = iter(steps)
             try:
-                with suppress(StopIteration):
+                with suppress(StopIteration, IndexError):
+                    remaining = work.pop()
                     while not answer.done():
                         if time.monotonic() >= deadline:
                             raise DeadlineExpired("the deadline passed before the map was made")
                         items.append(next(remaining))
             except BaseException as error:
                 outcome = error
-            loop.call_soon_threadsafe(complete, answer, outcome)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(complete, answer, outcome)
 
         self._free -= 1
         self._jobs.put(job)
         try:
             return await answer
         finally:
+            work.clear()
             self._free += 1
+
+    def check(self) -> None:
+        """Raise Draining or QueueFull if no job is taken now."""
+        if self._closed:
+            raise Draining("the server is shutting down")
+        if not self._free:
+            raise QueueFull("too many explanations are waiting", retry_after_ms=5000)
 
     def close(self) -> None:
         """End the threads once the queue is empty. Does not wait."""

@@ -145,7 +145,7 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec(
             name="torch",
             packages=("torch", "torchxrayvision", "safetensors"),
-            requirement="'cxr-server[torch]'",
+            requirement="'./server[torch]'",
             bundle_file="weights.safetensors",
             devices=("cpu", "cuda"),
             architectures=(DenseNet,),
