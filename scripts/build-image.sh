@@ -42,7 +42,8 @@ container=$(b from "$image")
 du -sh "$(b mount "$container")" | cut -f1
 b umount "$container" >/dev/null
 
-echo "== run: serve the phantom model and ask for predictions and heatmaps"
+echo "== run: serve the phantom model, predict and explain; convert a checkpoint, without torch"
+b copy --quiet "$container" tests/handmade_checkpoints.py tests/random_weights.py /tmp/tests/ >/dev/null
 b run "$container" -- sh -euc '
     [ "$(id -u)" = 10001 ]
     ! command -v pip && ! python3 -c "import torch" 2>/dev/null
@@ -59,6 +60,13 @@ b run "$container" -- sh -euc '
     kill -TERM $server
     wait $server
     echo "stopped cleanly"
+    cd /tmp/tests
+    python3 -c "
+import sys, handmade_checkpoints, random_weights
+sys.stdout.buffer.write(handmade_checkpoints.state_dict_file(random_weights.random_weights()))" \
+        >/tmp/mine.pt
+    cxr-server prepare mine --from /tmp/mine.pt --labels A,B,C --output /tmp/mine
+    cxr-server doctor --model /tmp/mine
 '
 
 if [ -n "${OUTPUT:-}" ]; then
