@@ -2,6 +2,6 @@
 
 From the outside in: `errors` (domain error -> status), `context` (id; log and metrics of the
 ended call), `auth` (bearer token), `admission` (phase, calls and bytes in flight). `chain` runs a
-method inside them, and lets `receive` read a unary request only then: a refusal reaches the
-caller before the upload.
+method inside them, and reads a unary request only then: a refusal reaches the caller before the
+upload.
 """

@@ -1,14 +1,16 @@
 """Chain: run every method inside steps of one job each, whatever its service and shape."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf import message
 
+from cxr_server.errors import DeadlineExpired, InvalidField
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.interceptors.errors import Errors
-from cxr_server.rpc.interceptors.receive import receive
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Step = Callable[[CallContext], AbstractContextManager[Any]]
@@ -19,8 +21,8 @@ class Chain(grpc.aio.ServerInterceptor):
     """Enters the steps, receives the request, calls the method, and reports its error.
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
-    coroutine that calls `context.write`. The steps are given outermost first, and the longest time
-    that a unary request may take to arrive, None where the host hands over whole requests.
+    coroutine that calls `context.write`. `steps` are ordered outermost first; `upload_timeout_s`
+    bounds the arrival of a unary request, None where the host hands over whole requests.
     """
 
     def __init__(self, steps: Sequence[Step], upload_timeout_s: float | None) -> None:
@@ -54,7 +56,7 @@ class Chain(grpc.aio.ServerInterceptor):
             for step in self._steps:
                 stack.enter_context(step(context))
             if timeout_s is not None:
-                request = await receive(context, parse, timeout_s)
+                request = await _receive(context, parse, timeout_s)
             return inner(request, context)
 
         async def unary(request: Any, foreign: Any) -> Any:
@@ -81,3 +83,28 @@ class Chain(grpc.aio.ServerInterceptor):
             handler.response_serializer,
         )
         return wrapped
+
+
+async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
+    """Read and parse a unary request. Raises DeadlineExpired, InvalidField and MemoryFull."""
+    call = context.call
+    try:
+        async with asyncio.timeout(timeout_s):
+            # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
+            raw = await context.read()
+    except TimeoutError:
+        raise DeadlineExpired("the request took too long to arrive") from None
+    if raw is grpc.aio.EOF:
+        # Also the first sign of a cancelled or an oversized call, whose cancellation arrives
+        # right after it.
+        await asyncio.sleep(0.05)
+        raise InvalidField("the call carried no request")
+    call.request_bytes = len(raw)
+    if context.hold:
+        context.hold(call.request_bytes)
+    if call.expired:
+        raise DeadlineExpired("the deadline passed while the request was received")
+    try:
+        return parse(raw) if parse else raw
+    except message.DecodeError:
+        raise InvalidField("the request is not a valid message of this method") from None
