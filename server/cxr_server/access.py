@@ -17,8 +17,7 @@ import structlog
 from cxr_server.errors import Unauthenticated
 from cxr_server.settings import SettingsError
 
-RELOAD_S = 1.0
-"""Shortest time between two checks for a changed file."""
+RELOAD_S = 1.0  # shortest time between two checks for a changed file
 
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-f]{64})")
 log = structlog.get_logger("cxr_server.access")

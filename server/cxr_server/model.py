@@ -31,8 +31,7 @@ from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
 
-MAX_SLOW_EXPLANATIONS = 8
-"""Number of calls that may run or wait for a method that needs the engine."""
+MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
 HASHED_ON_LOOP_BYTES = 2**20

@@ -75,10 +75,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     license: Line
     notices: Annotated[tuple[Label, ...], Meta(max_length=100)]
     phantom: bool = False
-    upstream: Upstream | None = None
-    """The converted file, or None if the model was trained for this bundle."""
-    reliability: dict[str, Reliability] = {}
-    """By label."""
+    upstream: Upstream | None = None  # None if the model was trained for this bundle
+    reliability: dict[str, Reliability] = {}  # by label
     intended_use: Line = INTENDED_USE
     input_side_px: Annotated[int, Meta(ge=32, le=4096)] = 224
     preprocessing_id: Identifier = "xrv-centercrop-resize224-v1"
@@ -106,8 +104,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     evidence_side: Annotated[int, Meta(ge=1, le=512)]
     bias: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
     """What is added to the mean evidence to give a logit."""
-    files: dict[str, FileEntry]
-    """Every file of the bundle but `model.json`, by path with forward slashes."""
+    files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
 
     def __post_init__(self) -> None:
         """Check what must hold between fields. Raises ValueError."""

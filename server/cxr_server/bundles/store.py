@@ -9,8 +9,7 @@ from cxr_server.bundles.load import MANIFEST_NAME
 from cxr_server.bundles.manifest import BundleError
 
 PHANTOM = "phantom"
-PHANTOM_PATH = Path(__file__).parent / "phantom"
-"""The bundle that is shipped with the package."""
+PHANTOM_PATH = Path(__file__).parent / "phantom"  # the bundle that is shipped with the package
 
 SAMPLES_PATH = Path(__file__).parent / "phantom-samples"
 """Radiographs that are shipped with it: PNG files named after the findings planted in them."""

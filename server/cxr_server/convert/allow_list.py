@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-MAX_OPCODES = 1_000_000
-"""More than ten times what a DenseNet takes."""
+MAX_OPCODES = 1_000_000  # more than ten times what a DenseNet takes
 # fmt: off
 OPCODES = {
     "PROTO", "FRAME", "STOP", "MARK", "POP", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1",

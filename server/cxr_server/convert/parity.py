@@ -18,8 +18,7 @@ from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.scoring import findings, op_norm, sigmoid
 
-TOLERANCE = 1e-4
-"""Largest difference of a score, in float32 on the CPU."""
+TOLERANCE = 1e-4  # largest difference of a score, in float32 on the CPU
 
 
 def check_parity(bundle: Bundle) -> dict[str, float]:

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FIXED_FULL_SCALE_LOGITS = 0.5
-"""Full heat of the fixed scale: what one grid cell adds to the logit."""
-MIN_RANGE = 1e-7
-"""Added to a map's range before dividing by it, as pytorch-grad-cam does."""
-PEAK_TOLERANCE = 1e-6
-"""Heat within this share of the maximum counts as the maximum."""
+FIXED_FULL_SCALE_LOGITS = 0.5  # full heat of the fixed scale: what one grid cell adds to the logit
+MIN_RANGE = 1e-7  # added to a map's range before dividing by it, as pytorch-grad-cam does
+PEAK_TOLERANCE = 1e-6  # heat within this share of the maximum counts as the maximum
 
 
 class HeatScale(StrEnum):

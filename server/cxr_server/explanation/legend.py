@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.heatmap import HeatMap
 
-MIN_HEIGHT_PX = 128
-"""The colour bar needs this height; smaller pictures are padded below."""
+MIN_HEIGHT_PX = 128  # the colour bar needs this height; smaller pictures are padded below
 BACKGROUND, FOREGROUND = (16, 16, 16), (235, 235, 235)
 
 _font = lru_cache(maxsize=16)(ImageFont.load_default)

@@ -25,13 +25,11 @@ MAX_TABLE_BYTES = 65_536
 MAX_SCAN_COUNT = 64
 """Maximum scans of a progressive file; encoders write about 10. Each scan costs a pass over the
 image, however few bytes it has."""
-MAX_SCANNED_PIXEL_COUNT = 1_000_000_000
-"""Maximum pixels times scans of a progressive file."""
+MAX_SCANNED_PIXEL_COUNT = 1_000_000_000  # maximum pixels times scans of a progressive file
 
 _SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
 _APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
-_FRAMES = (0xC0, 0xC1, 0xC2)
-"""Baseline, extended sequential and progressive, all Huffman-coded."""
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential and progressive, all Huffman-coded
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
 _SCAN_PAIR = np.frombuffer(bytes([0xFF, _SOS]), np.uint16)[0]

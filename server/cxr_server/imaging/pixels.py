@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from cxr_server.imaging.radiograph import InputWarning, Pixels
 
-COLOR_GRID_SIDE = 256
-"""Colour is looked for on a grid of about this many rows and columns."""
+COLOR_GRID_SIDE = 256  # colour is looked for on a grid of about this many rows and columns
 COLOR_SPREAD = 24 / 255
 """A grid point is coloured if its channels differ by more than this share of white; JPEG's
 rounding alone makes a few levels of 255."""
-COLOR_SHARE = 0.002
-"""An image is coloured if more than this share of its grid points is."""
+COLOR_SHARE = 0.002  # an image is coloured if more than this share of its grid points is
 BAND_ROWS = 64
 """Rows that are converted at once: the 32-bit intermediates of a band fit the cache, those of a
 whole image of 50 megapixels would take 200 MB."""

@@ -37,8 +37,7 @@ UNLIKELY = {
 }
 """Warnings that a properly exported frontal chest radiograph does not cause."""
 
-SAMPLE_SIDE = 128
-"""Pixels are judged on a grid of about this many rows and columns."""
+SAMPLE_SIDE = 128  # pixels are judged on a grid of about this many rows and columns
 MIN_SPREAD = 0.25
 """Share of the grey range between the 1st and 99th percentile, below which contrast is low."""
 MAX_BLACK, MAX_WHITE = 0.50, 0.20
@@ -46,8 +45,7 @@ MAX_BLACK, MAX_WHITE = 0.50, 0.20
 INVERTED_BY = 0.15
 """An image may be inverted if its upper corners are brighter than the spine by this share of the
 grey range. In all films measured the spine was brighter, by 0.27 or more."""
-MAX_ASPECT_RATIO = 2.0
-"""Maximum ratio of the longer to the shorter side."""
+MAX_ASPECT_RATIO = 2.0  # maximum ratio of the longer to the shorter side
 
 
 def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, ...]:

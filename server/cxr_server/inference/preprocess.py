@@ -23,8 +23,7 @@ HALF_RANGE = 1024.0
 class Preprocessing(Protocol):
     """Turns radiographs into a network's input."""
 
-    id: str
-    """Equal ids mean equal pixels to the network."""
+    id: str  # equal ids mean equal pixels to the network
 
     def why_not(self) -> str | None:
         """Return what it needs and this server lacks, or None if it can be used."""

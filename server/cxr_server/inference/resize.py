@@ -28,8 +28,7 @@ class Band(NamedTuple):
 class ResizeOperator(NamedTuple):
     """Resizes one axis from `side_in` to `side_out` pixels."""
 
-    bands: tuple[Band, ...]
-    """The matrix [side_out, side_in], top to bottom."""
+    bands: tuple[Band, ...]  # the matrix [side_out, side_in], top to bottom
     coverage_hw: NDArray[np.float32]
     """An image of ones resized along both axes: below 1 where zeros beyond the edge contribute."""
 

@@ -16,8 +16,7 @@ from urllib.parse import unquote
 
 from cxr_server.observability.call import Call
 
-REQUEST_ID = "x-request-id"
-"""Metadata key of the request id, in both directions."""
+REQUEST_ID = "x-request-id"  # metadata key of the request id, in both directions
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 

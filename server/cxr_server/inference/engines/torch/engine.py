@@ -15,8 +15,7 @@ from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
 from cxr_server.inference.engines.torch.saliency import Saliency
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-CUDA_STREAMS = 2
-"""Concurrent batches on a GPU: one is computed while the other is copied."""
+CUDA_STREAMS = 2  # concurrent batches on a GPU: one is computed while the other is copied
 
 Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Computes the evidence of one batch at a time. The batch has one of the engine's sizes."""
