@@ -68,7 +68,6 @@ class Settings:
     log_level: str = _option("info", "lowest level logged", choices=("debug", "info", "warning"))
 
     def __post_init__(self) -> None:
-        """Check every value against its range and the others."""
         for option in fields(self):
             value, meta = getattr(self, option.name), option.metadata
             if (choices := choices_of(option)) and value not in choices:

@@ -61,7 +61,7 @@ class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the maker of a bundle states. Tuples of findings follow the evidence's rows."""
+    """What the maker states. Tuples of findings follow the evidence's rows. Raises ValueError."""
 
     format: Literal[2] = FORMAT
     name: Identifier
@@ -85,7 +85,6 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     )
 
     def __post_init__(self) -> None:
-        """Check what must hold between fields. Raises ValueError."""
         count = len(self.labels)
         if len(set(self.labels)) < count:
             raise ValueError("a finding is named twice")
@@ -107,7 +106,6 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
 
     def __post_init__(self) -> None:
-        """Check what must hold between fields. Raises ValueError."""
         super().__post_init__()
         if len(self.bias) != len(self.labels):
             raise ValueError("bias needs one value for each finding")
