@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import ctypes
 import os
+from contextlib import suppress
 
 # Requests share the cores already, so numpy needs no threads of its own. Read at its import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -17,4 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve. Returns 0 after a clean shutdown, 1 after a failure."""
     chosen = settings.from_arguments(args)
     logs.configure(chosen.log_format, chosen.log_level)
+    # glibc would return the memory of each image, and fault it in again for the next one.
+    with suppress(AttributeError):  # another C library
+        for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            ctypes.CDLL(None).mallopt(parameter, limit_mib * settings.MIB)
     return asyncio.run(app.serve(chosen))
