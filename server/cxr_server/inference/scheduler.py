@@ -228,7 +228,7 @@ class Scheduler:
             for request in reversed(batch):
                 if request.failed_once or refusal:
                     self._on_loop(complete, request.answer, refusal or given_up)
-                else:
+                elif not request.answer.done():  # its caller still waits
                     request.failed_once = True
                     self._ready[request] = None
                     self._ready.move_to_end(request, last=False)
