@@ -2,16 +2,19 @@
 
 The chunk list is walked here first (PNG specification, third edition, sections 5 and 11), without
 inflating anything. Only the chunks that make up the pixels reach libpng, so that compressed text
-and ICC profiles are never inflated. libpng fails by itself if the header or the palette is invalid
-or if there are too few pixels, and stops if there are too many.
+and ICC profiles are never inflated. ISA-L inflates the pixels in less than half of the time that
+libpng's zlib takes, and libpng gets them stored, not compressed. libpng fails by itself if the
+header or the palette is invalid or if there are too few pixels, and stops if there are too many.
 """
 
 import logging
 import struct
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from imagecodecs import PngError, png_decode
+from isal.igzip_lib import IsalError
+from isal.isal_zlib import adler32, crc32, decompressobj
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.pixels import exif_orientation, to_greyscale
@@ -22,6 +25,13 @@ MAX_CHUNK_COUNT = 16_384
 """Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the walk."""
 
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+MAX_INFLATED_BYTES = 2**26
+"""Size of the pixels up to which ISA-L inflates. It holds them at once, libpng only a row."""
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by colour type: grey, RGB, palette, grey and RGB with alpha."""
+_BLOCK_BYTES = 0xFFFF  # the most that a stored block of deflate holds
+_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _TRNS_LENGTHS = {0: (2,), 2: (6,), 3: range(1, 257)}
 """Allowed lengths of tRNS by colour type: grey, RGB, palette. libpng ignores it if it is broken."""
 
@@ -50,18 +60,25 @@ class PngCodec:
         if (previous, len(payload)) != (b"IHDR", 13):
             raise ImageUnreadable("The PNG file does not begin with an image header.")
         width_px, height_px, bit_depth, color_type = struct.unpack_from(">IIBB", payload)
+        row_bytes = 1 + (width_px * bit_depth * _CHANNELS.get(color_type, 0) + 7) // 8
+        is_interlaced = payload[12] != 0
         if not 0 < width_px < 2**31 or not 0 < height_px < 2**31:
             raise ImageUnreadable("The PNG file states an impossible size.")
         kept: list[bytes | memoryview] = [SIGNATURE, chunk]
+        compressed: list[memoryview] = []
         seen, orientation = {previous}, 1
         for kind, payload, chunk in chunks:
             if kind in _PIXEL_CHUNKS:
-                if kind in seen and not kind == previous == b"IDAT":
+                is_late = kind in (b"PLTE", b"tRNS") and compressed
+                if is_late or (kind in seen and not kind == previous == b"IDAT"):
                     raise ImageUnreadable("The chunks of the PNG file are out of order.")
                 if kind == b"tRNS" and len(payload) not in _TRNS_LENGTHS.get(color_type, ()):
                     raise ImageUnreadable("The transparency chunk of the PNG file is invalid.")
                 seen.add(kind)
-                kept.append(chunk)
+                if kind == b"IDAT":
+                    compressed.append(payload)
+                elif kind != b"IEND":
+                    kept.append(chunk)
             elif kind == b"eXIf":
                 orientation = exif_orientation(bytes(payload))
             elif kind == b"acTL":
@@ -70,15 +87,60 @@ class PngCodec:
             elif not kind[0] & 0x20:  # an upper-case letter: a critical chunk
                 raise ImageFormatUnsupported("The PNG file uses an unknown critical chunk.")
             previous = kind
-        return Header(height_px, width_px, bit_depth, orientation, b"".join(kept))
+        rows_bytes = 0 if is_interlaced else row_bytes * height_px
+        return Header(
+            height_px, width_px, bit_depth, orientation, _PixelData(kept, compressed, rows_bytes)
+        )
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the pixels. Raises ImageUnreadable."""
+        data: _PixelData = header.pixel_data
         try:
-            pixels = png_decode(header.pixel_data)
-        except (PngError, ValueError) as error:
+            pixels = png_decode(data.file())
+        except (PngError, IsalError, ValueError) as error:  # type: ignore[misc]  # isal types it as an instance
             raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
         return to_greyscale(pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class _PixelData:
+    """What makes up the pixels: the chunks before them, and the payloads of IDAT.
+
+    The size is that of all rows once inflated, each with its filter type; 0 if interlaced.
+    """
+
+    before: list[bytes | memoryview]
+    compressed: list[memoryview]
+    rows_bytes: int
+
+    def file(self) -> bytes:
+        """Return a PNG file of these pixels alone, stored if they fit into `MAX_INFLATED_BYTES`.
+
+        Raises IsalError, and ValueError if there are too few pixels.
+        """
+        stream: list[bytes | memoryview] = [*self.compressed]
+        if 0 < self.rows_bytes <= MAX_INFLATED_BYTES:
+            inflater = decompressobj()
+            rows = inflater.decompress(b"".join(self.compressed), self.rows_bytes + 1)
+            if len(rows) < self.rows_bytes or (len(rows) == self.rows_bytes and not inflater.eof):
+                raise ValueError("too few pixels")
+            stream = [*_stored(memoryview(rows)[: self.rows_bytes])]
+        checksum = crc32(b"IDAT")
+        for part in stream:
+            checksum = crc32(part, checksum)
+        start = struct.pack(">I4s", sum(map(len, stream)), b"IDAT")
+        return b"".join((*self.before, start, *stream, struct.pack(">I", checksum), _END))
+
+
+def _stored(data: memoryview) -> Iterator[bytes | memoryview]:
+    """Yield data as a zlib stream of stored blocks (RFC 1950; RFC 1951, section 3.2.4)."""
+    yield b"\x78\x01"
+    for start in range(0, len(data), _BLOCK_BYTES):
+        block = data[start : start + _BLOCK_BYTES]
+        is_last = start + _BLOCK_BYTES >= len(data)
+        yield struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF)
+        yield block
+    yield struct.pack(">I", adler32(data))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
@@ -92,7 +154,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         end = offset + 12 + length
         if end > len(data):
             raise ImageUnreadable("The PNG file is cut short.")
-        if zlib.crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        if crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
             raise ImageUnreadable("A checksum in the PNG file is wrong.")
         yield kind, view[offset + 8 : end - 4], view[offset:end]
         if kind == b"IEND":
