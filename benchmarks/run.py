@@ -111,7 +111,8 @@ def main() -> int:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"numbers: {path}", file=sys.stderr)
     print(report.text(results))
-    if args.plot or not (args.smoke or args.show):
+    in_part = args.smoke or args.show or args.brief or args.only or args.against
+    if args.plot or not in_part:  # the plot of the documents shows a whole run
         from benchmarks import plot
 
         plot.draw(results, args.plot or SHOWN)
