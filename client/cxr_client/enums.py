@@ -144,3 +144,4 @@ class WarningCode(ContractEnum):
     TRANSPARENT = auto()
     UNUSUAL_ASPECT_RATIO = auto()
     REORIENTED = auto()
+    RANGE_UNUSED = auto()

@@ -153,6 +153,7 @@ BY_REASON: dict[str, type[CxrError]] = {
     "IMAGE_TOO_SMALL": ImageError,
     "IMAGE_TOO_MANY_PIXELS": ImageError,
     "IMAGE_REFUSED": ImageError,
+    "IMAGE_IS_HEATMAP": ImageError,
     "UNKNOWN_LABEL": UnknownLabelError,
 }
 """More specific exceptions, by the server's reason."""

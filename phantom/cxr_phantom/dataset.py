@@ -109,7 +109,8 @@ def _blur_px(seed: int) -> float:
 def _preprocess(pixels_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if pixels_hw.shape[0] == INPUT_PX:
         return pixels_hw
-    return XRV.picture_hw(XRV.image_chw(Radiograph(pixels_hw, 255, "PNG", 8), INPUT_PX))
+    radiograph = Radiograph(pixels_hw, 255, "PNG", 8)
+    return XRV.picture_hw(XRV.image_chw(radiograph, INPUT_PX), radiograph)
 
 
 def _resize_mask(mask_hw: NDArray[np.bool_]) -> NDArray[np.bool_]:

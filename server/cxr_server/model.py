@@ -114,7 +114,7 @@ class ServingModel:
             key = await asyncio.to_thread(self.cache.key_of, image)
         evidence = self.cache.get(key)
         if evidence and strict:
-            refuse_unlikely(evidence.warnings)
+            refuse_unlikely(evidence.warnings, evidence.facts.display_range)
         if evidence and not (needs_input or needs_radiograph):
             return evidence, None
         made, evidence_khw = await self.scheduler.submit(

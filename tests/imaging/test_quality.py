@@ -7,9 +7,12 @@ from cxr.v1 import chest_xray_pb2
 from cxr_phantom.draw import draw_phantom
 from cxr_server.errors import ImageRefused
 from cxr_server.imaging.codecs import decode
-from cxr_server.imaging.quality import MESSAGES, UNLIKELY, inspect, refuse_unlikely
+from cxr_server.imaging.quality import MESSAGES, UNLIKELY, inspect, message, refuse_unlikely
 from cxr_server.imaging.radiograph import InputWarning, Radiograph
 from images import chest_like
+
+TWELVE_BITS_HW = chest_like(256, 256).astype(np.uint16) * 16
+"""A good film, of twelve bits that were not scaled to sixteen."""
 
 
 def warnings_on(pixels_hw: np.ndarray) -> tuple[InputWarning, ...]:
@@ -43,8 +46,10 @@ def test_phantoms_raise_none_and_inverted_ones_are_noticed(seed: int) -> None:
         (chest_like(256, 600), ("CROPPED", "UNUSUAL_ASPECT_RATIO")),
         (chest_like(600, 256), ("CROPPED", "UNUSUAL_ASPECT_RATIO")),
         (chest_like(256, 256) // 8 + 90, ("LOW_CONTRAST",)),
-        # Twelve bits in a 16-bit file, not scaled.
-        (chest_like(256, 256).astype(np.uint16) * 16, ("LOW_CONTRAST",)),
+        (TWELVE_BITS_HW, ("RANGE_UNUSED",)),
+        (4095 - TWELVE_BITS_HW, ("POSSIBLY_INVERTED", "RANGE_UNUSED")),
+        (TWELVE_BITS_HW // 2 + 32_768, ("RANGE_UNUSED",)),
+        (TWELVE_BITS_HW // 8 + 1440, ("RANGE_UNUSED",)),
         (np.where(np.arange(256)[:, None] < 150, 0, chest_like(256, 256)), ("CLIPPED",)),
         (
             np.where(np.arange(256)[:, None] > 190, 255, chest_like(256, 256)),
@@ -62,6 +67,9 @@ def test_phantoms_raise_none_and_inverted_ones_are_noticed(seed: int) -> None:
         "very-tall",
         "flat",
         "twelve-bits",
+        "twelve-bits-inverted",
+        "eleven-bits-with-an-offset",
+        "twelve-bits-flat",
         "half-black",
         "quarter-white",
         "inverted",
@@ -88,16 +96,43 @@ def test_every_warning_has_a_sentence_and_a_code_in_the_contract() -> None:
 @pytest.mark.parametrize("warning", list(InputWarning))
 def test_strict_input_refuses_images_unlike_a_chest_radiograph(warning: InputWarning) -> None:
     if warning not in UNLIKELY:
-        refuse_unlikely((warning,))
+        refuse_unlikely((warning,), (0, 255))
         return
     with pytest.raises(ImageRefused) as refused:
-        refuse_unlikely((InputWarning.CROPPED, warning))
-    assert MESSAGES[warning] in refused.value.message
+        refuse_unlikely((InputWarning.CROPPED, warning), (0, 4080))
+    assert message(warning, (0, 4080)) in refused.value.message
     assert MESSAGES[InputWarning.CROPPED] not in refused.value.message
 
 
 def test_strictness_lets_a_sound_radiograph_pass() -> None:
-    refuse_unlikely(())
+    refuse_unlikely((), (0, 255))
     assert {InputWarning.CROPPED, InputWarning.LOW_RESOLUTION, InputWarning.REORIENTED}.isdisjoint(
         UNLIKELY
     )
+
+
+@pytest.mark.parametrize(
+    ("display_range", "text"),
+    [
+        (
+            (0, 4080),
+            "The values of this 16-bit file are only from 0 to 4080 of 65535, as when 12-bit data "
+            "is saved unscaled: multiply them by 16, or export the image with its intended window.",
+        ),
+        (
+            (3, 16_000),
+            "The values of this 16-bit file are only from 3 to 16000 of 65535, as when 14-bit data "
+            "is saved unscaled: multiply them by 4, or export the image with its intended window.",
+        ),
+        (
+            (32_768, 34_808),
+            "The values of this 16-bit file are only from 32768 to 34808 of 65535: export the "
+            "image with its intended window.",
+        ),
+    ],
+    ids=["12-bits", "14-bits", "offset"],
+)
+def test_the_warning_of_an_unused_range_says_what_is_wrong_and_how_to_mend_it(
+    display_range: tuple[int, int], text: str
+) -> None:
+    assert message(InputWarning.RANGE_UNUSED, display_range) == text

@@ -165,7 +165,7 @@ def test_the_crop_is_that_of_torchxrayvision(height_px: int, width_px: int, box:
 
 def test_the_picture_of_the_input_is_the_image_again() -> None:
     pixels_hw = chest_like(224, 224)
-    picture = XRV.picture_hw(XRV.image_chw(radiograph(pixels_hw), 224))
+    picture = XRV.picture_hw(XRV.image_chw(radiograph(pixels_hw), 224), radiograph(pixels_hw))
     assert picture.dtype == np.uint8
     assert (picture == pixels_hw).all()
 

@@ -130,7 +130,7 @@ class Upside:
         image_hw = radiograph.pixels_hw[side_px - 1 :: -1, :side_px].astype(np.float32)
         return image_hw[None] / radiograph.max_value * 2048 - 1024
 
-    def picture_hw(self, image_chw: np.ndarray) -> np.ndarray:
+    def picture_hw(self, image_chw: np.ndarray, radiograph: Radiograph) -> np.ndarray:
         return np.rint((image_chw[0] + 1024) * 255 / 2048).astype(np.uint8)
 
 

@@ -87,6 +87,7 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_TRANSPARENT: _ClassVar[WarningCode]
     WARNING_CODE_UNUSUAL_ASPECT_RATIO: _ClassVar[WarningCode]
     WARNING_CODE_REORIENTED: _ClassVar[WarningCode]
+    WARNING_CODE_RANGE_UNUSED: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
 SERVING_STATUS_SERVING: ServingStatus
@@ -134,6 +135,7 @@ WARNING_CODE_COLOR: WarningCode
 WARNING_CODE_TRANSPARENT: WarningCode
 WARNING_CODE_UNUSUAL_ASPECT_RATIO: WarningCode
 WARNING_CODE_REORIENTED: WarningCode
+WARNING_CODE_RANGE_UNUSED: WarningCode
 
 class PredictRequest(_message.Message):
     __slots__ = ("image", "top_k", "strict_input")

@@ -15,7 +15,7 @@ from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.heatmap import HeatMap, HeatScale
 from cxr_server.explanation.legend import add_legend
 from cxr_server.geometry import Box
-from cxr_server.imaging.radiograph import Pixels, Radiograph
+from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.model_input import Evidence
 
 OPAQUE_FROM = 0.5
@@ -89,13 +89,11 @@ class Renderer:
         self._options, self._size, self._heat_at = options, (width, height), (left, top)
         self._heat_size = max(1, right - left), max(1, bottom - top)
         if options.kind is RenderKind.OVERLAY:
-            pixels_hw: Pixels = evidence.picture_hw
+            pixels_hw = evidence.picture_hw
             if options.needs_radiograph:
                 if radiograph is None:
                     raise ValueError("an overlay of the original image needs its pixels")
-                pixels_hw = radiograph.pixels_hw
-                if pixels_hw.dtype == np.uint16:
-                    pixels_hw = np.right_shift(pixels_hw, 8).astype(np.uint8)
+                pixels_hw = radiograph.display_hw()
             picture = Image.fromarray(pixels_hw)
             if picture.size != self._size:
                 picture = picture.resize(self._size, Image.Resampling.BILINEAR, reducing_gap=2.0)

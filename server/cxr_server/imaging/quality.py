@@ -23,9 +23,13 @@ MESSAGES: dict[InputWarning, str] = {
     InputWarning.COLOR: "The image is in colour; it was converted to greyscale.",
     InputWarning.TRANSPARENT: "Parts of the image are transparent; it was blended over black.",
     InputWarning.UNUSUAL_ASPECT_RATIO: "The image is far taller or wider than a chest radiograph.",
-    InputWarning.REORIENTED: "The image was rotated or mirrored, as its EXIF orientation says.",
+    InputWarning.REORIENTED: "The image was rotated or mirrored, as its metadata says.",
+    InputWarning.RANGE_UNUSED: (
+        "The values of this 16-bit file are only from {low} to {high} of 65535{cause}: {mend}"
+        "export the image with its intended window."
+    ),
 }
-"""The text for each warning."""
+"""The text for each warning; see `message`."""
 
 UNLIKELY = {
     InputWarning.LOW_CONTRAST,
@@ -34,9 +38,12 @@ UNLIKELY = {
     InputWarning.COLOR,
     InputWarning.TRANSPARENT,
     InputWarning.UNUSUAL_ASPECT_RATIO,
+    InputWarning.RANGE_UNUSED,
 }
 """Warnings that a properly exported frontal chest radiograph does not cause."""
 
+COMMON_BIT_DEPTHS = (8, 10, 12, 14, 15)
+"""Bits that detectors deliver, and that are then saved in 16."""
 SAMPLE_SIDE = 128  # pixels are judged on a grid of about this many rows and columns
 MIN_SPREAD = 0.25
 """Share of the grey range between the 1st and 99th percentile, below which contrast is low."""
@@ -57,31 +64,46 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     short_px, long_px = sorted(shape_px)
     row_step, column_step = (max(1, side_px // SAMPLE_SIDE) for side_px in shape_px)
     sample_hw = radiograph.pixels_hw[::row_step, ::column_step]
+    # Contrast, clipping and inversion are judged on the part of the range that is used.
+    black, white = radiograph.display_range
     # Percentiles from the histogram: sorting would take as long as all the other checks.
-    counts = np.bincount(sample_hw.ravel(), minlength=radiograph.max_value + 1)
+    counts = np.bincount(sample_hw.ravel(), minlength=white + 1)
     low, high = np.searchsorted(np.cumsum(counts), np.multiply(sample_hw.size, (0.01, 0.99)))
     checks = {
         InputWarning.CROPPED: short_px != long_px,
         InputWarning.LOW_RESOLUTION: short_px < input_side_px,
-        InputWarning.LOW_CONTRAST: high - low < MIN_SPREAD * radiograph.max_value,
+        InputWarning.LOW_CONTRAST: high - low < MIN_SPREAD * (white - black),
         InputWarning.CLIPPED: (
-            counts[0] > MAX_BLACK * sample_hw.size or counts[-1] > MAX_WHITE * sample_hw.size
+            counts[black] > MAX_BLACK * sample_hw.size or counts[white] > MAX_WHITE * sample_hw.size
         ),
-        InputWarning.POSSIBLY_INVERTED: _looks_inverted(sample_hw, radiograph.max_value),
+        InputWarning.POSSIBLY_INVERTED: _looks_inverted(sample_hw, white - black),
         InputWarning.UNUSUAL_ASPECT_RATIO: long_px > MAX_ASPECT_RATIO * short_px,
+        InputWarning.RANGE_UNUSED: (black, white) != (0, radiograph.max_value),
     }
     return tuple(warning for warning, applies in checks.items() if applies)
 
 
-def refuse_unlikely(warnings: tuple[InputWarning, ...]) -> None:
+def message(warning: InputWarning, display_range: tuple[int, int]) -> str:
+    """Return a warning's text for an image of this `Radiograph.display_range`."""
+    low, high = display_range
+    cause = mend = ""
+    for bits in COMMON_BIT_DEPTHS:
+        if high < 2**bits:
+            cause = f", as when {bits}-bit data is saved unscaled"
+            mend = f"multiply them by {2 ** (16 - bits)}, or "
+            break
+    return MESSAGES[warning].format(low=low, high=high, cause=cause, mend=mend)
+
+
+def refuse_unlikely(warnings: tuple[InputWarning, ...], display_range: tuple[int, int]) -> None:
     """Raise `ImageRefused` if a warning in `UNLIKELY` is among the warnings."""
-    reasons = [MESSAGES[warning] for warning in warnings if warning in UNLIKELY]
+    reasons = [message(warning, display_range) for warning in warnings if warning in UNLIKELY]
     if reasons:
         what = "This is unlikely to be a frontal chest radiograph: "
         raise ImageRefused(what + " ".join(reasons))
 
 
-def _looks_inverted(sample_hw: Pixels, max_value: int) -> bool:
+def _looks_inverted(sample_hw: Pixels, span: int) -> bool:
     """Tell whether the spine is darker than the air beside the neck.
 
     Where bone is white, the upper corners show air (dark, or at most as bright as soft tissue)
@@ -91,8 +113,8 @@ def _looks_inverted(sample_hw: Pixels, max_value: int) -> bool:
     corner_h, corner_w = max(1, height // 8), max(1, width // 8)
     corners = (sample_hw[:corner_h, :corner_w], sample_hw[:corner_h, -corner_w:])
     spine = sample_hw[height // 2 : height - height // 8, width * 9 // 20 : width - width * 9 // 20]
-    corner_share = sum(_median(corner) for corner in corners) / (2 * max_value)
-    return corner_share - _median(spine) / max_value > INVERTED_BY
+    corner = sum(_median(corner) for corner in corners) / 2
+    return corner - _median(spine) > INVERTED_BY * span
 
 
 def _median(values: Pixels) -> int:

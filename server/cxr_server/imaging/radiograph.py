@@ -12,6 +12,11 @@ from cxr_server.errors import ImageTooManyPixels, ImageTooSmall
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """Unsigned pixels of 8 or 16 bits; zero is black, the dtype's maximum is white."""
 
+MIN_SPAN = 0.5
+"""Share of the range of 16 bits that a properly exported image spans. Unscaled data of 14, 12 or 10
+bits spans a quarter or less."""
+SPAN_STEP = 16  # rows and columns that are left out where the span is first looked for
+
 
 class InputWarning(StrEnum):
     """A reason to trust an answer less. Named as in the contract's `WarningCode`."""
@@ -26,6 +31,7 @@ class InputWarning(StrEnum):
     TRANSPARENT = "TRANSPARENT"
     UNUSUAL_ASPECT_RATIO = "UNUSUAL_ASPECT_RATIO"
     REORIENTED = "REORIENTED"
+    RANGE_UNUSED = "RANGE_UNUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +48,13 @@ class DecodeLimits:
         if min(height_px, width_px) < self.min_side_px:
             raise ImageTooSmall(f"{size}; each side must have at least {self.min_side_px}.")
         if max(height_px, width_px) > self.max_side_px:
-            raise ImageTooManyPixels(f"{size}; no side may have more than {self.max_side_px}.")
+            raise ImageTooManyPixels(
+                f"{size}; no side may have more than {self.max_side_px}: send a reduced copy."
+            )
         if height_px * width_px > self.max_pixel_count:
-            raise ImageTooManyPixels(f"{size}; the maximum is {self.max_pixel_count} in total.")
+            raise ImageTooManyPixels(
+                f"{size}; the maximum is {self.max_pixel_count} in total: send a reduced copy."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class Header:
     """What a codec reads of a file without decoding pixels.
 
     The size is the one before any rotation, the bit depth that of a channel, and the orientation
-    EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode.
+    one of EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode.
     """
 
     height_px: int
@@ -88,15 +98,29 @@ class Radiograph:
         return int(self.pixels_hw.shape[1])
 
     @property
-    def value_range(self) -> tuple[int, int]:
-        """Least and greatest pixel value that occur."""
-        return int(self.pixels_hw.min()), int(self.pixels_hw.max())
+    def display_range(self) -> tuple[int, int]:
+        """The pixel values that a picture of this image shows as black and as white.
 
-    @property
-    def bits_used(self) -> int:
-        """Number of bits from the lowest to the highest that is set in any pixel.
-
-        12 for a 12-bit image in a 16-bit container, shifted up or not; 0 if all pixels are black.
+        The whole range, (0, `max_value`), or the least and the greatest value of a 16-bit image
+        that spans less than `MIN_SPAN` of it. The network's input is always scaled by the whole
+        range, as in torchxrayvision.
         """
-        bits = int(np.bitwise_or.reduce(self.pixels_hw, axis=None))
-        return (bits // (bits & -bits)).bit_length() if bits else 0
+        whole = 0, self.max_value
+        if self.pixels_hw.dtype == np.uint8:
+            return whole
+        for step in (SPAN_STEP, 1):  # most images are known to span enough from few pixels
+            part = self.pixels_hw[::step, ::step]
+            low, high = int(part.min()), int(part.max())
+            if high - low >= MIN_SPAN * self.max_value:
+                return whole
+        return (low, high) if low < high else whole
+
+    def display_hw(self) -> NDArray[np.uint8]:
+        """Return the image with 8 bits, its `display_range` spread over 0 to 255."""
+        pixels_hw, (low, high) = self.pixels_hw, self.display_range
+        if pixels_hw.dtype == np.uint8:
+            return np.asarray(pixels_hw, np.uint8)
+        if (low, high) == (0, 0xFFFF):
+            return np.right_shift(pixels_hw, 8).astype(np.uint8)
+        levels = np.clip((np.arange(high + 1) - low) * (255 / (high - low)), 0, 255)
+        return np.asarray(np.rint(levels).astype(np.uint8)[pixels_hw])

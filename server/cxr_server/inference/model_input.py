@@ -18,6 +18,7 @@ class ImageFacts:
     height_px: int
     width_px: int
     crop: Box  # what the network sees
+    display_range: tuple[int, int] = (0, 255)  # see `Radiograph`
 
 
 @dataclass(frozen=True, slots=True)

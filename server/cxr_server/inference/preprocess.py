@@ -34,8 +34,13 @@ class Preprocessing(Protocol):
     def image_chw(self, radiograph: Radiograph, side_px: int) -> NDArray[np.float32]:
         """Return the network's input, float32 [1, side_px, side_px]."""
 
-    def picture_hw(self, image_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the network's input as a picture, uint8 [side_px, side_px], black is 0."""
+    def picture_hw(
+        self, image_chw: NDArray[np.float32], radiograph: Radiograph
+    ) -> NDArray[np.uint8]:
+        """Return the network's input as a picture, uint8 [side_px, side_px].
+
+        0 and 255 are the ends of `radiograph.display_range`.
+        """
 
 
 class XRVPreprocessing:
@@ -74,10 +79,14 @@ class XRVPreprocessing:
         low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
         return np.ascontiguousarray(np.clip(resized_hw, low, high))[None]
 
-    def picture_hw(self, image_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def picture_hw(
+        self, image_chw: NDArray[np.float32], radiograph: Radiograph
+    ) -> NDArray[np.uint8]:
         """Return the network's input as a picture, uint8 [side_px, side_px]."""
-        scaled = (image_chw[0] + HALF_RANGE) * np.float32(255 / (2 * HALF_RANGE))
-        return np.asarray(np.rint(scaled), dtype=np.uint8)
+        scale = 2 * HALF_RANGE / radiograph.max_value
+        black, white = (value * scale - HALF_RANGE for value in radiograph.display_range)
+        levels_hw = (image_chw[0] - np.float32(black)) * np.float32(255 / (white - black))
+        return np.asarray(np.rint(levels_hw), dtype=np.uint8)
 
 
 XRV = XRVPreprocessing()
@@ -111,12 +120,15 @@ def preprocess(
     """
     radiograph = decode(image, limits)
     warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
+    display_range = radiograph.display_range
     if strict:
-        quality.refuse_unlikely(warnings)
+        quality.refuse_unlikely(warnings, display_range)
     height_px, width_px = radiograph.height_px, radiograph.width_px
     crop = preprocessing.crop(height_px, width_px)
-    facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
+    facts = ImageFacts(
+        radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop, display_range
+    )
     image_chw = preprocessing.image_chw(radiograph, side_px)
-    picture_hw = preprocessing.picture_hw(image_chw)
+    picture_hw = preprocessing.picture_hw(image_chw, radiograph)
     whole = radiograph if keep_radiograph else None
     return ModelInput(image_chw, picture_hw, facts, warnings, whole)

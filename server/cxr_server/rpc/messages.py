@@ -19,7 +19,7 @@ from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import Explanation, ExplanationMethod
 from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
-from cxr_server.imaging.quality import MESSAGES
+from cxr_server.imaging import quality
 from cxr_server.lifecycle import Phase
 
 M = TypeVar("M", bound=Message)
@@ -111,7 +111,10 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
         "model": _same(pb.Model, result.model),
         "image_info": _same(pb.ImageInfo, facts, format=image_format, crop_box=crop_box),
         "warnings": [
-            pb.Warning(code=f"WARNING_CODE_{warning}", message=MESSAGES[warning])
+            pb.Warning(
+                code=f"WARNING_CODE_{warning}",
+                message=quality.message(warning, facts.display_range),
+            )
             for warning in result.warnings
         ],
         "timing": pb.Timing(evidence_cached=result.cached, **durations),
