@@ -111,8 +111,9 @@ def patched_frame(jpeg: bytes, marker: int | None = None, **fields: int) -> byte
     return bytes(out)
 
 
-def exif(orientation: int, order: str = "<") -> bytes:
-    """An EXIF block that states an orientation and nothing else."""
+def exif(orientation: int, order: str = "<", *, kind: int = 3, tag: int = 0x0112) -> bytes:
+    """An EXIF block with one entry, the orientation: a SHORT (3), or a LONG (4)."""
     mark = b"II" if order == "<" else b"MM"
-    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    value = struct.pack(order + ("I" if kind == 4 else "Hxx"), orientation)
+    entry = struct.pack(order + "HHI", tag, kind, 1) + value
     return mark + struct.pack(order + "HIH", 42, 8, 1) + entry + b"\0\0\0\0"

@@ -7,7 +7,7 @@
      v service      InvalidField, UnknownLabel, MethodUnavailable
     image bytes
      | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageTooSmall,
-     v              ImageTooManyPixels
+     v              ImageTooManyPixels, ImageIsHeatmap
     Radiograph
      v inference    ImageRefused, DeadlineExpired (in the queue), ModelLoading (engine lost)
     Evidence
@@ -78,6 +78,10 @@ class ImageTooSmall(ImageError, reason="IMAGE_TOO_SMALL"):
 
 class ImageTooManyPixels(ImageError, reason="IMAGE_TOO_MANY_PIXELS"):
     """A side or the number of pixels exceeds the limit."""
+
+
+class ImageIsHeatmap(ImageError, reason="IMAGE_IS_HEATMAP"):
+    """The image is a picture that this service drew; the radiograph itself must be sent."""
 
 
 class ImageRefused(ImageError, reason="IMAGE_REFUSED"):

@@ -1,12 +1,14 @@
 """Every kind of JPEG that is read, pixel by pixel."""
 
+import struct
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_server.errors import ImageFormatUnsupported
+import handmade
+from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import InputWarning
 from images import chest_like, jpeg
@@ -63,6 +65,121 @@ def test_cmyk_jpeg_is_refused_by_name() -> None:
         decode(file.getvalue())
 
 
-def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
-    file = jpeg(GREY_HW)
-    assert (decode(file + b"<html>").pixels_hw == decode(file).pixels_hw).all()
+def luma_by_pillow(file: bytes) -> np.ndarray:
+    """The pixels of grey, or the luma of colour, of the first picture."""
+    with Image.open(BytesIO(file)) as image:
+        image.draft("L", image.size)
+        return np.asarray(image)
+
+
+GREY = jpeg(GREY_HW)
+COLOR_HWC = np.stack([GREY_HW, 255 - GREY_HW, GREY_HW // 2], axis=-1)
+COLOR = jpeg(COLOR_HWC)
+PROGRESSIVE = jpeg(COLOR_HWC, progressive=True)
+BEHIND_JFIF = 2 + 2 + int.from_bytes(GREY[4:6])
+"""Offset of the segment behind the first marker and JFIF's segment."""
+
+
+def stray(junk: bytes, file: bytes = GREY) -> bytes:
+    """A file with bytes between two segments."""
+    return file[:BEHIND_JFIF] + junk + file[BEHIND_JFIF:]
+
+
+def scan_of_no_coefficients(file: bytes, selection: bytes) -> bytes:
+    """A sequential file whose scan header states this selection of coefficients and bits."""
+    at = file.rindex(b"\xff\xda")
+    end = at + 2 + int.from_bytes(file[at + 2 : at + 4])
+    return file[: end - 3] + selection + file[end:]
+
+
+def several_pictures() -> bytes:
+    file = BytesIO()
+    first, second = Image.fromarray(GREY_HW), Image.fromarray(255 - GREY_HW)
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    return file.getvalue()
+
+
+def comment_before_the_last_scan(payload: bytes) -> bytes:
+    at = PROGRESSIVE.rindex(b"\xff\xda")
+    return PROGRESSIVE[:at] + handmade.segment(0xFE, payload) + PROGRESSIVE[at:]
+
+
+MPF = b"MPF\0MM\0*" + struct.pack(
+    ">IH HHII HHII I 16x", 8, 2, 0xB001, 4, 1, 1, 0xB002, 7, 16, 38, 0
+)
+"""An index of several pictures that lists a single one."""
+ADOBE = b"Adobe\0\x64\0\0\0\0"
+SOUND = {
+    "a-page-behind-it": GREY + b"<html>",
+    "scans-behind-it": GREY + b"\xff\xda" * 65,
+    "an-end-behind-it": GREY + b"\xff\xd9",
+    "a-jpeg-behind-it": GREY + jpeg(255 - GREY_HW) * 3,
+    "a-progressive-jpeg-behind-it": COLOR + PROGRESSIVE * 9,
+    "noise-behind-it": GREY + np.random.default_rng(1).bytes(300_000),
+    "zeros-behind-it": PROGRESSIVE + bytes(512),
+    "mpf-of-one-picture": handmade.with_segment(GREY, 0xE2, MPF),
+    "mpf-of-two-pictures": several_pictures(),
+    "no-coefficients": scan_of_no_coefficients(GREY, b"\0\0\0"),
+    "no-coefficients-in-colour": scan_of_no_coefficients(COLOR, b"\0\0\0"),
+    "bits-in-a-sequential-scan": scan_of_no_coefficients(GREY, b"\0\x3f\x21"),
+    "jfif-2.1": GREY.replace(b"JFIF\0\1\1", b"JFIF\0\2\1"),
+    "jfif-cut-short": handmade.with_segment(GREY, 0xE0, b"JFIF\0\1\1\0"),
+    "adobe-transform-2": handmade.with_segment(
+        handmade.without_segments(COLOR, 0xE0), 0xEE, ADOBE + b"\2"
+    ),
+    "adobe-transform-99": handmade.with_segment(
+        handmade.without_segments(COLOR, 0xE0), 0xEE, ADOBE + b"\x63"
+    ),
+    "adobe-cut-short": handmade.with_segment(COLOR, 0xEE, ADOBE),
+    "a-zero-between-segments": stray(b"\0"),
+    "stuffed-zeros-between-segments": stray(b"\xff\0\xff\0"),
+    "text-between-segments": stray(b"made by a PACS"),
+    "restarts-between-segments": stray(b"\xff\xd0\xff\xd7"),
+    "fill-bytes-between-segments": stray(b"\xff" * 20),
+    "markers-in-a-comment-between-scans": comment_before_the_last_scan(b"\xff\xd9\xff\xda" * 99),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_oddities_that_change_no_pixel_are_tolerated(name: str) -> None:
+    radiograph = decode(SOUND[name])
+    assert (radiograph.pixels_hw == luma_by_pillow(SOUND[name])).all()
+
+
+@pytest.mark.parametrize(
+    "transform", [0, 1, 2], ids=["red-green-blue", "luma-chroma", "of-four-components"]
+)
+def test_adobes_segment_decides_on_colour_as_in_pillow(transform: int) -> None:
+    file = handmade.without_segments(COLOR, 0xE0)
+    file = handmade.with_segment(file, 0xEE, ADOBE + bytes([transform]))
+    with Image.open(BytesIO(file)) as image:
+        expected_hw = np.asarray(image.convert("L"))
+    assert np.abs(decode(file).pixels_hw.astype(int) - expected_hw).max() <= 2
+
+
+@pytest.mark.parametrize("file", [GREY, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_a_jpeg_cut_anywhere_is_an_error(file: bytes) -> None:
+    for length in range(1, len(file), 7):
+        with pytest.raises(ImageUnreadable):
+            decode(file[:length])
+
+
+@pytest.mark.parametrize("file", [GREY, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_missing_coded_data_is_an_error(file: bytes) -> None:
+    scan = file.index(b"\xff\xda") + 40
+    for share in (4, 2):
+        with pytest.raises(ImageUnreadable):
+            decode(file[:scan] + file[scan + (len(file) - scan) // share :])
+
+
+@pytest.mark.parametrize("place", [2, BEHIND_JFIF], ids=["first", "behind-jfif"])
+def test_a_heat_map_of_our_own_is_refused_before_its_pixels_are_decoded(place: int) -> None:
+    mark = handmade.segment(0xFE, b'cxr-serve {"finding": "Effusion"}')
+    file = GREY[:place] + mark + GREY[place : GREY.index(b"\xff\xda")]
+    with pytest.raises(ImageIsHeatmap, match="send the radiograph itself"):
+        decode(file + b"\xff\xda no pixels")
+
+
+def test_other_comments_are_ignored() -> None:
+    file = handmade.with_segment(GREY, 0xFE, b"cxr-server made this")
+    assert (decode(file).pixels_hw == decode(GREY).pixels_hw).all()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import handmade
+from cxr_server.errors import ImageIsHeatmap, ImageUnreadable
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import InputWarning
 from images import chest_like, png
@@ -195,6 +196,72 @@ def test_a_still_picture_in_an_animation_of_one_frame_is_read() -> None:
 
 def test_bytes_after_the_end_of_a_png_are_ignored() -> None:
     assert (decode(png(GREY_HW) + b"PK\x03\x04 and more").pixels_hw == GREY_HW).all()
+
+
+def with_wrong_checksum(file: bytes, kind: bytes) -> bytes:
+    """A PNG file whose first chunk of a kind has another checksum."""
+    at = file.index(kind) - 4
+    end = at + 8 + int.from_bytes(file[at : at + 4])
+    return file[:end] + bytes(byte ^ 0xFF for byte in file[end : end + 4]) + file[end + 4 :]
+
+
+UNUSED_CHUNKS = {
+    b"gAMA": (45_455).to_bytes(4, "big"),
+    b"pHYs": bytes(9),
+    b"iCCP": b"ICC\0\0" + zlib.compress(bytes(300)),
+    b"tEXt": b"Comment\0made by a PACS",
+    b"IEND": b"",
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED_CHUNKS)
+def test_a_wrong_checksum_of_a_chunk_that_is_not_used_is_no_error(kind: bytes) -> None:
+    before = [] if kind == b"IEND" else [(kind, UNUSED_CHUNKS[kind])]
+    whole = handmade.png_of(GREY_HW, before=before)
+    assert (decode(with_wrong_checksum(whole, kind)).pixels_hw == GREY_HW).all()
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"IDAT"])
+def test_a_wrong_checksum_of_a_chunk_that_makes_up_the_pixels_is_an_error(kind: bytes) -> None:
+    palette = (b"PLTE", bytes(range(256)) * 3)
+    file = handmade.png_of(GREY_HW, 8, 3, before=[palette, (b"tRNS", b"\xff" * 9)])
+    decode(file)
+    with pytest.raises(ImageUnreadable, match="checksum"):
+        decode(with_wrong_checksum(file, kind))
+
+
+def test_a_file_may_end_behind_its_pixels_but_not_within_them() -> None:
+    pixels_hw = chest_like(33, 32)
+    whole = handmade.png_of(pixels_hw, after=[(b"tEXt", b"Comment\0hello")])
+    end_of_pixels = whole.index(b"tEXt") - 4
+    for length in range(len(whole)):
+        if length >= end_of_pixels:
+            assert (decode(whole[:length]).pixels_hw == pixels_hw).all()
+        elif length:
+            with pytest.raises(ImageUnreadable):
+                decode(whole[:length])
+
+
+def test_pixels_in_several_chunks_are_not_complete_without_the_last() -> None:
+    packed = zlib.compress(handmade.packed_rows(GREY_HW, 8))
+    parts = [packed[at : at + 1000] for at in range(0, len(packed), 1000)]
+    head = handmade.SIGNATURE + handmade.chunk(b"IHDR", handmade.ihdr(120, 96))
+    pixels = [handmade.chunk(b"IDAT", part) for part in parts]
+    assert (decode(head + b"".join(pixels)).pixels_hw == GREY_HW).all()
+    with pytest.raises(ImageUnreadable):
+        decode(head + b"".join(pixels[:-1]))
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+def test_a_heat_map_of_our_own_is_refused_before_its_pixels_are_decoded(kind: bytes) -> None:
+    mark = (kind, b'cxr-serve\0{"finding": "Effusion"}')
+    chunks = [(b"IHDR", handmade.ihdr(120, 96)), (b"IDAT", b"no pixels"), (b"IEND", b"")]
+    for place in (1, 2):
+        marked = [*chunks[:place], mark, *chunks[place:]]
+        file = handmade.SIGNATURE + b"".join(handmade.chunk(*parts) for parts in marked)
+        with pytest.raises(ImageIsHeatmap, match="send the radiograph itself"):
+            decode(file)
+    assert len(decode(handmade.png_of(GREY_HW, before=[(kind, b"cxr-server\0")])).pixels_hw) == 96
 
 
 def test_libpngs_warnings_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
+import handmade
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.access import new_token
@@ -43,6 +44,9 @@ REQUESTS: dict[str, pb.PredictRequest | pb.ExplainRequest] = {
     "IMAGE_FORMAT_UNSUPPORTED": pb.PredictRequest(image=b"GIF89a" + bytes(40)),
     "IMAGE_TOO_SMALL": pb.PredictRequest(image=png(np.zeros((8, 300), np.uint8))),
     "IMAGE_TOO_MANY_PIXELS": pb.PredictRequest(image=png_of_size(16_000, 16_000)),
+    "IMAGE_IS_HEATMAP": pb.PredictRequest(
+        image=handmade.png_of(np.zeros((64, 64)), after=[(b"tEXt", b"cxr-serve\0{}")])
+    ),
     "IMAGE_REFUSED": pb.PredictRequest(
         image=png(np.full((256, 256), 128, np.uint8)), strict_input=True
     ),

@@ -9,9 +9,9 @@ import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from hostile_images import MIB, Case, cases
 from images import png
 from serving import ServerProcess
-from trust.hostile_images import MIB, Case, cases
 from trust.outcomes import outcome_of
 
 DEADLINE_S = 60

@@ -1,25 +1,31 @@
 """JPEG: file bytes -> greyscale pixels. Pixels are decoded by libjpeg-turbo, through simplejpeg.
 
-The marker segments are walked here first (ITU-T T.81, annex B), up to the first scan. Only the
-segments that make up the pixels reach libjpeg, so that thumbnails, colour profiles and previews
-never do. simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain
-grey, it fails.
+The marker segments are walked here first (ITU-T T.81, annex B), up to the end of the first image:
+previews, the further images of an MPF file and a video may follow it. Only the segments that make
+up the pixels reach libjpeg, so that thumbnails, colour profiles and comments never do.
+
+simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain grey, it fails.
+libjpeg also warns of oddities that change no pixel. They are tolerated, as by every other reader,
+and removed here: bytes between segments, a JFIF version other than 1, an Adobe transform other than
+0 and 1 (read as 1), and a spectral selection or a successive approximation in sequential scans.
 """
 
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import simplejpeg
 
-from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.pixels import exif_orientation, has_color
+from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging.mark import IS_HEATMAP, MARK
+from cxr_server.imaging.orientation import exif_orientation, xmp_orientation
+from cxr_server.imaging.pixels import has_color
 from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\xff\xd8\xff"
 MAX_SEGMENT_COUNT = 4_096
-"""Far above the segments that encoders write before the pixels (a 16 MiB profile takes 257)."""
+"""Far above the segments that encoders write (a 16 MiB profile takes 257)."""
 MAX_TABLE_BYTES = 65_536
 """Far above the bytes of coding tables that encoders write before the pixels."""
 MAX_SCAN_COUNT = 64
@@ -28,13 +34,27 @@ image, however few bytes it has."""
 MAX_SCANNED_PIXEL_COUNT = 1_000_000_000  # maximum pixels times scans of a progressive file
 
 _SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
-_APP0, _APP1, _APP2, _APP14, _APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential and progressive, all Huffman-coded
+_APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
+_SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended sequential
+_FRAMES = (*_SEQUENTIAL, 0xC2)  # and progressive, all Huffman-coded
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
-_SCAN_PAIR = np.frombuffer(bytes([0xFF, _SOS]), np.uint16)[0]
-_SEGMENT_HEAD = re.compile(rb"\xff++...", re.DOTALL)
-"""Fill bytes, then marker and length. The possessive quantifier never backtracks."""
+_NEXT_MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\x01\xd0-\xd7])*+\xff++(.)", re.DOTALL)
+"""Coded data or stray bytes, then a marker behind any fill bytes. Zeros behind 0xFF and markers
+without a segment (TEM and restarts) belong to the data. Possessive quantifiers never backtrack."""
+_JFIF = b"\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1 without a thumbnail
+_SEQUENTIAL_SELECTION = b"\x00\x3f\x00"  # all 64 coefficients, with all their bits
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+@dataclass(frozen=True, slots=True)
+class _PixelData:
+    """What makes up the pixels: segments before the first scan, and the file from there."""
+
+    before: list[bytes | memoryview]
+    file: bytes
+    first_scan: int  # its offset
+    is_sequential: bool
 
 
 class JpegCodec:
@@ -54,34 +74,39 @@ class JpegCodec:
     def read_header(self, data: bytes) -> Header:
         """Read the segments up to the first scan. Raises as `Codec.read_header`."""
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
-        table_bytes, orientation = 0, 1
-        frame: memoryview | None = None
-        for marker, segment in _segments(data):
+        frame: tuple[int, memoryview] | None = None
+        exif = xmp = None
+        table_bytes = first_scan = 0
+        for marker, start, segment in _segments(data, 2):
             payload = segment[4:]
+            if marker in (_SOS, _EOI):
+                first_scan = start
+                break
             if marker in _OTHER_FRAMES:
                 raise ImageFormatUnsupported("Only baseline and progressive JPEG can be read.")
             if marker in _FRAMES:
                 if frame is not None:
                     raise ImageUnreadable("The JPEG file has more than one frame header.")
-                frame = payload
-            elif marker == _APP1 and bytes(payload[:6]) == b"Exif\0\0":
-                orientation = exif_orientation(bytes(payload[6:]))
-            elif marker == _APP2 and bytes(payload[:4]) == b"MPF\0":
-                raise ImageFormatUnsupported("The JPEG file holds several images; send one.")
-            # JFIF's and Adobe's segments tell libjpeg whether colour is RGB or YCbCr.
-            if marker in (_APP0, _APP14) or not (_APP0 <= marker <= _APP15 or marker == _COM):
-                kept.append(segment)
-                table_bytes += len(segment)
-                if table_bytes > MAX_TABLE_BYTES and marker != _SOS:
+                frame = marker, payload
+            elif marker == _COM and _begins(payload, MARK + b" "):
+                raise ImageIsHeatmap(IS_HEATMAP)
+            elif marker == _APP1 and _begins(payload, b"Exif\0\0"):
+                exif = exif or exif_orientation(payload)
+            elif marker == _APP1 and _begins(payload, _XMP_PREFIX):
+                xmp = xmp or xmp_orientation(payload)
+            if needed := _without_oddities(marker, segment):
+                kept.append(needed)
+                table_bytes += len(needed)
+                if table_bytes > MAX_TABLE_BYTES:
                     raise ImageUnreadable("The JPEG file has too many coding tables.")
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
-        return Header(*_read_frame(frame), 8, orientation, b"".join(kept))
+        pixel_data = _PixelData(kept, data, first_scan, frame[0] in _SEQUENTIAL)
+        return Header(*_read_frame(frame[1]), 8, exif or xmp or 1, pixel_data)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the luma. Raises ImageUnreadable."""
-        _check_scans(header)
-        file = header.pixel_data
+        file = _file(header)
         try:
             grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
             _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
@@ -97,26 +122,47 @@ class JpegCodec:
         return grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ()
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Yield marker and bytes of each segment; the last is the first scan with all that follows."""
+def _segments(data: bytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield marker, offset and bytes of each segment up to the end of the image, which is the last.
+
+    What lies between segments is skipped: coded data behind the header of a scan, or stray bytes.
+    """
     view = memoryview(data)
-    offset = 2
     for _ in range(MAX_SEGMENT_COUNT):
-        head = _SEGMENT_HEAD.match(data, offset)
-        if head is None:
-            raise ImageUnreadable("The JPEG file is cut short or broken.")
-        start = head.end() - 4
-        marker, length = struct.unpack_from(">BH", data, start + 1)
-        if marker == _SOS:
-            yield marker, view[start:]
+        found = _NEXT_MARKER.match(data, offset)
+        if found is None:
+            raise ImageUnreadable("The JPEG file is cut short.")
+        marker, start, offset = found[1][0], found.end() - 2, found.end()
+        if marker == _EOI:
+            yield marker, start, view[start:offset]
             return
-        offset = start + 2 + length
-        if marker < _SOF0 or _RST0 <= marker <= _EOI or length < 2:
-            raise ImageUnreadable("The JPEG file is broken before its pixels.")
+        length = int.from_bytes(view[offset : offset + 2])
+        offset += length
         if offset > len(data):
             raise ImageUnreadable("The JPEG file is cut short.")
-        yield marker, view[start:offset]
+        if marker < _SOF0 or _RST0 <= marker < _EOI or length < 2:
+            raise ImageUnreadable("The JPEG file is broken between its segments.")
+        yield marker, start, view[start:offset]
     raise ImageUnreadable(f"The JPEG file has more than {MAX_SEGMENT_COUNT} segments.")
+
+
+def _begins(payload: memoryview, prefix: bytes) -> bool:
+    return bytes(payload[: len(prefix)]) == prefix
+
+
+def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:
+    """Return what libjpeg needs of a segment before the scans: nothing of metadata.
+
+    JFIF's and Adobe's segments tell libjpeg whether colour is RGB or YCbCr.
+    """
+    payload = segment[4:]
+    if marker == _APP0 and len(payload) >= 14 and _begins(payload, b"JFIF\0"):
+        return _JFIF
+    if marker == _APP14 and len(payload) >= 12 and _begins(payload, b"Adobe"):
+        transform = min(payload[11], 1)
+        return bytes([*segment[:15], transform, *segment[16:]])
+    is_metadata = _APP0 <= marker <= _APP15 or marker == _COM
+    return b"" if is_metadata else segment
 
 
 def _read_frame(payload: memoryview) -> tuple[int, int]:
@@ -134,16 +180,24 @@ def _read_frame(payload: memoryview) -> tuple[int, int]:
     return height_px, width_px
 
 
-def _check_scans(header: Header) -> None:
-    """Bound the work that the scans of a file ask for. Raises ImageUnreadable.
-
-    Inside coded data a 0xFF byte is always followed by a zero or a restart marker (T.81,
-    B.1.1.5), so every start-of-scan marker after the first is a real one or broken data.
-    """
-    file = header.pixel_data
-    # As pairs from even and from odd offsets: bytes.count takes four times as long.
-    pairs = (np.frombuffer(file, np.uint16, (len(file) - start) // 2, start) for start in (0, 1))
-    scan_count = sum(np.count_nonzero(each == _SCAN_PAIR) for each in pairs)
-    work = scan_count * header.width_px * header.height_px
-    if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
-        raise ImageUnreadable("The JPEG file has too many scans for its size.")
+def _file(header: Header) -> bytes:
+    """Return a JPEG file of the pixels alone. Raises ImageUnreadable if it has too many scans."""
+    data: _PixelData = header.pixel_data
+    view, parts = memoryview(data.file), [*data.before]
+    scan_count = coded_from = 0
+    for marker, start, segment in _segments(data.file, data.first_scan):
+        if coded_from:
+            parts.append(view[coded_from:start])
+        coded_from = 0
+        if marker == _SOS:
+            scan_count += 1
+            work = scan_count * header.width_px * header.height_px
+            if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
+                raise ImageUnreadable("The JPEG file has too many scans for its size.")
+            coded_from = start + len(segment)
+            if data.is_sequential and len(segment) >= 10:
+                parts += segment[:-3], _SEQUENTIAL_SELECTION
+                continue
+        if not _APP0 <= marker <= _APP15 and marker != _COM:
+            parts.append(segment)
+    return b"".join(parts)

@@ -1,10 +1,15 @@
 """PNG: file bytes -> greyscale pixels. Pixels are decoded by libpng, through imagecodecs.
 
 The chunk list is walked here first (PNG specification, third edition, sections 5 and 11), without
-inflating anything. Only the chunks that make up the pixels reach libpng, so that compressed text
+inflating pixels. Only the chunks that make up the pixels reach libpng, so that compressed text
 and ICC profiles are never inflated. ISA-L inflates the pixels in less than half of the time that
 libpng's zlib takes, and libpng gets them stored, not compressed. libpng fails by itself if the
 header or the palette is invalid or if there are too few pixels, and stops if there are too many.
+
+Damage is an error where it may concern pixels: a wrong checksum of a critical chunk or of tRNS, and
+a file that ends before its pixels or within them. Other chunks are skipped with or without a right
+checksum, and after the pixels the end chunk may be broken or missing, as in Pillow: the compressed
+pixels have a checksum and an end of their own.
 """
 
 import logging
@@ -17,7 +22,8 @@ from isal.igzip_lib import IsalError
 from isal.isal_zlib import adler32, crc32, decompressobj
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
-from cxr_server.imaging.pixels import exif_orientation, to_greyscale
+from cxr_server.imaging.pixels import to_greyscale
+from cxr_server.imaging.png_metadata import METADATA_CHUNKS, PngMetadata, is_intact
 from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -54,7 +60,7 @@ class PngCodec:
         return SIGNATURE.startswith(data[: len(SIGNATURE)])
 
     def read_header(self, data: bytes) -> Header:
-        """Check every chunk and keep what makes up the pixels. Raises as `Codec.read_header`."""
+        """Walk the chunks and keep what makes up the pixels. Raises as `Codec.read_header`."""
         chunks = _chunks(data)
         previous, payload, chunk = next(chunks)
         if (previous, len(payload)) != (b"IHDR", 13):
@@ -66,7 +72,7 @@ class PngCodec:
             raise ImageUnreadable("The PNG file states an impossible size.")
         kept: list[bytes | memoryview] = [SIGNATURE, chunk]
         compressed: list[memoryview] = []
-        seen, orientation = {previous}, 1
+        seen, metadata = {previous}, PngMetadata()
         for kind, payload, chunk in chunks:
             if kind in _PIXEL_CHUNKS:
                 is_late = kind in (b"PLTE", b"tRNS") and compressed
@@ -79,18 +85,17 @@ class PngCodec:
                     compressed.append(payload)
                 elif kind != b"IEND":
                     kept.append(chunk)
-            elif kind == b"eXIf":
-                orientation = exif_orientation(bytes(payload))
+            elif kind in METADATA_CHUNKS:
+                metadata.add(chunk)
             elif kind == b"acTL":
                 if len(payload) != 8 or struct.unpack_from(">I", payload)[0] != 1:
                     raise ImageFormatUnsupported("This is an animated PNG; send a still image.")
-            elif not kind[0] & 0x20:  # an upper-case letter: a critical chunk
+            elif not kind[0] & 0x20:  # a critical chunk
                 raise ImageFormatUnsupported("The PNG file uses an unknown critical chunk.")
             previous = kind
         rows_bytes = 0 if is_interlaced else row_bytes * height_px
-        return Header(
-            height_px, width_px, bit_depth, orientation, _PixelData(kept, compressed, rows_bytes)
-        )
+        pixel_data = _PixelData(kept, compressed, rows_bytes)
+        return Header(height_px, width_px, bit_depth, metadata.orientation(), pixel_data)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the pixels. Raises ImageUnreadable."""
@@ -144,20 +149,28 @@ def _stored(data: memoryview) -> Iterator[bytes | memoryview]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Yield kind, payload and the whole of each chunk, up to and including IEND."""
+    """Yield kind, payload and the whole of each chunk, up to IEND or the end of the file.
+
+    Raises ImageUnreadable if a chunk that concerns pixels has a wrong checksum, and if the file
+    ends before its pixels or within them.
+    """
     view = memoryview(data)
-    offset = len(SIGNATURE)
+    offset, has_pixels = len(SIGNATURE), False
     for _ in range(MAX_CHUNK_COUNT):
-        if offset + 12 > len(data):
-            raise ImageUnreadable("The PNG file is cut short.")
-        length, kind = struct.unpack_from(">I4s", data, offset)
+        length, kind = int.from_bytes(view[offset : offset + 4]), data[offset + 4 : offset + 8]
         end = offset + 12 + length
-        if end > len(data):
+        if len(kind) < 4 or end > len(data):
+            if has_pixels and kind != b"IDAT":
+                return
             raise ImageUnreadable("The PNG file is cut short.")
-        if crc32(view[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise ImageUnreadable("A checksum in the PNG file is wrong.")
-        yield kind, view[offset + 8 : end - 4], view[offset:end]
+        chunk = view[offset:end]
         if kind == b"IEND":
+            yield kind, chunk[8:-4], chunk
             return
+        is_critical = not kind[0] & 0x20  # an upper-case letter
+        if (is_critical or kind == b"tRNS") and not is_intact(chunk):
+            raise ImageUnreadable("A checksum in the PNG file is wrong.")
+        yield kind, chunk[8:-4], chunk
+        has_pixels = has_pixels or kind == b"IDAT"
         offset = end
     raise ImageUnreadable(f"The PNG file has more than {MAX_CHUNK_COUNT} chunks.")
