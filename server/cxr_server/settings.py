@@ -51,7 +51,7 @@ class Settings:
     max_in_flight: int = _option(64, "most calls for the model in flight", low=1, high=65_536)
     max_in_flight_mib: int = _option(256, "most request bytes in flight, MiB", low=1, high=65_536)
     upload_timeout_s: float = _option(30.0, "longest time to receive a request, seconds", low=0.1)
-    cache_entries: int = _option(256, "radiographs whose evidence is kept; 0: none", low=0)
+    cache_entries: int = _option(1024, "radiographs whose evidence is kept; 0: none", low=0)
     decode_threads: int = _option(0, "images decoded at once; 0: one per core", low=0, high=256)
     engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", low=0, high=1024)
     reflection: bool = _option(True, "serve gRPC reflection")
