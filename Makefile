@@ -8,7 +8,7 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 BUF := $(BIN)/buf
 PYTEST_ARGS ?=
-RADIOGRAPH ?=
+export RADIOGRAPH ?=
 
 SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
@@ -57,7 +57,7 @@ lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatibl
 # --- demo ------------------------------------------------------------------------------------
 
 demo: $(SERVE_STAMP) ## serve the phantom model and explain a phantom; RADIOGRAPH=FILE adds a real one
-	@$(PY) scripts/demo.py $(RADIOGRAPH)
+	@$(PY) scripts/demo.py "$$RADIOGRAPH"
 
 # --- checking --------------------------------------------------------------------------------
 

@@ -76,6 +76,9 @@ def run_example(name: str, address: str, output: Path, *images: Path) -> None:
 
 def main(radiographs: list[str]) -> int:
     """Run the whole demo. Returns the exit status."""
+    for radiograph in radiographs:
+        with open(radiograph, "rb"):  # Fails before the server is started.
+            pass
     OUTPUT.mkdir(parents=True, exist_ok=True)
     say("phantoms: drawn radiographs, named after what is planted in them")
     phantoms = copy_phantoms()
@@ -100,5 +103,7 @@ def main(radiographs: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main([word for word in sys.argv[1:] if word]))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # The program has said what failed.
+    except (OSError, RuntimeError) as error:
         sys.exit(f"the demo failed: {error}")
