@@ -1,5 +1,6 @@
 """Results: replies of Predict and Explain -> frozen dataclasses. Next: the caller."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ class Explanation:
         return _format_of(self.heatmap)
 
     def save(self, path: StrPath) -> Path:
-        """Write the picture to a file.
+        """Write the picture to a file: under another name first, so that no part of it is left.
 
         Returns:
             The path of the file. Where `path` does not end in a suffix of the picture's format,
@@ -173,7 +174,13 @@ class Explanation:
             if any(suffix in suffixes for suffixes in _SUFFIXES.values()):
                 raise ValueError(f"the picture is a {image_format} file, not {file.suffix}")
             file = file.with_name(file.name + _SUFFIXES[image_format][0])
-        file.write_bytes(self.heatmap)
+        part = file.with_name(f".cxr-{secrets.token_hex(8)}.part")
+        try:
+            part.write_bytes(self.heatmap)
+            part.replace(file)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         return file
 
 

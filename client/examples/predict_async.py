@@ -10,13 +10,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cxr_client import AsyncClient, CxrError, ExplanationSet
+from cxr_client import AsyncClient, CxrError, ExplanationSet, RenderOptions
+
+RENDER = RenderOptions(frame="ORIGINAL", legend=True)
 
 
 async def examine(client: AsyncClient, image: Path, output: Path) -> ExplanationSet | None:
     """Print the findings of one image as soon as they arrive, and write one picture."""
     try:
-        explained = await client.explain(image)
+        explained = await client.explain(image, render=RENDER)
     except (CxrError, OSError) as error:
         print(f"{image.name}: failed: {error}", file=sys.stderr)
         return None

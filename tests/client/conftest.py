@@ -1,13 +1,16 @@
-"""Fixtures of the client's tests: a fake server, and both clients behind one call."""
+"""Fixtures of the client's tests: a fake server, both clients behind one call, and `cxr`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clients import Ask, ask_async, ask_sync
 from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.cli import main
 from cxr_client.testing import FakeServer, default_answer
+from cxr_command import Run
 
 
 def numbered(request: pb.PredictRequest) -> Any:
@@ -32,3 +35,35 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """Either client: what holds for one holds for the other."""
     function: Ask = request.param
     return function
+
+
+@pytest.fixture
+def cxr(
+    fake: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Runs the command on the fake server; returns status, output and errors."""
+    monkeypatch.setenv("CXR_SERVER", fake.address)
+    monkeypatch.delenv("CXR_TOKEN", raising=False)
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(each) for each in argv])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with images (each of another length), in folders, beside other files."""
+    root = tmp_path / "films"
+    for number, name in enumerate(["b/x.png", "a.JPG", "b/c/y.jpeg", "z.png"], start=1):
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(number))
+    (root / "notes.txt").write_text("no image")
+    (root / "b" / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+    return root

@@ -158,7 +158,9 @@ def test_the_command_explains_a_folder(
     ]
     assert answers[-1]["error"]["reason"] == "IMAGE_FORMAT_UNSUPPORTED"
     assert len(list((tmp_path / "out").glob("*.png"))) == 7
-    assert captured.err.count("\n") == 1
+    failure, summary = captured.err.splitlines()
+    assert failure.startswith(f"cxr: {films}/7.png: ")
+    assert summary.startswith("7 answered, 1 failed in ")
 
 
 def test_the_command_prints_tables_and_draws_in_the_original_frame(

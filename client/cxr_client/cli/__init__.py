@@ -1,25 +1,47 @@
-"""The `cxr` command: arguments -> commands -> output.
+"""The `cxr` command: arguments -> a command -> output.
 
 Exit status: 0 success, 1 some images or the call failed, 2 usage error, 3 the server is
 unreachable or rejected the credentials, 130 interrupted, 141 the output pipe was closed.
 """
 
 import asyncio
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
+from cxr_client.cli import images, server
 from cxr_client.cli.arguments import parse
-from cxr_client.cli.commands import COMMANDS, EXIT_FAILED, EXIT_SERVER, EXIT_USAGE, UsageError
+from cxr_client.cli.completion import completion
+from cxr_client.cli.files import os_message
+from cxr_client.cli.status import (
+    EXIT_BROKEN_PIPE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_SERVER,
+    EXIT_USAGE,
+)
 from cxr_client.cli.text import printable
+from cxr_client.cli.usage import UsageError
 from cxr_client.errors import CxrError, UnauthenticatedError, UnavailableError
 
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
+COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
+    "predict": images.predict,
+    "explain": images.explain,
+    "health": server.health,
+    "model": server.model,
+    "version": server.version,
+    "completion": completion,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may have characters that the encoding of the output lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = parse(argv)
     try:
         status = asyncio.run(COMMANDS[arguments.command](arguments))
@@ -27,12 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout again at exit; the null device cannot fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return EXIT_BROKEN_PIPE
-    except (CxrError, OSError, UsageError) as error:
-        print(f"cxr: {printable(error)}", file=sys.stderr)
-        if isinstance(error, UnavailableError | UnauthenticatedError):
-            return EXIT_SERVER
-        return EXIT_FAILED if isinstance(error, CxrError) else EXIT_USAGE
+    except OSError as error:  # Of the output: those of files are errors of their own.
+        _discard_output()
+        return _end(f"standard output: {os_message(error)}", EXIT_FAILED)
+    except UsageError as error:
+        return _end(f"{error} (see cxr {arguments.command} --help)", EXIT_USAGE)
+    except CxrError as error:
+        refused = isinstance(error, UnavailableError | UnauthenticatedError)
+        return _end(str(error), EXIT_SERVER if refused else EXIT_FAILED)
     return status
+
+
+def _end(message: str, status: int) -> int:
+    print(f"cxr: {printable(message)}", file=sys.stderr)
+    return status
+
+
+def _discard_output() -> None:
+    """Send the rest of the output to the null device: Python flushes it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

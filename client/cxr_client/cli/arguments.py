@@ -1,12 +1,22 @@
-"""Arguments: the command line -> a validated namespace. Next: commands."""
+"""Arguments: the command line -> a validated namespace. Next: the command."""
 
 import argparse
-import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cxr_client.cli.usage import (
+    Parser,
+    nearest,
+    number,
+    one_of,
+    refuse_unknown,
+    seconds,
+    whole,
+    whole_or_all,
+)
 from cxr_client.config import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, RetryConfig
 from cxr_client.enums import (
     ColorMap,
@@ -19,123 +29,174 @@ from cxr_client.enums import (
 )
 
 _EPILOG = """exit status: 0 success, 1 some images or the call failed, 2 usage error,
-3 the server is unreachable or rejected the credentials
+3 the server is unreachable or rejected the credentials, 130 interrupted
 
 For research use only. Nothing that is printed or drawn is a diagnosis."""
 
 _SPELLING = """Choices are spelled as in the contract and in all output (GRAD_CAM); lower case and
 hyphens (grad-cam) are accepted."""
 
+_COMPLETION = """Load it in the shell's start file:
+  bash:  eval "$(cxr completion bash)"
+  zsh:   autoload -U compinit && compinit; eval "$(cxr completion zsh)"
+  fish:  cxr completion fish | source"""
+
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; a usage error exits with status 2 and a message."""
-    parser = argparse.ArgumentParser(
-        prog="cxr",
-        description="Ask a cxr-serve server about chest radiographs.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    """Parse the command line; a usage error exits with status 2 and one line."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, commands = parsers()
+    if words and words[0] not in (*commands, "--version", "--help", "-h"):
+        kind = "global option" if words[0].startswith("-") else "command"
+        known = ("--version", "--help") if words[0].startswith("-") else commands
+        parser.error(f"there is no {kind} {words[0]}{nearest(words[0], known)}")
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        refuse_unknown(commands[arguments.command], unknown)
+    return arguments
 
-    def command(name: str, purpose: str, epilog: str | None = None) -> argparse.ArgumentParser:
-        # With abbreviations, "--token SECRET" would be read as "--token-file SECRET".
-        parser: argparse.ArgumentParser = commands.add_parser(
-            name,
-            help=purpose,
-            description=purpose.capitalize() + ".",
-            epilog=epilog,
-            allow_abbrev=False,
+
+def parsers() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of `cxr` and that of each command."""
+    purpose = "Ask a cxr-serve server about chest radiographs."
+    parser = Parser(prog="cxr", description=purpose, epilog=_EPILOG)
+    parser.add_argument("--version", action=_Version)
+    choices = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands: dict[str, Parser] = {}
+
+    def command(name: str, purpose: str, epilog: str = "") -> Parser:
+        commands[name] = choices.add_parser(
+            name, help=purpose, description=f"{purpose.capitalize()}.", epilog=epilog
         )
-        _add_connection(parser)
-        return parser
+        return commands[name]
 
     predict = command("predict", "score radiographs")
-    _add_files(predict)
-    predict.add_argument(
-        "--top-k", type=_positive, metavar="N", help="findings per image (default: 5)"
-    )
-    form = predict.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object per image")
-    form.add_argument("--csv", action="store_true", help="print one CSV row per finding")
-
-    explain = command("explain", "draw where the evidence for findings lies", epilog=_SPELLING)
-    _add_files(explain)
-    _add_drawing(explain)
-    explain.add_argument("--json", action="store_true", help="print one JSON object per image")
-
-    health = command("health", "show the state of the server")
-    health.add_argument(
-        "--wait", type=_seconds, metavar="SECONDS", help="wait up to this long until it is serving"
-    )
-    health.add_argument("--json", action="store_true", help="print a JSON object")
-
-    model = command("model", "describe the loaded model")
-    model.add_argument("--json", action="store_true", help="print a JSON object")
-    return parser.parse_args(argv)
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="FILE",
-        help="PNG or JPEG files, folders to search for them, or - for standard input",
-    )
-    parser.add_argument(
-        "--jobs", type=_positive, default=4, metavar="N", help="concurrent calls (default: 4)"
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="refuse images that do not look like a chest radiograph instead of warning",
+    _add_images(predict)
+    output = _add_output(predict)
+    output.add_argument(
+        "--top-k",
+        type=whole_or_all,
+        metavar="N",
+        help='findings per image, or "all" (default: 5)',
     )
 
-
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="LABEL",
-        help="finding to explain; repeatable (default: the one with the highest score)",
-    )
-    parser.add_argument(
-        "--heatmap-label",
-        action="append",
-        default=[],
-        metavar="LABEL",
-        help="explained finding to draw, the others as numbers only; repeatable (default: all)",
-    )
-    parser.add_argument(
+    explain = command("explain", "draw where the evidence for findings lies", _SPELLING)
+    _add_images(explain)
+    _add_findings(explain)
+    _add_output(explain).add_argument(
         "--output",
         type=Path,
         default=Path("heatmaps"),
         metavar="DIR",
         help="folder for the pictures (default: heatmaps)",
     )
-    parser.add_argument("--method", **_choice(ExplanationMethod), help="default: GRAD_CAM")
-    parser.add_argument("--kind", **_choice(RenderKind), help="default: OVERLAY")
-    parser.add_argument("--frame", **_choice(RenderFrame), help="default: MODEL_INPUT")
-    parser.add_argument("--color-map", **_choice(ColorMap), help="default: INFERNO")
-    parser.add_argument("--scale", **_choice(HeatScale), help="default: PER_MAP")
-    parser.add_argument("--format", **_choice(RenderFormat), help="default: PNG")
-    parser.add_argument(
-        "--opacity",
-        type=float,
-        metavar="X",
-        help="opacity of full heat, 0 to 1 (default: 0.5)",
+    _add_drawing(explain)
+
+    health = command("health", "show the state of the server")
+    health.add_argument(
+        "--wait", type=seconds, metavar="SECONDS", help="wait up to this long until it is serving"
     )
+    health.add_argument("--json", action="store_true", help="print a JSON object")
+
+    model = command("model", "describe the loaded model")
+    model.add_argument("--json", action="store_true", help="print a JSON object")
+
+    command("version", "show the versions of this command and of the server")
+    for each in commands.values():
+        _add_connection(each)
+
+    completion = command("completion", "print the completion script of a shell", _COMPLETION)
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
+    return parser, commands
+
+
+def _add_images(parser: Parser) -> None:
     parser.add_argument(
-        "--max-side", type=int, metavar="PIXELS", help="longest side (default: 1024)"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="PNG or JPEG files, folders to search for them, or - for standard input",
     )
-    parser.add_argument(
-        "--legend", action="store_true", default=None, help="draw a colour bar beside the map"
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--follow", action="store_true", help="search linked folders inside a folder, too"
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse images that do not look like a chest radiograph instead of warning",
+    )
+    group.add_argument(
+        "--jobs", type=whole, default=4, metavar="N", help="concurrent calls (default: 4)"
     )
 
 
-def _add_connection(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: Parser) -> Any:
+    group = parser.add_argument_group("output")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per image")
+    form.add_argument("--csv", action="store_true", help="print one CSV row per finding")
+    detail = group.add_mutually_exclusive_group()
+    detail.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="print a table for each of several images; in CSV, the model and the request id too",
+    )
+    detail.add_argument(
+        "-q", "--quiet", action="store_true", help="print no progress and no summary"
+    )
+    return group
+
+
+def _add_findings(parser: Parser) -> None:
+    group = parser.add_argument_group("findings")
+    group.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help='finding to explain, or "all"; repeatable (default: the one with the highest score)',
+    )
+    group.add_argument(
+        "--above-threshold",
+        action="store_true",
+        help="of these, or of all, explain those above their operating point",
+    )
+    group.add_argument(
+        "--heatmap-label",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="explained finding to draw, the others as numbers only; repeatable (default: all)",
+    )
+
+
+def _add_drawing(parser: Parser) -> None:
+    group = parser.add_argument_group("drawing")
+    group.add_argument("--method", **_choice(ExplanationMethod), help="default: GRAD_CAM")
+    group.add_argument("--kind", **_choice(RenderKind), help="default: OVERLAY")
+    group.add_argument(
+        "--frame", **_choice(RenderFrame), default="ORIGINAL", help="default: ORIGINAL"
+    )
+    group.add_argument("--color-map", **_choice(ColorMap), help="default: INFERNO")
+    group.add_argument("--scale", **_choice(HeatScale), help="default: PER_MAP")
+    group.add_argument("--format", **_choice(RenderFormat), help="default: PNG")
+    group.add_argument(
+        "--opacity", type=number, metavar="X", help="opacity of full heat, 0 to 1 (default: 0.5)"
+    )
+    group.add_argument(
+        "--max-side", type=whole, metavar="PIXELS", help="longest side (default: 1024)"
+    )
+    group.add_argument(
+        "--legend",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw a legend beside the map (default: --legend)",
+    )
+
+
+def _add_connection(parser: Parser) -> None:
     group = parser.add_argument_group("connection")
     group.add_argument(
         "--server",
@@ -145,25 +206,36 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help=f"deadline of each call over all attempts (default: {DEFAULT_TIMEOUT_S:g})",
     )
     group.add_argument(
         "--max-attempts",
-        type=_positive,
+        type=whole,
         default=RetryConfig().max_attempts,
         metavar="N",
-        help="how often a call is sent at most; 1 disables retries (default: %(default)s)",
+        help="most attempts of a call; 1 disables retries (default: %(default)s)",
     )
     group.add_argument(
-        "--max-request-mib", type=_positive, default=32, metavar="N", help="default: 32"
+        "--max-request-mib",
+        type=whole,
+        default=32,
+        metavar="N",
+        help="largest image, MiB (default: 32)",
     )
+    group = parser.add_argument_group("security")
     group.add_argument("--tls", action="store_true", help="encrypt; implied by the following")
-    group.add_argument("--ca-file", metavar="PEM", help="certificate authorities to trust")
-    group.add_argument("--cert-file", metavar="PEM", help="own certificate, for mutual TLS")
-    group.add_argument("--key-file", metavar="PEM", help="private key of that certificate")
+    group.add_argument(
+        "--ca-file", type=Path, metavar="PEM", help="certificate authorities to trust"
+    )
+    group.add_argument(
+        "--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS"
+    )
+    group.add_argument(
+        "--key-file", type=Path, metavar="PEM", help="private key of that certificate"
+    )
     group.add_argument(
         "--tls-server-name",
         metavar="NAME",
@@ -183,24 +255,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def _choice(enum: type[ContractEnum]) -> dict[str, Any]:
-    def spelled(text: str) -> str:
-        return text.upper().replace("-", "_")
-
-    return {"type": spelled, "choices": enum.choices()}
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return seconds
+    return {"type": one_of(enum), "choices": enum.choices()}
 
 
 class _Version(argparse.Action):

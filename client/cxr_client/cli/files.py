@@ -1,13 +1,31 @@
 """Files: paths on the command line -> images to send, in order. Next: batch."""
 
 import os
-import re
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+from cxr_client.cli.sniff import HEAD_BYTES, is_heatmap, kind_of
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif"}
+_IMAGES = {"PNG", "JPEG"}
+
+
+class FileError(Exception):
+    """A file that ends with this sentence instead of an answer.
+
+    Attributes:
+        reason: A stable name of the kind of failure, beside the reasons of the server.
+        message: What happened.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,56 +41,137 @@ class Job:
     output_stem: Path
     """Where its heatmaps go, relative to the output folder. Unique among the jobs."""
 
+    def read(self, max_bytes: int) -> bytes:
+        """Return the bytes of the image, at most `max_bytes` + 1.
 
-def find_jobs(names: Iterable[str], *, skip: Path | None, max_bytes: int) -> list[Job]:
+        Raises:
+            FileError: The file cannot be read, or cxr-serve has drawn it.
+        """
+        if isinstance(self.source, bytes):
+            data = self.source
+        else:
+            try:
+                with self.source.open("rb") as file:
+                    data = file.read(max_bytes + 1)
+            except OSError as error:
+                raise FileError("FILE_UNREADABLE", os_message(error)) from None
+        if is_heatmap(data):
+            sentence = "This picture was drawn by cxr-serve; send the radiograph that it shows."
+            raise FileError("IMAGE_IS_HEATMAP", sentence)
+        return data
+
+
+@dataclass(slots=True)
+class Search:
+    """What the paths on the command line lead to."""
+
+    jobs: list[Job] = field(default_factory=list)
+    failures: list[tuple[str, FileError]] = field(default_factory=list)
+    """Folders that could not be searched."""
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    """How many files in folders were passed over, by kind."""
+
+    def skipped_text(self) -> str:
+        """Return what was skipped: "2 DICOM, 1 BMP, 3 hidden"; "" if nothing was."""
+        return ", ".join(
+            f"{count} {kind}{_plural(kind) if count > 1 else ''}"
+            for kind, count in sorted(self.skipped.items())
+        )
+
+
+def search(names: Iterable[str], *, follow: bool, max_bytes: int) -> Search:
     """Return a job for every file, for every PNG and JPEG file in folders, and for "-".
 
-    `skip` is a folder not to search: the one that the command writes its pictures to.
-
-    Raises:
-        OSError: A folder cannot be read.
+    Folders are searched in the order of the names of their files, then of their subfolders. Their
+    files are taken by suffix, or by content where they have none. With `follow`, linked folders
+    are searched, too.
     """
-    jobs: list[Job] = []
+    found = Search()
     taken: set[Path] = set()
-    for name, source, stem in _find(names, skip, max_bytes):
+    for name, source, stem in _find(names, found, follow, max_bytes):
         unique, count = stem, 1
         while unique in taken:
             count += 1
             unique = stem.with_name(f"{stem.name}-{count}")
         taken.add(unique)
-        jobs.append(Job(name, source, unique))
-    return jobs
+        found.jobs.append(Job(name, source, unique))
+    return found
 
 
-def picture_path(folder: Path, job: Job, label: str) -> Path:
-    """Return the path of one finding's heatmap, without suffix and always inside the folder."""
-    name = f"{job.output_stem.name}-{re.sub(r'[^A-Za-z0-9_-]', '_', label)}"
-    return folder / job.output_stem.parent / name
+def os_message(error: OSError) -> str:
+    """Return the message of the system, without the file name."""
+    return error.strerror or type(error).__name__
 
 
 def _find(
-    names: Iterable[str], skip: Path | None, max_bytes: int
+    names: Iterable[str], found: Search, follow: bool, max_bytes: int
 ) -> Iterator[tuple[str, bytes | Path, Path]]:
     for name in names:
         path = Path(name)
         if name == "-":
             yield name, sys.stdin.buffer.read(max_bytes + 1), Path("stdin")
         elif path.is_dir():
-            for file in _images_in(path, skip):
+            for file in _images_in(path, found, follow):
                 yield str(file), file, file.relative_to(path).with_suffix("")
         else:
             yield name, path, Path(path.stem)
 
 
-def _images_in(folder: Path, skip: Path | None) -> Iterator[Path]:
+def _images_in(root: Path, found: Search, follow: bool) -> Iterator[Path]:
     def fail(error: OSError) -> None:
-        raise error
+        found.failures.append((str(error.filename), FileError("FOLDER", os_message(error))))
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        inside = Path(parent)
-        folders[:] = sorted(
-            each for each in folders if skip is None or (inside / each).resolve() != skip.resolve()
-        )
-        for file in sorted(files):
-            if file.lower().endswith(_SUFFIXES):
-                yield inside / file
+    visited: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(root, onerror=fail, followlinks=follow):
+        folder = Path(parent)
+        identity = folder.stat()
+        if (identity.st_dev, identity.st_ino) in visited:  # A link to a folder above itself.
+            folders.clear()
+            continue
+        visited.add((identity.st_dev, identity.st_ino))
+        folders[:] = [name for name in sorted(folders) if not _skip(folder / name, found, follow)]
+        for file in (folder / name for name in sorted(files)):
+            kind = _kind_to_skip(file)
+            if kind is None:
+                yield file
+            else:
+                found.skipped[kind] += 1
+
+
+def _skip(folder: Path, found: Search, follow: bool) -> bool:
+    """Return whether a subfolder is passed over, and count it."""
+    if folder.name.startswith("."):
+        found.skipped["hidden"] += 1
+    elif os.path.islink(folder) and not follow:
+        found.skipped["linked folder"] += 1
+    else:
+        return False
+    return True
+
+
+def _kind_to_skip(file: Path) -> str | None:
+    """Return what kind of file this is, or None if it is an image to send."""
+    if file.name.startswith("."):
+        return "hidden"
+    named = file.suffix.lower() in _SUFFIXES
+    try:
+        # Nothing but a regular file is opened: opening a FIFO waits for its writer.
+        if not stat.S_ISREG(file.stat().st_mode):
+            return "special file"
+        with file.open("rb") as opened:
+            head = opened.read(HEAD_BYTES)
+    except OSError:
+        if os.path.islink(file) and not os.path.exists(file):
+            return "broken link"
+        return None if named else "unreadable file"
+    if is_heatmap(head):
+        return "heatmap"
+    kind = kind_of(head)
+    if named or (not file.suffix and kind in _IMAGES):
+        return None
+    return f"{kind} named {file.suffix}" if kind in _IMAGES else kind
+
+
+def _plural(kind: str) -> str:
+    return "s" if kind.endswith(("file", "folder", "link", "heatmap")) else ""

@@ -1,6 +1,7 @@
-"""Output: outcomes -> a table, JSON or CSV on standard output.
+"""Output: outcomes -> JSON or CSV on standard output; `table` prints for people.
 
 Enums are printed by their names in the contract, without prefix: `CROPPED`, `GRAD_CAM`.
+Numbers have the digits that a float32 needs.
 """
 
 import csv
@@ -12,12 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from cxr_client.cli.text import printable
+from cxr_client.answer import Finding
+from cxr_client.cli.files import FileError
+from cxr_client.cli.text import printable, shortest
 from cxr_client.errors import CxrError
 from cxr_client.results import Explanation, ExplanationSet, Prediction
 
 Answer = Prediction | ExplanationSet
-Failure = CxrError | OSError
+Failure = CxrError | FileError
 Pictures = Sequence[Path | None]
 """The file written for each explanation; None where there is no picture. Empty for predictions."""
 
@@ -33,55 +36,6 @@ class Writer(Protocol):
 
     def end(self) -> None:
         """Print the footer."""
-
-
-class TableWriter:
-    """For people: an aligned table for each image, then a footer that explains the marks."""
-
-    def __init__(self) -> None:
-        """Start without footer."""
-        self._warnings: dict[str, None] = {}
-        self._notices: dict[str, None] = {}
-        self._marked = False
-
-    def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
-        """Print one image's table."""
-        info, model = answer.image_info, answer.model
-        print(
-            f"{printable(name)}  ({info.width_px} x {info.height_px} px, "
-            f"{info.format}, {printable(model.name)} {printable(model.version)})"
-        )
-        if isinstance(answer, Prediction):
-            rows = [["", "finding", "score", "probability", "threshold"]]
-            for finding in answer.findings:
-                numbers = (finding.score, finding.probability, finding.threshold)
-                mark = "*" if finding.above_threshold else ""
-                rows.append([mark, finding.label, *(f"{number:.3f}" for number in numbers)])
-        else:
-            rows = [["", "finding", "score", "logit", "peak at px", "picture"]]
-            for explanation, picture in zip(answer.explanations, pictures, strict=True):
-                mark = "*" if explanation.finding.above_threshold else ""
-                rows.append([mark, *_explanation_cells(explanation), str(picture or "")])
-        self._marked |= any(row[0] for row in rows[1:])
-        for line in aligned(rows):
-            print(f"  {line}")
-        if answer.warnings:
-            print("  ! " + ", ".join(warning.code for warning in answer.warnings))
-        for warning in answer.warnings:
-            self._warnings[f"{warning.code}: {warning.message}"] = None
-        self._notices[answer.notice] = None
-        print()
-
-    def failure(self, name: str, failure: Failure) -> None:
-        """Print nothing: the error is on standard error."""
-
-    def end(self) -> None:
-        """Print the meaning of the marks, the warnings and the notices."""
-        if self._marked:
-            print("* above the model's operating point, a score of 0.5; not a diagnosis")
-        # Each sentence once, for any number of images.
-        for sentence in filter(None, (*self._warnings, *self._notices)):
-            print(printable(sentence))
 
 
 class JsonWriter:
@@ -103,62 +57,81 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """For spreadsheets: one row per finding, best first. The notice goes to standard error."""
+    """For spreadsheets: one row per finding, best first, and one for each failure.
 
-    _COLUMNS = (
-        "file,rank,label,score,probability,threshold,above_threshold,model,model_version,"
-        "weights_sha256,warnings,request_id"
-    )
+    What is the same in every row is printed once to standard error, in the end: the model and the
+    notice. `verbose` adds the model and the id of the request to each row.
+    """
 
-    def __init__(self) -> None:
+    _FINDING = "file,rank,label,score,probability,threshold,above_threshold"
+    _EXPLANATION = "logit,peak_x_px,peak_y_px,picture"
+    _VERBOSE = "model,model_version,weights_sha256,request_id"
+
+    def __init__(self, *, explains: bool, verbose: bool) -> None:
         """Print the header."""
-        self._notice = ""
-        self._rows = csv.writer(sys.stdout, lineterminator="\n")
-        self._rows.writerow(self._COLUMNS.split(","))
+        self._verbose = verbose
+        self._model = self._notice = ""
+        columns = [self._FINDING, "warnings,error"]
+        if explains:
+            columns.insert(1, self._EXPLANATION)
+        if verbose:
+            columns.append(self._VERBOSE)
+        fields = ",".join(columns).split(",")
+        self._rows = csv.DictWriter(sys.stdout, fields, restval="", lineterminator="\n")
+        self._rows.writeheader()
 
     def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's findings."""
-        assert isinstance(answer, Prediction), "only predict has --csv"
-        model, warnings = answer.model, " ".join(each.code for each in answer.warnings)
-        for rank, finding in enumerate(answer.findings, start=1):
-            numbers = (finding.score, finding.probability, finding.threshold)
-            self._rows.writerow(
-                [
-                    printable(name),
-                    rank,
-                    finding.label,
-                    *(f"{number:.6g}" for number in numbers),
-                    "true" if finding.above_threshold else "false",
-                    model.name,
-                    model.version,
-                    model.weights_sha256,
-                    warnings,
-                    answer.request_id,
-                ]
-            )
+        explained = explanations_of(answer, pictures)
+        model = answer.model
+        for rank, finding in enumerate(all_findings(answer), start=1):
+            row: dict[str, Any] = {"file": printable(name), "rank": rank, "label": finding.label}
+            for field in ("score", "probability", "threshold"):
+                row[field] = shortest(getattr(finding, field))
+            row["above_threshold"] = "true" if finding.above_threshold else "false"
+            row["warnings"] = " ".join(warning.code for warning in answer.warnings)
+            if finding.label in explained:
+                row |= _explanation_columns(*explained[finding.label])
+            if self._verbose:
+                row |= {"model": model.name, "model_version": model.version}
+                row |= {"weights_sha256": model.weights_sha256, "request_id": answer.request_id}
+            self._rows.writerow(row)
+        self._model = f"{model.name} {model.version}, weights of SHA-256 {model.weights_sha256}"
         self._notice = answer.notice
 
     def failure(self, name: str, failure: Failure) -> None:
-        """Print nothing: the error is on standard error."""
+        """Print a row with the error alone."""
+        error = error_fields(failure)
+        text = ": ".join(filter(None, (error["reason"] or error["code"], error["message"])))
+        row = {"file": printable(name), "error": printable(text)}
+        if self._verbose:
+            row["request_id"] = error.get("request_id", "")
+        self._rows.writerow(row)
 
     def end(self) -> None:
-        """Print the notice to standard error."""
-        if self._notice:
+        """Print the model and the notice to standard error."""
+        if self._model:
+            print(printable(f"model: {self._model}"), file=sys.stderr)
             print(printable(self._notice), file=sys.stderr)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines of aligned columns; columns of numbers are aligned to the right."""
-    texts = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    right = [all(_is_number(cell) for cell in column[1:]) for column in zip(*texts, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in texts
-    ]
+def all_findings(answer: Answer) -> list[Finding]:
+    """Return the findings of an answer, best first, and after them those that only it explains."""
+    findings = {finding.label: finding for finding in answer.findings}
+    if isinstance(answer, ExplanationSet):
+        for explanation in answer.explanations:
+            findings.setdefault(explanation.finding.label, explanation.finding)
+    return list(findings.values())
+
+
+def explanations_of(
+    answer: Answer, pictures: Pictures
+) -> dict[str, tuple[Explanation, Path | None]]:
+    """Return the explanations of an answer and their pictures, by label."""
+    if isinstance(answer, Prediction):
+        return {}
+    pairs = zip(answer.explanations, pictures, strict=True)
+    return {explanation.finding.label: (explanation, picture) for explanation, picture in pairs}
 
 
 def plain(result: Any) -> dict[str, Any]:
@@ -174,6 +147,8 @@ def plain(result: Any) -> dict[str, Any]:
                 }
             case list() | tuple():
                 return [cleaned(each) for each in value]
+            case float():
+                return shortest(value)
             case datetime():
                 return value.isoformat()
             case _:
@@ -185,8 +160,8 @@ def plain(result: Any) -> dict[str, Any]:
 
 def error_fields(failure: Failure) -> dict[str, Any]:
     """Return an error as JSON values."""
-    if isinstance(failure, OSError):
-        return {"code": None, "reason": "FILE", "message": os_message(failure)}
+    if isinstance(failure, FileError):
+        return {"code": None, "reason": failure.reason, "message": failure.message}
     return {
         "code": failure.code.name if failure.code else None,
         "reason": failure.reason,
@@ -196,24 +171,11 @@ def error_fields(failure: Failure) -> dict[str, Any]:
     }
 
 
-def os_message(error: OSError) -> str:
-    """Return the message of the system, without the file name."""
-    return error.strerror or type(error).__name__
-
-
-def _explanation_cells(explanation: Explanation) -> list[str]:
-    peak = explanation.peak
-    return [
-        explanation.finding.label,
-        f"{explanation.finding.score:.3f}",
-        f"{explanation.logit:+.3f}",
-        f"{peak.x_px:.0f}, {peak.y_px:.0f}" if peak else "no positive evidence",
-    ]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _explanation_columns(explanation: Explanation, picture: Path | None) -> dict[str, Any]:
+    columns: dict[str, Any] = {"logit": shortest(explanation.logit)}
+    if explanation.peak:
+        columns["peak_x_px"] = shortest(explanation.peak.x_px)
+        columns["peak_y_px"] = shortest(explanation.peak.y_px)
+    if picture:
+        columns["picture"] = printable(picture)
+    return columns

@@ -1,0 +1,153 @@
+"""Images: the commands that answer images, `predict` and `explain`."""
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+from cxr_client.cli import pictures
+from cxr_client.cli.connect import connect
+from cxr_client.cli.files import Job, Search, search
+from cxr_client.cli.labels import resolve
+from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
+from cxr_client.cli.refusals import usage_error
+from cxr_client.cli.run import Answered, run
+from cxr_client.cli.table import LineWriter, TableWriter
+from cxr_client.cli.usage import ALL, UsageError
+from cxr_client.client import AsyncClient
+from cxr_client.enums import RenderKind
+from cxr_client.requests import RenderOptions
+from cxr_client.results import ExplanationSet, Prediction
+
+
+async def predict(arguments: argparse.Namespace) -> int:
+    """Score every image."""
+    max_bytes = arguments.max_request_mib * 2**20
+    async with connect(arguments) as client:
+
+        async def answer(job: Job) -> Answered:
+            image = await asyncio.to_thread(job.read, max_bytes)
+            strict = arguments.strict or None
+            return await client.predict(image, top_k=arguments.top_k, strict_input=strict), []
+
+        return await _run(arguments, answer, explains=False)
+
+
+async def explain(arguments: argparse.Namespace) -> int:
+    """Explain findings in every image and write the pictures."""
+    max_bytes = arguments.max_request_mib * 2**20
+    strict = arguments.strict or None
+    render = RenderOptions(
+        kind=arguments.kind,
+        frame=arguments.frame,
+        color_map=arguments.color_map,
+        opacity=arguments.opacity,
+        legend=arguments.legend,
+        max_side_px=arguments.max_side,
+        scale=arguments.scale,
+        format=arguments.format,
+    )
+    if arguments.kind != RenderKind.NONE:
+        pictures.prepare(arguments.output)
+    async with connect(arguments) as client:
+        chosen, drawn = await _labels(client, arguments)
+
+        async def answer(job: Job) -> Answered:
+            image = await asyncio.to_thread(job.read, max_bytes)
+            labels = chosen
+            if arguments.above_threshold:
+                scored = await client.predict(image, top_k=ALL, strict_input=strict)
+                labels = [
+                    finding.label
+                    for finding in scored.findings
+                    if finding.above_threshold and (not chosen or finding.label in chosen)
+                ]
+                if not labels:
+                    return _without_maps(scored), []
+            to_draw = [label for label in drawn if label in labels]
+            explained = await client.explain(
+                image,
+                labels=labels,
+                heatmap_labels=to_draw,
+                method=arguments.method,
+                # No label to draw would mean that all are drawn.
+                render=replace(render, kind=RenderKind.NONE) if drawn and not to_draw else render,
+                strict_input=strict,
+            )
+            saved = [
+                await asyncio.to_thread(pictures.save, each, arguments.output, job)
+                for each in explained.explanations
+            ]
+            return explained, saved
+
+        return await _run(arguments, answer, explains=True)
+
+
+async def _labels(
+    client: AsyncClient, arguments: argparse.Namespace
+) -> tuple[list[str], list[str]]:
+    """Return the labels to explain and those of them to draw; none means the default."""
+    if not (arguments.label or arguments.heatmap_label):
+        return [], []
+    described = await client.describe_model()
+    known = [finding.label for finding in described.findings]
+    chosen = resolve("--label", arguments.label, known)
+    drawn = resolve("--heatmap-label", arguments.heatmap_label, known)
+    for label in drawn:
+        if label not in (chosen or (known if arguments.above_threshold else ())):
+            raise UsageError(f'--heatmap-label: "{label}" is not explained; give --label, too')
+    return chosen, drawn
+
+
+def _without_maps(scored: Prediction) -> ExplanationSet:
+    """Return the explanations of an image in which there is nothing to explain: none."""
+    return ExplanationSet(
+        explanations=(),
+        findings=scored.findings,
+        model=scored.model,
+        image_info=scored.image_info,
+        warnings=scored.warnings,
+        timing=scored.timing,
+        request_id=scored.request_id,
+        notice=scored.notice,
+    )
+
+
+async def _run(
+    arguments: argparse.Namespace,
+    answer: Callable[[Job], Awaitable[Answered]],
+    *,
+    explains: bool,
+) -> int:
+    """Answer all images; return the exit status."""
+    found = search(
+        arguments.files, follow=arguments.follow, max_bytes=arguments.max_request_mib * 2**20
+    )
+    if not (found.jobs or found.failures):
+        raise UsageError(_nothing_in(arguments.files, found))
+
+    return await run(
+        found,
+        answer,
+        _writer(arguments, found, explains=explains),
+        refused=partial(usage_error, arguments=arguments),
+        at_a_time=arguments.jobs,
+        quiet=arguments.quiet,
+    )
+
+
+def _writer(arguments: argparse.Namespace, found: Search, *, explains: bool) -> Writer:
+    if arguments.json:
+        return JsonWriter()
+    if arguments.csv:
+        return CsvWriter(explains=explains, verbose=arguments.verbose)
+    if arguments.verbose or len(found.jobs) == 1:
+        return TableWriter()
+    return LineWriter([job.name for job in found.jobs])
+
+
+def _nothing_in(names: list[str], found: Search) -> str:
+    skipped = found.skipped_text()
+    nothing = f"no PNG or JPEG files in {', '.join(names)}"
+    return f"{nothing}; skipped: {skipped}" if skipped else nothing

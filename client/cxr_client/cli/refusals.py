@@ -1,0 +1,44 @@
+"""Refusals: an error of the server that an option causes -> a usage error in its name."""
+
+import argparse
+
+from cxr_client.cli.usage import UsageError
+from cxr_client.errors import CxrError
+
+_REASONS = {"INVALID_FIELD", "UNKNOWN_LABEL", "METHOD_UNAVAILABLE"}
+_OPTIONS = {
+    "top_k": "--top-k",
+    "strict_input": "--strict",
+    "labels": "--label",
+    "heatmap_labels": "--heatmap-label",
+    "method": "--method",
+    "kind": "--kind",
+    "frame": "--frame",
+    "color_map": "--color-map",
+    "opacity": "--opacity",
+    "legend": "--legend",
+    "max_side_px": "--max-side",
+    "scale": "--scale",
+    "format": "--format",
+}
+"""The option of each field of a request."""
+
+
+def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError | None:
+    """Return the usage error behind a failure, or None if it concerns its image alone."""
+    if not isinstance(error, CxrError) or error.reason not in _REASONS:
+        return None
+    for field in (violation.field.rpartition(".")[2] for violation in error.violations):
+        if option := _OPTIONS.get(field):
+            value = getattr(arguments, option.removeprefix("--").replace("-", "_"), None)
+            typed = f" {value}" if isinstance(value, str | int | float) else ""
+            return UsageError(f"{option}{typed}: {error.message.removeprefix(field).lstrip()}")
+    return None
+    for field in (violation.field.rpartition(".")[2] for violation in error.violations):
+        if option := _OPTIONS.get(field):
+            value = getattr(arguments, option.removeprefix("--").replace("-", "_"), None)
+            given = (
+                option if value is None or isinstance(value, bool | list) else f"{option} {value}"
+            )
+            return UsageError(f"{given}: {error.message.removeprefix(field).lstrip()}")
+    return None

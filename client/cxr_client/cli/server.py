@@ -1,0 +1,81 @@
+"""Server: the commands that ask about the server, `health`, `model` and `version`."""
+
+import argparse
+import json
+
+from cxr_client import __version__
+from cxr_client.cli.connect import connect
+from cxr_client.cli.output import plain
+from cxr_client.cli.status import EXIT_FAILED, EXIT_OK
+from cxr_client.cli.text import aligned, printable
+from cxr_client.description import Health, ModelDescription
+from cxr_client.enums import Reliability
+
+
+async def health(arguments: argparse.Namespace) -> int:
+    """Print the state of the server; the exit status is 1 unless it is serving."""
+    async with connect(arguments) as client:
+        state = await (
+            client.wait_until_ready(arguments.wait) if arguments.wait else client.health()
+        )
+    print(json.dumps(plain(state)) if arguments.json else printable(_state_line(state)))
+    return EXIT_OK if state.serving else EXIT_FAILED
+
+
+async def model(arguments: argparse.Namespace) -> int:
+    """Print the description of the loaded model."""
+    async with connect(arguments) as client:
+        described = await client.describe_model()
+    if arguments.json:
+        print(json.dumps(plain(described)))
+        return EXIT_OK
+    print("\n".join(aligned(_facts(described))) + "\n")
+    rows = [["finding", "threshold", "reliability", ""]]
+    for finding in described.findings:
+        known = finding.reliability is not Reliability.UNSPECIFIED
+        reliability = finding.reliability if known else ""
+        note = finding.reliability_note
+        rows.append([finding.label, f"{finding.threshold:.4f}", reliability, note])
+    print("\n".join([*aligned(rows), "", *map(printable, described.notices)]))
+    return EXIT_OK
+
+
+async def version(arguments: argparse.Namespace) -> int:
+    """Print the version of this command, then that of the server."""
+    print(f"cxr        {__version__}", flush=True)
+    async with connect(arguments) as client:
+        state = await client.health()
+    print(printable(f"cxr-server {state.server_version} at {arguments.server}"))
+    return EXIT_OK
+
+
+def _state_line(state: Health) -> str:
+    """Return the state and what is known of it: while loading, there is no model and engine."""
+    facts = [f"server {state.server_version}", f"up {state.uptime_s:.0f} s"]
+    if state.model:
+        on = f"{state.engine} ({state.device})" if state.device else state.engine
+        facts.insert(0, f"{state.model.name} {state.model.version} on {on}")
+    if state.serving:
+        facts += [f"{state.queue_depth} queued", f"{state.in_flight_count} in flight"]
+    return f"{state.status}: {', '.join(facts)}"
+
+
+def _facts(described: ModelDescription) -> list[list[str]]:
+    limits = described.limits
+    return [
+        ["model", f"{described.model.name} {described.model.version}"],
+        ["intended use", described.model.intended_use],
+        ["architecture", described.architecture],
+        ["weights sha256", described.model.weights_sha256],
+        ["upstream sha256", described.upstream_sha256 or "none: trained for this bundle"],
+        ["licence", described.license],
+        ["input", f"{described.input_side_px} px square, {described.preprocessing_id}"],
+        ["evidence grid", f"{described.evidence_side} x {described.evidence_side}"],
+        ["methods", ", ".join(described.methods)],
+        ["formats", ", ".join(described.image_formats)],
+        [
+            "limits",
+            f"{limits.max_request_bytes} bytes, sides of {limits.min_side_px} to "
+            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels",
+        ],
+    ]

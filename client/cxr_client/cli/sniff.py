@@ -1,0 +1,86 @@
+"""Sniff: the first bytes of a file -> what it is. Next: files."""
+
+from collections.abc import Iterator
+
+HEAD_BYTES = 4096
+"""How many bytes of a file `kind_of` needs."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_SIGNATURES = (
+    (128, b"DICM", "DICOM"),  # Before the others: its preamble may be the header of a TIFF.
+    (0, _PNG, "PNG"),
+    (0, _JPEG, "JPEG"),
+    (0, b"BM", "BMP"),
+    (0, b"GIF8", "GIF"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (8, b"WEBP", "WebP"),
+    (4, b"jP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (344, b"n+1\0", "NIfTI"),
+    (0, b"%PDF", "PDF"),
+)
+
+_MARK = b"cxr-serve"
+_STANDALONE = {0x01, *range(0xD0, 0xD8)}
+_START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
+
+
+def kind_of(head: bytes) -> str:
+    """Return the format of a file, such as "PNG" or "DICOM"; "other file" if it is unknown."""
+    for offset, signature, kind in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return kind
+    return "DICOM" if _is_bare_dicom(head) else "other file"
+
+
+def is_heatmap(data: bytes) -> bool:
+    """Return whether a PNG or JPEG file, or its first part, is a picture drawn by cxr-serve.
+
+    Such a picture carries "cxr-serve" as the keyword of a tEXt chunk, or before a space in a
+    comment.
+    """
+    if data.startswith(_PNG):
+        return any(
+            kind == b"tEXt" and data.startswith(_MARK + b"\0", at) for kind, at in _chunks(data)
+        )
+    if data.startswith(_JPEG):
+        return any(
+            marker == _COMMENT and data.startswith(_MARK + b" ", at)
+            for marker, at in _segments(data)
+        )
+    return False
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Return whether this is DICOM without preamble: it starts with an element of group 2 or 8."""
+    group, value_representation, length = head[:2], head[4:6], head[6:8]
+    explicit = value_representation.isalpha() and value_representation.isupper()
+    return group in (b"\x02\0", b"\x08\0") and (explicit or length == b"\0\0")
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the type and the offset of the data of each chunk."""
+    at = len(_PNG)
+    while at + 8 <= len(png):
+        yield png[at + 4 : at + 8], at + 8
+        at += 12 + int.from_bytes(png[at : at + 4])
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker and the offset of the payload of each segment before the first scan."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return
+        if marker == 0xFF:  # A fill byte.
+            at += 1
+        elif marker in _STANDALONE:
+            at += 2
+        else:
+            yield marker, at + 4
+            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])

@@ -1,0 +1,8 @@
+"""Status: the exit statuses of `cxr`."""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_SERVER = 3
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141

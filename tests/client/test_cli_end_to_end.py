@@ -1,0 +1,44 @@
+"""`cxr` with the real server and the phantom model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cxr_command import cxr_process, names_in
+from serving import ServerProcess
+
+IMAGES = 300
+
+
+def test_a_folder_that_is_asked_for_again_in_the_same_order_is_cached(
+    phantom_server: ServerProcess, tmp_path: Path
+) -> None:
+    for number in range(IMAGES):
+        pixels_hw = np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8)
+        Image.fromarray(pixels_hw).save(tmp_path / f"{number:03}.png")
+    shared = ["--json", "--server", phantom_server.address, tmp_path]
+    assert cxr_process("predict", *shared).returncode == 0
+    done = cxr_process("explain", "--kind", "none", *shared)
+    assert done.returncode == 0
+    timings = [json.loads(line)["timing"] for line in done.stdout.splitlines()]
+    assert [timing["evidence_cached"] for timing in timings] == [True] * IMAGES
+
+
+def test_all_findings_and_those_above_their_operating_points_are_drawn(
+    phantom_server: ServerProcess, radiographs: list[Path], tmp_path: Path
+) -> None:
+    shared = ["--json", "--server", phantom_server.address]
+    for option in (["--label", "all"], ["--above-threshold"]):
+        output = tmp_path / option[-1]
+        done = cxr_process("explain", *option, *shared, "--output", output, *radiographs[:2])
+        assert done.returncode == 0
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        expected = sum(
+            finding["above_threshold"] or option == ["--label", "all"]
+            for answer in answers
+            for finding in answer["findings"]
+        )
+        assert len(names_in(output)) == sum(len(each["explanations"]) for each in answers)
+        assert len(names_in(output)) == expected

@@ -1,0 +1,179 @@
+"""Which files `cxr` takes from a folder, and what it says of the others."""
+
+import json
+import os
+import socket
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+
+from clients import PNG
+from cxr_client.testing import FakeServer
+from cxr_command import Run, cxr_process
+
+JPEG = b"\xff\xd8\xff\xe0"
+DICOM = bytes(128) + b"DICM"
+
+
+def files_in(out: str, root: Path) -> list[str]:
+    """Return the files of JSON answers, relative to a folder."""
+    answers = map(json.loads, out.splitlines())
+    return [Path(answer["file"]).relative_to(root).as_posix() for answer in answers]
+
+
+def skipped_in(err: str) -> str:
+    """Return the end of the summary."""
+    return err.splitlines()[-1].partition("; skipped: ")[2]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".PNG"])
+def test_a_file_with_the_suffix_of_an_image_is_taken(cxr: Run, tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"film{suffix}").write_bytes(JPEG)
+    status, out, _ = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == [f"film{suffix}"]
+
+
+def test_a_file_without_suffix_is_taken_if_it_is_an_image(cxr: Run, tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(PNG)
+    (tmp_path / "other").write_bytes(JPEG)
+    (tmp_path / "study").write_bytes(DICOM)
+    status, out, err = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == ["film", "other"]
+    assert skipped_in(err) == "1 DICOM"
+
+
+def test_what_is_skipped_is_counted_by_kind(cxr: Run, tmp_path: Path) -> None:
+    contents = {
+        "a.png": PNG,
+        "1.dcm": DICOM,
+        "2.dcm": DICOM,
+        # Without preamble: the element that gives the length of group 2.
+        "3": b"\x02\x00\x00\x00UL\x04\x00" + bytes(200),
+        # A DICOM file whose preamble is the header of a TIFF.
+        "4.tif": b"II*\0" + bytes(124) + b"DICM",
+        "a.bmp": b"BM" + bytes(60),
+        "a.tiff": b"MM\0*" + bytes(60),
+        "a.webp": b"RIFF\0\0\0\0WEBP",
+        "a.gif": b"GIF89a",
+        "notes.txt": b"text",
+        "old.bak": PNG,
+        ".hidden.png": PNG,
+        "._a.png": b"\0\x05\x16\x07",
+        ".git/a.png": PNG,
+        "deep/empty": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    status, out, err = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == ["a.png"]
+    assert skipped_in(err) == (
+        "1 BMP, 4 DICOM, 1 GIF, 1 PNG named .bak, 1 TIFF, 1 WebP, 3 hidden, 2 other files"
+    )
+
+
+def test_what_is_no_regular_file_is_passed_over(cxr: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.png"))
+        status, out, err = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == ["a.png"]
+    assert skipped_in(err) == "1 broken link, 3 special files"
+
+
+def test_linked_folders_are_followed_on_request_and_never_in_circles(
+    cxr: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here" / "a.png").write_bytes(PNG)
+    (tmp_path / "there" / "b.png").write_bytes(PNG)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there" / "back").symlink_to(tmp_path / "here")
+    status, out, err = cxr("predict", "--json", tmp_path / "here")
+    assert status == 0
+    assert files_in(out, tmp_path / "here") == ["a.png"]
+    assert skipped_in(err) == "1 linked folder"
+    status, out, _ = cxr("predict", "--json", "--follow", tmp_path / "here")
+    assert status == 0
+    assert files_in(out, tmp_path / "here") == ["a.png", "link/b.png"]
+
+
+def test_a_linked_folder_that_is_named_is_searched(cxr: Run, tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    status, out, _ = cxr("predict", "--json", tmp_path / "link")
+    assert status == 0
+    assert len(out.splitlines()) == 4
+
+
+def test_a_folder_without_images_is_a_usage_error_that_says_what_is_there(
+    cxr: Run, tmp_path: Path
+) -> None:
+    status, _, err = cxr("predict", tmp_path)
+    assert status == 2
+    assert err == f"cxr: no PNG or JPEG files in {tmp_path} (see cxr predict --help)\n"
+    (tmp_path / "a.dcm").write_bytes(DICOM)
+    status, _, err = cxr("predict", tmp_path)
+    assert status == 2
+    assert "; skipped: 1 DICOM (see" in err
+
+
+def test_a_folder_that_cannot_be_read_costs_one_line_and_not_the_others(
+    cxr: Run, folder: Path
+) -> None:
+    # Even root cannot list a folder whose path is longer than the system's limit.
+    parent = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=parent)
+        child = os.open("d" * 250, os.O_RDONLY, dir_fd=parent)
+        os.close(parent)
+        parent = child
+    os.close(parent)
+    status, out, err = cxr("predict", "--json", folder)
+    assert status == 1
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert answers[0]["error"]["message"] == "File name too long"
+    assert all("findings" in answer for answer in answers[1:])
+    assert "4 answered, 1 failed" in err
+
+
+def test_a_name_that_the_encoding_of_the_output_lacks_is_escaped(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    names = ["aufnahme-Übersicht.png", "胸部.png", "z.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(PNG)
+    for encoding, form in [("ascii", "--csv"), ("cp1252", "-v"), ("ascii", "-q")]:
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = cxr_process("predict", form, "--server", fake.address, tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        assert rb"\u80f8\u90e8.png" in done.stdout
+        assert b"z.png" in done.stdout
+
+
+def test_a_failure_with_such_a_name_ends_that_file_alone(fake: FakeServer, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    (tmp_path / "z.png").write_bytes(PNG)
+    files = [tmp_path / "胸部.png", tmp_path / "z.png"]
+    done = cxr_process("predict", "--json", "--server", fake.address, *files, env=env)
+    assert done.returncode == 1
+    assert b"\\u80f8\\u90e8.png: No such file or directory" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_standard_input_is_an_image_too(
+    cxr: Run, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"\x89film")))
+    status, out, _ = cxr("predict", "-")
+    assert status == 0
+    assert out.startswith("-  (")
+    assert fake.calls[0].request.image == b"\x89film"

@@ -1,0 +1,96 @@
+"""The progress line and the summary of `cxr`."""
+
+import os
+import pty
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+
+from clients import PNG
+from cxr_client.testing import FakeServer, failure
+from cxr_command import CXR, Run
+
+ERASE = "\x1b[K"
+
+
+def many(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:02}.png").write_bytes(PNG)
+    return folder
+
+
+def slowly(_: grpc.ServicerContext) -> None:
+    time.sleep(0.05)
+
+
+def on_a_terminal(*argv: object) -> tuple[str, bytes]:
+    """Run `cxr` with standard error on a terminal; return what was drawn there, and the output."""
+    ours, theirs = pty.openpty()
+    words = [*CXR, *map(str, argv)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, timeout=100)
+    os.close(theirs)
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+    return drawn, done.stdout
+
+
+def test_the_progress_line_stays_and_tells_the_rate_and_the_time_left(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    fake.script(*[slowly] * 34)
+    films = many(tmp_path / "films", 34)
+    drawn, out = on_a_terminal("predict", "--json", "--server", fake.address, films)
+    lines = drawn.split("\r")
+    assert lines[1].startswith("0/34 images")
+    assert any("/s, " in line and line.endswith(f" left{ERASE}") for line in lines)
+    # Nothing is printed in between: the line is overwritten and not erased until the end.
+    assert lines.count(ERASE) <= 2
+    assert lines[-2].endswith(ERASE + "34 answered in 1 s") or "34 answered in" in drawn
+    assert len(out.splitlines()) == 34
+
+
+def test_failures_are_printed_above_the_progress_line_and_counted_in_it(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    bad = failure(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
+    fake.script(slowly, bad, *[slowly] * 32)
+    films = many(tmp_path / "films", 34)
+    drawn, _ = on_a_terminal("predict", "--jobs", 1, "--csv", "--server", fake.address, films)
+    assert f"\r{ERASE}cxr: {films}/01.png: It is broken. [IMAGE_UNREADABLE" in drawn
+    assert "/34 images, 1 failed, " in drawn
+    assert "33 answered, 1 failed in " in drawn
+
+
+def test_there_is_no_progress_line_in_a_file(fake: FakeServer, tmp_path: Path) -> None:
+    films = many(tmp_path / "films", 5)
+    command = [*CXR, "predict", "--json", "--server", fake.address, str(films)]
+    done = subprocess.run(command, capture_output=True, timeout=100, check=True, text=True)
+    (summary,) = done.stderr.splitlines()
+    assert summary.startswith("5 answered in ")
+
+
+def test_quiet_prints_neither_progress_nor_summary(fake: FakeServer, tmp_path: Path) -> None:
+    films = many(tmp_path / "films", 5)
+    command = ["predict", "--json", "--server", fake.address, films]
+    drawn, out = on_a_terminal(*command)
+    assert "5 answered" in drawn
+    done = subprocess.run(
+        [*CXR, *map(str, command), "-q"], capture_output=True, timeout=100, check=True
+    )
+    assert done.stderr == b""
+    assert len(done.stdout.splitlines()) == len(out.splitlines()) == 5
+
+
+def test_the_summary_counts_answers_failures_and_what_was_skipped(
+    cxr: Run, fake: FakeServer, folder: Path
+) -> None:
+    bad = failure(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
+    fake.script(bad)
+    status, _, err = cxr("predict", "--jobs", 1, folder)
+    assert status == 1
+    summary = err.splitlines()[-1]
+    assert summary.startswith("3 answered, 1 failed in ")
+    assert summary.endswith("; skipped: 1 DICOM, 1 other file")

@@ -1,0 +1,85 @@
+"""`cxr health`, `cxr model`, `cxr version`, and how each command reaches the server."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client.testing import FakeServer
+from cxr_client.testing.answers import NOTICE
+from cxr_command import Run
+
+
+def test_the_exit_status_of_health_reflects_the_state_of_the_server(
+    cxr: Run, fake: FakeServer
+) -> None:
+    status, out, _ = cxr("health")
+    assert status == 0
+    assert out == ("SERVING: fake 1 on fake (CPU), server fake, up 60 s, 0 queued, 0 in flight\n")
+    fake.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_DRAINING))
+    status, out, _ = cxr("health", "--json")
+    assert status == 1
+    assert json.loads(out)["status"] == "DRAINING"
+    status, out, err = cxr("health", "--wait", "2")
+    assert (status, out) == (1, "")
+    assert "not ready within 2 s: its status was DRAINING" in err
+    assert cxr("health", "--server", "127.0.0.1:1", "--max-attempts", "1")[0] == 3
+
+
+def test_health_says_nothing_of_a_model_that_is_not_loaded(cxr: Run, fake: FakeServer) -> None:
+    loading = pb.HealthResponse(
+        status=pb.SERVING_STATUS_LOADING, server_version="1.2", uptime_duration=Duration(seconds=3)
+    )
+    fake.answer("Health", loading)
+    assert cxr("health") == (1, "LOADING: server 1.2, up 3 s\n", "")
+
+
+def test_model_describes_findings_and_limits(cxr: Run) -> None:
+    status, out, _ = cxr("model")
+    assert status == 0
+    assert out.splitlines()[0].split() == ["model", "fake", "1"]
+    assert "Effusion" in out
+    assert NOTICE in out
+    _, out, _ = cxr("model", "--json")
+    assert json.loads(out)["findings"][0]["threshold"] == 0.25
+
+
+def test_the_version_is_the_package_s(cxr: Run) -> None:
+    assert cxr("--version") == (0, f"cxr {version('cxr-client')}\n", "")
+
+
+def test_the_versions_of_both_sides_are_shown(cxr: Run, fake: FakeServer) -> None:
+    status, out, err = cxr("version")
+    assert (status, err) == (0, "")
+    own, servers = out.splitlines()
+    assert own.split() == ["cxr", version("cxr-client")]
+    assert servers.split() == ["cxr-server", "fake", "at", fake.address]
+
+
+def test_the_own_version_is_shown_without_a_server(cxr: Run) -> None:
+    status, out, err = cxr("version", "--server", "127.0.0.1:1", "--max-attempts", 1)
+    assert status == 3
+    assert out.split() == ["cxr", version("cxr-client")]
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_passes_every_option_on(cxr: Run, fake: FakeServer, folder: Path) -> None:
+    token = folder / "token"
+    token.write_text("s3cret\n")
+    arguments = ["--top-k", 3, "--strict", "--timeout", 7, "--token-file", token]
+    assert cxr("predict", *arguments, folder / "a.JPG")[0] == 0
+    (call,) = fake.calls
+    assert call.request == pb.PredictRequest(image=bytes(2), top_k=3, strict_input=True)
+    assert call.metadata["authorization"] == "Bearer s3cret"
+    assert 0 < call.time_remaining_s <= 7.7  # Rounded up on the wire.
+
+
+def test_the_token_comes_from_the_environment_too(
+    cxr: Run, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_TOKEN", "from-env")
+    assert cxr("health")[0] == 0
+    assert fake.calls[0].metadata["authorization"] == "Bearer from-env"
