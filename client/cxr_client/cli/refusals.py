@@ -28,3 +28,9 @@ def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError |
     """Return the usage error behind a failure, or None if it concerns its image alone."""
     if not isinstance(error, CxrError) or error.reason not in _REASONS:
         return None
+    for field in (violation.field.rpartition(".")[2] for violation in error.violations):
+        if option := _OPTIONS.get(field):
+            value = getattr(arguments, option.removeprefix("--").replace("-", "_"), None)
+            typed = f" {value}" if type(value) in (str, int, float) else ""
+            return UsageError(f"{option}{typed}: {error.message.removeprefix(field).lstrip()}")
+    return None
