@@ -76,6 +76,7 @@ GREY = jpeg(GREY_HW)
 COLOR_HWC = np.stack([GREY_HW, 255 - GREY_HW, GREY_HW // 2], axis=-1)
 COLOR = jpeg(COLOR_HWC)
 PROGRESSIVE = jpeg(COLOR_HWC, progressive=True)
+LAST_SCAN = PROGRESSIVE.rindex(b"\xff\xda")
 BEHIND_JFIF = 2 + 2 + int.from_bytes(GREY[4:6])
 """Offset of the segment behind the first marker and JFIF's segment."""
 
@@ -100,8 +101,7 @@ def several_pictures() -> bytes:
 
 
 def comment_before_the_last_scan(payload: bytes) -> bytes:
-    at = PROGRESSIVE.rindex(b"\xff\xda")
-    return PROGRESSIVE[:at] + handmade.segment(0xFE, payload) + PROGRESSIVE[at:]
+    return PROGRESSIVE[:LAST_SCAN] + handmade.segment(0xFE, payload) + PROGRESSIVE[LAST_SCAN:]
 
 
 MPF = b"MPF\0MM\0*" + struct.pack(
@@ -117,6 +117,8 @@ SOUND = {
     "a-progressive-jpeg-behind-it": COLOR + PROGRESSIVE * 9,
     "noise-behind-it": GREY + np.random.default_rng(1).bytes(300_000),
     "zeros-behind-it": PROGRESSIVE + bytes(512),
+    "zeros-before-the-end": GREY[:-2] + bytes(500) + GREY[-2:],
+    "zeros-before-the-last-scan": PROGRESSIVE[:LAST_SCAN] + bytes(9) + PROGRESSIVE[LAST_SCAN:],
     "mpf-of-one-picture": handmade.with_segment(GREY, 0xE2, MPF),
     "mpf-of-two-pictures": several_pictures(),
     "no-coefficients": scan_of_no_coefficients(GREY, b"\0\0\0"),
@@ -162,6 +164,11 @@ def test_a_jpeg_cut_anywhere_is_an_error(file: bytes) -> None:
     for length in range(1, len(file), 7):
         with pytest.raises(ImageUnreadable):
             decode(file[:length])
+
+
+def test_other_bytes_behind_coded_data_are_an_error() -> None:
+    with pytest.raises(ImageUnreadable):
+        decode(GREY[:-2] + b"left over" + GREY[-2:])
 
 
 @pytest.mark.parametrize("file", [GREY, PROGRESSIVE], ids=["baseline", "progressive"])

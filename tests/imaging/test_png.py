@@ -100,6 +100,15 @@ def test_a_16_bit_colour_png_keeps_16_bits() -> None:
     assert (radiograph.max_value, radiograph.bit_depth) == (65_535, 16)
 
 
+def test_12_bits_in_16_bit_colour_keep_every_level() -> None:
+    samples = np.repeat(GREY_HW[..., None] * np.uint16(16), 3, axis=-1)
+    radiograph = decode(handmade.png_of(samples, 16, 2))
+    assert (radiograph.pixels_hw == samples[..., 0]).all()
+    assert radiograph.warnings == ()
+    samples[..., 0] //= 2
+    assert decode(handmade.png_of(samples, 16, 2)).warnings == (InputWarning.COLOR,)
+
+
 def test_white_and_black_of_16_bit_colour_stay_white_and_black() -> None:
     samples = np.zeros((32, 32, 3), int)
     samples[:16] = 65_535

@@ -21,6 +21,7 @@ import numpy as np
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from handmade import exif, png_of, with_segment
 from images import chest_like, jpeg, png
 from serving import ServerProcess
 from trust.outcomes import reason_of
@@ -35,13 +36,26 @@ def base_files() -> list[bytes]:
     grey = chest_like(64, 64)
     color = np.stack([grey, grey[::-1], grey.T], axis=-1)
     deep = grey.astype(np.uint16) * 257
+    profile = f"\nexif\n{len(exif(6)):8d}\n{exif(6).hex()}\n".encode()
+    xmp = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="8"/>'
+    metadata = [
+        (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
+    ]
+    whole = jpeg(grey, quality=70)
     return [
         png(grey),
         png(deep),
+        png(deep // 16),
+        png_of(grey, before=[(b"eXIf", exif(6))], after=metadata),
+        png_of(grey, before=metadata, after=[(b"tEXt", b"cxr-serve\0{}")]),
         png(color),
         png(np.dstack([color, grey])),
         png(grey > 99),
-        jpeg(grey, quality=70),
+        whole,
+        with_segment(whole, 0xE1, b"Exif\0\0" + exif(3, kind=4)) + whole,
+        with_segment(whole, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp) + bytes(99),
+        with_segment(whole, 0xFE, b"cxr-serve {}"),
         jpeg(color, quality=70),
         jpeg(color, quality=70, progressive=True, restart_marker_blocks=2),
     ]

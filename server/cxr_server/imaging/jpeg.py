@@ -6,8 +6,9 @@ up the pixels reach libjpeg, so that thumbnails, colour profiles and comments ne
 
 simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain grey, it fails.
 libjpeg also warns of oddities that change no pixel. They are tolerated, as by every other reader,
-and removed here: bytes between segments, a JFIF version other than 1, an Adobe transform other than
-0 and 1 (read as 1), and a spectral selection or a successive approximation in sequential scans.
+and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
+Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
+approximation in sequential scans.
 """
 
 import re
@@ -180,6 +181,17 @@ def _read_frame(payload: memoryview) -> tuple[int, int]:
     return height_px, width_px
 
 
+def _without_padding(coded: memoryview) -> memoryview:
+    """Return the coded data of a scan with two at most of the zeros at its end.
+
+    Two may be coded data. Any other bytes behind it are refused by libjpeg: they are what is left
+    over when damaged data ends too early.
+    """
+    if bytes(coded[-3:]) != bytes(3):
+        return coded
+    return coded[: len(bytes(coded).rstrip(b"\0")) + 2]
+
+
 def _file(header: Header) -> bytes:
     """Return a JPEG file of the pixels alone. Raises ImageUnreadable if it has too many scans."""
     data: _PixelData = header.pixel_data
@@ -187,7 +199,7 @@ def _file(header: Header) -> bytes:
     scan_count = coded_from = 0
     for marker, start, segment in _segments(data.file, data.first_scan):
         if coded_from:
-            parts.append(view[coded_from:start])
+            parts.append(_without_padding(view[coded_from:start]))
         coded_from = 0
         if marker == _SOS:
             scan_count += 1

@@ -9,8 +9,9 @@ from cxr_server.imaging.radiograph import InputWarning, Pixels
 
 COLOR_GRID_SIDE = 256  # colour is looked for on a grid of about this many rows and columns
 COLOR_SPREAD = 24 / 255
-"""A grid point is coloured if its channels differ by more than this share of white; JPEG's
-rounding alone makes a few levels of 255."""
+"""A grid point is coloured if its channels differ by more than this share of white, or of the
+brightest point of 16 bits, which may be 12 that are not scaled; JPEG's rounding alone makes a few
+levels of 255."""
 COLOR_SHARE = 0.002  # an image is coloured if more than this share of its grid points is
 BAND_ROWS = 64
 """Rows that are converted at once: the 32-bit intermediates of a band fit the cache, those of a
@@ -51,7 +52,8 @@ def has_color(pixels_hwc: Pixels) -> bool:
     red, green, blue = (points[..., channel] for channel in range(3))
     brightest = np.maximum(np.maximum(red, green), blue)
     spread = brightest - np.minimum(np.minimum(red, green), blue)
-    colored = spread > COLOR_SPREAD * np.iinfo(pixels_hwc.dtype).max
+    white = 255 if pixels_hwc.dtype == np.uint8 else int(brightest.max())
+    colored = spread > COLOR_SPREAD * white
     return bool(np.count_nonzero(colored) > COLOR_SHARE * spread.size)
 
 
