@@ -28,6 +28,8 @@ from cxr_client.enums import (
     RenderKind,
 )
 
+_MAX_ATTEMPTS = RetryConfig().max_attempts
+
 _EPILOG = """exit status: 0 success, 1 some images or the call failed, 2 usage error,
 3 the server is unreachable or rejected the credentials, 130 interrupted
 
@@ -214,9 +216,9 @@ def _add_connection(parser: Parser) -> None:
     group.add_argument(
         "--max-attempts",
         type=whole,
-        default=RetryConfig().max_attempts,
+        default=_MAX_ATTEMPTS,
         metavar="N",
-        help="most attempts of a call; 1 disables retries (default: %(default)s)",
+        help=f"most attempts of a call; 1 disables retries (default: {_MAX_ATTEMPTS})",
     )
     group.add_argument(
         "--max-request-mib",

@@ -55,7 +55,7 @@ def _bash(commands: dict[str, Parser]) -> str:
 
 def _zsh(commands: dict[str, Parser]) -> str:
     def value(action: argparse.Action) -> str:
-        name = action.metavar or action.dest
+        name = str(action.metavar or action.dest).replace(":", "\\:")
         return f":{name}:({_choices(action)})" if action.choices else f":{name}:_files"
 
     cases = []
@@ -96,4 +96,4 @@ def _choices(action: argparse.Action) -> str:
 
 def _quoted(text: str | None) -> str:
     """Return a help text for a word in single quotes, without what the shells give a meaning."""
-    return "".join(char for char in text or "" if char not in "'\\[]:")
+    return "".join(char for char in text or "" if char not in "'\\[]")
