@@ -9,6 +9,7 @@ from PIL import Image
 
 import handmade
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging import jpeg_segments
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import InputWarning
 from images import chest_like, jpeg
@@ -146,6 +147,15 @@ SOUND = {
 def test_oddities_that_change_no_pixel_are_tolerated(name: str) -> None:
     radiograph = decode(SOUND[name])
     assert (radiograph.pixels_hw == luma_by_pillow(SOUND[name])).all()
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_markers_are_found_wherever_the_search_pauses(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg_segments, "SEARCHED_BYTES", size + 1)
+    for file in (stray(b"\0\xff\0" + b"\xff" * size), PROGRESSIVE + b"\xff\xd9"):
+        assert (decode(file).pixels_hw == luma_by_pillow(file)).all()
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,29 @@ Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a su
 approximation in sequential scans.
 """
 
-import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import simplejpeg
 
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging.jpeg_segments import (
+    APP0,
+    APP1,
+    APP14,
+    COM,
+    EOI,
+    SOS,
+    begins,
+    is_metadata,
+    segments,
+)
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
 from cxr_server.imaging.orientation import exif_orientation, xmp_orientation
 from cxr_server.imaging.pixels import has_color
 from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
 
 SIGNATURE = b"\xff\xd8\xff"
-MAX_SEGMENT_COUNT = 4_096
-"""Far above the segments that encoders write (a 16 MiB profile takes 257)."""
 MAX_TABLE_BYTES = 65_536
 """Far above the bytes of coding tables that encoders write before the pixels."""
 MAX_SCAN_COUNT = 64
@@ -34,15 +41,10 @@ MAX_SCAN_COUNT = 64
 image, however few bytes it has."""
 MAX_SCANNED_PIXEL_COUNT = 1_000_000_000  # maximum pixels times scans of a progressive file
 
-_SOF0, _RST0, _EOI, _SOS, _COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
-_APP0, _APP1, _APP14, _APP15 = 0xE0, 0xE1, 0xEE, 0xEF
 _SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended sequential
 _FRAMES = (*_SEQUENTIAL, 0xC2)  # and progressive, all Huffman-coded
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
-_NEXT_MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\x01\xd0-\xd7])*+\xff++(.)", re.DOTALL)
-"""Coded data or stray bytes, then a marker behind any fill bytes. Zeros behind 0xFF and markers
-without a segment (TEM and restarts) belong to the data. Possessive quantifiers never backtrack."""
 _JFIF = b"\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1 without a thumbnail
 _SEQUENTIAL_SELECTION = b"\x00\x3f\x00"  # all 64 coefficients, with all their bits
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -78,9 +80,9 @@ class JpegCodec:
         frame: tuple[int, memoryview] | None = None
         exif = xmp = None
         table_bytes = first_scan = 0
-        for marker, start, segment in _segments(data, 2):
+        for marker, start, segment in segments(data, 2):
             payload = segment[4:]
-            if marker in (_SOS, _EOI):
+            if marker in (SOS, EOI):
                 first_scan = start
                 break
             if marker in _OTHER_FRAMES:
@@ -89,11 +91,11 @@ class JpegCodec:
                 if frame is not None:
                     raise ImageUnreadable("The JPEG file has more than one frame header.")
                 frame = marker, payload
-            elif marker == _COM and _begins(payload, MARK + b" "):
+            elif marker == COM and begins(payload, MARK + b" "):
                 raise ImageIsHeatmap(IS_HEATMAP)
-            elif marker == _APP1 and _begins(payload, b"Exif\0\0"):
+            elif marker == APP1 and begins(payload, b"Exif\0\0"):
                 exif = exif or exif_orientation(payload)
-            elif marker == _APP1 and _begins(payload, _XMP_PREFIX):
+            elif marker == APP1 and begins(payload, _XMP_PREFIX):
                 xmp = xmp or xmp_orientation(payload)
             if needed := _without_oddities(marker, segment):
                 kept.append(needed)
@@ -123,47 +125,18 @@ class JpegCodec:
         return grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ()
 
 
-def _segments(data: bytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield marker, offset and bytes of each segment up to the end of the image, which is the last.
-
-    What lies between segments is skipped: coded data behind the header of a scan, or stray bytes.
-    """
-    view = memoryview(data)
-    for _ in range(MAX_SEGMENT_COUNT):
-        found = _NEXT_MARKER.match(data, offset)
-        if found is None:
-            raise ImageUnreadable("The JPEG file is cut short.")
-        marker, start, offset = found[1][0], found.end() - 2, found.end()
-        if marker == _EOI:
-            yield marker, start, view[start:offset]
-            return
-        length = int.from_bytes(view[offset : offset + 2])
-        offset += length
-        if offset > len(data):
-            raise ImageUnreadable("The JPEG file is cut short.")
-        if marker < _SOF0 or _RST0 <= marker < _EOI or length < 2:
-            raise ImageUnreadable("The JPEG file is broken between its segments.")
-        yield marker, start, view[start:offset]
-    raise ImageUnreadable(f"The JPEG file has more than {MAX_SEGMENT_COUNT} segments.")
-
-
-def _begins(payload: memoryview, prefix: bytes) -> bool:
-    return bytes(payload[: len(prefix)]) == prefix
-
-
 def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:
     """Return what libjpeg needs of a segment before the scans: nothing of metadata.
 
     JFIF's and Adobe's segments tell libjpeg whether colour is RGB or YCbCr.
     """
     payload = segment[4:]
-    if marker == _APP0 and len(payload) >= 14 and _begins(payload, b"JFIF\0"):
+    if marker == APP0 and len(payload) >= 14 and begins(payload, b"JFIF\0"):
         return _JFIF
-    if marker == _APP14 and len(payload) >= 12 and _begins(payload, b"Adobe"):
+    if marker == APP14 and len(payload) >= 12 and begins(payload, b"Adobe"):
         transform = min(payload[11], 1)
         return bytes([*segment[:15], transform, *segment[16:]])
-    is_metadata = _APP0 <= marker <= _APP15 or marker == _COM
-    return b"" if is_metadata else segment
+    return b"" if is_metadata(marker) else segment
 
 
 def _read_frame(payload: memoryview) -> tuple[int, int]:
@@ -197,11 +170,11 @@ def _file(header: Header) -> bytes:
     data: _PixelData = header.pixel_data
     view, parts = memoryview(data.file), [*data.before]
     scan_count = coded_from = 0
-    for marker, start, segment in _segments(data.file, data.first_scan):
+    for marker, start, segment in segments(data.file, data.first_scan):
         if coded_from:
             parts.append(_without_padding(view[coded_from:start]))
         coded_from = 0
-        if marker == _SOS:
+        if marker == SOS:
             scan_count += 1
             work = scan_count * header.width_px * header.height_px
             if scan_count > MAX_SCAN_COUNT or (scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT):
@@ -210,6 +183,6 @@ def _file(header: Header) -> bytes:
             if data.is_sequential and len(segment) >= 10:
                 parts += segment[:-3], _SEQUENTIAL_SELECTION
                 continue
-        if not _APP0 <= marker <= _APP15 and marker != _COM:
+        if not is_metadata(marker):
             parts.append(segment)
     return b"".join(parts)
