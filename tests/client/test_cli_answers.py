@@ -58,6 +58,13 @@ def test_several_images_get_a_line_each_in_aligned_columns(
     assert out.count(NOTICE) == 1
 
 
+def test_one_long_name_does_not_widen_the_lines_of_the_others(cxr: Run, folder: Path) -> None:
+    (folder / f"{'long' * 50}.png").write_bytes(PNG)
+    _, out, _ = cxr("predict", folder / "a.JPG", folder / f"{'long' * 50}.png")
+    short, long = out.splitlines()[:2]
+    assert len(short) < 200 < len(long)
+
+
 def test_a_line_names_the_warnings_of_its_image_but_not_those_of_the_model(
     cxr: Run, fake: FakeServer, folder: Path
 ) -> None:

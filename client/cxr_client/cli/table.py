@@ -10,6 +10,7 @@ from cxr_client.enums import WarningCode
 from cxr_client.results import Explanation, ExplanationSet, Prediction
 
 _LABEL_WIDTH = 18  # That of "Pleural_Thickening"; longer labels are cut.
+_MAX_NAME_WIDTH = 120
 _CELL_WIDTH = len("0.996* ") + _LABEL_WIDTH
 
 
@@ -74,7 +75,8 @@ class LineWriter:
     def __init__(self, names: list[str]) -> None:
         """Align the columns for these names of files."""
         self._footer = Footer()
-        self._name_width = max(len(printable(name)) for name in names)
+        # One long name does not move the columns of all.
+        self._name_width = min(max(len(printable(name)) for name in names), _MAX_NAME_WIDTH)
         self._cells = 3
         if sys.stdout.isatty():
             left = shutil.get_terminal_size().columns - self._name_width - len("  ! CROPPED")
