@@ -13,7 +13,7 @@ from clients import PNG
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import enums
 from cxr_client.results import Explanation
-from cxr_client.testing import FakeServer, default_answer
+from cxr_client.testing import FakeServer, default_answer, failure
 from cxr_command import CXR, Run, names_in
 
 
@@ -77,6 +77,28 @@ def test_a_heatmap_label_that_is_not_explained_is_refused(cxr: Run, folder: Path
     status, _, err = cxr("explain", *arguments, folder / "a.JPG")
     assert status == 2
     assert '--heatmap-label: "Effusion" is not explained' in err
+
+
+def test_labels_that_the_server_does_not_draw_in_one_call_are_asked_for_in_several(
+    cxr: Run, fake: FakeServer, folder: Path
+) -> None:
+    fake.script(failure("RESOURCE_EXHAUSTED", "EXPLANATION_TOO_LARGE"), rpc="Explain")
+    arguments = ["--label", "all", "--json", "--output", folder / "out", folder / "a.JPG"]
+    status, out, _ = cxr("explain", *arguments)
+    explained = [each["finding"]["label"] for each in json.loads(out)["explanations"]]
+    assert (status, explained) == (0, ["Effusion", "Cardiomegaly", "Nodule"])
+    asked = [list(call.request.labels) for call in fake.calls if call.rpc == "Explain"]
+    assert asked[1:] == [["Effusion"], ["Cardiomegaly", "Nodule"]]
+    assert len(names_in(folder / "out")) == 3
+
+
+def test_parts_of_a_call_draw_what_was_asked_for_and_nothing_else(
+    cxr: Run, fake: FakeServer, folder: Path
+) -> None:
+    fake.script(failure("RESOURCE_EXHAUSTED", "EXPLANATION_TOO_LARGE"), rpc="Explain")
+    arguments = ["--label", "all", "--heatmap-label", "nodule", "--output", folder / "out"]
+    assert cxr("explain", *arguments, folder / "a.JPG")[0] == 0
+    assert names_in(folder / "out") == ["a-Nodule.png"]
 
 
 def test_only_findings_above_their_operating_point_are_explained_where_asked(

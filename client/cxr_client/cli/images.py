@@ -3,22 +3,21 @@
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 
 from cxr_client.cli import pictures
 from cxr_client.cli.connect import connect
+from cxr_client.cli.explainer import Explainer
 from cxr_client.cli.files import Job, Search, search
 from cxr_client.cli.labels import resolve
 from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
 from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.run import Answered, run
 from cxr_client.cli.table import LineWriter, TableWriter
-from cxr_client.cli.usage import ALL, UsageError
+from cxr_client.cli.usage import UsageError
 from cxr_client.client import AsyncClient
 from cxr_client.enums import RenderKind
 from cxr_client.requests import RenderOptions
-from cxr_client.results import ExplanationSet, Prediction
 
 
 async def predict(arguments: argparse.Namespace) -> int:
@@ -37,7 +36,6 @@ async def predict(arguments: argparse.Namespace) -> int:
 async def explain(arguments: argparse.Namespace) -> int:
     """Explain findings in every image and write the pictures."""
     max_bytes = arguments.max_request_mib * 2**20
-    strict = arguments.strict or None
     render = RenderOptions(
         kind=arguments.kind,
         frame=arguments.frame,
@@ -51,30 +49,19 @@ async def explain(arguments: argparse.Namespace) -> int:
     if arguments.kind != RenderKind.NONE:
         pictures.prepare(arguments.output)
     async with connect(arguments) as client:
-        chosen, drawn = await _labels(client, arguments)
+        labels, drawn = await _labels(client, arguments)
+        explainer = Explainer(
+            client=client,
+            labels=labels,
+            drawn=drawn,
+            above_threshold=arguments.above_threshold,
+            method=arguments.method,
+            render=render,
+            strict_input=arguments.strict or None,
+        )
 
         async def answer(job: Job) -> Answered:
-            image = await asyncio.to_thread(job.read, max_bytes)
-            labels = chosen
-            if arguments.above_threshold:
-                scored = await client.predict(image, top_k=ALL, strict_input=strict)
-                labels = [
-                    finding.label
-                    for finding in scored.findings
-                    if finding.above_threshold and (not chosen or finding.label in chosen)
-                ]
-                if not labels:
-                    return _without_maps(scored), []
-            to_draw = [label for label in drawn if label in labels]
-            explained = await client.explain(
-                image,
-                labels=labels,
-                heatmap_labels=to_draw,
-                method=arguments.method,
-                # No label to draw would mean that all are drawn.
-                render=replace(render, kind=RenderKind.NONE) if drawn and not to_draw else render,
-                strict_input=strict,
-            )
+            explained = await explainer.explain(await asyncio.to_thread(job.read, max_bytes))
             saved = [
                 await asyncio.to_thread(pictures.save, each, arguments.output, job)
                 for each in explained.explanations
@@ -98,20 +85,6 @@ async def _labels(
         if label not in (chosen or (known if arguments.above_threshold else ())):
             raise UsageError(f'--heatmap-label: "{label}" is not explained; give --label, too')
     return chosen, drawn
-
-
-def _without_maps(scored: Prediction) -> ExplanationSet:
-    """Return the explanations of an image in which there is nothing to explain: none."""
-    return ExplanationSet(
-        explanations=(),
-        findings=scored.findings,
-        model=scored.model,
-        image_info=scored.image_info,
-        warnings=scored.warnings,
-        timing=scored.timing,
-        request_id=scored.request_id,
-        notice=scored.notice,
-    )
 
 
 async def _run(
