@@ -6,14 +6,25 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 
 class ServerProcess:
-    """`cxr-server serve` with these flags. Use as a context manager."""
+    """`cxr-server serve` with these flags. Use as a context manager.
 
-    def __init__(self, *flags: str, model: str = "phantom", env: dict[str, str] | None = None):
+    `program` is what Python runs: the server itself, or code that runs it.
+    """
+
+    def __init__(
+        self,
+        *flags: str,
+        model: str = "phantom",
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "cxr_server"),
+    ):
+        self.program = program
         self.flags = ("--model", model, "--listen", "127.0.0.1:0", *flags)
         self.env = {**os.environ, **(env or {})}
         self.log_path = Path(tempfile.mkstemp(prefix="cxr-test-", suffix=".log")[1])
@@ -23,7 +34,7 @@ class ServerProcess:
     def __enter__(self) -> "ServerProcess":
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cxr_server", "serve", *self.flags],
+                [sys.executable, *self.program, "serve", *self.flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self.env,

@@ -65,7 +65,9 @@ class SaliencyToy:
             raise RuntimeError("device lost")
         return np.ones((len(batch_nchw), 6, 7, 7), np.float32)
 
-    def saliency(self, image_chw: np.ndarray, row: int, method: str) -> np.ndarray:
+    def saliency(
+        self, image_chw: np.ndarray, row: int, method: str, check: Callable[[], None]
+    ) -> np.ndarray:
         self.maps += 1
         assert self.gate.wait(60)
         if self.broken:

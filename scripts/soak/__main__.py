@@ -1,6 +1,10 @@
 """Soak: four times the sustainable load, with every kind of caller, for minutes.
 
-    start -> warm up -> saturate (what is sustainable?) -> overload -> SIGTERM under load -> report
+    start -> warm up -> saturate (what is sustainable?) -> overload -> hostile callers
+          -> SIGTERM under load -> report
+
+The hostile callers ask for many large pictures, and leave or do not read the answers. The server
+runs in a memory cgroup of 2 GiB where one may be made, and is killed when it takes more.
 
 `make soak` runs it on a full-size DenseNet-121 with random weights. SOAK_SECONDS (300) is the time
 under load. The exit status says whether the claims hold; `--untimed` leaves out those that depend
@@ -21,6 +25,7 @@ from pathlib import Path
 
 import grpc
 from scripts.soak.callers import Callers, Tally
+from scripts.soak.hostile import HostileCallers
 from scripts.soak.report import Outcome, lost_calls, report
 from scripts.soak.server import Server, sample_memory
 
@@ -60,27 +65,34 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
         stdout=subprocess.PIPE,
     )
     callers.tally = Tally()
-    rss_mib: list[float] = []
-    sampling = asyncio.create_task(sample_memory(server, rss_mib))
+    pss_mib: list[float] = []
+    sampling = asyncio.create_task(sample_memory(server, pss_mib))
     started = time.monotonic()
     await callers.offer(OVERLOAD * capacity, seconds / 10)  # warm-up: the memory of a full queue
-    warm = len(rss_mib)
-    pending = await callers.offer(OVERLOAD * capacity, seconds * 9 / 10)
+    warm = len(pss_mib)
+    pending = await callers.offer(OVERLOAD * capacity, seconds * 6 / 10)
     ended = time.monotonic()
-    sampling.cancel()
     # Memory varies by some 10 MiB with the calls in flight: compare medians of a tenth each.
-    tenth = max(1, (len(rss_mib) - warm) // 10)
+    tenth = max(1, (len(pss_mib) - warm) // 10)
     before_after = (
-        statistics.median(rss_mib[warm : warm + tenth]),
-        statistics.median(rss_mib[-tenth:]),
+        statistics.median(pss_mib[warm : warm + tenth]),
+        statistics.median(pss_mib[-tenth:]),
     )
     goodput = sum(when <= ended for when in callers.tally.right) / (ended - started)
     health_ms = sorted(json.loads(await asyncio.to_thread(lambda: prober.communicate()[0])))
+    hostile = HostileCallers(callers)
+    attack = asyncio.create_task(hostile.run(seconds * 3 / 10))
+    pending |= await callers.offer(capacity / 2, seconds * 3 / 10)
+    await attack
+    await asyncio.gather(*pending)
+    alive = await callers.is_served()
     callers.draining = True
     server.process.send_signal(signal.SIGTERM)
-    pending |= await callers.offer(OVERLOAD * capacity, 1.0)
+    pending = await callers.offer(OVERLOAD * capacity, 1.0)
     await asyncio.gather(*pending)
+    sampling.cancel()
     status = await asyncio.to_thread(server.process.wait, 60)
+    server.cgroup.remove()
     assert server.process.stdout
     server.process.stdout.close()
     await callers.close()
@@ -91,7 +103,10 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
             capacity_per_s=capacity,
             goodput_per_s=goodput,
             health_ms=health_ms,
-            rss_mib=before_after,
+            hostile=hostile,
+            alive=alive,
+            pss_mib=before_after,
+            peak_mib=max(pss_mib),
             status=status,
         ),
         untimed=untimed,

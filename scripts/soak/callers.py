@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 
 PREDICT = "/cxr.v1.ChestXrayService/Predict"
 KINDS = {"good": 0.70, "bad": 0.10, "slow": 0.08, "cancelled": 0.07, "hasty": 0.05}
@@ -75,6 +76,12 @@ class Callers:
         )
         if apart < 3 * TOLERANCE:
             raise SystemExit(f"the model gives the same result for different images: {apart}")
+
+    async def is_served(self) -> bool:
+        """Whether the server says that it serves."""
+        stub = ChestXrayServiceStub(self.channels[0])  # type: ignore[no-untyped-call]
+        health = await stub.Health(pb.HealthRequest(), timeout=30)
+        return bool(health.status == pb.SERVING_STATUS_SERVING)
 
     async def close(self) -> None:
         """Close the channels."""

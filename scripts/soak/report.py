@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scripts.soak.callers import KINDS, Tally
-from scripts.soak.server import Server
+from scripts.soak.hostile import HostileCallers
+from scripts.soak.server import MEMORY_MIB, Server
 
 MIN_GOODPUT_SHARE, MAX_REFUSAL_MS, MAX_HEALTH_P99_MS, MAX_GROWTH = 0.9, 50.0, 100.0, 0.10
 
@@ -21,7 +22,10 @@ class Outcome:
         capacity_per_s: Correct results per second in a closed loop, before the overload.
         goodput_per_s: Correct results per second under overload.
         health_ms: Latencies of Health under overload, sorted.
-        rss_mib: Median resident memory at the start and at the end of the overload.
+        hostile: The hostile callers and what became of their calls.
+        alive: Whether the server still answered after them.
+        pss_mib: Median memory of all processes at the start and at the end of the overload.
+        peak_mib: The most memory of all processes at any time.
         status: The server's exit status.
     """
 
@@ -30,7 +34,10 @@ class Outcome:
     capacity_per_s: float
     goodput_per_s: float
     health_ms: Sequence[float]
-    rss_mib: tuple[float, float]
+    hostile: HostileCallers
+    alive: bool
+    pss_mib: tuple[float, float]
+    peak_mib: float
     status: int
 
 
@@ -52,24 +59,29 @@ def report(outcome: Outcome, *, untimed: bool) -> int:
     """Print the outcomes and the claims. Returns 0 if all claims hold, else 1."""
     tally, lost, status = outcome.tally, outcome.lost, outcome.status
     capacity, goodput = outcome.capacity_per_s, outcome.goodput_per_s
-    health_ms, rss_mib = outcome.health_ms, outcome.rss_mib
+    health_ms, pss_mib, hostile = outcome.health_ms, outcome.pss_mib, outcome.hostile
     ends, refusal_ms = tally.ends, statistics.median(tally.refusal_ms or [math.nan])
     p99_ms = health_ms[min(len(health_ms) - 1, int(0.99 * len(health_ms)))] if health_ms else 0.0
-    growth = rss_mib[1] / rss_mib[0] - 1
+    growth = pss_mib[1] / pss_mib[0] - 1
     print(f"offered:  {tally.offered.total()} calls, {dict(tally.offered)}")
     accepted = tally.offered.total() - ends["refused"] - ends["refused while draining"]
     print(f"accepted: {accepted}, refused: {ends['refused']}, expired: {ends['expired']}, "
           f"failed: {len(tally.failed)}")  # fmt: skip
     print(f"ends:     {dict(ends)}")
-    for text in [*tally.failed[:5], *lost[:5]]:
+    print(f"hostile:  {dict(hostile.ends)}")
+    for text in [*tally.failed[:5], *lost[:5], *hostile.failed[:5]]:
         print(f"          {text}")
     claims = [
         ("no answer was mixed up", tally.mixed_up == 0, f"{tally.mixed_up}"),
         ("no call failed", not tally.failed, f"{len(tally.failed)}"),
         ("no accepted call was lost at SIGTERM", not lost, f"{len(lost)}"),
+        ("no hostile call failed", not hostile.failed, f"{len(hostile.failed)}"),
+        ("the server is alive after the hostile callers", outcome.alive, ""),
+        (f"memory below {MEMORY_MIB} MiB", outcome.peak_mib < MEMORY_MIB,
+         f"{outcome.peak_mib:.0f} MiB"),
         ("clean exit on SIGTERM", status == 0, f"status {status}"),
         ("every kind of call was offered", len(tally.offered) == len(KINDS), ""),
-    ]
+    ]  # fmt: skip
     timed = [
         (f"goodput at least {MIN_GOODPUT_SHARE} x saturated",
          goodput >= MIN_GOODPUT_SHARE * capacity,
@@ -79,7 +91,7 @@ def report(outcome: Outcome, *, untimed: bool) -> int:
         (f"Health p99 at most {MAX_HEALTH_P99_MS:.0f} ms", p99_ms <= MAX_HEALTH_P99_MS,
          f"{p99_ms:.1f} ms of {len(health_ms)} calls"),
         (f"memory within {MAX_GROWTH:.0%} of that after warm-up", growth <= MAX_GROWTH,
-         f"{rss_mib[0]:.0f} -> {rss_mib[1]:.0f} MiB ({growth:+.1%})"),
+         f"{pss_mib[0]:.0f} -> {pss_mib[1]:.0f} MiB ({growth:+.1%})"),
     ]  # fmt: skip
     for text, holds, value in [*claims, *timed]:
         print(f"{'ok  ' if holds else 'FAIL'} {text}: {value}")

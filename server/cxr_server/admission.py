@@ -1,8 +1,7 @@
 """Admission: bounds on the calls and request bytes in flight."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cxr_server.errors import MemoryFull, QueueFull
@@ -26,36 +25,47 @@ class Admission:
     calls: int = field(default=0, init=False)
     held_bytes: int = field(default=0, init=False)
 
-    @contextmanager
-    def slot(self, declared: str) -> Iterator[Callable[[int], None]]:
-        """Hold a slot while the block runs, and the bytes that the caller declared.
+    def enter(self, declared: str) -> "Slot":
+        """Return a slot that holds the bytes which the caller declared; it must be released.
 
-        Yields a function that replaces the declared size by the known one. Both raise MemoryFull,
-        but never for the only call, and the slot raises QueueFull.
+        Raises QueueFull, and MemoryFull as `Slot.hold` does.
         """
         if self.calls >= self.max_calls:
             raise QueueFull(
                 f"all {self.max_calls} slots for calls in flight are taken",
                 retry_after_ms=self.retry_after_ms(),
             )
-        held_bytes = 0
-
-        def hold(total_bytes: int) -> None:
-            nonlocal held_bytes
-            more_bytes = total_bytes - held_bytes
-            if more_bytes > 0 and self.calls > 1 and self.held_bytes + more_bytes > self.max_bytes:
-                raise MemoryFull(
-                    "the request bytes in flight have reached the most that this server holds",
-                    retry_after_ms=self.retry_after_ms(),
-                )
-            self.held_bytes += more_bytes
-            held_bytes = total_bytes
-
-        self.calls += 1
+        slot = Slot(self)
         try:
             if re.fullmatch(r"[0-9]{1,12}", declared):
-                hold(min(int(declared), self.max_request_bytes))
-            yield hold
-        finally:
-            self.calls -= 1
-            self.held_bytes -= held_bytes
+                slot.hold(min(int(declared), self.max_request_bytes))
+        except MemoryFull:
+            slot.release()
+            raise
+        return slot
+
+
+class Slot:
+    """The place of one call in flight, and the bytes of its request."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held_bytes = 0
+        admission.calls += 1
+
+    def hold(self, total_bytes: int) -> None:
+        """Replace the bytes held so far. Raises MemoryFull, but never for the only call."""
+        admission, more_bytes = self._admission, total_bytes - self._held_bytes
+        is_above = admission.held_bytes + more_bytes > admission.max_bytes
+        if more_bytes > 0 and admission.calls > 1 and is_above:
+            raise MemoryFull(
+                "the request bytes in flight have reached the most that this server holds",
+                retry_after_ms=admission.retry_after_ms(),
+            )
+        admission.held_bytes += more_bytes
+        self._held_bytes = total_bytes
+
+    def release(self) -> None:
+        """Give back the place and the bytes. To be called once."""
+        self._admission.calls -= 1
+        self._admission.held_bytes -= self._held_bytes

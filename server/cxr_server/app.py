@@ -5,17 +5,20 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
 from cxr_server.admission import Admission
+from cxr_server.inference import threads
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.model import ServingModel
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.server import Server
 from cxr_server.service import InferenceService
-from cxr_server.settings import MIB, Settings, split_address
+from cxr_server.settings import Settings, split_address
 
+STOP_METRICS_S = 5.0
 log = structlog.get_logger("cxr_server")
 
 
@@ -27,14 +30,14 @@ class App:
         self.port = 0  # known once the app has started
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
-        self.admission = Admission(
-            max_calls=settings.max_in_flight,
-            max_bytes=settings.max_in_flight_mib * MIB,
-            max_request_bytes=settings.max_request_mib * MIB,
-            retry_after_ms=lambda: self.service.retry_after_ms(),
-        )
         self.service = InferenceService(
             settings, self.lifecycle, self.metrics, in_flight=lambda: self.admission.calls
+        )
+        self.admission = Admission(
+            max_calls=settings.max_in_flight,
+            max_bytes=self.service.memory.requests_bytes,
+            max_request_bytes=self.service.memory.max_request_bytes,
+            retry_after_ms=self.service.retry_after_ms,
         )
         self.server = Server(settings, self.service, self.lifecycle, self.admission, self.metrics)
         self._stop_metrics: Callable[[], None] | None = None
@@ -76,7 +79,9 @@ class App:
         await self.server.stop(max(until - time.monotonic(), 0.0))
         await self.service.close()
         if self._stop_metrics:
-            await asyncio.to_thread(self._stop_metrics)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_METRICS_S):
+                    await threads.run("metrics", self._stop_metrics)
         log.info("stopped")
 
 

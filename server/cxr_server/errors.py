@@ -4,7 +4,7 @@
      | rpc          Unauthenticated, ModelLoading, Draining, QueueFull, MemoryFull,
      v              DeadlineExpired (upload), InvalidField (malformed message)
     request
-     v service      InvalidField, UnknownLabel, MethodUnavailable
+     v service      InvalidField, UnknownLabel, MethodUnavailable, ExplanationTooLarge
     image bytes
      | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageTooSmall,
      v              ImageTooManyPixels, ImageIsHeatmap
@@ -90,6 +90,12 @@ class ImageRefused(ImageError, reason="IMAGE_REFUSED"):
 
 class UnknownLabel(InvalidRequest, reason="UNKNOWN_LABEL", default_field="labels"):
     """The model has no such finding; the message names the nearest one."""
+
+
+class ExplanationTooLarge(
+    InvalidRequest, reason="EXPLANATION_TOO_LARGE", default_field="heatmap_labels"
+):
+    """The pictures have more pixels than `DescribeModel` allows for one call."""
 
 
 class InvalidField(InvalidRequest, reason="INVALID_FIELD"):

@@ -11,12 +11,15 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
+from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.errors import ModelLoading
+from cxr_server.imaging.codecs import read_size
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
@@ -27,6 +30,7 @@ from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.memory import Memory
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
@@ -34,6 +38,7 @@ from cxr_server.settings import Settings
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
+CLOSE_TIMEOUT_S = 5.0  # longer than a batch takes
 HASHED_ON_LOOP_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
@@ -55,6 +60,7 @@ class ServingModel:
         engine: Engine,
         start_engine: Callable[[], Engine],
         settings: Settings,
+        memory: Memory,
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
@@ -63,23 +69,28 @@ class ServingModel:
         self.engine = engine
         self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(engine, decode_threads=decode_threads)
-        self.limits = DecodeLimits(settings.min_side_px, settings.max_side_px, settings.max_pixels)
+        self.limits = DecodeLimits(
+            settings.min_side_px, settings.max_side_px, memory.max_pixel_count
+        )
+        self.drawing_budget = ByteBudget(memory.drawing_bytes)
+        self._decode_budget = ThreadBudget(memory.decode_bytes)
         self._preprocessing = preprocessing
         self._start_engine = start_engine
         self._lifecycle = lifecycle
         self._metrics = metrics
-        self._drawing = WorkerPool(decode_threads, settings.max_in_flight)
-        self._slow_maps = WorkerPool(1, MAX_SLOW_EXPLANATIONS)
+        self._files = WorkerPool("files", 1, settings.max_in_flight)
+        self._drawing = WorkerPool("drawing", decode_threads, settings.max_in_flight)
+        self._slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
         self._rebuilding: asyncio.Task[None] | None = None
         self._engine_lost = False  # failed, and not replaced yet
 
     @classmethod
     async def load(
-        cls, settings: Settings, lifecycle: Lifecycle, metrics: Metrics
+        cls, settings: Settings, memory: Memory, lifecycle: Lifecycle, metrics: Metrics
     ) -> "ServingModel":
         """Load the bundle and start the engine. Raises BundleError and EngineUnavailable."""
         home = Path(settings.bundle_home) if settings.bundle_home else None
-        bundle = await asyncio.to_thread(load_bundle, resolve(settings.model, home))
+        bundle = await threads.run("loading", lambda: load_bundle(resolve(settings.model, home)))
         preprocessing = preprocessing_of(bundle.manifest)
         start = partial(
             choose_engine,
@@ -87,10 +98,17 @@ class ServingModel:
             cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
             threads=settings.engine_threads or None,
         )
-        engine = await asyncio.to_thread(start, settings.engine, device=settings.device or None)
+        first = partial(start, settings.engine, device=settings.device or None)
+        engine = await threads.run("loading", first)
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
-        return cls(bundle.manifest, preprocessing, engine, again, settings, lifecycle, metrics)
+        return cls(
+            bundle.manifest, preprocessing, engine, again, settings, memory, lifecycle, metrics
+        )
+
+    async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
+        """Return height and width of an image, as stored. Raises ImageError."""
+        return await self._read(partial(read_size, image, self.limits), call)
 
     async def evidence(
         self,
@@ -111,7 +129,7 @@ class ServingModel:
         if self.cache.capacity and len(image) <= HASHED_ON_LOOP_BYTES:
             key = self.cache.key_of(image)
         elif self.cache.capacity:
-            key = await asyncio.to_thread(self.cache.key_of, image)
+            key = await self._read(partial(self.cache.key_of, image), call)
         evidence = self.cache.get(key)
         if evidence and strict:
             refuse_unlikely(evidence.warnings, evidence.facts.display_range)
@@ -126,6 +144,8 @@ class ServingModel:
                 limits=self.limits,
                 strict=strict,
                 keep_radiograph=needs_radiograph,
+                budget=self._decode_budget,
+                check=call.check,
             ),
             stages=stages,
             caller=call.caller,
@@ -138,6 +158,11 @@ class ServingModel:
             evidence = Evidence(copied_khw, made.picture_hw, made.facts, made.warnings)
             self.cache.put(key, evidence)
         return evidence, made
+
+    async def _read(self, read: Callable[[], R], call: Call) -> R:
+        """Read a file in a thread that does nothing else, so that nothing slow is ahead."""
+        (result,) = await self._files.run((read() for _ in "1"), deadline=call.deadline)
+        return result
 
     def check_room(self, *, slow: bool) -> None:
         """Raise QueueFull if `draw` would refuse, before work is spent on the image."""
@@ -173,15 +198,20 @@ class ServingModel:
         self.scheduler.on_failure = self._engine_failed
 
     async def close(self) -> None:
-        """Fail what waits, finish what runs but maps, and release the engine."""
-        self._drawing.close()
-        self._slow_maps.close()
+        """Fail what waits, finish what runs but maps, and release the engine.
+
+        What still runs after `CLOSE_TIMEOUT_S` is left behind.
+        """
+        for pool in (self._files, self._drawing, self._slow_maps):
+            pool.close()
         if self._rebuilding:
             self._rebuilding.cancel()
             with suppress(asyncio.CancelledError):
                 await self._rebuilding
-        await self.scheduler.close()
-        await self._close_engine()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.scheduler.close()
+                await self._close_engine()
 
     def _engine_failed(self, error: BaseException) -> None:
         self._metrics.engine_failures.inc()
@@ -195,7 +225,7 @@ class ServingModel:
         await self._close_engine()
         for attempt in range(1, REBUILD_TRIES + 1):
             try:
-                engine = await asyncio.to_thread(self._start_tested_engine)
+                engine = await threads.run("rebuilding", self._start_tested_engine)
             except Exception as error:
                 log.error("engine not rebuilt", attempt=attempt, error=type(error).__name__)
                 await asyncio.sleep(REBUILD_PAUSE_S * attempt)
@@ -223,4 +253,4 @@ class ServingModel:
 
     async def _close_engine(self) -> None:
         with suppress(Exception):  # a broken or closed engine may fail to close
-            await asyncio.to_thread(self.engine.close)
+            await threads.run("closing", self.engine.close)

@@ -11,13 +11,21 @@ from io import BytesIO
 
 from PIL import Image
 
+from cxr_server.budget import Share
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import (
+    ExplanationTooLarge,
     InvalidField,
     MethodUnavailable,
     ModelLoading,
     RequestError,
     UnknownLabel,
+)
+from cxr_server.explanation.footprint import (
+    Drawing,
+    answer_bytes,
+    max_drawn_px,
+    picture_size,
 )
 from cxr_server.explanation.methods import (
     METHODS,
@@ -26,19 +34,21 @@ from cxr_server.explanation.methods import (
     available,
     explain,
 )
-from cxr_server.explanation.render import RenderOptions
+from cxr_server.explanation.render import RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
+from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import Finding, findings, ranked
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.memory import divide
 from cxr_server.model import ServingModel
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
-from cxr_server.settings import MIB, Settings
+from cxr_server.settings import Settings
 
 MAX_LABELS = 256
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."
@@ -129,6 +139,7 @@ class ModelDescription:
     model: Manifest
     limits: DecodeLimits
     max_request_bytes: int
+    max_drawn_pixels: int
     image_formats: tuple[str, ...]
     methods: tuple[ExplanationMethod, ...]
 
@@ -147,6 +158,7 @@ class InferenceService:
         in_flight: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self.memory = divide(settings, settings.decode_threads or usable_cores())
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._in_flight = in_flight
@@ -157,14 +169,18 @@ class InferenceService:
 
         Raises BundleError, and EngineUnavailable also if the engine fails on that image.
         """
-        model = await ServingModel.load(self._settings, self._lifecycle, self._metrics)
+        model = await ServingModel.load(self._settings, self.memory, self._lifecycle, self._metrics)
         image = _warm_up_image(model.limits)
-        request = ExplainRequest(image=image, render=RenderOptions(legend=True))
+        request, call = (
+            ExplainRequest(image=image, render=RenderOptions(legend=True)),
+            Call("", "", ""),
+        )
         try:
-            await self._explain(model, request, Call("", "", ""))
+            await self._explain(model, request, call)
         except (RequestError, EngineFailure) as error:
             await model.close()
             raise EngineUnavailable("the engine failed while warming up") from error
+        call.end()
         model.warmed_up()
         self._model = model
         self._lifecycle.enter(Phase.SERVING)
@@ -214,7 +230,8 @@ class InferenceService:
         return ModelDescription(
             model=model.manifest,
             limits=model.limits,
-            max_request_bytes=self._settings.max_request_mib * MIB,
+            max_request_bytes=self.memory.max_request_bytes,
+            max_drawn_pixels=self._max_drawn_px(model),
             image_formats=readable_formats(),
             methods=available(model.engine),
         )
@@ -229,6 +246,7 @@ class InferenceService:
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
         model.check_room(slow=method.needs_engine)
+        share = await self._room_to_draw(model, request, call)
         evidence, made = await model.evidence(
             request.image,
             call,
@@ -249,11 +267,14 @@ class InferenceService:
                 heatmap_labels=request.heatmap_labels,
                 image_chw=made.image_chw if made else None,
                 radiograph=made.radiograph if made else None,
+                check=call.check,
             ),
             call,
             stages,
             slow=method.needs_engine,
         )
+        if share:
+            share.shrink(answer_bytes(len(each.heatmap) for each in explanations))
         return ExplainResult(
             explanations=tuple(explanations),
             findings=ranked(scored),
@@ -261,6 +282,36 @@ class InferenceService:
             stages=stages,
             model=model.manifest,
         )
+
+    async def _room_to_draw(
+        self, model: ServingModel, request: ExplainRequest, call: Call
+    ) -> Share | None:
+        """Wait for the memory of all that is drawn; the call holds it until it has ended.
+
+        Raises ExplanationTooLarge, ImageError and DeadlineExpired.
+        """
+        render, budget = request.render, model.drawing_budget
+        if render.kind is RenderKind.NONE:
+            return None
+        pictures = len(request.heatmap_labels) or len(request.labels) or 1
+        frame_px, kept_px = (model.manifest.input_side_px,) * 2, 0
+        if render.frame is RenderFrame.ORIGINAL:
+            frame_px = await model.image_size(request.image, call)
+            kept_px = math.prod(frame_px) if render.needs_radiograph else 0
+        drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
+        if drawing.drawn_px > (most_px := self._max_drawn_px(model)):
+            raise ExplanationTooLarge(
+                f"{pictures} pictures of {drawing.width_px} x {drawing.height_px} pixels are "
+                f"{drawing.drawn_px}, and one call may draw {most_px}: name fewer labels or "
+                "heatmap_labels, or a smaller render.max_side_px"
+            )
+        wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)
+        share = await budget.take(wanted_bytes, deadline=call.deadline)
+        call.at_end(share.release)
+        return share
+
+    def _max_drawn_px(self, model: ServingModel) -> int:
+        return max_drawn_px(model.drawing_budget.limit_bytes, model.limits.max_pixel_count)
 
     def _loaded(self) -> ServingModel:
         if self._model is None:

@@ -44,13 +44,21 @@ class Settings:
     device: str = _option("", "device of the engine: CPU, cuda:0, ... (empty: choose)")
     bundle_home: str = _option("", "folder of prepared bundles (empty: the user's data folder)")
     cache_dir: str = _option("", "folder for compiled models (empty: the user's cache folder)")
-    max_request_mib: int = _option(32, "largest request, MiB", low=1, high=512)
+    memory_budget_mib: int = _option(
+        0, "most memory of the server, MiB; 0: nearly all that the container or machine has", low=0
+    )
+    max_request_mib: int = _option(0, "largest request, MiB; 0: 32, or less", low=0, high=512)
     min_side_px: int = _option(32, "shortest side of an image, pixels", low=1, high=4096)
     max_side_px: int = _option(16_384, "longest side of an image, pixels", low=32, high=65_535)
-    max_pixels: int = _option(50_000_000, "most pixels of an image", low=1024, high=500_000_000)
+    max_pixels: int = _option(
+        0, "most pixels of an image; 0: 50 million, or less", low=0, high=500_000_000
+    )
     max_in_flight: int = _option(64, "most calls for the model in flight", low=1, high=65_536)
-    max_in_flight_mib: int = _option(256, "most request bytes in flight, MiB", low=1, high=65_536)
+    max_in_flight_mib: int = _option(
+        0, "most request bytes in flight, MiB; 0: 256, or less", low=0, high=65_536
+    )
     upload_timeout_s: float = _option(30.0, "longest time to receive a request, seconds", low=0.1)
+    max_call_s: float = _option(300.0, "longest call, sending included, seconds", low=1.0)
     cache_entries: int = _option(1024, "radiographs whose evidence is kept; 0: none", low=0)
     decode_threads: int = _option(0, "images decoded at once; 0: one per core", low=0, high=256)
     engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", low=0, high=1024)

@@ -1,5 +1,7 @@
 """The registry of methods, and the explanations made with it one by one."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,7 +51,9 @@ class GradientEngine(PlainEngine):
 
     saliency_methods = ("LAYER_CAM",)
 
-    def saliency(self, image_chw: np.ndarray, row: int, method: str) -> np.ndarray:
+    def saliency(
+        self, image_chw: np.ndarray, row: int, method: str, check: Callable[[], None]
+    ) -> np.ndarray:
         assert method in self.saliency_methods
         saliency_hw = np.zeros(image_chw.shape[1:], np.float32)
         saliency_hw[row, row] = 0.5

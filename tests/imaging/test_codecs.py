@@ -39,7 +39,7 @@ class ToyCodec:
 
     def read_header(self, data: bytes) -> Header:
         height_px, width_px = np.frombuffer(data, "<u2", 2, 3)
-        return Header(int(height_px), int(width_px), 12, 6, data[7:])
+        return Header(int(height_px), int(width_px), 12, 6, data[7:], 0)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         if len(header.pixel_data) != 2 * header.height_px * header.width_px:

@@ -39,7 +39,7 @@ async def slow() -> Slow:
 
 
 async def test_steps_run_in_order_in_a_thread() -> None:
-    pool = WorkerPool(1, max_jobs=1)
+    pool = WorkerPool("test", 1, max_jobs=1)
     here = threading.get_ident()
     results = await pool.run((number, threading.get_ident()) for number in range(3))
     assert [number for number, _ in results] == [0, 1, 2]
@@ -48,7 +48,7 @@ async def test_steps_run_in_order_in_a_thread() -> None:
 
 
 async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow) -> None:
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     held = [asyncio.ensure_future(pool.run(slow.steps(1))) for _ in range(2)]
     await until(lambda: slow.begun == 1)
     with pytest.raises(QueueFull) as refusal:
@@ -61,7 +61,7 @@ async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow
 
 
 async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     deadline = time.monotonic() + 0.05
     job = asyncio.ensure_future(pool.run(slow.steps(5), deadline=deadline))
     await until(lambda: slow.begun == 1)
@@ -76,7 +76,7 @@ async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
 
 
 async def test_cancelled_work_is_skipped_and_frees_its_place(slow: Slow) -> None:
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     running, waiting = (asyncio.ensure_future(pool.run(slow.steps(5))) for _ in range(2))
     await until(lambda: slow.begun == 1)
     running.cancel()
@@ -98,7 +98,7 @@ async def test_queued_work_of_a_caller_that_has_gone_is_freed_at_once(slow: Slow
     def steps(image: Image) -> Iterator[Image]:
         yield image
 
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     running = asyncio.ensure_future(pool.run(slow.steps(1)))
     await until(lambda: slow.begun == 1)
     image = Image()
@@ -120,7 +120,7 @@ async def test_an_error_ends_its_own_job_only() -> None:
         yield 1
         raise ZeroDivisionError
 
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     with pytest.raises(ZeroDivisionError):
         await pool.run(broken())
     assert await pool.run([1]) == [1]
@@ -135,7 +135,7 @@ async def test_a_panic_ends_its_own_job_and_no_thread() -> None:
         yield 1
         raise Panic
 
-    pool = WorkerPool(1, max_jobs=1)
+    pool = WorkerPool("test", 1, max_jobs=1)
     with pytest.raises(RuntimeError, match="Panic"):
         await pool.run(broken())
     assert await pool.run([1]) == [1]
@@ -143,7 +143,7 @@ async def test_a_panic_ends_its_own_job_and_no_thread() -> None:
 
 
 async def test_closing_does_not_wait_for_a_step_that_takes_minutes(slow: Slow) -> None:
-    pool = WorkerPool(1, max_jobs=2)
+    pool = WorkerPool("test", 1, max_jobs=2)
     job = asyncio.ensure_future(pool.run(slow.steps(2)))
     await until(lambda: slow.begun == 1)
     pool.close()

@@ -52,7 +52,7 @@ class ToyCodec:
         return data.startswith(b"TOY")
 
     def read_header(self, data: bytes) -> Header:
-        return Header(data[3], data[4], bit_depth=8, orientation=1, pixel_data=data[5:])
+        return Header(data[3], data[4], 8, 1, pixel_data=data[5:], decode_bytes=0)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         pixels = np.frombuffer(header.pixel_data, np.uint8)

@@ -43,7 +43,8 @@ class Echo:
         return request
 
     async def Caller(self, request: bytes, context: Any) -> bytes:
-        return CallContext.of(context, "").call.caller.encode()
+        with CallContext.call_of(context, "") as call:
+            return call.caller.encode()
 
     async def Down(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         for number in range(3):

@@ -19,7 +19,7 @@ from cxr_server.access import new_token
 from cxr_server.app import App
 from cxr_server.lifecycle import Phase
 from cxr_server.settings import parse
-from images import png
+from images import chest_like, png
 from readme_tables import reasons
 from serving import ServerProcess
 from trust.outcomes import reason_of
@@ -94,6 +94,14 @@ async def memory_full(app: App, channel: grpc.aio.Channel) -> None:
         await predict(channel, x_request_bytes=str(MIB))
 
 
+async def explanation_too_large(app: App, channel: grpc.aio.Channel) -> None:
+    model = await app.load()
+    render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL)
+    image, labels = png(chest_like(1024, 1024)), model.manifest.labels
+    explain = ChestXrayServiceStub(channel).Explain
+    await explain(pb.ExplainRequest(image=image, labels=labels, render=render))
+
+
 async def model_loading(app: App, channel: grpc.aio.Channel) -> None:
     await predict(channel)
 
@@ -116,6 +124,7 @@ Provocation = Callable[[App, grpc.aio.Channel], Awaitable[None]]
 STATES: dict[str, tuple[Provocation, tuple[str, ...]]] = {
     "QUEUE_FULL": (queue_full, ("--max-in-flight", "1")),
     "MEMORY_FULL": (memory_full, ("--max-in-flight-mib", "1")),
+    "EXPLANATION_TOO_LARGE": (explanation_too_large, ("--memory-budget-mib", "768")),
     "MODEL_LOADING": (model_loading, ()),
     "DRAINING": (draining, ()),
     "DEADLINE_EXPIRED": (deadline_expired, ("--upload-timeout-s", "0.1")),

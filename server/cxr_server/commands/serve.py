@@ -9,9 +9,14 @@ from contextlib import suppress
 # Requests share the cores already, so numpy needs no threads of its own. Read at its import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import structlog
+
 from cxr_server import app, settings
+from cxr_server.inference import threads
 from cxr_server.observability import logs
 
+LEFT_BEHIND_AFTER_S = 0.5
+log = structlog.get_logger("cxr_server")
 add_arguments = settings.add_arguments
 
 
@@ -23,4 +28,9 @@ def run(args: argparse.Namespace) -> int:
     with suppress(AttributeError):  # another C library
         for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
             ctypes.CDLL(None).mallopt(parameter, limit_mib * settings.MIB)
-    return asyncio.run(app.serve(chosen))
+    status = asyncio.run(app.serve(chosen))
+    if left := threads.running(LEFT_BEHIND_AFTER_S):
+        # The interpreter would end them inside of native code, which aborts the process.
+        log.warning("threads left behind", threads=left)
+        os._exit(status)
+    return status

@@ -94,12 +94,14 @@ def explain(
     heatmap_labels: Collection[str] = (),
     image_chw: NDArray[np.float32] | None = None,
     radiograph: Radiograph | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Explanation]:
     """Explain findings in the order of `labels`. Blocks; each step makes and draws one map.
 
     `findings` are all that the model has, in the order of the evidence. Without `heatmap_labels`
     every map is drawn. `image_chw`, the network's input, is given if `MethodSpec.needs_engine`;
-    `radiograph` if `RenderOptions.needs_radiograph`.
+    `radiograph` if `RenderOptions.needs_radiograph`. `check`, called between the parts of a step,
+    raises to end the work.
     """
     rows = {finding.label: row for row, finding in enumerate(findings)}
     spec, side_px = METHODS[method], evidence.picture_hw.shape[0]
@@ -112,7 +114,8 @@ def explain(
         else:
             assert isinstance(engine, SaliencyEngine)
             assert image_chw is not None
-            heat = from_saliency(engine.saliency(image_chw, row, method))
+            heat = from_saliency(engine.saliency(image_chw, row, method, check))
+        check()
         yield Explanation(
             finding=findings[row],
             heatmap=renderer.render(heat) if label in (heatmap_labels or labels) else b"",

@@ -3,6 +3,7 @@
 To add a format, write a module with a class like those in `png` and `jpeg`, and add it to `CODECS`.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -50,9 +51,21 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(name for name, codec in CODECS.items() if codec.why_not() is None)
 
 
-def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Radiograph:  # noqa: B008
+def read_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
+    """Return height and width of an image file, as stored. Raises as `decode`, but for pixels."""
+    header = _codec_for(data).read_header(data)
+    limits.check(header.height_px, header.width_px)
+    return header.height_px, header.width_px
+
+
+def decode(
+    data: bytes,
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008
+    before_pixels: Callable[[int], object] = lambda _: None,
+) -> Radiograph:
     """Decode an image file to an upright greyscale image.
 
+    `before_pixels` is called with the bytes that decoding takes at most, before it takes them.
     Grey of 1, 2, 4 and 8 bits becomes 0..255; 16 bits stay 16 bits. Colour becomes luma (ITU-R
     BT.601, as Pillow's "L"); JPEG delivers its own luma channel. Transparent pixels are blended
     over black. The stated orientation is applied. Raises one of the kinds of ImageError.
@@ -60,6 +73,7 @@ def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Radiograph:  #
     codec = _codec_for(data)
     header = codec.read_header(data)
     limits.check(header.height_px, header.width_px)
+    before_pixels(header.decode_bytes)
     pixels_hw, warnings = codec.decode(header)
     if header.orientation != 1:
         pixels_hw = upright(pixels_hw, header.orientation)

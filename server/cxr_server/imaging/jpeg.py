@@ -105,7 +105,13 @@ class JpegCodec:
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
         pixel_data = _PixelData(kept, data, first_scan, frame[0] in _SEQUENTIAL)
-        return Header(*_read_frame(frame[1]), 8, exif or xmp or 1, pixel_data)
+        marker, payload = frame
+        height_px, width_px = _read_frame(payload)
+        # The file for libjpeg and the search for its scans; the pixels, and the same upright; of
+        # progressive files all coefficients, of 16 bits each.
+        pixel_bytes = 2 + (0 if marker in _SEQUENTIAL else 2 * payload[5])
+        decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
+        return Header(height_px, width_px, 8, exif or xmp or 1, pixel_data, decode_bytes)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the luma. Raises ImageUnreadable."""

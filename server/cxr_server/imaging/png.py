@@ -95,7 +95,13 @@ class PngCodec:
             previous = kind
         rows_bytes = 0 if is_interlaced else row_bytes * height_px
         pixel_data = _PixelData(kept, compressed, rows_bytes)
-        return Header(height_px, width_px, bit_depth, metadata.orientation(), pixel_data)
+        # Palettes become RGB, tRNS becomes alpha, and each channel has 8 bits at least.
+        channels = (3 if color_type == 3 else _CHANNELS.get(color_type, 4)) + (b"tRNS" in seen)
+        pixels = height_px * width_px * (2 if bit_depth == 16 else 1)
+        file_bytes = 2 * rows_bytes if rows_bytes <= MAX_INFLATED_BYTES else 2 * len(data)
+        # The file for libpng, its pixels, their grey, and the same upright.
+        decode_bytes = file_bytes + (channels + 2) * pixels
+        return Header(height_px, width_px, bit_depth, metadata.orientation(), pixel_data, decode_bytes)
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the pixels. Raises ImageUnreadable."""

@@ -62,7 +62,8 @@ class Header:
     """What a codec reads of a file without decoding pixels.
 
     The size is the one before any rotation, the bit depth that of a channel, and the orientation
-    one of EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode.
+    one of EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode, which takes
+    `decode_bytes` at most.
     """
 
     height_px: int
@@ -70,6 +71,7 @@ class Header:
     bit_depth: int
     orientation: int
     pixel_data: Any
+    decode_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,17 @@
 To add a preprocessing, write a class and add an instance to `PREPROCESSINGS`.
 """
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import decode
@@ -112,13 +117,39 @@ def preprocess(
     limits: DecodeLimits,
     strict: bool = False,
     keep_radiograph: bool = False,
+    budget: ThreadBudget,
+    check: Callable[[], None],
 ) -> ModelInput:
-    """Decode, check and preprocess an image file to a square of `side_px`.
+    """Decode, check and preprocess an image file to a square of `side_px`. Blocks.
 
     `strict` refuses an image that does not look like a frontal chest radiograph;
-    `keep_radiograph` keeps the whole image in the result. Raises ImageError.
+    `keep_radiograph` keeps the whole image in the result. What decoding takes is held of the
+    budget. `check`, called between the steps, raises to end the work. Raises ImageError.
     """
-    radiograph = decode(image, limits)
+    with ExitStack() as held:
+        radiograph = decode(image, limits, partial(_take, held, budget, check))
+        check()
+        return _prepare(radiograph, preprocessing, side_px, strict, keep_radiograph)
+
+
+def _take(
+    held: ExitStack, budget: ThreadBudget, check: Callable[[], None], decode_bytes: int
+) -> None:
+    if decode_bytes > budget.limit_bytes:
+        raise ImageTooManyPixels(
+            f"Decoding the image takes {decode_bytes // 2**20} MiB of memory; this server has "
+            f"{budget.limit_bytes // 2**20} MiB for it. Send it in greyscale, or smaller."
+        )
+    held.enter_context(budget.hold(decode_bytes, check))
+
+
+def _prepare(
+    radiograph: Radiograph,
+    preprocessing: Preprocessing,
+    side_px: int,
+    strict: bool,
+    keep_radiograph: bool,
+) -> ModelInput:
     warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
     display_range = radiograph.display_range
     if strict:

@@ -13,12 +13,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
+from cxr_server.inference import threads
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
@@ -64,12 +66,8 @@ class Scheduler:
         self._can_infer = threading.Condition(self._lock)
         self._on_loop = asyncio.get_running_loop().call_soon_threadsafe
         steps = [self._decode_next] * decode_threads + [self._infer_next] * self._max_in_flight
-        self._threads = [
-            threading.Thread(target=self._run, args=(step,), daemon=True) for step in steps
-        ]
         try:
-            for thread in self._threads:
-                thread.start()
+            self._threads = [threads.start("inference", partial(self._run, step)) for step in steps]
         except RuntimeError:  # a limit on threads: end those that have started
             self._end_threads()
             raise

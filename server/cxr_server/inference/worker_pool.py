@@ -1,7 +1,6 @@
 """Worker pool: threads for work outside the scheduler, bounded and with deadlines."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -9,24 +8,21 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
+from cxr_server.inference import threads
 from cxr_server.inference.pending import complete
 
 R = TypeVar("R")
 
 
 class WorkerPool:
-    """Runs `threads` jobs at once, first in, first out; `max_jobs` may run or wait.
+    """Runs jobs in `thread_count` threads, first in, first out; `max_jobs` may run or wait."""
 
-    The threads are daemons, which those of `concurrent.futures` are not: a job that takes minutes
-    does not keep the process alive.
-    """
-
-    def __init__(self, threads: int, max_jobs: int) -> None:
+    def __init__(self, name: str, thread_count: int, max_jobs: int) -> None:
         self._free = max_jobs
         self._closed = False
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        for _ in range(threads):
-            threading.Thread(target=self._work, daemon=True).start()
+        for _ in range(thread_count):
+            threads.start(name, self._work)
 
     async def run(self, steps: Iterable[R], *, deadline: float = float("inf")) -> list[R]:
         """Exhaust a lazy iterable in a thread, and return its items.

@@ -2,7 +2,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from cxr_server.errors import DeadlineExpired
 
 
 @dataclass(slots=True)
@@ -12,6 +15,8 @@ class Call:
     Fairness goes by the `caller`: token, else certificate, else host. `deadline` and `started` are
     on the clock of `time.monotonic`. `token` is the name of the bearer token, `reason` that of the
     error which ended the call. `cached` is None for methods that need no evidence.
+
+    The call has `ended` when its answer is sent, or its caller has gone.
     """
 
     method: str
@@ -23,6 +28,8 @@ class Call:
     request_bytes: int = 0
     reason: str = ""
     cached: bool | None = None
+    ended: bool = field(default=False, init=False)
+    _at_end: list[Callable[[], None]] = field(default_factory=list, init=False)
 
     @property
     def service(self) -> str:
@@ -33,3 +40,18 @@ class Call:
     def expired(self) -> bool:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
+
+    def check(self) -> None:
+        """Raise DeadlineExpired if nobody waits for the result any more. For any thread."""
+        if self.ended or self.expired:
+            raise DeadlineExpired("the deadline passed before the call was answered")
+
+    def at_end(self, release: Callable[[], None]) -> None:
+        """Have this called once the call has ended, the latest first."""
+        self._at_end.append(release)
+
+    def end(self) -> None:
+        """The answer is sent, or the caller has gone: release all that the call holds."""
+        self.ended = True
+        while self._at_end:
+            self._at_end.pop()()

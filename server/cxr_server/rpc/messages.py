@@ -62,10 +62,19 @@ def predict_response(result: service.PredictResult, request_id: str) -> pb.Predi
     return pb.PredictResponse(**_common(result, request_id))
 
 
-def explain_response(result: service.ExplainResult, request_id: str) -> pb.ExplainResponse:
-    """Translate the result of Explain."""
-    explanations = [_explanation(each) for each in result.explanations]
-    return pb.ExplainResponse(explanations=explanations, **_common(result, request_id))
+def explain_response(result: service.ExplainResult, request_id: str) -> bytes:
+    """Translate the result of Explain to a serialised ExplainResponse.
+
+    Pictures are put between the other bytes as they are: protobuf would copy each several times.
+    """
+    parts = [pb.ExplainResponse(**_common(result, request_id)).SerializeToString()]
+    for each in result.explanations:
+        message = _explanation(each).SerializeToString()
+        picture_head = _field_head(pb.Explanation.HEATMAP_FIELD_NUMBER, len(each.heatmap))
+        size = len(message) + len(picture_head) + len(each.heatmap)
+        head = _field_head(pb.ExplainResponse.EXPLANATIONS_FIELD_NUMBER, size)
+        parts += head, message, picture_head, each.heatmap
+    return b"".join(parts)
 
 
 def health_response(report: service.HealthReport) -> pb.HealthResponse:
@@ -93,7 +102,12 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         findings=_finding_descriptions(manifest),
         file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
         upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
-        limits=_same(pb.Limits, limits, max_request_bytes=description.max_request_bytes),
+        limits=_same(
+            pb.Limits,
+            limits,
+            max_request_bytes=description.max_request_bytes,
+            max_drawn_pixels=description.max_drawn_pixels,
+        ),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
         notices=[service.notice_of(manifest), *manifest.notices],
@@ -144,13 +158,26 @@ def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]
         )
 
 
+def _field_head(number: int, size: int) -> bytes:
+    """Return what precedes `size` bytes of a field: its key and its length, as varints."""
+    encoded = bytearray()
+    for value in (number << 3 | 2, size):  # wire type 2: length-delimited
+        while value > 0x7F:
+            encoded.append(value & 0x7F | 0x80)
+            value >>= 7
+        encoded.append(value)
+    return bytes(encoded)
+
+
 def _explanation(each: Explanation) -> pb.Explanation:
+    """Translate an explanation, without its picture."""
     rows, columns = each.evidence_hw.shape
     values = each.evidence_hw.ravel().tolist()
     return _same(
         pb.Explanation,
         each,
         finding=_same(pb.Finding, each.finding),
+        heatmap=b"",
         evidence=pb.EvidenceGrid(rows=rows, columns=columns, values=values),
         logit=each.finding.logit,
         peak=_same(pb.Peak, each.peak) if each.peak else None,

@@ -1,6 +1,7 @@
 """Server: listen on the service port and on the plaintext health-only port; TLS."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -20,12 +21,21 @@ from cxr_server.rpc.interceptors.admission import admitted
 from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
+from cxr_server.rpc.interceptors.longest_call import limited
 from cxr_server.service import InferenceService
-from cxr_server.settings import MIB, Settings
+from cxr_server.settings import Settings
 
 log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop gRPC's tracebacks of answers that could not be sent: their callers have gone."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 
 @dataclass(slots=True)
@@ -44,8 +54,10 @@ class Server:
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         around = steps(settings, self.lifecycle, self.admission, self.metrics)
         chain = Chain(around, settings.upload_timeout_s)
-        server = grpc.aio.server(interceptors=[chain], options=_options(settings))
-        chest_xray = servicer.ChestXrayServicer(self.service)
+        server = grpc.aio.server(
+            interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
+        )
+        chest_xray = servicer.ChestXrayServicer(self.service, serialized=True)
         pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
@@ -78,8 +90,9 @@ def steps(
     if settings.tokens_file:
         access = Access(settings.tokens_file)
         around.append(partial(authenticated, access=access, open_services=_OPEN))
-    limits = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
-    return [*around, limits]
+    longest = partial(limited, max_call_s=settings.max_call_s, bounded=bounded_methods)
+    bounds = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
+    return [*around, longest, bounds]
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
@@ -120,9 +133,9 @@ def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredent
         raise OSError(f"cannot listen on {address}") from None
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(max_request_bytes: int) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", settings.max_request_mib * MIB),
+        ("grpc.max_receive_message_length", max_request_bytes),
         ("grpc.max_send_message_length", -1),
         # Otherwise two servers on one port would silently share its connections.
         ("grpc.so_reuseport", 0),

@@ -17,29 +17,32 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
     """Adapts an `InferenceService` to gRPC.
 
     Works behind the interceptors, and behind any other host that calls it with a context which
-    offers the documented methods of ServicerContext.
+    offers the documented methods of ServicerContext. With `serialized`, Explain returns the bytes
+    of its message: protobuf would hold each picture several times.
     """
 
-    def __init__(self, service: InferenceService) -> None:
+    def __init__(self, service: InferenceService, *, serialized: bool = False) -> None:
         self._service = service
+        self._serialized = serialized
 
     async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:
         """Score every finding."""
-        call = CallContext.of(context, f"{SERVICE}/Predict").call
-        asked = messages.predict_request(request)
-        del request  # the message holds a copy of the image
-        result = await self._service.predict(asked, call)
-        call.cached = result.cached
-        return messages.predict_response(result, call.request_id)
+        with CallContext.call_of(context, f"{SERVICE}/Predict") as call:
+            asked = messages.predict_request(request)
+            del request  # the message holds a copy of the image
+            result = await self._service.predict(asked, call)
+            call.cached = result.cached
+            return messages.predict_response(result, call.request_id)
 
-    async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+    async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse | bytes:
         """Map the evidence of findings."""
-        call = CallContext.of(context, f"{SERVICE}/Explain").call
-        asked = messages.explain_request(request)
-        del request  # the message holds a copy of the image
-        result = await self._service.explain(asked, call)
-        call.cached = result.cached
-        return messages.explain_response(result, call.request_id)
+        with CallContext.call_of(context, f"{SERVICE}/Explain") as call:
+            asked = messages.explain_request(request)
+            del request  # the message holds a copy of the image
+            result = await self._service.explain(asked, call)
+            call.cached = result.cached
+            serialized = messages.explain_response(result, call.request_id)
+            return serialized if self._serialized else pb.ExplainResponse.FromString(serialized)
 
     async def Health(self, request: pb.HealthRequest, context: Any) -> pb.HealthResponse:
         """Report the state, in every phase."""

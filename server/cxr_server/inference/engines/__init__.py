@@ -4,6 +4,7 @@ An engine is one blocking method that any thread may call. Optional capabilities
 of their own: test for them with `isinstance`.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,9 +40,14 @@ class SaliencyEngine(Engine, Protocol):
     """Names of the methods that can be used here; empty when their package is missing."""
 
     def saliency(
-        self, image_chw: NDArray[np.float32], row: int, method: str
+        self,
+        image_chw: NDArray[np.float32],
+        row: int,
+        method: str,
+        check: Callable[[], None] = lambda: None,
     ) -> NDArray[np.float32]:
         """Return the saliency map [S, S] in [0, 1] of the finding with that row in the evidence.
 
-        Raises ValueError if the method or the row does not exist.
+        `check`, called between forward passes, raises to end the work. Raises ValueError if the
+        method or the row does not exist.
         """

@@ -12,7 +12,7 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 def admitted(
     context: CallContext, *, admission: Admission, lifecycle: Lifecycle, bounded: frozenset[str]
 ) -> Iterator[None]:
-    """Hold a slot until the method, or its stream, has ended. Raises Unavailable and Overloaded.
+    """Take a slot, which the call holds until it has ended. Raises Unavailable and Overloaded.
 
     `bounded` are the full names (`package.Service/Method`) of the methods that need the
     model, as declared by their servicers. All others pass.
@@ -22,5 +22,10 @@ def admitted(
         return
     if refusal := lifecycle.refusal():
         raise refusal
-    with admission.slot(context.text(DECLARED_BYTES)) as context.hold:
+    slot = admission.enter(context.text(DECLARED_BYTES))
+    context.call.at_end(slot.release)
+    context.hold = slot.hold
+    try:
         yield
+    finally:
+        slot.hold(0)  # the request is not needed while the answer is sent

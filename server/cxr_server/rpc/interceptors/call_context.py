@@ -9,7 +9,8 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -40,9 +41,17 @@ class CallContext:
         )
 
     @classmethod
-    def of(cls, context: Any, method: str) -> "CallContext":
-        """Return the context itself if it is one already, else a new one around it."""
-        return context if isinstance(context, cls) else cls(context, method)
+    @contextmanager
+    def call_of(cls, context: Any, method: str) -> Iterator[Call]:
+        """Give the call of a context, or of a new one around it, whose call ends with the block."""
+        if isinstance(context, cls):
+            yield context.call
+            return
+        call = cls(context, method).call
+        try:
+            yield call
+        finally:
+            call.end()
 
     def text(self, key: str) -> str:
         """Return a value of the caller's metadata as text, "" if it is absent."""

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf import message
 
 from cxr_server.errors import DeadlineExpired, InvalidField
+from cxr_server.observability.call import Call
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.interceptors.errors import Errors
 
@@ -48,10 +49,12 @@ class Chain(grpc.aio.ServerInterceptor):
         timeout_s = None if handler.request_streaming else self._upload_timeout_s
         for_unary = handler.unary_unary or handler.unary_stream
         inner: Any = for_unary or handler.stream_unary or handler.stream_stream
+        serialize = handler.response_serializer
 
         async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> Any:
             # Keeps no name for the request: the method can free it while it still runs.
             context = CallContext(foreign, method)
+            _end_with(foreign, context.call, stack)
             await stack.enter_async_context(Errors(context))
             for step in self._steps:
                 stack.enter_context(step(context))
@@ -61,7 +64,10 @@ class Chain(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, foreign: Any) -> Any:
             async with AsyncExitStack() as stack:
-                return await (await begin(request, foreign, stack))
+                response = await (await begin(request, foreign, stack))
+                # Here, since gRPC would keep the message beside its bytes until they are sent.
+                is_message = serialize and not isinstance(response, bytes)
+                return serialize(response) if is_message else response
 
         async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
             async with AsyncExitStack() as stack:
@@ -80,9 +86,22 @@ class Chain(grpc.aio.ServerInterceptor):
         wrapped: Handler = make(
             stream if handler.response_streaming else unary,
             parse if as_received else None,
-            handler.response_serializer,
+            serialize if handler.response_streaming else None,
         )
         return wrapped
+
+
+def _end_with(context: Any, call: Call, stack: AsyncExitStack) -> None:
+    """Have the call end when the RPC does: once its answer is sent, or the caller has gone.
+
+    gRPC's callbacks run at the end of the task that runs the method and sends its answer. Theirs
+    would keep each call in a reference cycle. For other hosts, it is the end of the method.
+    """
+    task = asyncio.current_task()
+    if task and hasattr(context, "add_done_callback"):
+        task.add_done_callback(lambda _: call.end())
+    else:
+        stack.callback(call.end)
 
 
 async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:

@@ -82,10 +82,14 @@ class TorchEngine:
             self._idle.put(run)
 
     def saliency(
-        self, image_chw: NDArray[np.float32], row: int, method: str
+        self,
+        image_chw: NDArray[np.float32],
+        row: int,
+        method: str,
+        check: Callable[[], None] = lambda: None,
     ) -> NDArray[np.float32]:
         """Return a saliency map: see `SaliencyEngine.saliency`."""
-        return self._saliency.map(image_chw, row, method)
+        return self._saliency.map(image_chw, row, method, check)
 
     def close(self) -> None:
         """Release the network and the device's memory. The engine must not be called after."""

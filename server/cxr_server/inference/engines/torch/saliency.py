@@ -1,7 +1,7 @@
 """Saliency: explanation methods of pytorch-grad-cam, applied to the rectified feature map."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -35,23 +35,32 @@ class Saliency(nn.Module):
         self.methods = tuple(METHODS) if find_spec("pytorch_grad_cam") else ()
         self.net, self.rectifier = net, nn.ReLU()
         self._bias_k = torch.tensor(tuple(bias_k), device=net.classify.weight.device)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the hooks and the next line
+        self._check: Callable[[], None] = lambda: None
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits [N, K] of images [N, 1, S, S]."""
+        self._check()  # Score-CAM makes hundreds of passes
         with torch.no_grad():
             features = self.net.features(image)
         activation = self.rectifier(features.requires_grad_())
         logits: Tensor = self.net.classify(activation).mean((2, 3)) + self._bias_k
         return logits
 
-    def map(self, image_chw: NDArray[np.float32], row: int, method: str) -> NDArray[np.float32]:
+    def map(
+        self,
+        image_chw: NDArray[np.float32],
+        row: int,
+        method: str,
+        check: Callable[[], None] = lambda: None,
+    ) -> NDArray[np.float32]:
         """Return a map, scaled to [0, 1] by pytorch-grad-cam: see `SaliencyEngine.saliency`."""
         if method not in self.methods or not 0 <= row < len(self._bias_k):
             raise ValueError("there is no such saliency method or finding")
         image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._bias_k.device)
         with self._lock, _method_class(method)(self, [self.rectifier]) as cam:
+            self._check = check
             maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
         return np.asarray(np.nan_to_num(maps[0]), np.float32)
 

@@ -1,0 +1,60 @@
+"""Footprint: the memory that the pictures of one Explain take, known before any is drawn."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LARGEST_PICTURE_PX = 4096**2
+FILE_BYTES, SENT_BYTES = 3, 6
+"""Of a picture's file for a pixel, at most its red, green and blue; gRPC copies it to send it."""
+DRAWN_BYTES = 24
+"""For a pixel of the picture that is being drawn: layers of heat and colour, and the encoder's.
+Measured with a picture of noise of 4096 pixels a side."""
+KEPT_BYTES = 5
+"""For a pixel of the original image, of 16 bits, while it is drawn on."""
+LEGEND_PX = 512  # width of a legend, at most
+MIN_LEGEND_HEIGHT_PX = 256  # smaller pictures are padded, to this height at most
+NUMBERS_BYTES = 2**14  # all but the picture of one explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Some pictures of one size on an image of which `kept_px` are kept meanwhile."""
+
+    pictures: int
+    height_px: int
+    width_px: int
+    kept_px: int = 0
+
+    @property
+    def drawn_px(self) -> int:
+        """Pixels of all pictures, without their legends."""
+        return self.pictures * self.height_px * self.width_px
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that drawing them takes, and sending them afterwards."""
+        one_px = (self.width_px + LEGEND_PX) * max(self.height_px, MIN_LEGEND_HEIGHT_PX)
+        all_px = self.pictures * one_px
+        drawing_bytes = FILE_BYTES * all_px + DRAWN_BYTES * one_px + KEPT_BYTES * self.kept_px
+        return max(drawing_bytes, SENT_BYTES * all_px) + NUMBERS_BYTES * self.pictures
+
+
+def picture_size(height_px: int, width_px: int, max_side_px: int) -> tuple[int, int]:
+    """Return height and width of a picture without its legend; it never exceeds its frame."""
+    factor = min(1.0, max_side_px / max(height_px, width_px))
+    return max(1, round(height_px * factor)), max(1, round(width_px * factor))
+
+
+def answer_bytes(file_bytes: Iterable[int]) -> int:
+    """Return what an answer with files of these sizes takes until it is sent."""
+    return sum(2 * size + NUMBERS_BYTES for size in file_bytes)
+
+
+def max_drawn_px(budget_bytes: int, max_pixel_count: int) -> int:
+    """Return the pixels of all pictures of a call that fit, whatever image they are drawn on."""
+    left_bytes = max(0, budget_bytes - KEPT_BYTES * max_pixel_count)
+    one_picture_px = left_bytes // (FILE_BYTES + DRAWN_BYTES)
+    if one_picture_px <= LARGEST_PICTURE_PX:
+        return one_picture_px
+    all_drawn_px = (left_bytes - DRAWN_BYTES * LARGEST_PICTURE_PX) // FILE_BYTES
+    return min(all_drawn_px, budget_bytes // SENT_BYTES)

@@ -1,0 +1,53 @@
+"""Threads: started as daemons and known, so that none delays the end of the process.
+
+Those of `asyncio.to_thread` would: both the event loop and the interpreter wait for them.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+from weakref import WeakSet
+
+from cxr_server.inference.pending import complete
+
+R = TypeVar("R")
+_started: WeakSet[threading.Thread] = WeakSet()
+
+
+def start(name: str, target: Callable[[], object]) -> threading.Thread:
+    """Run a function in a new thread, which `running` knows. Raises RuntimeError at a limit."""
+    thread = threading.Thread(target=target, name=f"cxr-{name}", daemon=True)
+    thread.start()
+    _started.add(thread)
+    return thread
+
+
+async def run(name: str, function: Callable[[], R]) -> R:
+    """Run a function in a thread of its own, which is left running if this is cancelled."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[R] = loop.create_future()
+
+    def job() -> None:
+        outcome: object
+        try:
+            outcome = function()
+        except BaseException as error:
+            outcome = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(complete, answer, outcome)
+
+    start(name, job)
+    return await answer
+
+
+def running(wait_s: float) -> list[str]:
+    """Return the names of the threads that still run after a time in which they may end."""
+    until = time.monotonic() + wait_s
+    while names := [thread.name for thread in _started if thread.is_alive()]:
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.01)
+    return names

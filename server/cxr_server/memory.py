@@ -1,0 +1,134 @@
+"""Memory: one budget in bytes -> the shares of requests, decoding and drawing, and their limits.
+
+    budget = process and model + requests + decoding + drawing and responses
+
+Calls hold what they may need at most, so that the shares hold whatever callers do. `divide` sets
+every limit that is not given, and refuses settings that contradict each other or the budget.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr_server.settings import MIB, Settings, SettingsError
+
+PROCESS_BYTES = 448 * MIB
+"""For the interpreter, its libraries, the model, and copies while a message is received."""
+MIN_BUDGET_MIB = 768
+CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
+"""Share of the limit that is used: the kernel counts buffers of sockets as well, and a machine
+without a limit has other work to do."""
+DEFAULT_REQUEST_MIB, DEFAULT_IN_FLIGHT_MIB, DEFAULT_PIXELS = 32, 256, 50_000_000
+"""The limits that are not given, unless the budget is too small for them."""
+MAX_DECODE_BYTES = 512 * MIB  # for each decode thread; more would never be used
+MIN_PIXEL_BYTES = 6
+"""Bytes that decoding a pixel of 16 bits takes. Colour and transparency take more: images that do
+not fit are refused by their own size."""
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The budget, its shares and the limits that follow from it, in bytes and pixels."""
+
+    budget_bytes: int
+    requests_bytes: int
+    decode_bytes: int
+    drawing_bytes: int
+    max_request_bytes: int
+    max_pixel_count: int
+
+
+def divide(settings: Settings, decode_threads: int) -> Memory:
+    """Divide the budget. Raises SettingsError, naming the flags and values that contradict."""
+    budget, source = _budget(settings)
+    free = budget - PROCESS_BYTES
+    requests = settings.max_in_flight_mib * MIB or max(
+        settings.max_request_mib * MIB, min(DEFAULT_IN_FLIGHT_MIB * MIB, free // 8)
+    )
+    request = settings.max_request_mib * MIB or min(DEFAULT_REQUEST_MIB * MIB, requests)
+    decode = min(MAX_DECODE_BYTES * decode_threads, free // 5)
+    pixels = settings.max_pixels or min(DEFAULT_PIXELS, decode // MIN_PIXEL_BYTES)
+    if request > requests:
+        raise SettingsError(
+            f"--max-request-mib {settings.max_request_mib} is above --max-in-flight-mib "
+            f"{settings.max_in_flight_mib}: no request of that size could be received"
+        )
+    if requests > free // 2:
+        flag = "--max-in-flight-mib" if settings.max_in_flight_mib else "--max-request-mib"
+        raise SettingsError(
+            f"{flag} {requests // MIB} is too much for {source}: {PROCESS_BYTES // MIB} MiB of it "
+            f"are for the process and the model, and requests may take half of the rest, "
+            f"{free // 2 // MIB} MiB"
+        )
+    if pixels * MIN_PIXEL_BYTES > decode:
+        raise SettingsError(
+            f"--max-pixels {pixels} is too much for {source}: decoding an image may take "
+            f"{decode // MIB} MiB of it, which is enough for {decode // MIN_PIXEL_BYTES} pixels"
+        )
+    return Memory(
+        budget_bytes=budget,
+        requests_bytes=requests,
+        decode_bytes=decode,
+        drawing_bytes=free - requests - decode,
+        max_request_bytes=request,
+        max_pixel_count=pixels,
+    )
+
+
+def _budget(settings: Settings) -> tuple[int, str]:
+    """Return the budget, and the words that name it in an error."""
+    if given := settings.memory_budget_mib:
+        if given < MIN_BUDGET_MIB:
+            raise SettingsError(
+                f"--memory-budget-mib must be at least {MIN_BUDGET_MIB}, or 0 for what the "
+                f"machine allows, not {given}"
+            )
+        return given * MIB, f"--memory-budget-mib {given}"
+    limit, machine = _cgroup_limit_bytes(), _machine_bytes()
+    if limit < machine:
+        budget, what = int(CGROUP_SHARE * limit), "memory limit of this container"
+    else:
+        budget, what = int(MACHINE_SHARE * machine), "memory of this machine"
+    if budget < MIN_BUDGET_MIB * MIB:
+        raise SettingsError(
+            f"the {what} allows a budget of {budget // MIB} MiB; --memory-budget-mib must be at "
+            f"least {MIN_BUDGET_MIB}"
+        )
+    return budget, f"the {budget // MIB} MiB that the {what} allows"
+
+
+def _cgroup_limit_bytes() -> float:
+    """Return the limit of this process's cgroup, of either version; infinity without one."""
+    limits = []
+    for path in _cgroup_files():
+        text = _read(path).strip()
+        if text.isdigit():
+            limits.append(int(text))
+    return min(limits, default=float("inf"))
+
+
+def _cgroup_files() -> list[str]:
+    """Return the files that may hold a limit: of the process's own cgroup and of all above it."""
+    files = [*_CGROUPS]
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        for above in (Path(path), *Path(path).parents):
+            if number == "0":
+                files.append(f"/sys/fs/cgroup{above}/memory.max")
+            elif "memory" in controllers.split(","):
+                files.append(f"/sys/fs/cgroup/memory{above}/memory.limit_in_bytes")
+    return files
+
+
+def _machine_bytes() -> int:
+    found = re.search(r"MemTotal:\s+(\d+) kB", _read("/proc/meminfo"))
+    return int(found[1]) * 1024 if found else 2**31
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # absent, or not readable
+        return ""
