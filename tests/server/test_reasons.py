@@ -96,8 +96,8 @@ async def memory_full(app: App, channel: grpc.aio.Channel) -> None:
 
 async def explanation_too_large(app: App, channel: grpc.aio.Channel) -> None:
     model = await app.load()
-    render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL)
-    image, labels = png(chest_like(1024, 1024)), model.manifest.labels
+    render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL, max_side_px=2048)
+    image, labels = png(chest_like(1500, 1500)), model.manifest.labels
     explain = ChestXrayServiceStub(channel).Explain
     await explain(pb.ExplainRequest(image=image, labels=labels, render=render))
 

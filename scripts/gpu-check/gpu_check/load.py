@@ -21,7 +21,7 @@ from gpu_check.common import CPU, DEVICE
 
 FLAGS = (
     *("--engine", "torch", "--device", DEVICE, "--log-format", "json"),
-    *("--max-in-flight", "1024", "--max-in-flight-mib", "8192", "--cache-dir", str(COMPILED)),
+    *("--max-in-flight", "1024", "--max-in-flight-mib", "4096", "--cache-dir", str(COMPILED)),
 )
 VARIANT = Path(__file__).with_name("variant.py")
 

@@ -101,7 +101,9 @@ class PngCodec:
         file_bytes = 2 * rows_bytes if rows_bytes <= MAX_INFLATED_BYTES else 2 * len(data)
         # The file for libpng, its pixels, their grey, and the same upright.
         decode_bytes = file_bytes + (channels + 2) * pixels
-        return Header(height_px, width_px, bit_depth, metadata.orientation(), pixel_data, decode_bytes)
+        return Header(
+            height_px, width_px, bit_depth, metadata.orientation(), pixel_data, decode_bytes
+        )
 
     def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
         """Decode the pixels. Raises ImageUnreadable."""
