@@ -89,6 +89,21 @@ def test_what_is_no_regular_file_is_passed_over(cxr: Run, tmp_path: Path) -> Non
     assert skipped_in(err) == "1 broken link, 3 special files"
 
 
+def test_a_pipe_that_is_named_is_read_but_not_waited_for_without_a_writer(
+    cxr: Run, fake: FakeServer, tmp_path: Path
+) -> None:
+    # As the shell's `cxr predict <(command)` does it.
+    reader, writer = os.pipe()
+    os.write(writer, b"film")
+    os.close(writer)
+    assert cxr("predict", f"/dev/fd/{reader}")[0] == 0
+    os.close(reader)
+    assert fake.calls[-1].request.image == b"film"
+    os.mkfifo(tmp_path / "fifo")
+    assert cxr("predict", tmp_path / "fifo")[0] == 0
+    assert fake.calls[-1].request.image == b""  # Which a real server refuses.
+
+
 def test_linked_folders_are_followed_on_request_and_never_in_circles(
     cxr: Run, tmp_path: Path
 ) -> None:

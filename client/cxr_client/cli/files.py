@@ -1,4 +1,4 @@
-"""Files: paths on the command line -> images to send, in order. Next: batch."""
+"""Files: paths on the command line -> images to send, in order. Next: run."""
 
 import os
 import stat
@@ -51,7 +51,7 @@ class Job:
             data = self.source
         else:
             try:
-                with self.source.open("rb") as file:
+                with open(self.source, "rb", opener=_open) as file:
                     data = file.read(max_bytes + 1)
             except OSError as error:
                 raise FileError("FILE_UNREADABLE", os_message(error)) from None
@@ -102,6 +102,15 @@ def search(names: Iterable[str], *, follow: bool, max_bytes: int) -> Search:
 def os_message(error: OSError) -> str:
     """Return the message of the system, without the file name."""
     return error.strerror or type(error).__name__
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file, but do not wait until somebody writes to it where it is a FIFO."""
+    if not hasattr(os, "O_NONBLOCK"):
+        return os.open(path, flags)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _find(
