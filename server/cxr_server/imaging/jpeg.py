@@ -107,7 +107,7 @@ class JpegCodec:
         pixel_data = _PixelData(kept, data, first_scan, frame[0] in _SEQUENTIAL)
         marker, payload = frame
         height_px, width_px = _read_frame(payload)
-        # The file for libjpeg and the search for its scans; the pixels, and the same upright; of
+        # The file for libjpeg and a copy of coded data; the pixels, and the same upright; of
         # progressive files all coefficients, of 16 bits each.
         pixel_bytes = 2 + (0 if marker in _SEQUENTIAL else 2 * payload[5])
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
