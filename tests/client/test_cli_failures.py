@@ -44,6 +44,16 @@ def test_an_option_that_the_server_refuses_ends_the_run_with_one_line_in_its_nam
     assert err == "cxr: --max-side 5: must be from 32 to 4096 (see cxr explain --help)\n"
 
 
+def test_a_failure_of_one_image_names_options_instead_of_fields(
+    cxr: Run, fake: FakeServer, folder: Path
+) -> None:
+    message = "Too large: name fewer labels or heatmap_labels, or a smaller render.max_side_px"
+    fake.script(failure("INVALID_ARGUMENT", "EXPLANATION_TOO_LARGE", message=message))
+    status, _, err = cxr("explain", "--output", folder / "out", folder / "a.JPG")
+    assert status == 1
+    assert "name fewer labels or --heatmap-label, or a smaller --max-side [EXPLANATION" in err
+
+
 def test_a_refusal_for_load_is_waited_for(cxr: Run, fake: FakeServer, folder: Path) -> None:
     fake.script(*[overload(0.05)] * 3)
     assert cxr("predict", folder)[0] == 0

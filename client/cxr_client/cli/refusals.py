@@ -1,6 +1,7 @@
 """Refusals: an error of the server that an option causes -> a usage error in its name."""
 
 import argparse
+import re
 
 from cxr_client.cli.usage import UsageError
 from cxr_client.errors import CxrError
@@ -23,6 +24,16 @@ _OPTIONS = {
 }
 """The option of each field of a request."""
 
+_FIELD = re.compile(
+    rf"\brender\.({'|'.join(_OPTIONS)})\b|\b({'|'.join(f for f in _OPTIONS if '_' in f)})\b"
+)
+"""A field in a message; one of a single word is a word like others, unless its path is given."""
+
+
+def with_options(message: object) -> str:
+    """Return a message of the server with options in place of the fields of a request."""
+    return _FIELD.sub(lambda found: _OPTIONS[found[1] or found[2]], str(message))
+
 
 def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError | None:
     """Return the usage error behind a failure, or None if it concerns its image alone."""
@@ -32,5 +43,6 @@ def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError |
         if option := _OPTIONS.get(field):
             value = getattr(arguments, option.removeprefix("--").replace("-", "_"), None)
             typed = f" {value}" if type(value) in (str, int, float) else ""
-            return UsageError(f"{option}{typed}: {error.message.removeprefix(field).lstrip()}")
+            problem = with_options(error.message.removeprefix(field).lstrip())
+            return UsageError(f"{option}{typed}: {problem}")
     return None

@@ -9,6 +9,7 @@ from cxr_client.cli.batch import in_order
 from cxr_client.cli.files import FileError, Job, Search
 from cxr_client.cli.output import Answer, Failure, Pictures, Writer
 from cxr_client.cli.progress import Progress
+from cxr_client.cli.refusals import with_options
 from cxr_client.cli.status import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from cxr_client.cli.text import duration, printable
 from cxr_client.cli.usage import UsageError
@@ -91,7 +92,7 @@ class _Report:
     def failed(self, name: str, failure: Failure) -> None:
         with self.progress.aside(terminal=True):
             self._writer.failure(name, failure)
-            print(printable(f"cxr: {name}: {failure}"), file=sys.stderr, flush=True)
+            print(printable(f"cxr: {name}: {with_options(failure)}"), file=sys.stderr, flush=True)
             self.progress.failed += 1
 
     def summarize(self) -> None:
