@@ -10,7 +10,7 @@ from PIL import Image
 import handmade
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
 from cxr_server.imaging import jpeg_segments
-from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.codecs import CODECS, decode
 from cxr_server.imaging.radiograph import InputWarning
 from images import chest_like, jpeg
 
@@ -187,6 +187,18 @@ def test_missing_coded_data_is_an_error(file: bytes) -> None:
     for share in (4, 2):
         with pytest.raises(ImageUnreadable):
             decode(file[:scan] + file[scan + (len(file) - scan) // share :])
+
+
+def test_files_of_several_scans_count_with_all_their_coefficients() -> None:
+    at = COLOR.rindex(b"\xff\xda") + 4
+    one_component_at_a_time = COLOR[:at] + b"\1" + COLOR[at + 1 :]
+    for file, coefficients in (
+        (COLOR, 0),
+        (one_component_at_a_time, COLOR_HWC.size),
+        (PROGRESSIVE, COLOR_HWC.size),
+    ):
+        expected = 2 * len(file) + 2 * GREY_HW.size + 2 * coefficients
+        assert CODECS["JPEG"].read_header(file).decode_bytes == expected
 
 
 @pytest.mark.parametrize("place", [2, BEHIND_JFIF], ids=["first", "behind-jfif"])

@@ -79,11 +79,11 @@ class JpegCodec:
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
         frame: tuple[int, memoryview] | None = None
         exif = xmp = None
-        table_bytes = first_scan = 0
+        table_bytes = first_scan = scan_component_count = 0
         for marker, start, segment in segments(data, 2):
             payload = segment[4:]
             if marker in (SOS, EOI):
-                first_scan = start
+                first_scan, scan_component_count = start, int.from_bytes(payload[:1])
                 break
             if marker in _OTHER_FRAMES:
                 raise ImageFormatUnsupported("Only baseline and progressive JPEG can be read.")
@@ -104,12 +104,13 @@ class JpegCodec:
                     raise ImageUnreadable("The JPEG file has too many coding tables.")
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
-        pixel_data = _PixelData(kept, data, first_scan, frame[0] in _SEQUENTIAL)
-        marker, payload = frame
-        height_px, width_px = _read_frame(payload)
-        # The file for libjpeg and a copy of coded data; the pixels, and the same upright; of
-        # progressive files all coefficients, of 16 bits each.
-        pixel_bytes = 2 + (0 if marker in _SEQUENTIAL else 2 * payload[5])
+        height_px, width_px, component_count = _read_frame(frame[1])
+        is_sequential = frame[0] in _SEQUENTIAL
+        pixel_data = _PixelData(kept, data, first_scan, is_sequential)
+        # The file for libjpeg and a copy of coded data; the pixels, and the same upright; of files
+        # of several scans all coefficients, of 16 bits each.
+        has_one_scan = is_sequential and scan_component_count == component_count
+        pixel_bytes = 2 + (0 if has_one_scan else 2 * component_count)
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
         return Header(height_px, width_px, 8, exif or xmp or 1, pixel_data, decode_bytes)
 
@@ -145,8 +146,8 @@ def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:
     return b"" if is_metadata(marker) else segment
 
 
-def _read_frame(payload: memoryview) -> tuple[int, int]:
-    """Return height and width (T.81, B.2.2)."""
+def _read_frame(payload: memoryview) -> tuple[int, int, int]:
+    """Return height, width and number of components (T.81, B.2.2)."""
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise ImageUnreadable("The frame header of the JPEG file is broken.")
     precision, height_px, width_px, component_count = struct.unpack_from(">BHHB", payload)
@@ -157,7 +158,7 @@ def _read_frame(payload: memoryview) -> tuple[int, int]:
         raise ImageFormatUnsupported(f"This is a {kind} JPEG; send greyscale or RGB.")
     if not height_px or not width_px:
         raise ImageUnreadable("The JPEG file states a side of zero.")
-    return height_px, width_px
+    return height_px, width_px, component_count
 
 
 def _without_padding(coded: memoryview) -> memoryview:
