@@ -28,11 +28,13 @@ RUN groupadd --gid 10001 cxr \
 COPY --from=build /opt/cxr /opt/cxr
 COPY LICENSE /usr/share/doc/cxr-serve/LICENSE
 # All addresses inside the container; plaintext there must be allowed by whoever runs it
-# (CXR_INSECURE=true), or TLS be set up (CXR_TLS_CERT, CXR_TLS_KEY).
+# (CXR_INSECURE=true), or TLS be set up (CXR_TLS_CERT, CXR_TLS_KEY). Health has a port of its own
+# inside the container: there it is asked without certificate and token, whatever CXR_LISTEN is.
 ENV PATH=/opt/cxr/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     CXR_LISTEN=0.0.0.0:50051 \
+    CXR_HEALTH_LISTEN=127.0.0.1:50052 \
     CXR_BUNDLE_HOME=/var/lib/cxr/bundles \
     CXR_CACHE_DIR=/var/cache/cxr
 USER 10001:10001
@@ -40,6 +42,6 @@ WORKDIR /var/cache/cxr
 VOLUME /var/cache/cxr
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["cxr", "health"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["cxr-server", "health"]
 ENTRYPOINT ["cxr-server"]
 CMD ["serve"]

@@ -52,6 +52,7 @@ b run "$container" -- sh -euc '
     for _ in $(seq 120); do [ -s /tmp/banner ] && break; kill -0 $server; sleep 0.5; done
     cat /tmp/banner
     export CXR_SERVER=$(sed "s/.* on \([^ ]*\) .*/\1/" /tmp/banner)
+    cxr-server health
     cxr health
     cxr-server phantom-samples --output /tmp/phantoms >/dev/null
     cxr predict --top-k 1 /tmp/phantoms

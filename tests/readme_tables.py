@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 from cxr_server import errors
-from cxr_server.settings import Settings, choices_of, env_name
+from cxr_server.settings import choices_of, env_name, options
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -33,7 +32,7 @@ def errors_table() -> list[str]:
 
 def settings_table() -> list[str]:
     rows = []
-    for option in fields(Settings):
+    for option in options():
         flag = "--" + option.name.replace("_", "-")
         if isinstance(option.default, bool):
             default = "on" if option.default else "off"

@@ -1,19 +1,22 @@
-"""The `cxr-server` command: serve, prepare, models, doctor, token, phantom-samples."""
+"""The `cxr-server` command: serve, health, prepare, models, doctor, token, phantom-samples."""
 
 import argparse
+import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
+from typing import Any, NoReturn
 
 from cxr_server import __version__
 from cxr_server.errors import OperatorError
 
 COMMANDS = {
     "serve": "serve a model",
+    "health": "ask a server on this machine whether it serves",
     "prepare": "download or read a model's weights and convert them to a bundle",
     "models": "list the models that can be prepared and the bundles that exist",
-    "doctor": "check this machine, the engines and the bundles",
+    "doctor": "check whether this machine can serve",
     "token": "create a bearer token and its line for the tokens file",
     "phantom-samples": "copy synthetic radiographs to try the service with",
 }
@@ -23,22 +26,51 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cxr-server",
         description="Chest X-ray inference as a gRPC service. For research use only.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cxr-server {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_text)
+        subparser = subparsers.add_parser(
+            name, help=help_text, description=f"{help_text.capitalize()}.", allow_abbrev=False
+        )
         if name in words[:1]:  # other commands are not imported
             _module(name).add_arguments(subparser)
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(f"there is no command {words[0]}{_nearest(words[0], COMMANDS)}")
     args = parser.parse_args(words)
     try:
         return int(_module(args.command).run(args))
-    except (OperatorError, OSError) as error:
+    except OperatorError as error:
         print(f"cxr-server: {error}", file=sys.stderr)
-        return error.exit_status if isinstance(error, OperatorError) else 1
+        return error.exit_status
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"cxr-server: {reason}", file=sys.stderr)
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error in one line, and an unknown flag with the nearest one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            kind = "flag" if flag.startswith("-") else "argument"
+            self.error(f"there is no {kind} {flag}{_nearest(flag, self._option_string_actions)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _module(command: str) -> ModuleType:

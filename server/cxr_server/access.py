@@ -5,11 +5,16 @@ both). Tokens are 256 random bits, so an unsalted SHA-256 is enough: there is no
 search.
 """
 
+import errno
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import secrets
+import stat
 import time
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,14 +33,15 @@ class Access:
 
     def __init__(self, tokens_file: str) -> None:
         self._file = WatchedFiles(tokens_file)
-        self._names = _read_tokens(self._file.contents[0])
+        self._names = read_tokens(self._file.contents[0])
 
     def check(self, authorization: str) -> str:
         """Return the name of the token in an `authorization` header. Raises Unauthenticated."""
         if self._file.changed():
             try:
-                self._names = _read_tokens(self._file.contents[0])
-                log.info("tokens reloaded", tokens=len(self._names))
+                self._names = read_tokens(self._file.contents[0])
+                reloaded = log.info if self._names else log.warning  # none: all are refused
+                reloaded("tokens reloaded", tokens=len(self._names))
             except SettingsError as error:
                 log.warning("tokens kept: the new file is not valid", error=str(error))
         scheme, _, token = authorization.partition(" ")
@@ -52,23 +58,28 @@ class WatchedFiles:
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
+        self._missing = False
         self._checked = time.monotonic()
         self._stamp, self.contents = self._stamps(), self._read()
 
     def changed(self) -> bool:
         """Read the files again if they changed; checked at most once in RELOAD_S.
 
-        The last contents are kept while a file is missing.
+        The last contents are kept while a file is missing, which is logged once.
         """
         if time.monotonic() - self._checked < RELOAD_S:
             return False
         self._checked = time.monotonic()
         try:
             stamp = self._stamps()
+            self._missing = False
             if stamp == self._stamp:
                 return False
             self._stamp, self.contents = stamp, self._read()
-        except OSError:
+        except OSError as error:
+            if not self._missing:
+                log.warning("file kept as it was", file=error.filename, error=error.strerror)
+            self._missing = True
             return False
         return True
 
@@ -76,8 +87,8 @@ class WatchedFiles:
         return [path.read_bytes() for path in self._paths]
 
     def _stamps(self) -> list[tuple[int, int, int]]:
-        stats = [path.stat() for path in self._paths]
-        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats]
+        found = [path.stat() for path in self._paths]
+        return [(each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
 
 
 def new_token(name: str) -> tuple[str, str]:
@@ -89,12 +100,41 @@ def new_token(name: str) -> tuple[str, str]:
     return token, line
 
 
-def _read_tokens(content: bytes) -> dict[str, str]:
+def append_token(path: str, line: str) -> None:
+    """Append the line to a tokens file, whole or not at all. A new file is its owner's alone.
+
+    Raises OSError, and SettingsError if the file is not a valid tokens file.
+    """
+    with open(path, "a+b", buffering=0, opener=partial(os.open, mode=0o600)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise SettingsError(f"{path} is no regular file")
+        fcntl.flock(file, fcntl.LOCK_EX)  # several lines may be appended at once
+        file.seek(0)
+        content = file.read()
+        try:
+            read_tokens(content)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from None
+        new = b"" if not content or content.endswith(b"\n") else b"\n"
+        new += line.encode() + b"\n"
+        try:
+            if file.write(new) != len(new):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(len(content))
+            raise
+
+
+def read_tokens(content: bytes) -> dict[str, str]:
+    """Return the names of the tokens in a file, by hash. Raises SettingsError for a wrong line."""
     names: dict[str, str] = {}
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8-sig", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         if not (match := _LINE.fullmatch(line.strip())):
-            raise SettingsError(f"tokens_file: line {number} is not name:sha256")
+            raise SettingsError(
+                f"line {number} is not name:sha256; `cxr-server token NAME` makes such a line"
+            )
         names[match[2]] = match[1]
     return names

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -16,7 +17,7 @@ from cxr_server.model import ServingModel
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.server import Server
 from cxr_server.service import InferenceService
-from cxr_server.settings import Settings, split_address
+from cxr_server.settings import Address, Settings
 
 STOP_METRICS_S = 5.0
 log = structlog.get_logger("cxr_server")
@@ -48,7 +49,8 @@ class App:
             report, admission = self.metrics.report, self.admission
             report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
             report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
-            self._stop_metrics = self.metrics.expose(*split_address(address))
+            where = Address.parse(address)
+            self._stop_metrics = self.metrics.expose(where.host, where.port)
         self.port = await self.server.start()
 
     async def load(self) -> ServingModel:
@@ -106,9 +108,9 @@ async def serve(settings: Settings) -> int:
     try:
         if loading.done():
             model = loading.result()
-            host = settings.listen.rpartition(":")[0]
+            address = replace(Address.parse(settings.listen), port=app.port)
             where = f"{model.engine.name}, {model.engine.device}"
-            print(f"serving {model.manifest.name} on {host}:{app.port} ({where})", flush=True)
+            print(f"serving {model.manifest.name} on {address} ({where})", flush=True)
             log.info("serving", model=model.manifest.name, engine=model.engine.name, port=app.port)
             await asyncio.wait((leaving, failing), return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -52,19 +52,19 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
     pixels = settings.max_pixels or min(DEFAULT_PIXELS, decode // MIN_PIXEL_BYTES)
     if request > requests:
         raise SettingsError(
-            f"--max-request-mib {settings.max_request_mib} is above --max-in-flight-mib "
-            f"{settings.max_in_flight_mib}: no request of that size could be received"
+            f"{settings.told('max_request_mib')} is above {settings.told('max_in_flight_mib')}: "
+            "no request of that size could be received"
         )
     if requests > free // 2:
-        flag = "--max-in-flight-mib" if settings.max_in_flight_mib else "--max-request-mib"
+        name = "max_in_flight_mib" if settings.max_in_flight_mib else "max_request_mib"
         raise SettingsError(
-            f"{flag} {requests // MIB} is too much for {source}: {PROCESS_BYTES // MIB} MiB of it "
+            f"{settings.told(name)} is too much for {source}: {PROCESS_BYTES // MIB} MiB of it "
             f"are for the process and the model, and requests may take half of the rest, "
             f"{free // 2 // MIB} MiB"
         )
     if pixels * MIN_PIXEL_BYTES > decode:
         raise SettingsError(
-            f"--max-pixels {pixels} is too much for {source}: decoding an image may take "
+            f"{settings.told('max_pixels')} is too much for {source}: decoding an image may take "
             f"{decode // MIB} MiB of it, which is enough for {decode // MIN_PIXEL_BYTES} pixels"
         )
     return Memory(
@@ -82,10 +82,10 @@ def _budget(settings: Settings) -> tuple[int, str]:
     if given := settings.memory_budget_mib:
         if given < MIN_BUDGET_MIB:
             raise SettingsError(
-                f"--memory-budget-mib must be at least {MIN_BUDGET_MIB}, or 0 for what the "
-                f"machine allows, not {given}"
+                f"{settings.told('memory_budget_mib')} is below {MIN_BUDGET_MIB}; 0 is for what "
+                "the machine allows"
             )
-        return given * MIB, f"--memory-budget-mib {given}"
+        return given * MIB, settings.told("memory_budget_mib")
     limit, machine = _cgroup_limit_bytes(), _machine_bytes()
     if limit < machine:
         budget, what = int(CGROUP_SHARE * limit), "memory limit of this container"

@@ -229,8 +229,25 @@ def test_bundles_are_found_by_name_and_by_folder(bundle, monkeypatch):
     assert resolve(str(bundle)) == bundle
     assert resolve("phantom") == PHANTOM_PATH
     assert list_bundles() == {"phantom": PHANTOM_PATH, "bundle": bundle}
-    with pytest.raises(BundleError, match="cxr-server prepare densenet121-res224-all"):
-        resolve("densenet121-res224-all")
+    with pytest.raises(BundleError, match=f"no bundle nosuch in {bundle.parent}"):
+        resolve("nosuch")
+    with pytest.raises(BundleError, match=r"is a folder without model\.json"):
+        resolve(str(bundle / "openvino"))
+
+
+def test_an_error_names_the_folder_the_file_and_what_to_do(bundle):
+    weights = bundle / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=f"^{bundle}: weights.safetensors: .*prepare the bundle"):
+        load_bundle(bundle)
+    weights.unlink()
+    with pytest.raises(BundleError, match=f"^{bundle}: weights.safetensors is missing: prepare"):
+        load_bundle(bundle)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BundleError, match=rf"^{tmp_path / 'none'}: No such file or directory"):
+        load_bundle(tmp_path / "none")
 
 
 def test_bundles_and_caches_lie_where_the_platform_keeps_them(tmp_path, monkeypatch):

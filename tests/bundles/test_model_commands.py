@@ -1,20 +1,30 @@
 """`models`, `doctor`, `token` and `phantom-samples`, as an operator meets them."""
 
+import ctypes
 import hashlib
 import json
+import re
+import resource
 import shutil
 import socket
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from cxr_server.__main__ import main
+from cxr_server.access import Access, append_token, new_token, read_tokens
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.store import SAMPLES_PATH
+from cxr_server.bundles.store import PHANTOM_PATH, SAMPLES_PATH
 from cxr_server.commands import doctor
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.inference.engines.registry import ENGINES
+from cxr_server.preflight import PREFLIGHT
 
 
 @pytest.fixture
@@ -36,31 +46,98 @@ def test_models_lists_what_is_prepared_and_what_can_be(home, capsys):
         assert word in printed
 
 
-def test_models_names_a_broken_bundle(home, capsys):
-    (home / "mine" / "model.json").write_text("{}")
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "openvino/model.bin"])
+def test_models_verifies_every_file_and_names_a_broken_bundle(name, home, capsys):
+    (home / "mine" / name).write_text("{}")
+    (home / "whole").symlink_to(PHANTOM_PATH)
     assert main(["models"]) == 0
-    assert "BROKEN" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    (broken,) = (line for line in lines if line.split()[0] == "mine")
+    assert re.search(rf"BROKEN: {home / 'mine'}: {name}", broken)
+    (whole,) = (line for line in lines if line.split()[0] == "whole")
+    assert whole.endswith(str(home / "whole"))
 
 
-def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
-    return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+def test_models_names_the_folder_of_each_bundle_in_columns(home, capsys):
+    assert main(["models"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert "shipped with cxr-server" in lines[0]
+    assert lines[1].endswith(str(home / "mine"))
+    # Every second column begins where the others do, behind the longest name.
+    starts = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines}
+    assert len(starts) == 1
+    assert min(starts) > 2 + max(map(len, CATALOG))
+
+
+def without_privileges() -> None:
+    """Let permissions apply to a child process of root as well (prctl of Linux)."""
+    drop, capabilities = 24, (1, 2)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    for capability in capabilities:
+        ctypes.CDLL(None).prctl(drop, capability)
+
+
+def with_locked(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command while the folder cannot be looked into."""
+    folder.chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-m", "cxr_server", *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        preexec_fn=without_privileges,
+    )
+    folder.chmod(0o700)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_folder_of_bundles_that_may_not_be_read_is_named(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    done = with_locked(locked, "models", "--bundle-home", str(locked))
+    assert (done.returncode, done.stderr) == (1, f"cxr-server: {locked}: Permission denied\n")
+    assert "shipped with cxr-server" in done.stdout
+    done = with_locked(locked, "doctor", "--bundle-home", str(locked), "--model", "x", *ANY_PORT)
+    assert done.returncode == 1
+    assert re.search(f"fail model: .*{locked}: Permission denied", done.stdout)
+
+
+def test_a_bundle_that_may_not_be_read_is_named_as_broken(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    done = with_locked(locked, "models", "--bundle-home", str(tmp_path))
+    assert re.search(rf"locked +BROKEN: {locked}: Permission denied", done.stdout)
+
+
+ANY_PORT = ("--listen", "127.0.0.1:0")
+
+
+def checks(capsys: pytest.CaptureFixture[str], *, can_serve: bool) -> dict[str, dict]:
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["can_serve"] is can_serve
+    return {check["name"]: check for check in printed["checks"]}
 
 
 def test_doctor_passes_on_a_working_machine(home, capsys):
-    assert main(["doctor", "--json", "--model", "mine", "--port", "0"]) == 0
-    found = checks(capsys)
+    assert main(["doctor", "--json", "--model", "mine", *ANY_PORT]) == 0
+    found = checks(capsys, can_serve=True)
     assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"
-    assert found["engine openvino"]["state"] == "ok"
-    assert "ms an image" in found["engine openvino"]["detail"]
+    for engine in ("engine to serve with", "engine openvino"):
+        assert found[engine]["state"] == "ok"
+        assert "openvino on CPU, started in" in found[engine]["detail"]
+        assert "ms an image" in found[engine]["detail"]
     for package in ("numpy", "imagecodecs", "msgspec", "grpcio"):
         assert found[package]["state"] == "ok"
-    assert {"python", "cores", "memory", "port 0", "engine torch"} <= set(found)
+    assert {"python", "cores", "memory", "engine torch", "settings"} <= set(found)
+    assert {check.name for check in PREFLIGHT} <= set(found)
+    assert main(["doctor", "--model", "mine", *ANY_PORT]) == 0
+    assert capsys.readouterr().out.endswith("This machine can serve with these settings.\n")
 
 
 @pytest.mark.torch
 def test_doctor_runs_every_engine_that_is_installed(home, capsys):
-    assert main(["doctor", "--json", "--model", "mine", "--port", "0"]) == 0
-    found = checks(capsys)
+    assert main(["doctor", "--json", "--model", "mine", *ANY_PORT]) == 0
+    found = checks(capsys, can_serve=True)
     for engine in ENGINES:
         assert found[f"engine {engine}"]["state"] == "ok"
         assert "ms an image" in found[f"engine {engine}"]["detail"]
@@ -73,40 +150,71 @@ def test_doctor_fails_without_a_required_package_and_notes_an_optional_one(
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "version", no_version)
-    assert main(["doctor", "--json", "--port", "0"]) == 1
-    found = checks(capsys)
+    assert main(["doctor", "--json", *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
     assert (found["numpy"]["state"], found["torch"]["state"]) == ("fail", "note")
 
 
 def test_doctor_fails_on_a_changed_bundle_and_names_the_file(home, capsys):
     path = home / "mine" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    assert main(["doctor", "--port", "0"]) == 1
+    assert main(["doctor", "--model", "mine", *ANY_PORT]) == 1
     printed = capsys.readouterr().out
-    assert "fail bundle mine: weights.safetensors" in printed
+    assert f"fail bundle mine: {home / 'mine'}: weights.safetensors" in printed
     assert "ok   bundle phantom" in printed
+    assert printed.endswith("This machine cannot serve with these settings: bundle mine\n")
+    assert main(["doctor", *ANY_PORT]) == 0  # it serves the phantom
+    assert f"note bundle mine: {home / 'mine'}: weights.safetensors" in capsys.readouterr().out
 
 
-def test_doctor_fails_when_the_model_is_not_there(home, capsys):
-    assert main(["doctor", "--json", "--model", "missing"]) == 1
-    assert "cxr-server prepare missing" in checks(capsys)["inference"]["detail"]
+def test_doctor_fails_when_the_model_is_not_there(home, capsys, monkeypatch):
+    monkeypatch.setenv("CXR_MODEL", "missing")
+    assert main(["doctor", "--json", *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert found["model"]["state"] == "fail"
+    assert "CXR_MODEL=missing: there is no bundle missing" in found["model"]["detail"]
 
 
 def test_doctor_says_why_an_engine_is_not_there(home, capsys, monkeypatch):
     monkeypatch.setattr("cxr_server.inference.engines.registry.find_spec", lambda name: None)
-    assert main(["doctor", "--json"]) == 1
-    found = checks(capsys)
+    assert main(["doctor", "--json", *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert found["engine to serve with"]["state"] == "fail"
     assert "pip install openvino" in found["engine openvino"]["detail"]
     assert "./server[torch]" in found["engine torch"]["detail"]
 
 
-def test_doctor_notes_a_port_that_is_taken(home, capsys):
+def test_doctor_tries_the_engine_and_device_of_the_settings(home, capsys):
+    assert main(["doctor", "--json", "--device", "gpu.7", *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert found["engine to serve with"]["state"] == "fail"
+    assert "openvino does not start on GPU.7" in found["engine to serve with"]["detail"]
+    assert found["engine openvino"]["state"] == "ok"
+
+
+def test_doctor_fails_where_serve_would(home, tmp_path, capsys, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
-        assert main(["doctor", "--json", "--port", str(port)]) == 0
-    assert checks(capsys)[f"port {port}"]["state"] == "note"
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["doctor", "--json", "--metrics-listen", address, *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert found["addresses"]["state"] == "fail"
+    assert f"--metrics-listen {address}" in found["addresses"]["detail"]
+    assert main(["doctor", "--json", "--tokens-file", str(tmp_path), *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert found["tokens file"]["detail"] == f"--tokens-file {tmp_path}: Is a directory"
+    monkeypatch.setenv("CXR_MAX_PIXEL", "9")
+    assert main(["doctor", "--json", *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert "did you mean CXR_MAX_PIXELS?" in found["settings"]["detail"]
+
+
+def test_doctor_notes_what_serve_would_warn_of(home, capsys):
+    assert main(["doctor", "--json", "--cache-dir", "/proc/nosuch", *ANY_PORT]) == 0
+    found = checks(capsys, can_serve=True)
+    assert found["cache folder"]["state"] == "note"
+    assert "--cache-dir /proc/nosuch cannot be written to" in found["cache folder"]["detail"]
 
 
 def test_phantom_samples_are_copied_and_their_paths_printed(tmp_path, capsys):
@@ -130,7 +238,69 @@ def test_a_new_token_is_printed_apart_from_its_line_for_the_file(capsys):
     printed = capsys.readouterr()
     (token,) = printed.out.split()
     digest = hashlib.sha256(token.encode()).hexdigest()
-    assert printed.err == f"add to the tokens file: ward-3:{digest}\n"
+    assert printed.err.splitlines()[1:] == [f"ward-3:{digest}"]
+
+
+def test_what_is_printed_for_the_tokens_file_can_be_redirected_to_it(capsys):
+    tokens, file = [], ""
+    for name in ("ward-3", "ward-4"):
+        assert main(["token", name]) == 0
+        printed = capsys.readouterr()
+        tokens.append(printed.out.strip())
+        file += printed.err
+    assert list(read_tokens(file.encode()).values()) == ["ward-3", "ward-4"]
+
+
+def test_a_token_is_appended_to_a_file_that_only_its_owner_can_read(tmp_path, capsys):
+    file = tmp_path / "tokens"
+    assert main(["token", "ward-3", "--file", str(file)]) == 0
+    first = capsys.readouterr().out.strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_text(file.read_text().rstrip("\n"))  # as some editors leave it
+    assert main(["token", "ward-4", "--file", str(file)]) == 0
+    second = capsys.readouterr().out.strip()
+    access = Access(str(file))
+    assert access.check(f"Bearer {first}") == "ward-3"
+    assert access.check(f"Bearer {second}") == "ward-4"
+    assert file.read_text().count("\n") == 2
+
+
+def test_tokens_that_are_appended_at_once_are_all_kept(tmp_path):
+    file = tmp_path / "tokens"
+    lines = [new_token(f"ward-{number}")[1] for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(partial(append_token, str(file)), lines))
+    assert sorted(file.read_text().splitlines()) == sorted(lines)
+
+
+def test_no_token_is_appended_to_a_file_of_another_kind(tmp_path, capsys):
+    file = tmp_path / "notes"
+    file.write_text("not a token\n")
+    assert main(["token", "ward-3", "--file", str(file)]) == 2
+    assert f"{file}: line 1 is not name:sha256" in capsys.readouterr().err
+    assert file.read_text() == "not a token\n"
+
+
+def test_a_token_that_finds_no_room_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / "tokens"
+    append_token(str(file), new_token("ward-3")[1])
+    before = file.read_bytes()
+    room = len(before) + 10  # for a part of the line
+    done = subprocess.run(
+        [sys.executable, "-m", "cxr_server", "token", "ward-4", "--file", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"cxr-server: {file}: ")
+    assert file.read_bytes() == before
+
+
+def test_no_token_is_appended_to_a_device(capsys):
+    assert main(["token", "ward-3", "--file", "/dev/zero"]) == 2
+    assert "/dev/zero is no regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

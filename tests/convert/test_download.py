@@ -27,6 +27,9 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.status = 200
         self.lie = False
+        self.version: str | None = '"1"'
+        self.last_modified: str | None = None
+        self.content = CONTENT
         self.asked: list[str | None] = []
 
 
@@ -39,20 +42,28 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.status != 200:
             self.send_error(self.server.status)
             return
-        start = 0
-        if asked and self.server.ranges:
+        start, content = 0, self.server.content
+        wanted = self.headers.get("If-Range")
+        same = wanted in (None, self.server.version, self.server.last_modified)
+        if asked and self.server.ranges and same:
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
-            if start >= len(CONTENT):
+            if start >= len(content):
                 self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                self.send_header("Content-Range", f"bytes */{len(content)}")
                 self.end_headers()
                 return
             self.send_response(206)
             first = 0 if self.server.lie else start
-            self.send_header("Content-Range", f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
-        body = CONTENT[start:]
+        for header, value in {
+            "ETag": self.server.version,
+            "Last-Modified": self.server.last_modified,
+        }.items():
+            if value:
+                self.send_header(header, value)
+        body = content[start:]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.cuts.pop(0)] if self.server.cuts else body)
@@ -107,6 +118,51 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, target):
     download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == CONTENT
     assert server.asked[-1] == f"bytes={100_000 * module.ATTEMPTS}-"
+
+
+MODIFIED = "Wed, 25 Nov 2026 07:00:00 GMT"
+
+
+@pytest.mark.parametrize(("version", "modified"), [('"1"', None), ('W/"1"', MODIFIED)])
+def test_a_download_of_unknown_hash_goes_on_with_the_same_version(
+    server, target, version, modified
+):
+    server.version, server.last_modified = version, modified
+    server.cuts = [400_000]
+    download(server.url, target)
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=400000-"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("version", ['"2"', None])
+def test_parts_of_two_versions_are_never_put_together(server, target, version):
+    server.cuts = [400_000] * module.ATTEMPTS
+    server.ranges = False  # so that no attempt gets further
+    with pytest.raises(DownloadError, match="cut"):
+        download(server.url, target)
+    server.cuts, server.ranges, server.version = [], True, version
+    server.content = CONTENT[::-1]
+    assert download(server.url, target) == hashlib.sha256(CONTENT[::-1]).hexdigest()
+    assert target.read_bytes() == CONTENT[::-1]
+
+
+def test_without_hash_and_version_a_download_starts_over(server, target):
+    server.version = None
+    server.cuts = [400_000]
+    download(server.url, target)
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [None, None]
+
+
+def test_a_file_with_the_right_hash_is_not_downloaded_again(server, target):
+    download(server.url, target, sha256=SHA256)
+    server.asked.clear()
+    assert download(server.url, target, sha256=SHA256) == SHA256
+    assert server.asked == []
+    target.write_bytes(b"another")
+    download(server.url, target, sha256=SHA256)
+    assert target.read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_is_started_over(server, target):

@@ -26,12 +26,12 @@ class Authority:
         )
         _write(self.certificate, made.sign(self._key, hashes.SHA256()))
 
-    def sign(self, folder: Path, name: str) -> tuple[Path, Path]:
+    def sign(self, folder: Path, name: str, ends_in: datetime.timedelta = DAY) -> tuple[Path, Path]:
         """Write a certificate for 127.0.0.1 and its key, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = _builder(subject, self._name, key).add_extension(
+        made = _builder(subject, self._name, key, ends_in).add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
         )
@@ -49,7 +49,10 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    ends_in: datetime.timedelta = DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -59,7 +62,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
+        .not_valid_after(now + ends_in)
     )
 
 

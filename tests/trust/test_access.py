@@ -283,9 +283,8 @@ async def test_certificates_change_without_a_restart(secured: Secured) -> None:
         assert (await client.predict(IMAGE)).findings  # the open connection goes on
     async with AsyncClient(address, tls=tls) as client:
         assert (await client.predict(IMAGE)).findings
-    reloads = secured.server.log.count("certificates reloaded")
     secured.certificate.write_bytes(b"no certificate")
-    while secured.server.log.count("certificates reloaded") == reloads:
+    while "holds no CERTIFICATE: it is no PEM file" not in secured.server.log:
         assert await asyncio.to_thread(common_name, address, files) == "second"
     async with AsyncClient(address, tls=tls) as client:  # a broken file changes nothing
         assert (await client.predict(IMAGE)).findings
@@ -339,8 +338,6 @@ def test_incomplete_tls_settings_are_refused(secured: Secured) -> None:
         ["--tls-cert", str(secured.certificate)],
         ["--tls-key", str(secured.key)],
         ["--tls-client-ca", str(secured.authority.certificate)],
-        ["--tls-cert", "missing.pem", "--tls-key", str(secured.key)],
-        ["--tokens-file", "missing"],
     ):
         with pytest.raises(SettingsError):
             parse(flags, env={})

@@ -21,14 +21,15 @@ SECRET = "ZAPHOD-BEEBLEBROX-1979"
 KEYS = {
     "event", "level", "timestamp", "request_id", "method", "code", "reason", "duration_ms",
     "request_bytes", "cached", "model", "engine", "port", "pause_s", "grace_s", "attempt",
-    "error", "exception", "tokens",
+    "error", "exception", "tokens", "detail", "file",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
     "serving", "call", "draining", "stopped",
     "engine failed", "engine not rebuilt", "engine rebuilt", "engine given up",
     "tokens reloaded", "tokens kept: the new file is not valid",
-    "certificates reloaded",
+    "certificates reloaded", "certificates kept: the new files are not valid",
+    "doubtful setting", "file kept as it was",
 }  # fmt: skip
 
 

@@ -179,7 +179,7 @@ def cannot_start(*flags: str) -> tuple[int, str]:
 def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) -> None:
     status, text = cannot_start("--listen", phantom_server.address)
     assert status == 1
-    assert f"cannot listen on {phantom_server.address}" in text
+    assert f"--listen {phantom_server.address}: it is in use" in text
 
 
 def test_a_modified_bundle_is_not_served(tiny_bundle: Path, tmp_path: Path) -> None:

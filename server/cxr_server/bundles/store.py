@@ -33,19 +33,31 @@ def resolve(model: str, home: Path | None = None) -> Path:
     """Return the folder of "phantom", a prepared bundle's name or a path. Raises BundleError."""
     if model == PHANTOM:
         return PHANTOM_PATH
-    for path in ((home or bundle_home()) / model, Path(model)):
-        if (path / MANIFEST_NAME).is_file():
-            return path
-    raise BundleError(
-        f"model {model} is not prepared: run `cxr-server prepare {model}`, "
-        "or give the folder of a bundle (`cxr-server models` lists them)"
-    )
+    places = ((home or bundle_home()) / model, Path(model))
+    for path in places:
+        try:
+            if (path / MANIFEST_NAME).is_file():
+                return path
+        except OSError as error:  # not permitted, or no name that a file may have
+            raise BundleError(f"{path}: {error.strerror or error}") from None
+    if places[1].is_dir():
+        raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is no bundle")
+    raise BundleError(f"there is no bundle {model} in {places[0].parent}, and no such folder")
 
 
 def list_bundles(home: Path | None = None) -> dict[str, Path]:
-    """Return the folders of all bundles by name, the shipped bundle first."""
+    """Return the folders of all bundles by name, the shipped bundle first. Raises BundleError."""
     found = {PHANTOM: PHANTOM_PATH}
-    for manifest in sorted((home or bundle_home()).glob(f"*/{MANIFEST_NAME}")):
-        if not manifest.parent.name.startswith("."):  # being written
-            found.setdefault(manifest.parent.name, manifest.parent)
+    home = home or bundle_home()
+    try:
+        # What is being written has a name that begins with a dot.
+        folders = sorted(path for path in home.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return found
+    except OSError as error:
+        raise BundleError(f"{home}: {error.strerror}") from None
+    for folder in folders:
+        # A folder that cannot be looked into may be a bundle, and is named if it is used.
+        if not os.access(folder, os.R_OK | os.X_OK) or (folder / MANIFEST_NAME).is_file():
+            found.setdefault(folder.name, folder)
     return found

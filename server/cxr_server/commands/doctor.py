@@ -1,28 +1,32 @@
-"""`cxr-server doctor`: checks whether this machine can serve, and why not."""
+"""`cxr-server doctor`: checks whether `serve` with these settings can run here, and why not."""
 
 import argparse
 import json
 import os
 import platform
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cxr_server import settings
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import PHANTOM, cache_home, list_bundles, resolve
+from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, resolve
 from cxr_server.errors import OperatorError
+from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 from cxr_server.inference.preprocess import preprocessing_of
+from cxr_server.preflight import PREFLIGHT, PreflightCheck
+from cxr_server.settings import Settings, SettingsError
 
 MIN_MEMORY_MIB = 1024
 RUNS = 5
@@ -38,23 +42,27 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("--model", default=PHANTOM, help="bundle to check (default: phantom)")
-    parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
-    parser.add_argument("--port", type=int, default=50051, help="port to check (default: 50051)")
+    """Add the arguments of the command: those of `serve`, and the form of the output."""
+    settings.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run and print every check. Returns 0, or 1 when one failed."""
+    """Run and print every check. Returns 0 if `serve` can run with these settings, else 1."""
     checks = []
     for check in _checks(args):
         checks.append(check)
         if not args.json:
             print(f"{check.state:5}{check.name}: {check.detail}", flush=True)
+    failed = [check.name for check in checks if check.state == "fail"]
     if args.json:
-        print(json.dumps([asdict(check) for check in checks], indent=2))
-    return int(any(check.state == "fail" for check in checks))
+        content = {"can_serve": not failed, "checks": [asdict(check) for check in checks]}
+        print(json.dumps(content, indent=2))
+    elif failed:
+        print(f"This machine cannot serve with these settings: {', '.join(failed)}")
+    else:
+        print("This machine can serve with these settings.")
+    return int(bool(failed))
 
 
 def _checks(args: argparse.Namespace) -> Iterator[Check]:
@@ -62,19 +70,15 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield from _packages()
     yield Check("cores", "ok", f"{usable_cores()} usable of {os.cpu_count()}")
     yield _memory()
-    bundles = list_bundles(args.bundle_home)
-    for name, path in bundles.items():
-        yield _attempt(f"bundle {name}", _verify, path)
     try:
-        bundle = load_bundle(resolve(args.model, args.bundle_home))
-        preprocessing_of(bundle.manifest)
-    except BundleError as error:
-        yield Check("inference", "fail", str(error))
-    else:
-        if args.model not in bundles:
-            yield Check(f"bundle {args.model}", "ok", f"complete, at {bundle.path}")
-        yield from _engines(bundle)
-    yield _port(args.port)
+        chosen = settings.from_arguments(args)
+    except SettingsError as error:
+        yield Check("settings", "fail", str(error))
+        return
+    yield Check("settings", "ok", "values and limits fit together")
+    for check in PREFLIGHT:
+        yield _preflight(check, chosen)
+    yield from _bundles_and_engines(chosen)
 
 
 def _packages() -> Iterator[Check]:
@@ -97,28 +101,57 @@ def _memory() -> Check:
     return Check("memory", "ok" if free_mib >= MIN_MEMORY_MIB else "note", f"{free_mib} MiB free")
 
 
+def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
+    """Run a check of `serve`; what it warns of is a note."""
+    try:
+        warnings = list(check.run(chosen))
+    except OperatorError as error:
+        return Check(check.name, "fail", str(error))
+    return Check(check.name, "note" if warnings else "ok", "; ".join(warnings) or check.passed)
+
+
+def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
+    """Verify the bundle to serve and run its engine. What else is found, or not, is a note."""
+    home = Path(chosen.bundle_home) if chosen.bundle_home else bundle_home()
+    try:
+        served = resolve(chosen.model, home)
+        others = [path for path in list_bundles(home).values() if path != served]
+    except BundleError:
+        return  # the check of the model has said so
+    yield _attempt(f"bundle {served.name}", "fail", _verify, served)
+    for path in others:
+        yield _attempt(f"bundle {path.name}", "note", _verify, path)
+    try:
+        bundle = load_bundle(served)
+    except BundleError:
+        return
+    start = partial(
+        choose_engine,
+        bundle,
+        cache_dir=Path(chosen.cache_dir) if chosen.cache_dir else cache_home(),
+        threads=chosen.engine_threads or None,
+    )
+    engine = partial(start, chosen.engine, device=chosen.device or None)
+    yield _attempt("engine to serve with", "fail", _infer, bundle, engine)
+    for name, spec in ENGINES.items():
+        if reason := spec.why_not(bundle):
+            yield Check(f"engine {name}", "note", reason)
+        else:
+            yield _attempt(f"engine {name}", "note", _infer, bundle, partial(start, name))
+
+
 def _verify(path: Path) -> str:
     manifest = load_bundle(path).manifest
     preprocessing_of(manifest)
     return f"complete, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
 
 
-def _engines(bundle: Bundle) -> Iterator[Check]:
-    """Try every engine that can run; fail if none can."""
-    reasons = {name: spec.why_not(bundle) for name, spec in ENGINES.items()}
-    for name, reason in reasons.items():
-        if reason is None:
-            yield _attempt(f"engine {name}", _infer, bundle, name)
-        else:
-            yield Check(f"engine {name}", "fail" if all(reasons.values()) else "note", reason)
-
-
-def _infer(bundle: Bundle, name: str) -> str:
+def _infer(bundle: Bundle, start: Callable[[], Engine]) -> str:
     """Start an engine as `serve` does, run it, and return how long that took."""
     side = bundle.manifest.input_side_px
     ramp = np.linspace(-1024, 1024, side * side, dtype=np.float32).reshape(1, 1, side, side)
     moments = [time.perf_counter()]
-    with closing(choose_engine(bundle, name, cache_dir=cache_home())) as engine:
+    with closing(start()) as engine:
         moments.append(time.perf_counter())
         for _ in range(RUNS):
             evidence = engine.evidence(ramp)
@@ -127,24 +160,14 @@ def _infer(bundle: Bundle, name: str) -> str:
         raise EngineUnavailable("the evidence is not finite")
     start_s, *runs_s = np.diff(moments)
     median_ms = 1000 * np.median(runs_s)
-    return f"{engine.device}, started in {start_s:.1f} s, {median_ms:.1f} ms an image"
+    where = f"{engine.name} on {engine.device}"
+    return f"{where}, started in {start_s:.1f} s, {median_ms:.1f} ms an image"
 
 
-def _port(port: int) -> Check:
-    name = f"port {port}"
-    try:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return Check(name, "note", f"{reason}: serve on another with --listen")
-    return Check(name, "ok", "free")
-
-
-def _attempt(name: str, attempt: Callable[..., str], *arguments: Any) -> Check:
-    """Run a check and report any error as a failure."""
+def _attempt(name: str, state: str, attempt: Callable[..., str], *arguments: Any) -> Check:
+    """Run a check; any error gives it this state."""
     try:
         return Check(name, "ok", attempt(*arguments))
     except Exception as error:  # errors of drivers and runtimes have any type
         kind = "" if isinstance(error, OperatorError) else f"{type(error).__name__}: "
-        return Check(name, "fail", f"{kind}{error}")
+        return Check(name, state, f"{kind}{error}")

@@ -1,13 +1,14 @@
-"""`cxr-server models`: lists prepared bundles and the catalogue."""
+"""`cxr-server models`: lists prepared bundles, each verified, and the catalogue."""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from cxr_server.bundles.load import read_manifest
+from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import bundle_home, list_bundles
+from cxr_server.bundles.store import PHANTOM, PHANTOM_PATH, bundle_home, list_bundles
 from cxr_server.convert.catalog import CATALOG
 
 
@@ -18,39 +19,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the list. Returns 0."""
+    """Print the list. Returns 0, or 1 if the folder of bundles cannot be read."""
     home = args.bundle_home or bundle_home()
-    bundles = {name: _describe(name, path) for name, path in list_bundles(home).items()}
+    status, found = 0, {PHANTOM: PHANTOM_PATH}
+    try:
+        found = list_bundles(home)
+    except BundleError as error:
+        status = 1
+        print(f"cxr-server: {error}", file=sys.stderr)
+    bundles = [_describe(name, path) for name, path in found.items()]
     catalog = [
         {key: getattr(entry, key) for key in ("name", "trained_on", "url", "sha256")}
-        | {"prepared": entry.name in bundles}
+        | {"prepared": entry.name in found}
         for entry in CATALOG.values()
     ]
     if args.json:
-        content = {"bundle_home": str(home), "bundles": list(bundles.values()), "catalog": catalog}
+        content = {"bundle_home": str(home), "bundles": bundles, "catalog": catalog}
         print(json.dumps(content, indent=2))
-        return 0
-    print(f"Bundles (in {home}):")
-    for name, model in bundles.items():
-        if model["error"]:
-            text = f"BROKEN: {model['error']}"
-        else:
-            count = len(model["labels"])
-            text = f"{model['architecture']}, {count} findings, version {model['version']}"
-        print(f"  {name:26} {text}")
-    print("Can be prepared with `cxr-server prepare NAME`:")
-    for entry in catalog:
-        note = "" if entry["sha256"] else "; SHA-256 not known"
-        done = "; prepared" if entry["prepared"] else ""
-        print(f"  {entry['name']:26} {entry['trained_on']}{note}{done}")
-    return 0
+    else:
+        _print_table(home, bundles, catalog)
+    return status
 
 
 def _describe(name: str, path: Path) -> dict[str, Any]:
-    """Describe a bundle by its manifest alone; `doctor` verifies the files."""
-    model: dict[str, Any] = {"name": name, "path": str(path), "error": None}
+    """Describe a bundle after reading all of its files."""
+    shipped = path == PHANTOM_PATH
+    model: dict[str, Any] = {"name": name, "path": str(path), "shipped": shipped, "error": None}
     try:
-        manifest = read_manifest(path)
+        manifest = load_bundle(path).manifest
     except BundleError as error:
         return model | {"error": str(error)}
     return model | {
@@ -61,3 +57,21 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
         "weights_sha256": manifest.weights_sha256,
         "verified": manifest.upstream.verified if manifest.upstream else None,
     }
+
+
+def _print_table(home: Path, bundles: list[dict[str, Any]], catalog: list[dict[str, Any]]) -> None:
+    width = max(len(entry["name"]) for entry in (*bundles, *catalog)) + 2
+    print("Bundles:")
+    for model in bundles:
+        if model["error"]:
+            text = f"BROKEN: {model['error']}"
+        else:
+            where = "shipped with cxr-server" if model["shipped"] else model["path"]
+            count = len(model["labels"])
+            text = f"{model['architecture']}, {count} findings, version {model['version']}; {where}"
+        print(f"  {model['name']:{width}}{text}")
+    print(f"Can be prepared with `cxr-server prepare NAME`, into {home}:")
+    for entry in catalog:
+        note = "" if entry["sha256"] else "; SHA-256 not known"
+        done = "; prepared" if entry["prepared"] else ""
+        print(f"  {entry['name']:{width}}{entry['trained_on']}{note}{done}")

@@ -14,6 +14,7 @@ import structlog
 from cxr_server import app, settings
 from cxr_server.inference import threads
 from cxr_server.observability import logs
+from cxr_server.preflight import PREFLIGHT
 
 LEFT_BEHIND_AFTER_S = 0.5
 log = structlog.get_logger("cxr_server")
@@ -24,6 +25,9 @@ def run(args: argparse.Namespace) -> int:
     """Serve. Returns 0 after a clean shutdown, 1 after a failure."""
     chosen = settings.from_arguments(args)
     logs.configure(chosen.log_format, chosen.log_level)
+    for check in PREFLIGHT:
+        for warning in check.run(chosen):
+            log.warning("doubtful setting", detail=warning)
     # glibc would return the memory of each image, and fault it in again for the next one.
     with suppress(AttributeError):  # another C library
         for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD

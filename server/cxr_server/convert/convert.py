@@ -35,7 +35,7 @@ def prepare(
     """Write the bundle of a model of the catalogue, or of a fine-tuned one, to the folder `output`.
 
     `say` is called with a line about each step, `progress` during a download. `output` is unchanged
-    after BundleError and DownloadError.
+    after BundleError and DownloadError. A download is kept until the bundle is written.
     """
     content, upstream = obtain(source, progress)
     say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
@@ -52,7 +52,10 @@ def prepare(
         for pair, difference in check_parity(bundle).items():
             say(f"{pair}: equal to {difference:.1e} in every score (allowed: {TOLERANCE:.0e})")
 
-    return write_bundle(output, state, description, check)
+    folder = write_bundle(output, state, description, check)
+    if downloaded := source.download_file:
+        downloaded.unlink(missing_ok=True)
+    return folder
 
 
 def interpret(

@@ -8,7 +8,7 @@ from pathlib import Path
 from cxr_server.bundles.manifest import NAME_PATTERN, BundleError, Upstream, Verified
 from cxr_server.bundles.store import PHANTOM
 from cxr_server.convert.catalog import CATALOG, CatalogEntry
-from cxr_server.convert.download import Progress, download
+from cxr_server.convert.download import DownloadError, Progress, download
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,13 @@ class Source:
     def entry(self) -> CatalogEntry | None:
         """The entry of the catalogue, or None for a model of one's own."""
         return CATALOG.get(self.name)
+
+    @property
+    def download_file(self) -> Path | None:
+        """Where the file of the catalogue is downloaded to, or None if it is not downloaded."""
+        if self.file is not None or self.entry is None:
+            return None
+        return self.downloads / self.entry.file_name
 
 
 def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Upstream]:
@@ -52,15 +59,19 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
             f"no SHA-256 of {entry.file_name} is known: give --sha256 HEX if you have it from a"
             " source that you trust, or --trust-download to accept and record what is downloaded"
         )
-    if file is None and entry is not None:
-        file, size = source.downloads / entry.file_name, entry.bytes
-        download(source.url or entry.url, file, sha256=sha256, size=size, progress=progress)
+    if entry is not None and (downloaded := source.download_file):
+        file = downloaded
+        url, size = source.url or entry.url, entry.bytes
+        try:
+            download(url, file, sha256=sha256, size=size, progress=progress)
+        except DownloadError as error:
+            raise DownloadError(
+                f"{error}; a file that was downloaded elsewhere is taken with --from FILE"
+            ) from error
     if file is None or not file.is_file():
         raise BundleError(f"there is no file {file}")
     content = file.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
         raise BundleError(f"the file has SHA-256 {found}, not {sha256}: it is not used")
-    if source.file is None:
-        file.unlink()
     return content, Upstream(file.name, found, len(content), verified)

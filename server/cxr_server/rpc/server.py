@@ -23,7 +23,8 @@ from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
 from cxr_server.rpc.interceptors.longest_call import limited
 from cxr_server.service import InferenceService
-from cxr_server.settings import Settings
+from cxr_server.settings import Address, Settings, SettingsError
+from cxr_server.tls import check_tls
 
 log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
@@ -114,6 +115,12 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         if not files.changed():
             return None
+        try:
+            for warning in check_tls(settings):
+                log.warning("doubtful setting", detail=warning)
+        except (SettingsError, OSError) as error:  # or one file of two is new so far
+            log.warning("certificates kept: the new files are not valid", error=str(error))
+            return None
         log.info("certificates reloaded")
         return configuration()
 
@@ -124,13 +131,15 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     )
 
 
-def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+def _bind(server: grpc.aio.Server, text: str, credentials: grpc.ServerCredentials | None) -> int:
+    address = Address.parse(text)
     try:
         if credentials:
-            return server.add_secure_port(address, credentials)
-        return server.add_insecure_port(address)
-    except RuntimeError:  # gRPC logs the reason itself
-        raise OSError(f"cannot listen on {address}") from None
+            return server.add_secure_port(str(address), credentials)
+        return server.add_insecure_port(str(address))
+    except RuntimeError:
+        reason = address.problem() or "gRPC names no reason"
+        raise OSError(f"cannot listen on {address}: {reason}") from None
 
 
 def _options(max_request_bytes: int) -> list[tuple[str, int]]:

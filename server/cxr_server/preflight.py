@@ -1,0 +1,128 @@
+"""Preflight: whether a server can start with these settings on this machine, and what is doubtful.
+
+`serve` runs the checks before it starts anything, and `doctor` reports each of them.
+"""
+
+import difflib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr_server.access import read_tokens
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, resolve
+from cxr_server.convert.catalog import CATALOG
+from cxr_server.errors import OperatorError
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.memory import divide
+from cxr_server.settings import MIB, Address, Settings, SettingsError
+from cxr_server.settings.environment import check_names
+from cxr_server.tls import check_tls
+
+MIN_CACHE_FREE_MIB = 64
+"""What the compiled forms of a DenseNet-121 take, about."""
+
+
+class CannotListen(OperatorError):
+    """An address that cannot be listened on now. The message names the setting and the reason."""
+
+
+def check_environment(settings: Settings) -> Iterator[str]:
+    """Yield the names of variables that look like settings and are none."""
+    yield from check_names(os.environ)
+
+
+def check_memory(settings: Settings) -> Iterator[str]:
+    """Divide the memory budget. Raises SettingsError."""
+    divide(settings, settings.decode_threads or usable_cores())
+    yield from ()
+
+
+def check_listen(settings: Settings) -> Iterator[str]:
+    """Look whether each address can be listened on. Raises CannotListen."""
+    for name in ("listen", "health_listen", "metrics_listen"):
+        if (text := getattr(settings, name)) and (problem := Address.parse(text).problem()):
+            raise CannotListen(f"{settings.told(name)}: {problem}")
+    yield from ()
+
+
+def check_tokens(settings: Settings) -> Iterator[str]:
+    """Read the tokens file. Raises SettingsError."""
+    if not settings.tokens_file:
+        return
+    path, told = Path(settings.tokens_file), settings.told("tokens_file")
+    try:
+        names = read_tokens(path.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{told}: {error.strerror}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{told}: {error}") from None
+    if not names:
+        yield f"{told} holds no token: every call will be refused"
+    if path.stat().st_mode & stat.S_IWOTH:
+        yield f"{told} can be changed by every user: chmod 600"
+
+
+def check_cache(settings: Settings) -> Iterator[str]:
+    """Try to write to the folder of compiled models, which only makes starting faster."""
+    folder = Path(settings.cache_dir) if settings.cache_dir else cache_home()
+    told = settings.told("cache_dir") if settings.cache_dir else f"the cache folder {folder}"
+    slower = "models are compiled at every start"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+        free_mib = shutil.disk_usage(folder).free // MIB
+    except OSError as error:
+        yield f"{told} cannot be written to, so {slower}: {error.strerror}"
+        return
+    if free_mib < MIN_CACHE_FREE_MIB:
+        yield f"{told} has {free_mib} MiB free, so perhaps {slower}"
+
+
+def check_bundle_home(settings: Settings) -> Iterator[str]:
+    """Look for the folder of bundles, if one is named."""
+    if settings.bundle_home and not Path(settings.bundle_home).is_dir():
+        yield f"{settings.told('bundle_home')} is no folder: there are no prepared bundles"
+
+
+def check_model(settings: Settings) -> Iterator[str]:
+    """Find the model's bundle. Raises BundleError, with the nearest name and how to prepare it."""
+    home = Path(settings.bundle_home) if settings.bundle_home else bundle_home()
+    try:
+        resolve(settings.model, home)
+    except BundleError as error:
+        told, name = settings.told("model"), settings.model
+        bundles = list_bundles(home)
+        if name in CATALOG:
+            raise BundleError(f"{told} is not prepared: run `cxr-server prepare {name}`") from None
+        if close := difflib.get_close_matches(name, [*bundles, *CATALOG], 1):
+            first = "" if close[0] in bundles else f" (run `cxr-server prepare {close[0]}` first)"
+            raise BundleError(f"{told}: {error}; did you mean {close[0]}{first}?") from None
+        raise BundleError(f"{told}: {error}; `cxr-server models` lists what there is") from None
+    yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightCheck:
+    """One check: `run` yields warnings and raises OperatorError; `passed` says what is right."""
+
+    name: str
+    run: Callable[[Settings], Iterator[str]]
+    passed: str
+
+
+PREFLIGHT = (
+    PreflightCheck("environment", check_environment, "no unknown CXR_* variable"),
+    PreflightCheck("memory budget", check_memory, "enough for the limits"),
+    PreflightCheck("model", check_model, "found"),
+    PreflightCheck("bundle home", check_bundle_home, "usable, if given"),
+    PreflightCheck("cache folder", check_cache, "can be written to"),
+    PreflightCheck("TLS files", check_tls, "usable, if given"),
+    PreflightCheck("tokens file", check_tokens, "usable, if given"),
+    PreflightCheck("addresses", check_listen, "can be listened on"),
+)
