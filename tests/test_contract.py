@@ -9,9 +9,8 @@ from google.protobuf.descriptor import EnumDescriptor
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.bundles.manifest import Reliability
 from cxr_server.explanation.colormaps import ColorMap
-from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import ExplanationMethod
-from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind
+from cxr_server.explanation.options import HeatScale, RenderFormat, RenderFrame, RenderKind
 from cxr_server.imaging.codecs import CODECS
 from cxr_server.imaging.radiograph import InputWarning
 from cxr_server.lifecycle import Phase

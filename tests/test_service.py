@@ -21,7 +21,7 @@ from cxr_server.errors import (
     UnknownLabel,
 )
 from cxr_server.explanation.methods import ExplanationMethod
-from cxr_server.explanation.render import RenderFrame, RenderKind, RenderOptions
+from cxr_server.explanation.options import HeatScale, RenderFrame, RenderKind, RenderOptions
 from cxr_server.inference.engines.registry import ENGINES, EngineSpec
 from cxr_server.inference.stages import Stage
 from cxr_server.lifecycle import Lifecycle, Phase
@@ -114,6 +114,16 @@ async def until(condition: Callable[[], bool]) -> None:
         (
             lambda: ExplainRequest(image=b"", labels=("Mass",), heatmap_labels=("Mass", "Hernia")),
             "heatmap_labels",
+        ),
+        *(
+            (
+                lambda method=method: ExplainRequest(
+                    image=b"", method=method, render=RenderOptions(scale=HeatScale.FIXED)
+                ),
+                "render.scale",
+            )
+            for method in ExplanationMethod
+            if method is not ExplanationMethod.GRAD_CAM
         ),
     ],
 )

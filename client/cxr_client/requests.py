@@ -39,19 +39,26 @@ class RenderOptions:
     """Colours. Default: INFERNO."""
 
     opacity: float | None = None
-    """Opacity of full heat over the radiograph, in [0, 1]. Default: 0.5."""
+    """Opacity of full heat over the radiograph, in [0, 1]. Default: 0.5. With 0, a picture in the
+    frame ORIGINAL is the radiograph as the server reads it."""
 
     legend: bool | None = None
-    """Whether to draw a colour bar beside the map. Default: no."""
+    """Whether to draw a panel beside the map with finding, score, model and scale. Default: no."""
 
     max_side_px: int | None = None
     """Longest side of the picture, from 32 to 4096 pixels. Default: 1024."""
 
     scale: HeatScale | str | None = None
-    """What full colour means. Default: PER_MAP, the map's own range."""
+    """What full colour means. Default: PER_MAP, the map's own range, but of at least 10 logits."""
 
     format: RenderFormat | str | None = None
-    """Format of the picture. Default: PNG. A JPEG is about a fifth as large."""
+    """Format of the picture. Default: PNG. An overlay as JPEG is about a fifth as large."""
+
+    fixed_scale_logits: float | None = None
+    """Evidence of full colour with scale FIXED, from 10 to 1000 logits. Default: 25."""
+
+    contours: bool | None = None
+    """Whether to draw the outlines of the regions. Default: no."""
 
     def to_proto(self) -> pb.RenderOptions:
         """Convert to the contract.
@@ -68,6 +75,8 @@ class RenderOptions:
             max_side_px=self.max_side_px,
             scale=_number(HeatScale, self.scale),
             format=_number(RenderFormat, self.format),
+            fixed_scale_logits=self.fixed_scale_logits,
+            contours=_optional(self.contours),
         )
 
 

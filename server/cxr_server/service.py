@@ -34,7 +34,7 @@ from cxr_server.explanation.methods import (
     available,
     explain,
 )
-from cxr_server.explanation.render import RenderFrame, RenderKind, RenderOptions
+from cxr_server.explanation.options import HeatScale, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
 from cxr_server.inference.engines.cores import usable_cores
@@ -51,11 +51,6 @@ from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
 
 MAX_LABELS = 256
-NOTICE = "For research use only. Not for diagnosis, and not a medical device."
-PHANTOM_NOTICE = (
-    "Phantom model: trained on drawings, for trying out and testing the system. "
-    "Its scores say nothing about people. " + NOTICE
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +84,11 @@ class ExplainRequest:
             raise InvalidField("labels must differ from each other", field="labels")
         if not set(self.heatmap_labels) <= set(self.labels):
             raise InvalidField("heatmap_labels must be among labels", field="heatmap_labels")
+        if self.render.scale is HeatScale.FIXED and METHODS[self.method].needs_engine:
+            raise InvalidField(
+                f"{self.method} makes relative maps, without a unit: scale FIXED is for GRAD_CAM",
+                field="render.scale",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +261,7 @@ class InferenceService:
                 evidence,
                 scored,
                 request.labels or (ranked(scored)[0].label,),
+                model=model.manifest,
                 engine=engine,
                 method=request.method,
                 options=request.render,
@@ -317,11 +318,6 @@ class InferenceService:
         if self._model is None:
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
         return self._model
-
-
-def notice_of(manifest: Manifest) -> str:
-    """Return the sentence on the permitted use of a model."""
-    return PHANTOM_NOTICE if manifest.phantom else NOTICE
 
 
 def _unknown(label: str, labels: tuple[str, ...]) -> str:

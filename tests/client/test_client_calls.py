@@ -78,6 +78,8 @@ def test_arguments_arrive_in_the_request_and_the_others_stay_unset(
             max_side_px=64,
             scale="fixed",
             format="jpeg",
+            fixed_scale_logits=12.5,
+            contours=False,
         ),
         strict_input=False,
     )
@@ -99,6 +101,8 @@ def test_arguments_arrive_in_the_request_and_the_others_stay_unset(
                 max_side_px=64,
                 scale=pb.HEAT_SCALE_FIXED,
                 format=pb.RENDER_FORMAT_JPEG,
+                fixed_scale_logits=12.5,
+                contours=False,
             ),
             strict_input=False,
         ),

@@ -1,12 +1,15 @@
 """The registry of methods, and the explanations made with it one by one."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_server.explanation.heatmap import HeatMap, HeatScale
+from cxr_server.bundles.load import load_bundle
+from cxr_server.bundles.store import PHANTOM_PATH
+from cxr_server.explanation.heatmap import HeatMap
 from cxr_server.explanation.methods import (
     METHODS,
     Explanation,
@@ -15,7 +18,7 @@ from cxr_server.explanation.methods import (
     available,
     explain,
 )
-from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
+from cxr_server.explanation.options import RenderFormat, RenderFrame, RenderKind, RenderOptions
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.model_input import Evidence, ImageFacts
@@ -31,6 +34,7 @@ EVIDENCE = Evidence(
     ImageFacts("PNG", 8, 300, 400, XRV.crop(300, 400)),
     (),
 )
+MODEL = load_bundle(PHANTOM_PATH).manifest
 FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))
 
 
@@ -62,7 +66,7 @@ class GradientEngine(PlainEngine):
 
 def explained(*labels: str, engine: Engine | None = None, **options: object) -> list[Explanation]:
     engine = engine or PlainEngine()
-    return list(explain(EVIDENCE, FINDINGS, labels, engine=engine, **options))
+    return list(explain(EVIDENCE, FINDINGS, labels, model=MODEL, engine=engine, **options))
 
 
 def test_the_engines_are_what_they_claim() -> None:
@@ -113,10 +117,31 @@ def test_a_method_of_the_engine_gets_the_image_and_the_findings_row() -> None:
         assert each.peak.y_px == pytest.approx((row + 0.5) * 300 / 96)
 
 
+@pytest.mark.parametrize("method", list(ExplanationMethod))
+def test_a_finding_without_evidence_has_an_empty_map_whatever_the_method(
+    method: ExplanationMethod,
+) -> None:
+    """A relative map of noise would have full colour; nor is the time for it spent."""
+    evidence = dataclasses.replace(EVIDENCE, evidence_khw=EVIDENCE.evidence_khw * 1e-3)
+    options = RenderOptions(kind=RenderKind.HEATMAP)
+    (only,) = explain(
+        evidence,
+        FINDINGS,
+        ["Mass"],
+        model=MODEL,
+        engine=PlainEngine(),
+        method=method,
+        options=options,
+    )
+    assert only.no_positive_evidence
+    assert (only.peak, only.regions) == (None, ())
+    assert not np.ptp(pixels_of(only.heatmap), axis=(0, 1)).any()
+
+
 def test_a_method_is_added_by_one_function_and_one_registration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def centre(evidence_hw: np.ndarray, side_px: int, scale: HeatScale) -> HeatMap:
+    def centre(evidence_hw: np.ndarray, side_px: int, full: float | None) -> HeatMap:
         values_hw = np.zeros((side_px, side_px), np.float32)
         values_hw[side_px // 2, side_px // 2] = 1
         return HeatMap(values_hw, 0, 1, (side_px // 2, side_px // 2), in_logits=False)
@@ -160,14 +185,14 @@ def test_without_a_picture_there_are_numbers_alone() -> None:
 def test_a_map_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def counted(evidence_hw: np.ndarray, side_px: int, scale: HeatScale) -> HeatMap:
+    def counted(evidence_hw: np.ndarray, side_px: int, full: float | None) -> HeatMap:
         made.append(evidence_hw)
         return HeatMap(np.zeros((side_px, side_px), np.float32), 0, 1, None)
 
     monkeypatch.setitem(
         METHODS, ExplanationMethod.GRAD_CAM, MethodSpec(ExplanationMethod.GRAD_CAM, counted)
     )
-    steps = explain(EVIDENCE, FINDINGS, LABELS, engine=PlainEngine())
+    steps = explain(EVIDENCE, FINDINGS, LABELS, model=MODEL, engine=PlainEngine())
     assert len(made) == 0
     next(steps)
     assert len(made) == 1

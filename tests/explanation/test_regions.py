@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cxr_server.explanation.heatmap import HeatMap, HeatScale, from_evidence
+from cxr_server.explanation.heatmap import HeatMap, from_evidence
 from cxr_server.explanation.regions import peak, regions
 from cxr_server.geometry import Box
 
 SQUARE = Box(0, 0, 224, 224)
 
 
-def one_cell(row: int, column: int, evidence: float = 10.0, side: int = 7) -> np.ndarray:
+def one_cell(row: int, column: int, evidence: float = 20.0, side: int = 7) -> np.ndarray:
     """Evidence in one cell, and some against the finding everywhere else."""
     evidence_hw = np.full((side, side), -1.0, dtype=np.float32)
     evidence_hw[row, column] = evidence
@@ -65,7 +65,7 @@ def test_pixels_that_meet_at_a_corner_are_one_region() -> None:
 @pytest.mark.parametrize("row", range(7))
 @pytest.mark.parametrize("column", range(7))
 def test_the_peak_is_the_middle_of_the_hot_cell(row: int, column: int) -> None:
-    found = peak(from_evidence(one_cell(row, column), 224, HeatScale.PER_MAP), SQUARE)
+    found = peak(from_evidence(one_cell(row, column), 224), SQUARE)
     assert found is not None
     assert abs(found.x_px - (column + 0.5) * 32) <= 0.5
     assert abs(found.y_px - (row + 0.5) * 32) <= 0.5
@@ -74,7 +74,7 @@ def test_the_peak_is_the_middle_of_the_hot_cell(row: int, column: int) -> None:
 
 def test_peak_and_region_are_given_in_the_originals_pixels() -> None:
     crop = Box(x_px=0, y_px=310, width_px=700, height_px=700)
-    heat = from_evidence(one_cell(1, 5), 224, HeatScale.PER_MAP)
+    heat = from_evidence(one_cell(1, 5), 224)
     found = peak(heat, crop)
     assert found is not None
     assert found.x_px == pytest.approx(550, abs=2)
@@ -94,7 +94,7 @@ def test_regions_come_largest_first_and_stay_apart() -> None:
     evidence_hw = np.zeros((7, 7), dtype=np.float32)
     evidence_hw[0, 0] = 9
     evidence_hw[4:6, 3:6] = 8
-    heat = from_evidence(evidence_hw, 224, HeatScale.PER_MAP)
+    heat = from_evidence(evidence_hw, 224)
     large, small = regions(heat, SQUARE)
     assert (small.box.x_px, small.box.y_px) == (0, 0)
     assert large.box.x_px > 64
@@ -114,7 +114,7 @@ def test_regions_stay_in_the_crop_and_hold_the_peak(
 ) -> None:
     crop = Box(x_px, y_px, side_px, side_px)
     evidence_hw = np.random.default_rng(seed).normal(0, 3, (7, 7)).astype(np.float32)
-    heat = from_evidence(evidence_hw, 224, HeatScale.PER_MAP)
+    heat = from_evidence(evidence_hw, 224)
     found, boxes = peak(heat, crop), [region.box for region in regions(heat, crop)]
     assert found is not None
     for box in boxes:

@@ -1,7 +1,10 @@
 """Explain over a real channel, on the shipped phantom."""
 
+import json
 import math
+from io import BytesIO
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,8 +129,10 @@ def test_opacity_and_colour_map_change_the_picture_and_nothing_else(
             {"opacity": 1.0},
             {"color_map": pb.COLOR_MAP_VIRIDIS},
             {"color_map": pb.COLOR_MAP_JET},
-            {"color_map": pb.COLOR_MAP_GRAY},
+            {"color_map": pb.COLOR_MAP_GRAY, "kind": HEATMAP},
             {"scale": pb.HEAT_SCALE_FIXED, "kind": HEATMAP},
+            {"scale": pb.HEAT_SCALE_FIXED, "kind": HEATMAP, "fixed_scale_logits": 100},
+            {"contours": True},
         )
     ]
     assert len(set(pictures)) == len(pictures)
@@ -206,7 +211,9 @@ def test_the_map_lies_on_the_finding_whatever_the_frame(
     crop = reply.image_info.crop_box
     outside = np.ones((height, width), bool)
     outside[crop.y_px : crop.y_px + crop.height_px, crop.x_px : crop.x_px + crop.width_px] = False
-    assert not outside.any() or heat[outside].max() <= heat.min() + 10  # unseen: no heat
+    unseen = pixels_of(only.heatmap)[outside]
+    assert not np.ptp(unseen, axis=1).any()  # grey: no heat
+    assert unseen.max(initial=255) > 100  # and marked, unlike the absence of heat
     for region in only.regions:
         box = region.box
         assert crop.x_px <= box.x_px
@@ -223,7 +230,7 @@ def test_a_finding_without_positive_evidence_gets_an_empty_map(
         image = png(draw_phantom(seed, findings=[], size_px=224).pixels_hw)
         reply = explain(phantom_stub, image, labels=labels, kind=HEATMAP)
         for each in reply.explanations:
-            nothing = max(each.evidence.values) <= 0
+            nothing = max(each.evidence.values) < 1
             assert each.no_positive_evidence == nothing
             if nothing:
                 flagged += 1
@@ -231,6 +238,57 @@ def test_a_finding_without_positive_evidence_gets_an_empty_map(
                 assert not each.regions
                 assert not np.ptp(pixels_of(each.heatmap), axis=(0, 1)).any()
     assert flagged  # otherwise this test has seen nothing
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"color_map": pb.COLOR_MAP_GRAY}, "render.color_map"),
+        ({"fixed_scale_logits": 25}, "render.fixed_scale_logits"),
+        ({"fixed_scale_logits": 4, "scale": pb.HEAT_SCALE_FIXED}, "render.fixed_scale_logits"),
+        (
+            {"method": pb.EXPLANATION_METHOD_LAYER_CAM, "scale": pb.HEAT_SCALE_FIXED},
+            "render.scale",
+        ),
+    ],
+)
+def test_an_option_that_would_be_ignored_or_mislead_is_refused(
+    phantom_stub: ChestXrayServiceStub, fields: dict[str, object], field: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as refusal:
+        explain(phantom_stub, png(), **fields)
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    detail = dict(refusal.value.trailing_metadata())
+    assert detail["x-error-reason"] == "INVALID_FIELD"
+    assert field.encode() in detail["grpc-status-details-bin"]
+
+
+def test_the_fixed_scale_is_in_the_unit_of_the_evidence_grid(
+    phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
+) -> None:
+    image = png(cardiomegaly)
+    options = {"kind": HEATMAP, "color_map": pb.COLOR_MAP_GRAY, "scale": pb.HEAT_SCALE_FIXED}
+    for full in (40, 200):
+        (only,) = explain(phantom_stub, image, fixed_scale_logits=full, **options).explanations
+        highest = max(only.evidence.values)
+        assert highest > 10
+        assert only.peak.value == pytest.approx(min(1, highest / full), rel=0.03)
+        brightest = int(pixels_of(only.heatmap).max())
+        assert brightest == pytest.approx(255 * only.peak.value, abs=1)
+
+
+def test_a_picture_names_its_finding_score_and_model_in_its_file(
+    phantom_stub: ChestXrayServiceStub, labels: list[str], cardiomegaly: np.ndarray
+) -> None:
+    reply = explain(phantom_stub, png(cardiomegaly), labels=labels, frame=ORIGINAL)
+    for each in reply.explanations:
+        with Image.open(BytesIO(each.heatmap)) as picture:
+            mark = json.loads(picture.text["cxr-serve"])
+        assert mark["finding"] == each.finding.label
+        assert mark["score"] == pytest.approx(each.finding.score, abs=1e-6)
+        assert (mark["model"], mark["version"]) == (reply.model.name, reply.model.version)
+        assert mark["weights_sha256"] == reply.model.weights_sha256
+        assert mark["notice"] == reply.notice
 
 
 def test_explain_after_predict_uses_the_cache_and_answers_alike(

@@ -17,7 +17,7 @@ from cxr_server.app import App
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import PHANTOM_PATH
-from cxr_server.explanation.heatmap import HeatMap, HeatScale
+from cxr_server.explanation.heatmap import HeatMap
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec
 from cxr_server.geometry import Box
 from cxr_server.imaging.codecs import CODECS
@@ -173,7 +173,7 @@ async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
 async def test_a_registered_explanation_method_is_described_and_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def upper_left(evidence_hw: np.ndarray, side_px: int, scale: HeatScale) -> HeatMap:
+    def upper_left(evidence_hw: np.ndarray, side_px: int, full: float | None) -> HeatMap:
         values_hw = np.zeros((side_px, side_px), np.float32)
         values_hw[: side_px // 4, : side_px // 4] = 1
         return HeatMap(values_hw, low=0, high=1, peak_row_column=(0, 0), in_logits=False)

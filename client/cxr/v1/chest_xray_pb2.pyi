@@ -361,7 +361,7 @@ class Box(_message.Message):
     def __init__(self, x_px: _Optional[int] = ..., y_px: _Optional[int] = ..., width_px: _Optional[int] = ..., height_px: _Optional[int] = ...) -> None: ...
 
 class RenderOptions(_message.Message):
-    __slots__ = ("kind", "frame", "color_map", "opacity", "legend", "max_side_px", "scale", "format")
+    __slots__ = ("kind", "frame", "color_map", "opacity", "legend", "max_side_px", "scale", "format", "fixed_scale_logits", "contours")
     KIND_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     COLOR_MAP_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +370,8 @@ class RenderOptions(_message.Message):
     MAX_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    FIXED_SCALE_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    CONTOURS_FIELD_NUMBER: _ClassVar[int]
     kind: RenderKind
     frame: RenderFrame
     color_map: ColorMap
@@ -378,7 +380,9 @@ class RenderOptions(_message.Message):
     max_side_px: int
     scale: HeatScale
     format: RenderFormat
-    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: bool = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ...) -> None: ...
+    fixed_scale_logits: float
+    contours: bool
+    def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: bool = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ..., fixed_scale_logits: _Optional[float] = ..., contours: bool = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "weights_sha256", "intended_use")

@@ -18,6 +18,11 @@ from cxr_server.errors import OperatorError
 FORMAT: Final = 2
 WEIGHTS_NAME = "weights.safetensors"
 INTENDED_USE = "Research and software testing only. Not a medical device, not for diagnosis."
+NOTICE = "For research use only. Not for diagnosis, and not a medical device."
+PHANTOM_NOTICE = (
+    "Phantom model: trained on drawings, for trying out and testing the system. "
+    "Its scores say nothing about people. " + NOTICE
+)
 
 # Control characters, line breaks and the marks that change the direction of text.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff"
@@ -116,6 +121,11 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def weights_sha256(self) -> str:
         """SHA-256 of the weights in lower-case hex: the identity of the model."""
         return self.files[WEIGHTS_NAME].sha256
+
+    @property
+    def notice(self) -> str:
+        """A sentence on the permitted use, shown wherever results are shown."""
+        return PHANTOM_NOTICE if self.phantom else NOTICE
 
     def to_json(self) -> str:
         """Return the one text of this manifest, its own SHA-256 included."""

@@ -11,9 +11,18 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.explanation.heatmap import HeatMap, HeatScale, from_evidence, from_saliency
+from cxr_server.bundles.manifest import Manifest
+from cxr_server.explanation.caption import Caption
+from cxr_server.explanation.heatmap import (
+    HeatMap,
+    from_evidence,
+    from_saliency,
+    has_evidence,
+    no_heat,
+)
+from cxr_server.explanation.options import RenderOptions
 from cxr_server.explanation.regions import Peak, Region, peak, regions
-from cxr_server.explanation.render import Renderer, RenderOptions
+from cxr_server.explanation.render import Renderer
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.model_input import Evidence
@@ -35,11 +44,12 @@ class MethodSpec:
     """One entry of the registry.
 
     The closed form makes the map of a finding out of its evidence [h, w], the side of the map and
-    the scale. It is None for a method that a `SaliencyEngine` computes.
+    the evidence of full heat, which is None if each map has a scale of its own. It is None for a
+    method that a `SaliencyEngine` computes: such maps are relative, without a fixed scale.
     """
 
     name: ExplanationMethod
-    closed_form: Callable[[NDArray[np.float32], int, HeatScale], HeatMap] | None = None
+    closed_form: Callable[[NDArray[np.float32], int, float | None], HeatMap] | None = None
 
     @property
     def needs_engine(self) -> bool:
@@ -88,6 +98,7 @@ def explain(
     findings: Sequence[Finding],
     labels: Sequence[str],
     *,
+    model: Manifest,
     engine: Engine,
     method: ExplanationMethod = ExplanationMethod.GRAD_CAM,
     options: RenderOptions = RenderOptions(),  # noqa: B008 -- frozen
@@ -110,15 +121,24 @@ def explain(
         row = rows[label]
         evidence_hw = evidence.evidence_khw[row]
         if spec.closed_form:
-            heat = spec.closed_form(evidence_hw, side_px, options.scale)
+            heat = spec.closed_form(evidence_hw, side_px, options.full_scale_logits)
+        elif not has_evidence(evidence_hw):
+            # A relative map would stretch noise to full colour.
+            heat = no_heat(side_px, 1.0, in_logits=False)
         else:
             assert isinstance(engine, SaliencyEngine)
             assert image_chw is not None
             heat = from_saliency(engine.saliency(image_chw, row, method, check))
         check()
+        heatmap = b""
+        if label in (heatmap_labels or labels):
+            caption = Caption(
+                finding=findings[row], model=model, method=method, scale=options.scale, heat=heat
+            )
+            heatmap = renderer.render(caption)
         yield Explanation(
             finding=findings[row],
-            heatmap=renderer.render(heat) if label in (heatmap_labels or labels) else b"",
+            heatmap=heatmap,
             evidence_hw=evidence_hw,
             peak=peak(heat, evidence.facts.crop),
             regions=regions(heat, evidence.facts.crop),

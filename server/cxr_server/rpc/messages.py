@@ -16,9 +16,14 @@ from cxr_server import __version__, service
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
-from cxr_server.explanation.heatmap import HeatScale
 from cxr_server.explanation.methods import Explanation, ExplanationMethod
-from cxr_server.explanation.render import RenderFormat, RenderFrame, RenderKind, RenderOptions
+from cxr_server.explanation.options import (
+    HeatScale,
+    RenderFormat,
+    RenderFrame,
+    RenderKind,
+    RenderOptions,
+)
 from cxr_server.imaging import quality
 from cxr_server.lifecycle import Phase
 
@@ -110,7 +115,7 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         ),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
-        notices=[service.notice_of(manifest), *manifest.notices],
+        notices=[manifest.notice, *manifest.notices],
         create_time=timestamp.from_json_string(manifest.create_time),
     )
 
@@ -133,7 +138,7 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
         ],
         "timing": pb.Timing(evidence_cached=result.cached, **durations),
         "request_id": request_id,
-        "notice": service.notice_of(result.model),
+        "notice": result.model.notice,
     }
 
 

@@ -1,0 +1,100 @@
+"""Frame: where a picture shows the image, and what of it the network saw. Next: render."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image, ImageDraw
+
+from cxr_server.explanation.footprint import picture_size
+from cxr_server.explanation.options import RenderFrame, RenderKind, RenderOptions
+from cxr_server.geometry import Box
+from cxr_server.imaging.radiograph import Radiograph
+from cxr_server.inference.model_input import Evidence
+
+HATCH_GREYS, EDGE_GREY = (200, 40), 208  # on and between the stripes
+HATCH_OPACITY = 0.35  # where heat would have its full opacity
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The size of a picture without its legend, and the part that the network saw, in pixels."""
+
+    width_px: int
+    height_px: int
+    seen: Box
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width_px, self.height_px
+
+    @property
+    def unseen(self) -> list[tuple[int, int, int, int]]:
+        """The rest of the picture, as boxes with left, upper, right and lower edge."""
+        left, top, (width, height) = self.seen.x_px, self.seen.y_px, self.size
+        right, bottom = left + self.seen.width_px, top + self.seen.height_px
+        around = (
+            (0, 0, width, top),
+            (0, bottom, width, height),
+            (0, top, left, bottom),
+            (right, top, width, bottom),
+        )
+        return [box for box in around if box[0] < box[2] and box[1] < box[3]]
+
+
+def frame_of(evidence: Evidence, options: RenderOptions) -> Frame:
+    """Return the frame of an image's pictures."""
+    height_px, width_px = evidence.picture_hw.shape
+    crop = Box(0, 0, width_px, height_px)
+    if options.frame is RenderFrame.ORIGINAL:
+        height_px, width_px = evidence.facts.height_px, evidence.facts.width_px
+        crop = evidence.facts.crop
+    height, width = picture_size(height_px, width_px, options.max_side_px)
+    scale_x, scale_y = width / width_px, height / height_px
+    left, right = round(crop.x_px * scale_x), round((crop.x_px + crop.width_px) * scale_x)
+    top, bottom = round(crop.y_px * scale_y), round((crop.y_px + crop.height_px) * scale_y)
+    return Frame(width, height, Box(left, top, max(1, right - left), max(1, bottom - top)))
+
+
+def background(
+    frame: Frame, evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
+) -> Image.Image:
+    """Return the RGB picture that heat is drawn on: the radiograph, or black for heat alone.
+
+    What the network did not see is hatched, and what it saw has an edge, drawn outside of it. Over
+    a radiograph the hatching follows the opacity of the heat: at 0 the radiograph shows as is.
+    """
+    strength = 1.0
+    if options.kind is RenderKind.HEATMAP:
+        grey = Image.new("L", frame.size)
+    else:
+        strength = options.opacity
+        pixels_hw = evidence.picture_hw
+        if options.needs_radiograph:
+            if radiograph is None:
+                raise ValueError("an overlay of the original image needs its pixels")
+            pixels_hw = radiograph.display_hw()
+        grey = Image.fromarray(pixels_hw)
+        if grey.size != frame.size:
+            grey = grey.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    if frame.unseen and strength:
+        _mark_unseen(grey, frame, strength)
+    return grey.convert("RGB")
+
+
+def _mark_unseen(grey: Image.Image, frame: Frame, strength: float) -> None:
+    longest_px, seen = max(frame.size), frame.seen
+    period_px, line_px = max(8, longest_px // 24), max(1, longest_px // 512)
+    is_stripe = np.arange(frame.width_px + frame.height_px) % period_px < period_px // 4
+    stripes = np.where(is_stripe, *HATCH_GREYS).astype(np.uint8)
+    # Each row of the picture is a window on the same stripes, one pixel further.
+    hatch_hw = sliding_window_view(stripes, frame.width_px)
+    for left, top, right, bottom in frame.unseen:
+        hatch = Image.fromarray(hatch_hw[top:bottom, left:right].copy())
+        under = grey.crop((left, top, right, bottom))
+        grey.paste(Image.blend(under, hatch, strength * HATCH_OPACITY), (left, top))
+    left, top = seen.x_px - line_px, seen.y_px - line_px
+    right, bottom = left + seen.width_px + 2 * line_px, top + seen.height_px + 2 * line_px
+    edge = left, top, right - 1, bottom - 1
+    ImageDraw.Draw(grey).rectangle(edge, outline=EDGE_GREY, width=line_px)
