@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,8 @@ from cxr_server.bundles.store import PHANTOM_PATH, SAMPLES_PATH
 from cxr_server.commands import doctor
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.inference.engines.registry import ENGINES
-from cxr_server.preflight import PREFLIGHT
+from cxr_server.preflight import PREFLIGHT, check_cache
+from cxr_server.settings import parse
 
 
 @pytest.fixture
@@ -76,9 +78,9 @@ def without_privileges() -> None:
         ctypes.CDLL(None).prctl(drop, capability)
 
 
-def with_locked(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command while the folder cannot be looked into."""
-    folder.chmod(0)
+def with_locked(folder: Path, *words: str, mode: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command while the folder cannot be looked into, or has another mode."""
+    folder.chmod(mode)
     done = subprocess.run(
         [sys.executable, "-m", "cxr_server", *words],
         capture_output=True,
@@ -215,6 +217,22 @@ def test_doctor_notes_what_serve_would_warn_of(home, capsys):
     found = checks(capsys, can_serve=True)
     assert found["cache folder"]["state"] == "note"
     assert "--cache-dir /proc/nosuch cannot be written to" in found["cache folder"]["detail"]
+
+
+def test_doctor_notes_a_cache_folder_that_is_read_only(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    words = ("doctor", "--cache-dir", str(folder), *ANY_PORT)
+    done = with_locked(folder, *words, mode=0o500)
+    assert done.returncode == 0
+    assert f"note cache folder: --cache-dir {folder} cannot be written to" in done.stdout
+
+
+def test_a_cache_folder_that_is_nearly_full_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    assert list(check_cache(parse(["--cache-dir", str(tmp_path)], {}))) == [
+        f"--cache-dir {tmp_path} has 5 MiB free, so perhaps models are compiled at every start"
+    ]
 
 
 def test_phantom_samples_are_copied_and_their_paths_printed(tmp_path, capsys):

@@ -58,6 +58,11 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+def test_a_name_that_is_not_in_the_catalogue_gets_the_nearest(homes, capsys):
+    assert main(["prepare", "densenet121-res224-al"]) == 1
+    assert "did you mean densenet121-res224-all?" in capsys.readouterr().err
+
+
 def test_a_download_is_kept_until_the_bundle_is_written(homes, capsys):
     name, folder = "densenet121-res224-nih", homes / "upstream"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """`cxr-server health`, as a container's health check runs it: from the server's environment."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path
 def test_a_unix_socket_is_asked(tmp_path: Path) -> None:
     with ServerProcess("--health-listen", f"unix:{tmp_path / 'health.sock'}") as server:
         assert health(**settings(server))[0] == 0
+
+
+def test_a_server_that_shuts_down_is_not_healthy() -> None:
+    with ServerProcess("--drain-pause-s", "1000") as server:
+        server.process.send_signal(signal.SIGTERM)
+        while (found := health("--listen", server.address))[0] == 0:
+            pass  # it has not seen the signal yet
+        assert found == (1, f"cxr-server: {server.address} answers NOT_SERVING\n")
 
 
 def test_where_nobody_listens_the_server_is_not_healthy() -> None:

@@ -1,5 +1,6 @@
 """Source: name of a model or a file -> verified bytes of the checkpoint. Next: checkpoint."""
 
+import difflib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
     if name == PHANTOM or not re.match(NAME_PATTERN, name):
         raise BundleError(f"{name} is not a name for a prepared model")
     if entry is None and file is None:
-        known = ", ".join(CATALOG)
-        raise BundleError(f"{name} is not in the catalogue ({known}): give --from FILE")
+        close = difflib.get_close_matches(name, CATALOG, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(CATALOG)}."
+        raise BundleError(
+            f"{name} is not in the catalogue; {hint} A model of your own needs --from FILE"
+        )
     if entry is not None and source.labels:
         raise BundleError(f"the findings of {name} are known: --labels is not accepted")
     sha256 = source.sha256.lower() if source.sha256 else None

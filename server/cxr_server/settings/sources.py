@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser, only: Collection[str] = ()) -
     The values stay text, so that flags and environment are read alike. Flags that are not given
     are absent from the result.
     """
+    if not only:
+        parser.usage = "%(prog)s [FLAG ...]"  # there are too many to show twice
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for option in options():
         if only and option.name not in only:
@@ -49,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser, only: Collection[str] = ()) -
             shown = "on" if default else "off"
             kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         else:
-            shown = str(default) if default != "" else "empty"
+            shown = str(default)
             kind = {"metavar": "{" + ",".join(choices) + "}" if choices else _metavar(option)}
-        text = f"{option.metadata['help']} (default: {shown}; env: {env_name(option.name)})"
+        shown = f"default: {shown}; " if shown else ""  # the help says what an empty one means
+        text = f"{option.metadata['help']} ({shown}env: {env_name(option.name)})"
         groups[option.metadata["group"]].add_argument(
             flag_name(option.name),
             dest=option.name,
