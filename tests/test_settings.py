@@ -1,5 +1,6 @@
 """Settings: flags and environment are read alike, and what cannot work is named as it was given."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,15 @@ def test_an_address_is_read_and_written_as_grpc_takes_it(text: str, address: Add
 @pytest.mark.parametrize("text", ["unix:/run/cxr.sock", "127.8.9.1:1", "[::1]:1", "localhost:1"])
 def test_plaintext_is_served_where_only_this_machine_can_reach(text: str) -> None:
     assert parse(["--listen", text], {}).listen == text
+
+
+def test_a_port_that_needs_privileges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    problem = Address.parse("127.0.0.1:80").problem()
+    assert problem == "this user may not open it: choose a port above 1023"
 
 
 def test_a_socket_that_nobody_can_listen_on_says_why(tmp_path: Path) -> None:
