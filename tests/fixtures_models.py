@@ -1,10 +1,13 @@
 """Fixtures: bundles, made once for the whole run."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from cxr_server.bundles import store
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import PHANTOM, resolve
 from cxr_server.convert.write import write_bundle
@@ -33,6 +36,22 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def phantom_bundle() -> Bundle:
     """The bundle that is shipped. Needs no torch."""
     return load_bundle(resolve(PHANTOM, None))
+
+
+@pytest.fixture(scope="session")
+def unprobed_bundle(phantom_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle without its probe, which any engine may serve; do not write into it."""
+    folder = tmp_path_factory.mktemp("bundles") / "unprobed"
+    shutil.copytree(phantom_bundle.path, folder)
+    unprobed = msgspec.structs.replace(phantom_bundle.manifest, probe=msgspec.UNSET)
+    (folder / "model.json").write_text(unprobed.to_json())
+    return folder
+
+
+@pytest.fixture
+def unprobed_phantom(unprobed_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "phantom" name that bundle, for engines that compute something else."""
+    monkeypatch.setattr(store, "PHANTOM_PATH", unprobed_bundle)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ async def loaded(*flags: str) -> AsyncIterator[InferenceService]:
 class SaliencyToy:
     """Knows one slow method, which waits for the gate; fails on every image when `broken`."""
 
-    name, device, max_batch, max_in_flight = "toy", "abacus", 1, 1
+    name, device, precision, max_batch, max_in_flight = "toy", "abacus", "float32", 1, 1
     saliency_methods = (SLOW.value,)
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class SaliencyToy:
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch) -> list[SaliencyToy]:
+def toys(monkeypatch: pytest.MonkeyPatch, unprobed_phantom: None) -> list[SaliencyToy]:
     """The engines that `--engine toy` has started."""
     made: list[SaliencyToy] = []
 

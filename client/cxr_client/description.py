@@ -18,6 +18,7 @@ class Health:
     model: ModelInfo | None
     engine: str
     device: str
+    precision: str
     server_version: str
     uptime_s: float
     queue_depth: int
@@ -43,6 +44,7 @@ class Health:
             model=ModelInfo.of(response.model) if response.HasField("model") else None,
             engine=response.engine,
             device=response.device,
+            precision=response.precision,
             server_version=response.server_version,
             uptime_s=response.uptime_duration.ToNanoseconds() / 1e9,
             queue_depth=response.queue_depth,
@@ -101,6 +103,7 @@ class ModelDescription:
     license: str
     notices: tuple[str, ...]
     create_time: datetime | None
+    precision: str
     request_id: str
 
     @classmethod
@@ -131,5 +134,6 @@ class ModelDescription:
                 if response.HasField("create_time")
                 else None
             ),
+            precision=response.precision,
             request_id=request_id,
         )

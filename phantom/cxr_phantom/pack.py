@@ -1,4 +1,4 @@
-"""Pack: trained weights and their report -> the bundle that the server ships."""
+"""Pack: trained weights and their report, or a bundle -> the bundle that the server ships."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from cxr_phantom.retrain import REPORT_NAME, WEIGHTS_NAME
 from cxr_server import __version__
 from cxr_server.bundles.architectures import DenseNet
+from cxr_server.bundles.load import MANIFEST_NAME, load_bundle
 from cxr_server.bundles.manifest import BundleError, Description, Reliability
 from cxr_server.convert.parity import check_parity
 from cxr_server.convert.write import write_bundle
@@ -29,20 +30,33 @@ INTENDED_USE = "Testing and demonstrating the service. Says nothing about patien
 def pack(source: Path, output: Path) -> Path:
     """Make a bundle of the files that `cxr-phantom train` wrote to `source`.
 
-    The bundle is checked against torchxrayvision's own forward pass before it appears.
+    `source` may also be a bundle, which is then written again from its weights and its description,
+    in today's format. The new bundle is checked against torchxrayvision's own forward pass before
+    it appears.
 
     Raises:
         BundleError: The weights and the report do not match, or `output` cannot be replaced.
         OSError: A file cannot be read.
     """
-    report = json.loads((source / REPORT_NAME).read_text(encoding="utf-8"))
     state = load_file(source / WEIGHTS_NAME)
+    if (source / MANIFEST_NAME).is_file():
+        manifest = load_bundle(source).manifest
+        fields = Description.__struct_fields__
+        description = Description(**{name: getattr(manifest, name) for name in fields})
+    else:
+        description = _trained(source, len(state["classifier.bias"]))
+    return write_bundle(output, state, description, lambda bundle: print(check_parity(bundle)))
+
+
+def _trained(source: Path, outputs: int) -> Description:
+    """Return the description of a model that was trained, from its report."""
+    report = json.loads((source / REPORT_NAME).read_text(encoding="utf-8"))
     network = msgspec.convert(report["architecture"], DenseNet)
     labels = tuple(report["labels"])
-    if len(labels) != len(state["classifier.bias"]):
+    if len(labels) != outputs:
         raise BundleError("training.json: the number of labels differs from that of outputs")
     thresholds = tuple(np.asarray(report["thresholds"], np.float32).tolist())  # served as float32
-    description = Description(
+    return Description(
         name="phantom",
         version=__version__,
         network=network,
@@ -55,7 +69,6 @@ def pack(source: Path, output: Path) -> Path:
         reliability=_reliability(report),
         intended_use=INTENDED_USE,
     )
-    return write_bundle(output, state, description, lambda bundle: print(check_parity(bundle)))
 
 
 def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:
@@ -71,7 +84,7 @@ def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom pack`."""
-    parser.add_argument("source", type=Path, help="folder written by `cxr-phantom train`")
+    parser.add_argument("source", type=Path, help="written by `cxr-phantom train`, or a bundle")
     parser.add_argument("output", type=Path, help="folder of the bundle; replaced if it exists")
 
 

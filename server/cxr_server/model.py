@@ -1,61 +1,51 @@
-"""Model: settings -> ServingModel, a bundle on an engine. The only owner of the engine."""
+"""Model: settings -> ServingModel, a bundle on an engine."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import structlog
 
 from cxr_server.budget import ByteBudget, ThreadBudget
-from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import cache_home, resolve
-from cxr_server.errors import ModelLoading
 from cxr_server.imaging.codecs import read_size
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines import DeviceLost, Engine
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import Preprocessing, preprocess, preprocessing_of
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.stages import Stage, Stages
+from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
 from cxr_server.inference.worker_pool import WorkerPool
-from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
 
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
-REBUILD_TRIES = 3
-REBUILD_PAUSE_S = 0.5
-CLOSE_TIMEOUT_S = 5.0  # longer than a batch takes
 HASHED_ON_LOOP_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
 R = TypeVar("R")
-log = structlog.get_logger("cxr_server")
 
 
 class ServingModel:
     """A bundle on an engine, behind the cache and the scheduler. Create it on the event loop.
 
-    A failed engine is replaced by one of the same kind, while requests wait for it. If that fails
-    `REBUILD_TRIES` times, the lifecycle is told that the model is given up.
+    See `EngineSupervisor` for what happens when the engine fails.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        bundle: Bundle,
         preprocessing: Preprocessing,
         engine: Engine,
         start_engine: Callable[[], Engine],
@@ -65,8 +55,7 @@ class ServingModel:
         metrics: Metrics,
     ) -> None:
         decode_threads = settings.decode_threads or usable_cores()
-        self.manifest = manifest
-        self.engine = engine
+        self.manifest = bundle.manifest
         self.cache = EvidenceCache(settings.cache_entries)
         self.scheduler = Scheduler(engine, decode_threads=decode_threads)
         self.limits = DecodeLimits(
@@ -75,36 +64,38 @@ class ServingModel:
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self._decode_budget = ThreadBudget(memory.decode_bytes)
         self._preprocessing = preprocessing
-        self._start_engine = start_engine
-        self._lifecycle = lifecycle
-        self._metrics = metrics
+        self._supervisor = EngineSupervisor(
+            engine, bundle, start_engine, self.scheduler, lifecycle, metrics
+        )
         self._files = WorkerPool("files", 1, settings.max_in_flight)
         self._drawing = WorkerPool("drawing", decode_threads, settings.max_in_flight)
         self._slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
-        self._rebuilding: asyncio.Task[None] | None = None
-        self._engine_lost = False  # failed, and not replaced yet
 
     @classmethod
     async def load(
         cls, settings: Settings, memory: Memory, lifecycle: Lifecycle, metrics: Metrics
     ) -> "ServingModel":
-        """Load the bundle and start the engine. Raises BundleError and EngineUnavailable."""
+        """Load the bundle and start an engine for it. Raises BundleError and EngineUnavailable."""
         home = Path(settings.bundle_home) if settings.bundle_home else None
         bundle = await threads.run("loading", lambda: load_bundle(resolve(settings.model, home)))
         preprocessing = preprocessing_of(bundle.manifest)
         start = partial(
-            choose_engine,
+            start_verified,
             bundle,
             cache_dir=Path(settings.cache_dir) if settings.cache_dir else cache_home(),
             threads=settings.engine_threads or None,
+            precision=settings.precision,
         )
         first = partial(start, settings.engine, device=settings.device or None)
         engine = await threads.run("loading", first)
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
-        return cls(
-            bundle.manifest, preprocessing, engine, again, settings, memory, lifecycle, metrics
-        )
+        return cls(bundle, preprocessing, engine, again, settings, memory, lifecycle, metrics)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use, or the one that has failed and is being replaced."""
+        return self._supervisor.engine
 
     async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""
@@ -174,7 +165,8 @@ class ServingModel:
         """Make and draw maps one by one in a thread, given the engine in use when it begins.
 
         Slow maps, which the engine makes and which may take minutes, share a thread of their own.
-        Raises ModelLoading if the engine was replaced meanwhile, and what `WorkerPool.run` raises.
+        Raises ModelLoading if the engine was replaced or lost meanwhile, and what `WorkerPool.run`
+        raises.
         """
         submitted_s = time.monotonic()
 
@@ -184,73 +176,25 @@ class ServingModel:
             try:
                 yield from maps(engine)
             except Exception:
-                if self._engine_lost or self.engine is not engine:  # closed meanwhile
-                    raise ModelLoading("the engine has failed", retry_after_ms=1000) from None
+                if self._supervisor.lost or self.engine is not engine:  # closed meanwhile
+                    raise engine_has_failed() from None
                 raise
             stages.add(Stage.RENDER, start_s, time.monotonic())
 
         pool = self._slow_maps if slow else self._drawing
-        return await pool.run(steps(), deadline=call.deadline)
+        try:
+            return await pool.run(steps(), deadline=call.deadline)
+        except DeviceLost as error:
+            self._supervisor.failed(error)
+            raise engine_has_failed() from None
 
     def warmed_up(self) -> None:
         """Forget the images so far. From now on a failed engine is replaced."""
         self.cache = EvidenceCache(self.cache.capacity)
-        self.scheduler.on_failure = self._engine_failed
+        self.scheduler.on_failure = self._supervisor.failed
 
     async def close(self) -> None:
-        """Fail what waits, finish what runs but maps, and release the engine.
-
-        What still runs after `CLOSE_TIMEOUT_S` is left behind.
-        """
+        """Fail what waits, finish what runs but maps, and release the engine."""
         for pool in (self._files, self._drawing, self._slow_maps):
             pool.close()
-        if self._rebuilding:
-            self._rebuilding.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._rebuilding
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self.scheduler.close()
-                await self._close_engine()
-
-    def _engine_failed(self, error: BaseException) -> None:
-        self._metrics.engine_failures.inc()
-        log.error("engine failed", error=type(error).__name__, exc_info=error)
-        self._rebuilding = asyncio.get_running_loop().create_task(self._rebuild())
-
-    async def _rebuild(self) -> None:
-        self._engine_lost = True
-        self._lifecycle.enter(Phase.FAILED)
-        await self.scheduler.idle()
-        await self._close_engine()
-        for attempt in range(1, REBUILD_TRIES + 1):
-            try:
-                engine = await threads.run("rebuilding", self._start_tested_engine)
-            except Exception as error:
-                log.error("engine not rebuilt", attempt=attempt, error=type(error).__name__)
-                await asyncio.sleep(REBUILD_PAUSE_S * attempt)
-            else:
-                log.info("engine rebuilt", attempt=attempt)
-                self.engine, self._engine_lost = engine, False
-                self.scheduler.resume(engine)
-                self._lifecycle.enter(Phase.SERVING)
-                return
-        log.error("engine given up")
-        self._lifecycle.given_up.set()
-        await self.scheduler.close()  # fails the requests that wait
-
-    def _start_tested_engine(self) -> Engine:
-        engine = self._start_engine()
-        side_px = self.manifest.input_side_px
-        try:
-            evidence = engine.evidence(np.zeros((1, 1, side_px, side_px), np.float32))
-            if not np.isfinite(evidence).all():
-                raise ArithmeticError("the engine's evidence is not finite")
-        except BaseException:
-            engine.close()
-            raise
-        return engine
-
-    async def _close_engine(self) -> None:
-        with suppress(Exception):  # a broken or closed engine may fail to close
-            await threads.run("closing", self.engine.close)
+        await self._supervisor.close()

@@ -129,6 +129,7 @@ class HealthReport:
     model: Manifest | None = None
     engine: str = ""
     device: str = ""
+    precision: str = ""
     queue_depth: int = 0
 
 
@@ -142,6 +143,7 @@ class ModelDescription:
     max_drawn_pixels: int
     image_formats: tuple[str, ...]
     methods: tuple[ExplanationMethod, ...]
+    precision: str
 
 
 class InferenceService:
@@ -221,6 +223,7 @@ class InferenceService:
             model=model.manifest if model else None,
             engine=model.engine.name if model else "",
             device=model.engine.device if model else "",
+            precision=model.engine.precision if model else "",
             queue_depth=model.scheduler.queue_depth if model else 0,
         )
 
@@ -234,6 +237,7 @@ class InferenceService:
             max_drawn_pixels=self._max_drawn_px(model),
             image_formats=readable_formats(),
             methods=available(model.engine),
+            precision=model.engine.precision,
         )
 
     async def _explain(

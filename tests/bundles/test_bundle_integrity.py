@@ -58,6 +58,7 @@ def test_a_bundle_is_read_whole(bundle):
         "weights.safetensors",
         "openvino/model.xml",
         "openvino/model.bin",
+        "probe.png",
     }
     assert bundle.manifest.evidence_side == 7
     assert len(bundle.manifest.thresholds) == len(bundle.manifest.bias) == 6
@@ -181,6 +182,10 @@ DENSENET = {
         ("notices", ["two\nlines"], "notices"),
         ("create_time", "2026-13-01T00:00:00Z", "month"),
         ("create_time", "yesterday", "create_time"),
+        ("probe", None, "probe"),
+        ("probe", {"file": "probe.png", "scores": [0.5] * 5}, "one score for each finding"),
+        ("probe", {"file": "probe.png", "scores": [1.5] * 6}, "scores"),
+        ("probe", {"file": "other.png", "scores": [0.5] * 6}, "must name the file of probe"),
         ("surprise", 1, "surprise"),
     ],
 )
@@ -192,14 +197,19 @@ def test_a_manifest_with_a_wrong_field_is_refused_by_name_though_its_hash_fits(
         load_bundle(bundle)
 
 
-FIELDS = Manifest.__struct_fields__
+FIELDS = set(Manifest.__struct_fields__) - {"probe"}
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", sorted(FIELDS))
 def test_a_manifest_without_a_field_is_refused(bundle, field):
     reseal(bundle, lambda content: content.pop(field))
     with pytest.raises(BundleError, match=r"model\.json"):
         load_bundle(bundle)
+
+
+def test_a_bundle_without_a_probe_is_read(bundle):
+    reseal(bundle, lambda content: content.pop("probe"))
+    assert not load_bundle(bundle).manifest.probe
 
 
 def test_a_manifest_without_its_own_hash_is_refused(bundle):

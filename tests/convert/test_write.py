@@ -1,11 +1,13 @@
 """Weights become a bundle whose scores equal an independent forward pass, or nothing. No torch."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr_server.bundles import architectures as parameters
 from cxr_server.bundles.load import load_bundle
@@ -16,6 +18,7 @@ from cxr_server.convert.architectures.graph import Graph
 from cxr_server.convert.parity import TOLERANCE, check_images, check_parity, numpy_scores
 from cxr_server.convert.write import write_bundle
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
+from cxr_server.inference.verify import verify_engine
 from random_weights import described, random_weights, shapes
 
 
@@ -32,8 +35,29 @@ def test_a_written_bundle_holds_the_weights_and_scores_as_the_numpy_forward_pass
     assert bundle.manifest.bias == tuple(state["classifier.bias"].tolist())
     assert bundle.manifest.evidence_side == 8  # 64 px, halved three times
     assert differences["openvino and numpy"] < TOLERANCE
-    scores = numpy_scores(bundle, check_images(64))
+    scores = numpy_scores(bundle.manifest, state, check_images(64))
     assert np.ptp(scores, axis=0).min() > 100 * TOLERANCE, "other images must score differently"
+
+
+def test_a_written_bundle_holds_a_drawn_image_and_what_every_engine_must_say_of_it(folder):
+    for seed in (0, 1):
+        write_bundle(folder, random_weights(seed=seed), described())
+        bundle = load_bundle(folder)
+        file = bundle.file(bundle.manifest.probe.file)
+        assert file.stat().st_size < 50_000
+        with Image.open(file) as image:
+            assert (image.mode, image.size) == ("L", (320, 320))
+            assert np.ptp(np.asarray(image)) > 100
+        with closing(choose_engine(bundle, "openvino")) as engine:
+            difference = verify_engine(engine, bundle)
+        assert difference is not None
+        assert difference < TOLERANCE
+
+
+def test_a_preprocessing_that_is_not_implemented_leaves_no_bundle(folder):
+    with pytest.raises(BundleError, match="needs the preprocessing other-v1"):
+        write_bundle(folder, random_weights(), described(preprocessing_id="other-v1"))
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_what_only_training_needs_is_left_out(folder):

@@ -41,7 +41,7 @@ FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in
 class PlainEngine:
     """Evidence and nothing else."""
 
-    name, device, max_batch, max_in_flight = "plain", "CPU", 1, 1
+    name, device, precision, max_batch, max_in_flight = "plain", "CPU", "float32", 1, 1
 
     def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
         return np.zeros((len(batch_nchw), 3, 7, 7), np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import Engine, SaliencyEngine
+from cxr_server.inference.engines import Engine, EngineOptions, SaliencyEngine
 from cxr_server.inference.engines.registry import (
     ENGINES,
     EngineSpec,
@@ -28,6 +28,7 @@ class ToyEngine:
 
     device: str
     name: str = "toy"
+    precision: str = "float32"
     max_batch: int = 2
     max_in_flight: int = 1
 
@@ -45,7 +46,7 @@ def toy_spec(name: str = "toy", **changes: object) -> EngineSpec:
         requirement="numpy",
         bundle_file="weights.safetensors",
         devices=("toy",),
-        open=lambda bundle, device, cache_dir, threads: ToyEngine(device),
+        open=lambda bundle, options: ToyEngine(options.device),
     )
     return replace(spec, **changes)  # type: ignore[arg-type]
 
@@ -56,16 +57,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     opened: list[tuple[str, str]] = []
     for name, spec in list(ENGINES.items()):
 
-        def start(
-            bundle: Bundle,
-            device: str,
-            cache_dir: Path | None,
-            threads: int | None,
-            *,
-            name: str = name,
-        ) -> Engine:
-            opened.append((name, device))
-            return ToyEngine(device)
+        def start(bundle: Bundle, options: EngineOptions, *, name: str = name) -> Engine:
+            opened.append((name, options.device))
+            return ToyEngine(options.device)
 
         monkeypatch.setitem(ENGINES, name, replace(spec, open=start, packages=()))
     return opened
@@ -180,13 +174,81 @@ def test_an_architecture_that_the_engine_cannot_build_is_refused_by_name(bundle,
     assert reason == f"toy has no module for the architecture {bundle.manifest.network.name}"
 
 
-def test_an_engine_that_fails_to_start_is_reported_in_one_line(bundle, monkeypatch):
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Exception from core.cpp:129:\n\nthe device is on fire\n", "the device is on fire"),
+        (
+            "CUDA error: invalid device ordinal\nCUDA kernel errors might be reported later.\n"
+            "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n",
+            "CUDA error: invalid device ordinal",
+        ),
+        ("", "RuntimeError"),
+    ],
+)
+def test_an_engine_that_fails_to_start_is_reported_by_the_line_that_says_why(
+    bundle, monkeypatch, message, told
+):
     def fail(*args: object) -> Engine:
-        raise RuntimeError("Exception from core.cpp:129:\n\nthe device is on fire\n")
+        raise RuntimeError(message)
 
     monkeypatch.setitem(ENGINES, "toy", toy_spec(open=fail))
-    with pytest.raises(EngineUnavailable, match=r"^toy does not start on toy: the device is on"):
+    with pytest.raises(EngineUnavailable) as caught:
         choose_engine(bundle, "toy")
+    assert str(caught.value) == f"toy does not start on toy: {told}"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("count", "device", "reason"),
+    [
+        (1, "cuda:1", "torch cannot use cuda:1: it finds cuda:0"),
+        (2, "cuda:2", "torch cannot use cuda:2: it finds cuda:0, cuda:1"),
+        (0, "cuda:0", "torch cannot use cuda:0: it finds no CUDA device"),
+        (1, "cuda", None),
+        (2, "cuda:1", None),
+    ],
+)
+def test_a_cuda_device_that_is_not_there_is_named_with_those_that_are(
+    bundle, monkeypatch, count, device, reason
+):
+    import torch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda path: True)  # an NVIDIA driver
+        patch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        patch.setattr(torch.cuda, "device_count", lambda: count)
+        assert ENGINES["torch"].why_not(bundle, device) == reason
+
+
+def test_a_lower_precision_is_used_only_where_it_is_asked_for_and_possible(
+    bundle, fakes, monkeypatch
+):
+    with_cuda(monkeypatch)
+    choose_engine(bundle, precision="float16")
+    without_cuda(monkeypatch)
+    with pytest.raises(EngineUnavailable) as caught:
+        choose_engine(bundle, precision="float16")
+    assert fakes == [("torch", "cuda:0")]
+    for name, device in (("openvino", "CPU"), ("torch", "cpu")):
+        assert f"{name} on {device} computes in float32 only, not in float16" in str(caught.value)
+
+
+def test_an_engine_gets_every_option(bundle, monkeypatch, tmp_path):
+    given: list[EngineOptions] = []
+
+    def start(_: Bundle, options: EngineOptions) -> Engine:
+        given.append(options)
+        return ToyEngine(options.device)
+
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, float16_devices=("toy",)))
+    choose_engine(bundle, "toy", cache_dir=tmp_path, threads=3, precision="float16")
+    choose_engine(bundle, "toy")
+    assert given == [
+        EngineOptions(device="toy", cache_dir=tmp_path, threads=3, precision="float16"),
+        EngineOptions(device="toy"),
+    ]
+    assert given[1].precision == "float32"
 
 
 @pytest.mark.parametrize("device", ["AUTO", "cpu"])

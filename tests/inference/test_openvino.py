@@ -103,6 +103,14 @@ def test_a_wrong_shape_is_refused_and_the_next_call_works(engine, images, expect
     np.testing.assert_array_equal(engine.evidence(images[:1]), expected[:1])
 
 
+@pytest.mark.parametrize("device", ["CPU", "AUTO", "HETERO:CPU"])
+def test_the_precision_in_force_is_told_and_is_float32(phantom_bundle, device):
+    """CPUs with bfloat16 would use it otherwise."""
+    engine = OpenVINOEngine(phantom_bundle, device=device, threads=1)
+    assert engine.precision == "float32"
+    engine.close()
+
+
 def test_one_core_gives_the_evidence_of_two(phantom_bundle, images, expected):
     engine = OpenVINOEngine(phantom_bundle, threads=1)
     assert engine.max_in_flight == 1

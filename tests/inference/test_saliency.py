@@ -1,6 +1,7 @@
 """The saliency methods are pytorch-grad-cam's own, on the rectified feature map."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,6 +102,43 @@ def test_a_map_does_not_change_the_evidence(engine, image):
     before = engine.evidence(image[None])
     engine.saliency(image, 0, "LAYER_CAM")
     np.testing.assert_array_equal(engine.evidence(image[None]), before)
+
+
+def test_closing_the_engine_ends_a_map_in_the_making_and_refuses_others(
+    phantom_like_bundle, image, monkeypatch
+):
+    from cxr_server.inference.engines.torch.network import EvidenceNet
+
+    engine = choose_engine(load_bundle(phantom_like_bundle), "torch", device="cpu")
+    begun, go_on = threading.Event(), threading.Event()
+    features = EvidenceNet.features
+    passes: list[object] = []
+
+    def slow(net: EvidenceNet, image: object) -> object:
+        passes.append(None)
+        begun.set()
+        assert go_on.wait(60)
+        return features(net, image)
+
+    monkeypatch.setattr(EvidenceNet, "features", slow)
+    with ThreadPoolExecutor(2) as pool:
+        score_cam = pool.submit(engine.saliency, image, 0, "SCORE_CAM")
+        assert begun.wait(60)
+        closing = pool.submit(engine.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.1)  # waits for the forward pass
+        go_on.set()
+        closing.result(60)
+        with pytest.raises(RuntimeError, match="closed"):
+            score_cam.result(60)
+    assert len(passes) == 1  # of some fifty
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.saliency(image, 0, "LAYER_CAM")
+
+
+def test_a_map_of_logits_that_are_not_finite_is_an_error(engine, image):
+    with pytest.raises(ArithmeticError, match="not finite"):
+        engine.saliency(np.full_like(image, np.nan), 0, "LAYER_CAM")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ModelLoading
+from cxr_server.inference import engine_calls
+from cxr_server.inference.engines import DeviceLost
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.scheduler import EngineFailure, Scheduler
+from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
 from cxr_server.inference.stages import Stage, Stages
 
 
@@ -31,7 +33,7 @@ class Image:
 class EchoEngine:
     """Evidence = the image's number. Fails on numbers in `poison`, or as `faults` says."""
 
-    name, device = "echo", "test"
+    name, device, precision = "echo", "test", "float32"
 
     def __init__(
         self,
@@ -396,6 +398,84 @@ async def test_an_engine_with_too_few_answers_has_failed() -> None:
         await answer(run, 1)
     engine.evidence = whole  # type: ignore[method-assign]
     assert await answer(run, 2) == 2
+    await run.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+async def test_evidence_that_is_not_finite_is_a_failure_of_its_image_alone(value: float) -> None:
+    engine = EchoEngine(max_batch=4)
+    failures: list[BaseException] = []
+    run = scheduler(engine, on_failure=lambda error: (failures.append(error), run.resume(engine)))
+    whole = engine.evidence
+
+    def spoil(batch_nchw: np.ndarray) -> np.ndarray:
+        evidence = whole(batch_nchw)
+        evidence[evidence == 2] = value
+        return evidence
+
+    engine.evidence = spoil  # type: ignore[method-assign]
+    first = await one_at(engine, run)
+    others = [asyncio.ensure_future(answer(run, number)) for number in (1, 2, 3)]
+    await until(lambda: run.queue_depth == 3)
+    engine.gate.set()
+    ends = await asyncio.gather(first, *others, return_exceptions=True)
+    assert isinstance(ends.pop(2), EngineFailure)
+    assert ends == [0, 1, 3]
+    assert [type(failure) for failure in failures] == [NotFinite, NotFinite]
+    await run.close()
+
+
+async def test_a_call_that_does_not_return_is_noticed_and_neither_its_callers_nor_the_end_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.05)
+    engine = EchoEngine()
+    run = scheduler(engine, decode_threads=1)
+    assert not run.stuck
+    held = await one_at(engine, run)
+    waiting = asyncio.ensure_future(answer(run, 1))
+    await until(lambda: run.stuck)
+    run.give_up(ModelLoading("lost"))
+    ends = await asyncio.gather(held, waiting, return_exceptions=True)
+    assert all(isinstance(end, ModelLoading) for end in ends)
+    async with asyncio.timeout(60):
+        await run.close()
+    with pytest.raises(Draining):
+        await answer(run, 2)
+    engine.gate.set()
+    await until(lambda: not run.stuck and engine.running == 0)
+
+
+async def test_a_call_is_stuck_only_if_it_is_also_far_longer_than_usual(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.001)
+    monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 1e6)
+    engine = EchoEngine(work_s=0.01)
+    run = scheduler(engine, decode_threads=1)
+    assert await answer(run, 9) == 9
+    engine.seen.clear()
+    held = await one_at(engine, run)
+    await asyncio.sleep(0.05)
+    assert not run.stuck  # a thousand seconds would be
+    engine.gate.set()
+    assert await held == 0
+    await run.close()
+
+
+async def test_a_lost_device_is_no_fault_of_the_image() -> None:
+    engine = EchoEngine()
+    failures: list[BaseException] = []
+    run = scheduler(engine, on_failure=lambda error: (failures.append(error), run.resume(engine)))
+
+    def lost(_: np.ndarray) -> np.ndarray:
+        raise DeviceLost("gone")
+
+    engine.evidence = lost  # type: ignore[method-assign]
+    with pytest.raises(ModelLoading) as caught:
+        await answer(run, 1)
+    assert caught.value.retry_after_ms
+    assert all(isinstance(failure, DeviceLost) for failure in failures)
     await run.close()
 
 

@@ -118,6 +118,10 @@ def test_what_train_writes_pack_makes_a_bundle_of(
     assert tuple(manifest.labels) == FINDINGS
     assert manifest.thresholds == pytest.approx(report["thresholds"], abs=1e-6)
 
+    again = tmp_path / "again"
+    assert main(["pack", str(bundle), str(again)]) == 0
+    assert load_bundle(again).manifest == manifest, "a bundle can be packed again"
+
     report["labels"].pop()
     (source / "training.json").write_text(json.dumps(report))
     capsys.readouterr()

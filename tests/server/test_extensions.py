@@ -79,7 +79,7 @@ async def test_a_registered_image_format_is_described_and_served(
 class ToyEngine:
     """Each finding's evidence is the image's mean, in the left half of the grid."""
 
-    name, device, max_batch, max_in_flight = "toy", "abacus", 4, 2
+    name, device, precision, max_batch, max_in_flight = "toy", "abacus", "bfloat16", 4, 2
 
     def __init__(self, findings: int) -> None:
         self._findings = findings
@@ -98,19 +98,21 @@ TOY_ENGINE = EngineSpec(
     requirement="",
     bundle_file="weights.safetensors",
     devices=("abacus",),
-    open=lambda bundle, device, cache_dir, threads: ToyEngine(len(bundle.manifest.labels)),
+    open=lambda bundle, options: ToyEngine(len(bundle.manifest.labels)),
 )
 
 
 async def test_a_registered_engine_is_a_choice_and_is_served(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, unprobed_phantom: None
 ) -> None:
     monkeypatch.setitem(ENGINES, TOY_ENGINE.name, TOY_ENGINE)
     grey = png(np.full((64, 64), 192, np.uint8))
     async with serving("--engine", "toy") as stub:
         health = await stub.Health(pb.HealthRequest())
+        described = await stub.DescribeModel(pb.DescribeModelRequest())
         (only,) = (await stub.Explain(pb.ExplainRequest(image=grey))).explanations
     assert (health.engine, health.device) == ("toy", "abacus")
+    assert health.precision == described.precision == "bfloat16"
     mean = 192 / 255 * 2 - 1
     assert only.evidence.values == pytest.approx([mean, mean, 0, 0] * 4, abs=0.02)
 
@@ -138,7 +140,9 @@ def bundle_with(folder: Path, preprocessing_id: str) -> Path:
     """The phantom bundle, with another preprocessing in its manifest."""
     shutil.copytree(PHANTOM_PATH, folder)
     manifest = load_bundle(PHANTOM_PATH).manifest
-    changed = msgspec.structs.replace(manifest, preprocessing_id=preprocessing_id)
+    changed = msgspec.structs.replace(
+        manifest, preprocessing_id=preprocessing_id, probe=msgspec.UNSET
+    )
     (folder / "model.json").write_text(changed.to_json())
     return folder
 

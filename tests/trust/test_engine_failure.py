@@ -1,6 +1,9 @@
-"""A failed engine is rebuilt while calls wait; if that fails, the process ends with an error."""
+"""A failed engine is rebuilt while calls wait; if that cannot help, the process ends at once."""
 
 import asyncio
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,13 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
-from cxr_server import model
 from cxr_server.app import App, serve
-from cxr_server.inference.engines import Engine
+from cxr_server.inference import engine_calls, supervisor
+from cxr_server.inference.engines import DeviceLost, Engine
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable
 from cxr_server.settings import parse
 from images import chest_like, png
-from trust.outcomes import reason_of
+from trust.outcomes import reason_of, retry_after_s
 
 FLAGS = (
     "--engine",
@@ -57,11 +60,15 @@ class Engines:
 
 
 class Fragile:
-    """The real engine until `broken`; then every call fails, as with a lost device."""
+    """The real engine until `broken`; then every call raises `error`, if one is given.
+
+    Otherwise the evidence is NaN, also for images whose middle is black in any case.
+    """
 
     def __init__(self, whole: Engine) -> None:
         self._whole = whole
         self.broken = self.closed = False
+        self.error: Exception | None = RuntimeError("device lost")
         self.free = threading.Event()
         self.free.set()
 
@@ -70,9 +77,12 @@ class Fragile:
 
     def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
         assert self.free.wait(60)
-        if self.broken:
-            raise RuntimeError("device lost")
-        return self._whole.evidence(batch_nchw)
+        if self.broken and self.error:
+            raise self.error
+        evidence = self._whole.evidence(batch_nchw)
+        black = batch_nchw[:, 0, 112, 112] < -1000
+        evidence[black | self.broken] = np.nan
+        return evidence
 
     def close(self) -> None:
         self.closed = True
@@ -84,7 +94,8 @@ async def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
     engines = Engines()
     fragile = replace(ENGINES["openvino"], open=engines.make)
     monkeypatch.setitem(ENGINES, "openvino", fragile)
-    monkeypatch.setattr(model, "REBUILD_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "REBUILD_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0.01)
     return engines
 
 
@@ -102,6 +113,33 @@ async def admitted(stub: ChestXrayServiceStub, count: int) -> None:
     async with asyncio.timeout(60):
         while (await stub.Health(pb.HealthRequest())).in_flight_count != count:
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def ended(
+    capsys: pytest.CaptureFixture[str],
+) -> AsyncIterator[tuple[ChestXrayServiceStub, asyncio.Task[int]]]:
+    """A server that ends by itself, and its exit status."""
+    ending = asyncio.create_task(serve(parse(["--drain-pause-s", "30", *FLAGS], env={})))
+    async with asyncio.timeout(60):
+        printed = ""
+        while not (banner := re.search(r"serving phantom on (\S+)", printed)):
+            await asyncio.sleep(0.01)
+            printed += capsys.readouterr().out
+        async with grpc.aio.insecure_channel(banner[1]) as channel:
+            yield ChestXrayServiceStub(channel), ending
+
+
+async def all_unavailable(stub: ChestXrayServiceStub, engine: Fragile, count: int = 4) -> None:
+    """Hold calls until they wait for the engine; they must end as worth repeating elsewhere."""
+    engine.free.clear()
+    calls = [stub.Predict(pb.PredictRequest(image=png())) for _ in range(count)]
+    await admitted(stub, count)
+    engine.free.set()
+    for end in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(end, grpc.aio.AioRpcError)
+        assert end.code() is grpc.StatusCode.UNAVAILABLE
+        assert retry_after_s(end) > 0
 
 
 async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
@@ -141,24 +179,11 @@ async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
 async def test_a_model_that_cannot_be_replaced_ends_the_process_with_an_error(
     engines: Engines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ending = asyncio.create_task(serve(parse(["--drain-pause-s", "30", *FLAGS], env={})))
-    async with asyncio.timeout(60):
-        while not (banner := capsys.readouterr().out):
-            await asyncio.sleep(0.01)
-    async with grpc.aio.insecure_channel(banner.split(" on ")[1].split()[0]) as channel:
-        stub = ChestXrayServiceStub(channel)
+    async with ended(capsys) as (stub, ending):
         engines.made[0].broken = engines.broken = True
-        engines.made[0].free.clear()
-        calls = [stub.Predict(pb.PredictRequest(image=png())) for _ in range(4)]
-        await admitted(stub, len(calls))
-        engines.made[0].free.set()
-        ends = await asyncio.gather(*calls, return_exceptions=True)
-    for end in ends:
-        assert isinstance(end, grpc.aio.AioRpcError)
-        assert end.code() is grpc.StatusCode.UNAVAILABLE
-    async with asyncio.timeout(60):
+        await all_unavailable(stub, engines.made[0])
         assert await ending == 1
-    assert engines.refused == model.REBUILD_TRIES
+    assert engines.refused == supervisor.REBUILD_TRIES
 
 
 async def test_an_engine_that_fails_on_its_first_image_is_never_served(
@@ -178,3 +203,154 @@ async def test_an_engine_that_fails_on_its_first_image_is_never_served(
         check = health_pb2_grpc.HealthStub(channel).Check
         assert (await check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
     await app.drain()
+
+
+async def test_after_the_last_try_to_replace_an_engine_nothing_is_waited_for(
+    engines: Engines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "REBUILD_TRIES", 1)
+    monkeypatch.setattr(supervisor, "REBUILD_PAUSE_S", 3600)
+    async with ended(capsys) as (stub, ending):
+        engines.made[0].broken = engines.broken = True
+        await all_unavailable(stub, engines.made[0])
+        assert await ending == 1
+
+
+async def test_a_lost_device_ends_the_process_without_a_try_to_replace_the_engine(
+    engines: Engines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ended(capsys) as (stub, ending):
+        engines.made[0].error = DeviceLost("cuda:0 is lost")
+        engines.made[0].broken = True
+        await all_unavailable(stub, engines.made[0])
+        assert await ending == 1
+    assert (len(engines.made), engines.refused) == (1, 0)
+
+
+async def test_an_engine_call_that_never_returns_ends_the_process(
+    engines: Engines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.2)
+    monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
+    async with ended(capsys) as (stub, ending):
+        engines.made[0].free.clear()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Predict(pb.PredictRequest(image=png()))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert retry_after_s(caught.value) > 0
+        assert await ending == 1
+        engines.made[0].free.set()
+    assert len(engines.made) == 1
+    assert not engines.made[0].closed, "a call was still running"
+
+
+async def test_shutting_down_does_not_wait_for_an_engine_call_that_never_returns(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 3600)
+    async with serving("--grace-s", "0.1") as (_, channel):
+        engines.made[0].free.clear()
+        call = ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=png()))
+        await admitted(ChestXrayServiceStub(channel), 1)
+        monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.2)
+        monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
+    assert call.done()
+    assert not engines.made[0].closed, "a call was still running"
+    engines.made[0].free.set()
+
+
+async def test_an_image_without_a_finite_answer_fails_alone_and_the_engine_is_kept(
+    engines: Engines,
+) -> None:
+    poison = chest_like(224, 224)
+    poison[100:125, 100:125] = 0
+    images = [png(poison), *(png(chest_like(64, 64, seed=n)) for n in range(3))]
+    async with serving() as (app, channel):
+        stub = ChestXrayServiceStub(channel)
+        engines.made[0].free.clear()
+        calls = [stub.Predict(pb.PredictRequest(image=image)) for image in images]
+        await admitted(stub, len(images))
+        engines.made[0].free.set()
+        refused, *answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(refused, grpc.aio.AioRpcError)
+        assert refused.code() is grpc.StatusCode.INTERNAL
+        for answer in answers:
+            assert np.isfinite([finding.score for finding in answer.findings]).all()
+        assert (await stub.Health(pb.HealthRequest())).status == pb.SERVING_STATUS_SERVING
+        assert app.metrics.registry.get_sample_value("cxr_engine_failures_total") == 2
+    assert len(engines.made) == 1
+
+
+async def test_an_engine_that_no_longer_gives_finite_answers_is_replaced(engines: Engines) -> None:
+    request = pb.PredictRequest(image=png())
+    async with serving() as (_, channel):
+        stub = ChestXrayServiceStub(channel)
+        before = (await stub.Predict(request)).findings
+        engines.made[0].error = None
+        engines.made[0].broken = True
+        assert (await stub.Predict(request)).findings == before
+    assert len(engines.made) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+async def test_an_engine_without_finite_answers_is_never_served(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    def broken(*args: object) -> Fragile:
+        engine = engines.make(*args)
+        engine.evidence = lambda batch: np.full((len(batch), 6, 7, 7), value, np.float32)  # type: ignore[method-assign]
+        return engine
+
+    monkeypatch.setitem(ENGINES, "openvino", replace(ENGINES["openvino"], open=broken))
+    app = App(parse(list(FLAGS), env={}))
+    await app.start()
+    with pytest.raises(EngineUnavailable, match=r"openvino on CPU in float32 .* not finite"):
+        await asyncio.wait_for(app.load(), 60)
+    await app.drain()
+    assert engines.made[0].closed
+
+
+HANGING_REBUILD = """
+import sys, threading
+from dataclasses import replace
+from cxr_server.__main__ import main
+from cxr_server.inference import supervisor
+from cxr_server.inference.engines.registry import ENGINES
+
+supervisor.REBUILD_LIMIT_S = 0.5
+spec = ENGINES["openvino"]
+made = []
+
+def start(bundle, options):
+    if made:
+        threading.Event().wait()  # as a driver does that has lost its card
+    made.append(spec.open(bundle, options))
+    whole = made[0].evidence
+
+    def once(batch):
+        if len(made) > 2:
+            raise RuntimeError("fault")
+        made.append(None)
+        return whole(batch)
+
+    made[0].evidence = once
+    return made[0]
+
+ENGINES["openvino"] = replace(spec, open=start)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_replacement_that_never_starts_ends_the_process() -> None:
+    flags = ["serve", "--listen", "127.0.0.1:0", "--engine", "openvino", "--grace-s", "1"]
+    command = [sys.executable, "-c", HANGING_REBUILD, *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = process.stdout.readline().split(" on ")[1].split()[0]
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+            ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=png()), timeout=60)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()

@@ -206,7 +206,7 @@ class HealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HealthResponse(_message.Message):
-    __slots__ = ("status", "model", "engine", "device", "server_version", "uptime_duration", "queue_depth", "in_flight_count")
+    __slots__ = ("status", "model", "engine", "device", "server_version", "uptime_duration", "queue_depth", "in_flight_count", "precision")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +215,7 @@ class HealthResponse(_message.Message):
     UPTIME_DURATION_FIELD_NUMBER: _ClassVar[int]
     QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     status: ServingStatus
     model: Model
     engine: str
@@ -223,14 +224,15 @@ class HealthResponse(_message.Message):
     uptime_duration: _duration_pb2.Duration
     queue_depth: int
     in_flight_count: int
-    def __init__(self, status: _Optional[_Union[ServingStatus, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., engine: _Optional[str] = ..., device: _Optional[str] = ..., server_version: _Optional[str] = ..., uptime_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_depth: _Optional[int] = ..., in_flight_count: _Optional[int] = ...) -> None: ...
+    precision: str
+    def __init__(self, status: _Optional[_Union[ServingStatus, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., engine: _Optional[str] = ..., device: _Optional[str] = ..., server_version: _Optional[str] = ..., uptime_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_depth: _Optional[int] = ..., in_flight_count: _Optional[int] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class DescribeModelRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time")
+    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision")
     class FileSha256Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +254,7 @@ class DescribeModelResponse(_message.Message):
     LICENSE_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     model: Model
     architecture: str
     findings: _containers.RepeatedCompositeFieldContainer[FindingDescription]
@@ -266,7 +269,8 @@ class DescribeModelResponse(_message.Message):
     license: str
     notices: _containers.RepeatedScalarFieldContainer[str]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    precision: str
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("label", "class_index", "score", "probability", "threshold", "above_threshold")

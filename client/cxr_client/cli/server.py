@@ -53,7 +53,7 @@ def _state_line(state: Health) -> str:
     """Return the state and what is known of it: while loading, there is no model and engine."""
     facts = [f"server {state.server_version}", f"up {state.uptime_s:.0f} s"]
     if state.model:
-        on = f"{state.engine} ({state.device})" if state.device else state.engine
+        on = f"{state.engine} ({', '.join(filter(None, (state.device, state.precision)))})"
         facts.insert(0, f"{state.model.name} {state.model.version} on {on}")
     if state.serving:
         facts += [f"{state.queue_depth} queued", f"{state.in_flight_count} in flight"]
@@ -71,6 +71,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         ["licence", described.license],
         ["input", f"{described.input_side_px} px square, {described.preprocessing_id}"],
         ["evidence grid", f"{described.evidence_side} x {described.evidence_side}"],
+        ["precision", described.precision],
         ["methods", ", ".join(described.methods)],
         ["formats", ", ".join(described.image_formats)],
         [

@@ -67,6 +67,7 @@ def default_answer(request: Any) -> Message:
                 model=_MODEL,
                 engine="fake",
                 device="CPU",
+                precision="float32",
                 server_version="fake",
                 uptime_duration=Duration(seconds=60),
             )
@@ -149,4 +150,5 @@ def _description() -> pb.DescribeModelResponse:
         methods=[pb.EXPLANATION_METHOD_GRAD_CAM],
         license="Apache-2.0",
         notices=[NOTICE],
+        precision="float32",
     )

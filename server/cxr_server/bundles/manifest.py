@@ -65,6 +65,14 @@ class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Line
 
 
+class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An image file of the bundle, and the scores that every engine must give it."""
+
+    file: Line
+    scores: tuple[Annotated[float, Meta(ge=0.0, le=1.0)], ...]
+    """Of each finding, computed in float32 by the forward pass that conversion checks against."""
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the maker states. Tuples of findings follow the evidence's rows. Raises ValueError."""
 
@@ -109,6 +117,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bias: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
     """What is added to the mean evidence to give a logit."""
     files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
+    probe: Probe | msgspec.UnsetType = msgspec.UNSET  # bundles made elsewhere may have none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +125,11 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("bias needs one value for each finding")
         if WEIGHTS_NAME not in self.files:
             raise ValueError(f"files must name {WEIGHTS_NAME}")
+        if self.probe is not msgspec.UNSET:
+            if len(self.probe.scores) != len(self.labels):
+                raise ValueError("probe needs one score for each finding")
+            if self.probe.file not in self.files:
+                raise ValueError("files must name the file of probe")
 
     @property
     def weights_sha256(self) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description
 from cxr_server.convert.architectures import FAMILIES
+from cxr_server.convert.architectures.graph import State
 from cxr_server.convert.architectures.reference import Reference
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
@@ -27,7 +28,10 @@ def check_parity(bundle: Bundle) -> dict[str, float]:
     Raises BundleError if one is above `TOLERANCE`.
     """
     images = check_images(bundle.manifest.input_side_px)
-    references: dict[str, NDArray[Any]] = {"numpy": numpy_scores(bundle, images)}
+    weights = load_file(bundle.file(WEIGHTS_NAME))
+    references: dict[str, NDArray[Any]] = {
+        "numpy": numpy_scores(bundle.manifest, weights, images),
+    }
     if ENGINES["torch"].why_not(bundle) is None:
         from cxr_server.inference.engines.torch.network import torchxrayvision_scores
 
@@ -36,7 +40,7 @@ def check_parity(bundle: Bundle) -> dict[str, float]:
     for name, spec in ENGINES.items():
         if spec.why_not(bundle) is not None:
             continue
-        # On the first device, the CPU: others compute in lower precision.
+        # On the first device, the CPU: it is there everywhere.
         with closing(choose_engine(bundle, name, device=spec.devices[0])) as engine:
             found = engine_scores(engine, bundle, images)
         for reference, expected in references.items():
@@ -54,13 +58,15 @@ def check_images(side_px: int, count: int = 3) -> NDArray[np.float32]:
     return cells_nchw[:, :, cell[:, None], cell].astype(np.float32)
 
 
-def numpy_scores(bundle: Bundle, images_nchw: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the scores [N, K] of the numpy forward pass on the bundle's weights."""
-    network, weights = bundle.manifest.network, load_file(bundle.file(WEIGHTS_NAME))
+def numpy_scores(
+    description: Description, weights: State, images_nchw: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the scores [N, K] of the numpy forward pass, in float32."""
+    network = description.network
     maps_nchw = FAMILIES[type(network)].features(network, Reference(weights), images_nchw)
     # The linear layer comes after the pool, as in torchxrayvision.
     logits = maps_nchw.mean((2, 3)) @ weights["classifier.weight"].T + weights["classifier.bias"]
-    return op_norm(sigmoid(logits.astype(np.float64)), np.array(bundle.manifest.thresholds))
+    return op_norm(sigmoid(logits.astype(np.float64)), np.array(description.thresholds))
 
 
 def engine_scores(

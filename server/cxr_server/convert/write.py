@@ -11,9 +11,10 @@ import msgspec
 from safetensors.numpy import save_file
 
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
-from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, Manifest
+from cxr_server.bundles.manifest import WEIGHTS_NAME, BundleError, Description, Manifest, Probe
 from cxr_server.convert.architectures import FAMILIES
 from cxr_server.convert.architectures.graph import Graph, State
+from cxr_server.convert.probe import PROBE_NAME, probe_file, probe_scores
 from cxr_server.inference.engines.openvino_runtime import openvino
 
 OPENVINO_NAME = "openvino/model.xml"
@@ -32,7 +33,7 @@ def write_bundle(
     The folder appears complete, after `check` has accepted the bundle, or not at all. It replaces
     a bundle that is already there. The description's labels have the order of the rows of
     `classifier.weight` in the state_dict `state`. Raises BundleError if the weights do not fit the
-    description, or `output` is in use.
+    description, its preprocessing is not implemented, or `output` is in use.
     """
     network = description.network
     graph = Graph(state, description.input_side_px)
@@ -52,6 +53,7 @@ def write_bundle(
         save_file(graph.weights, folder / WEIGHTS_NAME)
         # Half-precision weights would change the scores by more than engines may differ.
         openvino.save_model(model, folder / OPENVINO_NAME, compress_to_fp16=False)
+        (folder / PROBE_NAME).write_bytes(probe_file())
         manifest = Manifest(
             **msgspec.structs.asdict(description),
             evidence_side=model.output(0).shape[-1],
@@ -61,6 +63,7 @@ def write_bundle(
                 for path in sorted(folder.rglob("*"))
                 if path.is_file()
             },
+            probe=Probe(PROBE_NAME, probe_scores(description, graph.weights)),
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         for path in (folder, *folder.rglob("*")):  # servers may run as another user

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.budget import ThreadBudget
-from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.bundles.manifest import BundleError, Description
 from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
@@ -99,7 +99,7 @@ PREPROCESSINGS: dict[str, Preprocessing] = {XRV.id: XRV}
 """The registry: implemented preprocessings, by the id that bundles name."""
 
 
-def preprocessing_of(manifest: Manifest) -> Preprocessing:
+def preprocessing_of(manifest: Description) -> Preprocessing:
     """Return the preprocessing that a bundle names. Raises BundleError if it cannot be used."""
     wanted = manifest.preprocessing_id
     found = PREPROCESSINGS.get(wanted)

@@ -5,7 +5,7 @@ for the event loop, which only submits, cancels and receives. An idle engine run
 one takes what is ready when it finishes, up to its batch; there is no batching delay. Callers
 take turns. Expired and cancelled requests cost no decoding and no inference. One image cannot
 harm its batch: decoding fails alone, and after an engine failure every image is tried once more,
-alone.
+alone. Evidence that is not finite is such a failure.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -21,17 +22,23 @@ from numpy.typing import NDArray
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engine_calls import EngineCall, EngineCalls
+from cxr_server.inference.engines import DeviceLost, Engine
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.stages import Stage, Stages
 
 P = TypeVar("P")
 _POLL_INTERVAL_S = 0.01
+RETRY_AFTER_MS = 1000  # for calls that another server, or this one later, may answer
 
 
 class EngineFailure(Exception):
     """The engine failed twice on this image; the cause is its last error."""
+
+
+class NotFinite(ArithmeticError):
+    """The engine's evidence has infinities or NaN."""
 
 
 class Scheduler:
@@ -50,22 +57,21 @@ class Scheduler:
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.on_failure = on_failure
-        self.batches = self.images = 0
         self._engine: Engine | None = engine
-        self._max_batch, self._max_in_flight = engine.max_batch, engine.max_in_flight
+        self._max_batch = engine.max_batch
         # Decode at most one round of the engine ahead: the rest waits as compressed bytes, where
         # dropping it costs nothing and callers still take turns.
-        self._max_ready = max(decode_threads, self._max_batch * self._max_in_flight)
+        self._max_ready = max(decode_threads, self._max_batch * engine.max_in_flight)
         self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready: OrderedDict[PendingRequest, None] = OrderedDict()
-        self._decoding = self._inferring = 0
+        self._decoding = 0
+        self._calls = EngineCalls(engine.max_in_flight)
         self._closed = False
-        self._image_s = 0.1  # moving average of the engine's time for an image
         self._lock = threading.Lock()  # guards all of the above
         self._can_decode = threading.Condition(self._lock)
         self._can_infer = threading.Condition(self._lock)
-        self._on_loop = asyncio.get_running_loop().call_soon_threadsafe
-        steps = [self._decode_next] * decode_threads + [self._infer_next] * self._max_in_flight
+        self._loop = asyncio.get_running_loop()
+        steps = [self._decode_next] * decode_threads + [self._infer_next] * engine.max_in_flight
         try:
             self._threads = [threads.start("inference", partial(self._run, step)) for step in steps]
         except RuntimeError:  # a limit on threads: end those that have started
@@ -80,11 +86,27 @@ class Scheduler:
     @property
     def busy(self) -> int:
         """Number of images being decoded plus engine calls running."""
-        return self._decoding + self._inferring
+        return self._decoding + len(self._calls)
+
+    @property
+    def batches(self) -> int:
+        """Number of engine calls that were answered."""
+        return self._calls.batches
+
+    @property
+    def images(self) -> int:
+        """Number of images in them."""
+        return self._calls.images
+
+    @property
+    def stuck(self) -> bool:
+        """Whether an engine call is running for so long that it may never return."""
+        with self._lock:
+            return self._calls.stuck
 
     def retry_after_ms(self) -> int:
         """Return when to repeat a refused call: the time to work off half the queue."""
-        return int(1000 * min(max(self._image_s * (1 + len(self._waiting) / 2), 0.05), 5.0))
+        return int(1000 * min(max(self._calls.image_s * (1 + len(self._waiting) / 2), 0.05), 5.0))
 
     async def submit(
         self,
@@ -128,14 +150,26 @@ class Scheduler:
 
     async def idle(self) -> None:
         """Wait until no engine call is running."""
-        while self._inferring:
+        while self._calls:
             await asyncio.sleep(_POLL_INTERVAL_S)
 
-    async def close(self) -> None:
-        """Fail what waits, finish what runs, and end the threads. Does not close the engine."""
+    def give_up(self, error: RequestError) -> None:
+        """Fail what waits, runs and comes. For an engine that may never return."""
         self._end_threads()
-        self._fail_all(Draining("the server is shutting down"))
-        while any(thread.is_alive() for thread in self._threads):
+        self._fail_all(error)
+        with self._lock:
+            running = [request for call in self._calls for request in call.batch]
+        for request in running:
+            complete(request.answer, error)
+
+    async def close(self) -> None:
+        """Fail what waits, finish what runs, and end the threads. Does not close the engine.
+
+        A stuck engine call is left alone: its thread ends with the process.
+        """
+        self._end_threads()
+        self._fail_all(Draining("the server is shutting down", retry_after_ms=RETRY_AFTER_MS))
+        while any(thread.is_alive() for thread in self._threads) and not self.stuck:
             await asyncio.sleep(_POLL_INTERVAL_S)
 
     def _run(self, step: Callable[[], bool]) -> None:
@@ -172,27 +206,24 @@ class Scheduler:
             if self._closed or self._engine is None:
                 return False
             engine, batch = self._engine, self._next_batch()
-            self._inferring += bool(batch)
-        if not batch:
-            return True
-        start_s = time.monotonic()
+            if not batch:
+                return True
+            call = self._calls.begin(batch)
         try:
             images = [request.prepared.image_chw for request in batch]
             evidence = engine.evidence(images[0][None] if len(images) == 1 else np.stack(images))
             if len(evidence) != len(batch):
                 raise ValueError(f"evidence of {len(evidence)} images for {len(batch)}")
+            if not np.isfinite(evidence).all():
+                raise NotFinite("the engine's evidence is not finite")
         except BaseException as error:
-            self._failed(engine, batch, error)
+            self._failed(engine, call, error)
             return True
         end_s = time.monotonic()
         with self._lock:
-            self._inferring -= 1
-            self.batches += 1
-            self.images += len(batch)
-            image_s = (end_s - start_s) / len(batch) / self._max_in_flight
-            self._image_s += 0.1 * (image_s - self._image_s)
+            self._calls.answered(call, end_s)
         for request, evidence_khw in zip(batch, evidence, strict=True):
-            request.record(Stage.INFERENCE, start_s, end_s)
+            request.record(Stage.INFERENCE, call.start_s, end_s)
             self._on_loop(complete, request.answer, (request.prepared, evidence_khw))
         return True
 
@@ -213,17 +244,19 @@ class Scheduler:
                 break
         return batch
 
-    def _failed(self, engine: Engine, batch: list[PendingRequest], error: BaseException) -> None:
+    def _failed(self, engine: Engine, call: EngineCall, error: BaseException) -> None:
         """Queue the images of a failed call once more, and pause unless already replaced."""
-        given_up = EngineFailure("the engine failed on this image")
+        given_up: Exception = EngineFailure("the engine failed on this image")
         given_up.__cause__ = error
+        if isinstance(error, DeviceLost):  # not because of the image
+            given_up = ModelLoading("the engine has failed", retry_after_ms=RETRY_AFTER_MS)
         with self._lock:
-            self._inferring -= 1
+            self._calls.failed(call)
             first = self._engine is engine
             if first:
                 self._engine = None
             refusal = self._refusal()
-            for request in reversed(batch):
+            for request in reversed(call.batch):
                 if request.failed_once or refusal:
                     self._on_loop(complete, request.answer, refusal or given_up)
                 elif not request.answer.done():  # its caller still waits
@@ -239,9 +272,9 @@ class Scheduler:
     def _refusal(self) -> RequestError | None:
         """Return why no request will be answered any more, if so."""
         if self._closed:
-            return Draining("the server is shutting down")
+            return Draining("the server is shutting down", retry_after_ms=RETRY_AFTER_MS)
         if self._engine is None and self.on_failure is None:
-            return ModelLoading("the engine has failed", retry_after_ms=1000)
+            return ModelLoading("the engine has failed", retry_after_ms=RETRY_AFTER_MS)
         return None
 
     def _fail_all(self, error: RequestError) -> None:
@@ -250,6 +283,10 @@ class Scheduler:
             self._ready.clear()
         for request in waiting:
             complete(request.answer, error)
+
+    def _on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _end_threads(self) -> None:
         with self._lock:

@@ -117,6 +117,7 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],
         notices=[manifest.notice, *manifest.notices],
         create_time=timestamp.from_json_string(manifest.create_time),
+        precision=description.precision,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from cxr_server.errors import OperatorError
-from cxr_server.inference.engines.registry import engine_choices
+from cxr_server.inference.engines.registry import PRECISIONS, engine_choices
 
 DEFAULT_PORT = 50051
 MIB = 2**20
@@ -44,6 +44,7 @@ class Settings:
     device: str = _option(
         "", "device of the engine: CPU, cuda:0, ... (empty: choose)", "model", metavar="DEVICE"
     )
+    precision: str = _option("float32", "what the engine computes in", "model", choices=PRECISIONS)
     bundle_home: str = _option(
         "", "folder of prepared bundles (empty: the user's data folder)", "model", metavar="DIR"
     )

@@ -5,10 +5,28 @@ of their own: test for them with `isinstance`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+FLOAT32 = "float32"
+
+
+class DeviceLost(Exception):
+    """The device fails every later call of this process: no other engine can be started on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine is to run."""
+
+    device: str  # as the runtime spells it
+    precision: str = FLOAT32
+    threads: int | None = None  # cores to use on the CPU; None for all that the process may use
+    cache_dir: Path | None = None  # folder for compiled models
 
 
 @runtime_checkable
@@ -16,20 +34,25 @@ class Engine(Protocol):
     """A network that turns images into evidence. All methods are thread-safe.
 
     `name` is that of the registry, and `device` the runtime's name, such as "CPU" or "cuda:0".
+    `precision` is what the device computes in: "float32", "float16" or "bfloat16".
     The scheduler passes up to `max_batch` images to one call of `evidence`, and makes up to
     `max_in_flight` calls at once, which keep the device busy.
     """
 
     name: str
     device: str
+    precision: str
     max_batch: int
     max_in_flight: int
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in [-1024, 1024]."""
+        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in [-1024, 1024].
+
+        Raises DeviceLost, and whatever the runtime raises.
+        """
 
     def close(self) -> None:
-        """Release the device. The engine must not be called afterwards."""
+        """Release the device, once no call of `evidence` runs. None may follow."""
 
 
 @runtime_checkable
@@ -49,5 +72,6 @@ class SaliencyEngine(Engine, Protocol):
         """Return the saliency map [S, S] in [0, 1] of the finding with that row in the evidence.
 
         `check`, called between forward passes, raises to end the work. Raises ValueError if the
-        method or the row does not exist.
+        method or the row does not exist, and RuntimeError once the engine is closed, which ends a
+        map in the making.
         """

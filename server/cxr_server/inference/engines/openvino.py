@@ -20,6 +20,8 @@ from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
 MODEL_FILES = ("openvino/model.xml", "openvino/model.bin")
+PRECISION_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+"""OpenVINO's name -> ours, whose alphabetical order is that of their precision."""
 
 
 class OpenVINOEngine:
@@ -55,6 +57,7 @@ class OpenVINOEngine:
         with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
             models = list(pool.map(compiled, sorted({1, cores})))
         self._latency, self._throughput = models[0], models[-1]
+        self.precision = self._throughput.precision
         if cache:
             _seal_cache(cache)
         self._lock = threading.Lock()
@@ -95,6 +98,17 @@ class _CompiledModel:
         self._model = core.compile_model(path, device, config)
         self._input_shape = tuple(self._model.input().shape)
         self._idle = [self._model.create_infer_request()]
+
+    @property
+    def precision(self) -> str:
+        """The lowest precision in force on any device, whatever was asked for."""
+        hint = properties.hint.inference_precision()
+        if hint in self._model.get_property(properties.supported_properties):
+            types = [self._model.get_property(hint)]
+        else:  # AUTO and other names for several devices
+            devices = self._model.get_property(properties.device.properties).values()
+            types = [each[hint] for each in devices]
+        return min(PRECISION_NAMES[each.to_string()] for each in types)
 
     def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         if image_nchw.shape != self._input_shape:

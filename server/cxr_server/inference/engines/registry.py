@@ -9,9 +9,10 @@ from typing import Any
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import OperatorError
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines import FLOAT32, Engine, EngineOptions
 
 AUTO = "auto"
+PRECISIONS = (FLOAT32, "float16")
 _NVIDIA_DRIVER = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
 
@@ -28,10 +29,11 @@ class EngineSpec:
     requirement: str  # argument of `pip install` that installs them, quoted for a shell
     bundle_file: str  # what it loads
     devices: tuple[str, ...]  # as the runtime spells them, without an index; default first
-    open: Callable[[Bundle, str, Path | None, int | None], Engine]
-    """Starts the engine: bundle, device, folder for compiled models, cores."""
+    open: Callable[[Bundle, EngineOptions], Engine]
     architectures: tuple[type[Any], ...] | None = None
     """Those that it has modules for; None if it runs any graph."""
+    float16_devices: tuple[str, ...] = ()
+    """Those that also compute in float16."""
     device_problem: Callable[[str], str | None] = lambda device: None
     """Returns why a device of this engine cannot be used, or None."""
 
@@ -46,7 +48,9 @@ class EngineSpec:
                 return device + (rest.upper() if device.isupper() else rest.lower())
         return ""
 
-    def why_not(self, bundle: Bundle, device: str | None = None) -> str | None:
+    def why_not(
+        self, bundle: Bundle, device: str | None = None, precision: str = FLOAT32
+    ) -> str | None:
         """Return why the engine cannot run this bundle on a device, or None when it can."""
         if any(find_spec(package) is None for package in self.packages):
             return f"{self.name} is not installed: pip install {self.requirement}"
@@ -57,6 +61,8 @@ class EngineSpec:
             return f"{self.name} has no module for the architecture {network.name}"
         if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
+        if precision != FLOAT32 and not device_name.startswith(self.float16_devices):
+            return f"{self.name} on {device_name} computes in {FLOAT32} only, not in {precision}"
         return self.device_problem(device_name)
 
 
@@ -67,13 +73,13 @@ def choose_engine(
     device: str | None = None,
     cache_dir: Path | None = None,
     threads: int | None = None,
+    precision: str = FLOAT32,
 ) -> Engine:
     """Start the named engine of `ENGINES`, or with "auto" the best that can run the bundle.
 
     The device, such as "CPU", "gpu" or "cuda:0", is by default CUDA where there is a GPU, else the
-    engine's default. Compiled models are kept in `cache_dir`, if given. `threads` are the cores to
-    use on the CPU, by default all that the process may use. Raises BundleError, and
-    EngineUnavailable if no such engine is installed, fits the bundle and starts.
+    engine's default. For the others, see `EngineOptions`. Raises BundleError, and EngineUnavailable
+    if no such engine is installed, fits the bundle and starts.
     """
     if engine not in engine_choices():
         raise EngineUnavailable(f"engine must be one of {', '.join(engine_choices())}")
@@ -85,16 +91,20 @@ def choose_engine(
         if engine not in (AUTO, name):
             continue
         spec = ENGINES[name]
-        if reason := spec.why_not(bundle, wanted):
+        if reason := spec.why_not(bundle, wanted, precision):
             reasons.append(reason)
             continue
-        device_name = spec.device_name(wanted)
+        options = EngineOptions(
+            device=spec.device_name(wanted),
+            precision=precision,
+            threads=threads,
+            cache_dir=cache_dir,
+        )
         try:
-            return spec.open(bundle, device_name, cache_dir, threads)
+            return spec.open(bundle, options)
         except (RuntimeError, AssertionError, ImportError) as error:
-            # A runtime's message has many lines; the last one says what happened.
-            reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
-            raise EngineUnavailable(f"{name} does not start on {device_name}: {reason}") from error
+            reason = f"{name} does not start on {options.device}: {first_line(error)}"
+            raise EngineUnavailable(reason) from error
     raise EngineUnavailable("; ".join(dict.fromkeys(reasons)))
 
 
@@ -103,18 +113,29 @@ def engine_choices() -> tuple[str, ...]:
     return (AUTO, *ENGINES)
 
 
-def _open_openvino(
-    bundle: Bundle, device: str, cache_dir: Path | None, threads: int | None
-) -> Engine:
+def first_line(error: BaseException) -> str:
+    """Return the line of a runtime's error that says what happened.
+
+    CUDA's messages begin with it, and advice follows; OpenVINO's begin with places in its source.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and line[-1] != ":"), type(error).__name__)
+
+
+def _open_openvino(bundle: Bundle, options: EngineOptions) -> Engine:
     from cxr_server.inference.engines.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(bundle, device=device, cache_dir=cache_dir, threads=threads)
+    return OpenVINOEngine(
+        bundle, device=options.device, cache_dir=options.cache_dir, threads=options.threads
+    )
 
 
-def _open_torch(bundle: Bundle, device: str, cache_dir: Path | None, threads: int | None) -> Engine:
+def _open_torch(bundle: Bundle, options: EngineOptions) -> Engine:
     from cxr_server.inference.engines.torch.engine import TorchEngine
 
-    return TorchEngine(bundle, device=device, threads=threads)
+    return TorchEngine(
+        bundle, device=options.device, precision=options.precision, threads=options.threads
+    )
 
 
 def _cuda_problem(device: str) -> str | None:
@@ -126,9 +147,10 @@ def _cuda_problem(device: str) -> str | None:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count and device in ("cuda", *(f"cuda:{index}" for index in range(count))):
+    found = [f"cuda:{index}" for index in range(count)]
+    if device in found or (found and device == "cuda"):
         return None
-    return f"torch cannot use {device}: it finds {count} CUDA devices"
+    return f"torch cannot use {device}: it finds {', '.join(found) or 'no CUDA device'}"
 
 
 ENGINES: dict[str, EngineSpec] = {
@@ -149,6 +171,7 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="weights.safetensors",
             devices=("cpu", "cuda"),
             architectures=(DenseNet,),
+            float16_devices=("cuda",),
             open=_open_torch,
             device_problem=_cuda_problem,
         ),

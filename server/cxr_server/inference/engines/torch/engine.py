@@ -1,7 +1,8 @@
 """Torch engine: the default on CUDA, and the only one with further saliency methods."""
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
+from cxr_server.inference.engines import FLOAT32, DeviceLost
 from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.registry import first_line
 from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
 from cxr_server.inference.engines.torch.saliency import Saliency
 
@@ -24,8 +27,8 @@ Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class TorchEngine:
     """Runs a bundle's weights in torchxrayvision's own DenseNet class.
 
-    Batches are padded to fixed sizes, all of which are warmed up at construction: no call
-    waits for kernel selection, and CUDA graphs can be replayed.
+    Batches are padded to fixed sizes, all of which are run at construction, and captured as graphs
+    on CUDA. There, float32 means no TF32, and a lost device is told apart from other failures.
     """
 
     name = "torch"
@@ -35,36 +38,38 @@ class TorchEngine:
         bundle: Bundle,
         *,
         device: str = "cpu",
-        half: bool | None = None,
+        precision: str = FLOAT32,
         threads: int | None = None,
         batch_sizes: Sequence[int] | None = None,
     ) -> None:
         """Load the weights and warm up.
 
-        `half` is the precision of the feature layers, `batch_sizes` are the ascending sizes that
-        batches are padded to. Both default to what is fastest: float32 and single images on the
-        CPU, half precision and up to 32 images on CUDA. `threads` are the CPU cores to use.
+        `precision` is that of the feature layers; saliency maps are always in float32. `threads`
+        are the cores to use on the CPU. `batch_sizes` are the ascending sizes that batches are
+        padded to, by default single images on the CPU and up to 32 images on CUDA.
         """
         manifest = bundle.manifest
-        cuda = device.startswith("cuda")
-        self.device = device
+        self._cuda = cuda = device.startswith("cuda")
+        self.device, self.precision = device, precision
+        # On CUDA, the host only copies: idle threads of a team would spin between batches.
+        torch.set_num_threads(1 if cuda else threads or usable_cores())
+        # TF32 has 10 bits of mantissa, and convolutions on CUDA use it by default.
+        torch.backends.cudnn.fp32_precision = "ieee"
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
         module = load_module(bundle)
         net = exact_net = EvidenceNet(module, device)
-        if half or (half is None and cuda):
-            net = EvidenceNet(module, device, torch.float16)
+        if precision != FLOAT32:
+            net = EvidenceNet(module, device, getattr(torch, precision))
         self._saliency = Saliency(exact_net, manifest.bias)
         self.saliency_methods = self._saliency.methods
         image_shape = (1, manifest.input_side_px, manifest.input_side_px)
         self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
         if cuda:
-            torch.backends.cudnn.benchmark = True  # worthwhile, because all shapes are fixed
             for _ in range(CUDA_STREAMS):
                 self._idle.put(_CudaRunner(net, device, self._sizes, image_shape).run)
         else:
-            torch.set_num_threads(threads or usable_cores())
             for size in self._sizes:
                 _run_on_cpu(net, np.zeros((size, *image_shape), np.float32))
             self._idle.put(partial(_run_on_cpu, net))
@@ -73,11 +78,12 @@ class TorchEngine:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024]."""
         run = self._idle.get()
         try:
-            evidence = []
-            for start in range(0, len(batch_nchw), self.max_batch):
-                part_nchw = batch_nchw[start : start + self.max_batch]
-                evidence.append(run(padded(part_nchw, self._sizes))[: len(part_nchw)])
-            return np.concatenate(evidence)
+            with self._noticing_loss():
+                evidence = []
+                for start in range(0, len(batch_nchw), self.max_batch):
+                    part_nchw = batch_nchw[start : start + self.max_batch]
+                    evidence.append(run(padded(part_nchw, self._sizes))[: len(part_nchw)])
+                return np.concatenate(evidence)
         finally:
             self._idle.put(run)
 
@@ -89,13 +95,32 @@ class TorchEngine:
         check: Callable[[], None] = lambda: None,
     ) -> NDArray[np.float32]:
         """Return a saliency map: see `SaliencyEngine.saliency`."""
-        return self._saliency.map(image_chw, row, method, check)
+        with self._noticing_loss():
+            return self._saliency.map(image_chw, row, method, check)
 
     def close(self) -> None:
-        """Release the network and the device's memory. The engine must not be called after."""
-        del self._idle, self._saliency
-        if self.device.startswith("cuda"):
+        """Release the network and the device's memory: see `Engine.close`."""
+        self._saliency.close()
+        del self._idle
+        if self._cuda:
             torch.cuda.empty_cache()
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Raise DeviceLost for a failure after which CUDA fails every call of this process.
+
+        CUDA reports such a failure (a failed assertion in a kernel, an illegal address, an
+        uncorrectable memory error) again at every later call, and others once.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._cuda:
+                try:
+                    torch.cuda.synchronize(self.device)
+                except RuntimeError as again:
+                    raise DeviceLost(f"{self.device} is lost: {first_line(again)}") from error
+            raise
 
 
 def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
@@ -117,7 +142,7 @@ class _CudaRunner:
     """Replays one captured graph for each batch size, on a CUDA stream of its own.
 
     A graph always reads and writes the same device memory. Copies between pinned memory and
-    the device overlap with the kernels of the other runner.
+    the device overlap with the kernels of the other runner. Waiting does not occupy a core.
     """
 
     def __init__(
@@ -127,6 +152,7 @@ class _CudaRunner:
         self._device = torch.device(device)
         self._stream: torch.cuda.Stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         shape = (max(sizes), *image_shape)
+        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._host_images = torch.empty(shape, dtype=torch.float32, pin_memory=True)
         self._images = torch.zeros(shape, device=self._device)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -146,17 +172,22 @@ class _CudaRunner:
             self._images[:size].copy_(host_images, non_blocking=True)
             graph.replay()
             host_evidence.copy_(evidence, non_blocking=True)
-        self._stream.synchronize()
-        return np.array(host_evidence)
+            self._done.record()
+        self._done.synchronize()
+        evidence_nkhw: NDArray[np.float32] = host_evidence.numpy().copy()
+        return evidence_nkhw
 
     def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         """Return the graph of a batch size and the evidence that its replay writes."""
         images, graph = self._images[:size], torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.device(self._device):
             with torch.cuda.stream(self._stream):
-                for _ in range(3):  # cuDNN selects its kernels before the capture
+                for _ in range(3):  # libraries allocate their workspaces before the capture
                     self._net(images)
             self._stream.synchronize()
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+            # Only this thread's calls can invalidate the capture.
+            with torch.cuda.graph(
+                graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 evidence: torch.Tensor = self._net(images)
         return graph, evidence

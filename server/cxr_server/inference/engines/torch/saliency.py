@@ -27,7 +27,7 @@ class Saliency(nn.Module):
 
     Computes one map at a time because of the hooks. Gradients stop at the ReLU. The network is in
     float32 and may run elsewhere at the same time. The package is imported for the first map,
-    because importing it takes seconds.
+    because importing it takes seconds. Both methods raise RuntimeError once `close` was called.
     """
 
     def __init__(self, net: EvidenceNet, bias_k: Iterable[float]) -> None:
@@ -37,15 +37,19 @@ class Saliency(nn.Module):
         self._bias_k = torch.tensor(tuple(bias_k), device=net.classify.weight.device)
         self._lock = threading.Lock()  # guards the hooks and the next line
         self._check: Callable[[], None] = lambda: None
+        self._closed = False
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits [N, K] of images [N, 1, S, S]."""
+        """Return the logits [N, K] of images [N, 1, S, S]. ArithmeticError if one is not finite."""
+        self._check_open()
         self._check()  # Score-CAM makes hundreds of passes
         with torch.no_grad():
             features = self.net.features(image)
         activation = self.rectifier(features.requires_grad_())
         logits: Tensor = self.net.classify(activation).mean((2, 3)) + self._bias_k
+        if not torch.isfinite(logits).all():  # a map would hide this
+            raise ArithmeticError("the network's logits are not finite")
         return logits
 
     def map(
@@ -59,10 +63,22 @@ class Saliency(nn.Module):
         if method not in self.methods or not 0 <= row < len(self._bias_k):
             raise ValueError("there is no such saliency method or finding")
         image = torch.from_numpy(np.ascontiguousarray(image_chw[None])).to(self._bias_k.device)
-        with self._lock, _method_class(method)(self, [self.rectifier]) as cam:
-            self._check = check
-            maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
+        with self._lock:
+            self._check_open()
+            with _method_class(method)(self, [self.rectifier]) as cam:
+                self._check = check
+                maps = cam(input_tensor=image, targets=[lambda logits: logits[row]])
         return np.asarray(np.nan_to_num(maps[0]), np.float32)
+
+    def close(self) -> None:
+        """End the map in the making at its next forward pass, and release the network."""
+        self._closed = True
+        with self._lock:
+            del self.net
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
 
 
 def _method_class(method: str) -> Any:

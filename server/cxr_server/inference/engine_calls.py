@@ -1,0 +1,62 @@
+"""Engine calls: those that are running, how long calls take, and whether one is stuck."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cxr_server.inference.pending import PendingRequest
+
+STUCK_AFTER_S = 60.0
+STUCK_AFTER_CALLS = 50
+"""A call is stuck after the longer of this time and this many calls of average length."""
+
+
+@dataclass(slots=True, eq=False)
+class EngineCall:
+    """A running call of the engine."""
+
+    batch: list[PendingRequest]
+    start_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class EngineCalls:
+    """The running calls of an engine that runs up to `max_in_flight` at once. Not thread-safe."""
+
+    max_in_flight: int
+    batches: int = 0  # that were answered
+    images: int = 0
+    image_s: float = 0.1  # moving average of the engine's time for an image
+    _call_s: float = 0.0  # moving average of the time of a call
+    _running: set[EngineCall] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def __iter__(self) -> Iterator[EngineCall]:
+        return iter(self._running)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a call is running for so long that it may never return."""
+        longest_s = max(STUCK_AFTER_S, STUCK_AFTER_CALLS * self._call_s)
+        return any(time.monotonic() - call.start_s > longest_s for call in self._running)
+
+    def begin(self, batch: list[PendingRequest]) -> EngineCall:
+        """Note that a call begins now."""
+        call = EngineCall(batch)
+        self._running.add(call)
+        return call
+
+    def answered(self, call: EngineCall, end_s: float) -> None:
+        """Note that a call has returned."""
+        self._running.remove(call)
+        self.batches += 1
+        self.images += len(call.batch)
+        call_s = end_s - call.start_s
+        self._call_s += 0.1 * (call_s - self._call_s)
+        self.image_s += 0.1 * (call_s / len(call.batch) / self.max_in_flight - self.image_s)
+
+    def failed(self, call: EngineCall) -> None:
+        """Note that a call has raised."""
+        self._running.remove(call)

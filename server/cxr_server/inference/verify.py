@@ -1,0 +1,77 @@
+"""Verify: an engine and its bundle -> how far the engine's scores are from those in the bundle."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.budget import ThreadBudget
+from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import BundleError, Description
+from cxr_server.errors import ImageError
+from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines.registry import EngineUnavailable, first_line
+from cxr_server.inference.preprocess import preprocess, preprocessing_of
+from cxr_server.inference.scoring import findings
+
+TOLERANCE = 1e-3
+"""Largest difference of a score. Engines in float32 stay below 1e-4."""
+PROBE_LIMIT_BYTES = 2**28
+"""Most memory that decoding a probe may take."""
+
+
+def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
+    """Return the largest difference of a score of the bundle's probe, or None if it has none.
+
+    The probe is evaluated alone and as a full batch. Without a probe, an image of zeros must give
+    finite evidence. Raises EngineUnavailable if the engine fails, if its evidence is not finite or
+    if a score differs by more than `TOLERANCE`, and BundleError.
+    """
+    manifest = bundle.manifest
+    side_px = manifest.input_side_px
+    image_chw = np.zeros((1, side_px, side_px), np.float32)
+    if manifest.probe:
+        try:
+            file = bundle.file(manifest.probe.file).read_bytes()
+            image_chw = probe_input(file, manifest)
+        except ImageError as error:
+            raise BundleError(f"{manifest.probe.file}: {error}") from None
+    difference = 0.0
+    for count in sorted({1, engine.max_batch}):
+        for evidence_khw in _evidence(engine, np.repeat(image_chw[None], count, axis=0)):
+            if manifest.probe:
+                found = np.array([each.score for each in findings(evidence_khw, manifest)])
+                difference = max(difference, float(np.abs(found - manifest.probe.scores).max()))
+    if difference > TOLERANCE:
+        raise EngineUnavailable(
+            f"{_name(engine)} does not compute what the bundle {manifest.name} states: "
+            f"a score of its probe differs by {difference:.1e}, allowed are {TOLERANCE:.0e}"
+        )
+    return difference if manifest.probe else None
+
+
+def probe_input(file: bytes, description: Description) -> NDArray[np.float32]:
+    """Return the network's input [1, S, S] for a probe's file. Raises ImageError, BundleError."""
+    made = preprocess(
+        file,
+        preprocessing_of(description),
+        side_px=description.input_side_px,
+        limits=DecodeLimits(),
+        budget=ThreadBudget(PROBE_LIMIT_BYTES),
+        check=lambda: None,
+    )
+    return made.image_chw
+
+
+def _evidence(engine: Engine, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    try:
+        evidence_nkhw = engine.evidence(batch_nchw)
+    except Exception as error:
+        reason = f"{_name(engine)} fails while warming up: {first_line(error)}"
+        raise EngineUnavailable(reason) from error
+    if not np.isfinite(evidence_nkhw).all():
+        raise EngineUnavailable(f"{_name(engine)} gives evidence that is not finite")
+    return evidence_nkhw
+
+
+def _name(engine: Engine) -> str:
+    return f"{engine.name} on {engine.device} in {engine.precision}"

@@ -1,0 +1,124 @@
+"""The CUDA half of the torch engine on a fake torch.cuda: its order of calls, not its numbers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.inference.engines import DeviceLost
+
+pytestmark = pytest.mark.torch
+
+SIZES = (1, 2, 4)
+
+
+@pytest.fixture(scope="module")
+def bundle(phantom_like_bundle: Path) -> Bundle:
+    return load_bundle(phantom_like_bundle)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    from random_models import random_images
+
+    return random_images(9, seed=11).numpy()
+
+
+@pytest.fixture
+def on_cuda(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Starts the engine on "cuda:0" of a fake torch.cuda; torch's settings are put back."""
+    import torch
+
+    from cxr_server.inference.engines.torch.engine import TorchEngine
+    from gpu_check import fakes
+
+    fakes.install(monkeypatch.setattr)
+    threads = torch.get_num_threads()
+    torch.backends.cudnn.fp32_precision = "tf32"  # torch's default for convolutions
+    yield lambda **options: TorchEngine(bundle, device="cuda:0", batch_sizes=SIZES, **options)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def expected(bundle: Bundle, images: np.ndarray) -> np.ndarray:
+    from cxr_server.inference.engines.torch.engine import TorchEngine
+
+    with closing(TorchEngine(bundle)) as engine:
+        return engine.evidence(images)
+
+
+def test_float32_without_tf32_or_a_search_of_kernels_is_the_default(on_cuda):
+    import torch
+
+    with closing(on_cuda()) as engine:
+        assert engine.precision == "float32"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.backends.cudnn.benchmark
+        assert torch.get_num_threads() == 1
+
+
+def test_lanes_and_paddings_give_every_image_its_own_evidence(on_cuda, images, expected):
+    turns = np.random.default_rng(0).integers(0, len(images), (30, 9))
+    with closing(on_cuda()) as engine, ThreadPoolExecutor(3) as pool:
+        answers = pool.map(lambda turn: engine.evidence(images[turn[: 1 + turn[0]]]), turns)
+        for turn, evidence in zip(turns, answers, strict=True):
+            wanted = expected[turn[: 1 + turn[0]]]
+            np.testing.assert_allclose(evidence, wanted, atol=2e-3, rtol=1e-4)
+
+
+def test_half_precision_is_computed_where_it_is_asked_for(on_cuda, images, expected):
+    with closing(on_cuda(precision="float16")) as engine:
+        found = engine.evidence(images[:1])
+        assert engine.precision == "float16"
+    difference = np.abs(found - expected[:1]).max()
+    assert 1e-3 < difference < 1
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, *, lost: bool) -> None:
+    """Let the next copy to the card fail, and if the context is lost every synchronization."""
+    import torch
+
+    from gpu_check import fakes
+
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered\nadvice\nadvice")
+
+    monkeypatch.setattr(fakes.Graph, "replay", fail)
+    if lost:
+        monkeypatch.setattr(torch.cuda, "synchronize", fail)
+
+
+def test_an_error_that_cuda_repeats_means_that_the_device_is_lost(on_cuda, images, monkeypatch):
+    engine = on_cuda()
+    poisoned(monkeypatch, lost=True)
+    for _ in range(3):  # a failed call gives its lane back
+        with pytest.raises(DeviceLost) as caught:
+            engine.evidence(images[:1])
+        assert str(caught.value) == ("cuda:0 is lost: CUDA error: device-side assert triggered")
+
+
+def test_an_error_that_passes_is_passed_on(on_cuda, images, monkeypatch):
+    import torch
+
+    engine = on_cuda()
+    with monkeypatch.context() as patch:
+        poisoned(patch, lost=False)
+        with pytest.raises(torch.AcceleratorError):
+            engine.evidence(images[:1])
+    assert np.isfinite(engine.evidence(images[:1])).all()
+
+
+def test_a_map_tells_of_a_lost_device_too(on_cuda, images, monkeypatch):
+    from cxr_server.inference.engines.torch import saliency
+
+    engine = on_cuda()
+    poisoned(monkeypatch, lost=True)
+    monkeypatch.setattr(saliency.Saliency, "forward", lambda *_: 1 / 0)
+    with pytest.raises(DeviceLost):
+        engine.saliency(images[0], 0, "LAYER_CAM")
