@@ -41,7 +41,6 @@ def main() -> int:
     bundle = assets.bundle()
     module = load_module(bundle)
     net = EvidenceNet(module, DEVICE, torch.float32 if CPU else torch.float16)
-    torch.backends.cudnn.benchmark = not CPU
     for size in (1,) if CPU else (32, 64, 1, 8):
         if attempts.has_time(f"batch of {size}", 5 if CPU else 35):
             with attempts.part(f"batch of {size}"):

@@ -1,4 +1,4 @@
-"""For GPU_CHECK_CPU=1: a fake torch.cuda, so that the CUDA path's own lines run on a CPU.
+"""For GPU_CHECK_CPU=1 and tests: a fake torch.cuda, so that the CUDA path's lines run on a CPU.
 
 It proves nothing about a GPU. A "captured graph" calls the network again when it is replayed.
 """
@@ -37,6 +37,9 @@ class Event:
     def record(self, *_: object) -> None:
         """Remember the time."""
         self.at = time.monotonic()
+
+    def synchronize(self) -> None:
+        """Do nothing."""
 
     def elapsed_time(self, other: "Event") -> float:
         """Return milliseconds."""
@@ -95,8 +98,8 @@ class FakeTorch:
         return torch.zeros(*args, **options)
 
 
-def install() -> None:
-    """Replace the CUDA half of torch and of the torch engine."""
+def install(replace: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Replace the CUDA half of torch and of the torch engine: `replace(object, name, value)`."""
 
     def nothing(*_: object, **__: object) -> Any:
         return contextlib.nullcontext()
@@ -116,6 +119,6 @@ def install() -> None:
         "mem_get_info": lambda *_: (0, 1),
     }
     for name, value in replacements.items():
-        setattr(torch.cuda, name, value)
-    vars(engine)["torch"] = FakeTorch()
-    vars(engine)["EvidenceNet"] = CapturedNet
+        replace(torch.cuda, name, value)
+    replace(engine, "torch", FakeTorch())
+    replace(engine, "EvidenceNet", CapturedNet)

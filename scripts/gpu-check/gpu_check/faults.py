@@ -100,7 +100,7 @@ def full_card() -> Iterator[None]:
 def main() -> int:
     """Run the step."""
     attempts = Attempts("faults")
-    path, variant = bundle_path(), "faulty,heuristic"
+    path, variant = bundle_path(), "faulty"
     with (
         attempts.part("out of memory"),
         load.server(path, "faulty", "--cache-entries", "0", variant=variant) as running,
@@ -123,6 +123,8 @@ def main() -> int:
         record("faults", "context lost", found | {"exit status": running.server.poll()})
         if running.server.poll() in (None, 0):
             raise RuntimeError("the server must end with an error when the device is lost")
+        if found["log"].keys() & {"engine rebuilt", "engine not rebuilt"}:
+            raise RuntimeError("no other engine must be tried on a lost device")
     return attempts.status()
 
 

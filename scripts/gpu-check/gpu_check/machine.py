@@ -83,7 +83,6 @@ def main() -> int:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "threads": torch.get_num_threads(),
-            "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
         }
         if not CPU:
             card = torch.cuda.get_device_properties(0)

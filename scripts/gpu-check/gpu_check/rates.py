@@ -16,7 +16,16 @@ from cxr_server.inference.engines.torch.engine import CUDA_BATCH_SIZES, TorchEng
 from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
 from gpu_check import assets
 from gpu_check.common import CPU, OUT, Attempts, left_s, record
-from gpu_check.timing import DEVICE, Net, eager, graphed, images, seconds_of, synchronize
+from gpu_check.timing import (
+    DEVICE,
+    Net,
+    eager,
+    graphed,
+    images,
+    seconds_of,
+    synchronize,
+    use_tf32,
+)
 
 SIZES = (1, 2) if CPU else (1, 2, 4, 8, 16, 32, 64, 128)
 FEW = (1,) if CPU else (1, 8, 32, 64)
@@ -119,28 +128,28 @@ def main() -> int:
     with attempts.part("engine"):
         record("rates", "engine", engine_rates(started))
     for name, dtype, tf32, sizes in (
-        ("half", torch.float16, True, SIZES),
-        ("bfloat16", torch.bfloat16, True, FEW),
+        ("float32", torch.float32, False, SIZES),
+        ("half", torch.float16, False, SIZES),
         ("float32 with TF32", torch.float32, True, FEW),
-        ("float32", torch.float32, False, FEW),
+        ("bfloat16", torch.bfloat16, False, FEW),
     ):
         if not attempts.has_time(name, 0.2 if CPU else 8):
             continue
         with attempts.part(name):
-            torch.backends.cudnn.allow_tf32 = tf32
+            use_tf32(tf32)
             net = EvidenceNet(module, DEVICE, dtype)
-            for benchmark in (False, True) if dtype == torch.float16 else (False,):
+            for benchmark in (False, True):
                 torch.backends.cudnn.benchmark = benchmark
                 key = f"{name}, graph" + (", cudnn.benchmark" if benchmark else "")
                 if not CPU:
                     rates = table(lambda size, net=net: graphed(net, images(size)), sizes)  # type: ignore[misc]
                     record("rates", key, rates)
+            torch.backends.cudnn.benchmark = False
             rates = table(lambda size, net=net: eager(net, images(size)), FEW)  # type: ignore[misc]
             record("rates", f"{name}, eager", rates)
-    torch.backends.cudnn.allow_tf32 = True
     if not CPU and attempts.has_time("profile", 15):
         with attempts.part("profile"):
-            record("rates", "profile", profile(EvidenceNet(module, DEVICE, torch.float16)))
+            record("rates", "profile", profile(EvidenceNet(module, DEVICE)))
     return attempts.status()
 
 

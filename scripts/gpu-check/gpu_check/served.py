@@ -16,8 +16,7 @@ SECONDS = 0.5 if CPU else 3.0
 MOST = 4 if CPU else 256
 VARIANTS = {
     "null": "an engine that costs nothing: the front end alone",
-    "heuristic,one": "cuDNN's first choice of kernels, one torch thread",
-    "heuristic": "cuDNN's first choice of kernels",
+    "search": "cuDNN's search of kernels",
 }
 Loads = list[tuple[str, Kind, int]]
 """Method, kind of image, concurrent calls."""
@@ -61,9 +60,7 @@ def several(count: int, extra: list[Worker]) -> None:
     with attempts.part(f"{count} servers"), ExitStack() as stack:
         started = time.monotonic()
         servers = [
-            load.server(
-                bundle_path(), f"{n} of {count}", "--decode-threads", "2", variant="heuristic,one"
-            )
+            load.server(bundle_path(), f"{n} of {count}", "--decode-threads", "2", variant="none")
             for n in range(count)
         ]
         load.start_all(stack, servers)

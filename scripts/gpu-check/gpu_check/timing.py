@@ -20,6 +20,11 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+def use_tf32(on: bool) -> None:
+    """Let float32 arithmetic on the card use TF32, or not."""
+    torch.backends.cudnn.fp32_precision = "tf32" if on else "ieee"
+
+
 def images(size: int, side_px: int = 224) -> torch.Tensor:
     """Return random images [N, 1, S, S] on the card."""
     return torch.rand(size, 1, side_px, side_px, device=DEVICE) * 2048 - 1024
