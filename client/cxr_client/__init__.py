@@ -1,12 +1,14 @@
 """Client of cxr-serve: chest radiographs in, findings and heatmaps out. Research use only.
 
 `Client` blocks, `AsyncClient` awaits. Both return the dataclasses of `results` and `description`
-and raise the exceptions of `errors`. The dataflow: `requests` -> `calls` -> `client` -> server ->
-`results` or `errors`. `cxr_client.testing` has a fake server for the tests of callers.
+and raise the exceptions of `errors`. The dataflow: `images`, `requests` -> `calls` -> `client` ->
+server -> `results` or `failures`. A server that cannot be reached is logged once, as a warning of
+the logger "cxr_client". `cxr_client.testing` has a fake server for the tests of callers.
 """
 
 from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, Timing
-from cxr_client.client import AsyncClient, Client
+from cxr_client.async_client import AsyncClient
+from cxr_client.client import Client
 from cxr_client.config import RetryConfig, TLSConfig
 from cxr_client.description import FindingDescription, Health, Limits, ModelDescription
 from cxr_client.enums import (
@@ -23,6 +25,7 @@ from cxr_client.enums import (
 )
 from cxr_client.errors import (
     CallCancelledError,
+    ConfigError,
     CxrError,
     DeadlineError,
     FieldViolation,
@@ -33,19 +36,15 @@ from cxr_client.errors import (
     OverloadedError,
     ProtocolError,
     RequestTooLargeError,
+    ResponseTooLargeError,
     UnauthenticatedError,
     UnavailableError,
     UnknownLabelError,
 )
-from cxr_client.requests import ImageSource, RenderOptions
-from cxr_client.results import (
-    EvidenceGrid,
-    Explanation,
-    ExplanationSet,
-    Peak,
-    Prediction,
-    Region,
-)
+from cxr_client.explanation import EvidenceGrid, Explanation, Peak, Region
+from cxr_client.images import ImageSource
+from cxr_client.requests import RenderOptions
+from cxr_client.results import ExplanationSet, Prediction
 
 __version__ = "0.1.0"
 
@@ -55,6 +54,7 @@ __all__ = [
     "CallCancelledError",
     "Client",
     "ColorMap",
+    "ConfigError",
     "CxrError",
     "DeadlineError",
     "EvidenceGrid",
@@ -88,6 +88,7 @@ __all__ = [
     "RenderKind",
     "RenderOptions",
     "RequestTooLargeError",
+    "ResponseTooLargeError",
     "RetryConfig",
     "ServingStatus",
     "TLSConfig",

@@ -1,6 +1,10 @@
-"""Parts that several replies share, as frozen dataclasses. Next: results."""
+"""Parts that several replies share, as frozen dataclasses. Next: explanation, results."""
 
+import dataclasses
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 
 from google.protobuf.duration_pb2 import Duration
@@ -8,6 +12,17 @@ from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.enums import ImageFormat, WarningCode
+
+
+class Result:
+    """A dataclass that a call returns."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without pictures."""
+        fields: dict[str, Any] = _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
+        return fields
 
 
 class SameFields:
@@ -121,3 +136,28 @@ class Timing:
             render_ms=ms("render_duration", timing.render_duration),
             evidence_cached=timing.evidence_cached,
         )
+
+
+def no_such_label(label: object, labels: Iterable[str], otherwise: str) -> KeyError:
+    """Return the error for a label that is not among those of a reply.
+
+    Args:
+        label: What was asked for.
+        labels: Those that the reply has.
+        otherwise: What to say where none of them resembles it.
+    """
+    near = difflib.get_close_matches(str(label).title(), labels, n=1, cutoff=0.75)
+    hint = f"did you mean {near[0]!r}?" if near else otherwise
+    return KeyError(f"this answer has no {label!r}: {hint}")
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items() if not isinstance(each, bytes)}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value

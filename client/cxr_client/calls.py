@@ -1,106 +1,55 @@
 """Calls: each method of the clients as a generator of steps, without input and output.
 
-    arguments -> [Read] -> request -> [Send] -> reply -> result
-                              ^          `-> error -> [Pause] ---.
-                              `----------------------------------'
+    arguments -> [Read] -> request -> [Connect] -> [Send] -> reply -> result
+                                ^                   `-> error -> [Pause] ---.
+                                `-------------------------------------------'
 
 Each function is a generator that yields the steps in brackets and receives their outcomes.
 `Client` performs the steps by blocking, `AsyncClient` by awaiting. Deadlines, retries, errors and
 results are decided here, once for both.
 """
 
-import random
-import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import grpc
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.config import Settings, check_timeout
+from cxr_client.causes import NO_ANSWER
+from cxr_client.config import RetryConfig
 from cxr_client.description import Health, ModelDescription
-from cxr_client.enums import ExplanationMethod
+from cxr_client.enums import ExplanationMethod, ExplanationMethodName
 from cxr_client.errors import (
     REQUEST_ID_KEY,
+    CallCancelledError,
     CxrError,
     DeadlineError,
-    FailedCall,
     OverloadedError,
     ProtocolError,
     RequestTooLargeError,
     UnavailableError,
-    error_of,
 )
-from cxr_client.requests import ImageSource, RenderOptions, explain_request, predict_request
+from cxr_client.failures import error_of
+from cxr_client.images import ImageSource
+from cxr_client.link import Link
+from cxr_client.requests import RenderOptions, explain_request, predict_request
 from cxr_client.results import ExplanationSet, Prediction
+from cxr_client.retries import Retries
+from cxr_client.steps import Connect, Deadline, Pause, Read, Reply, Send, Steps
 
 _REQUEST_BYTES_KEY = "x-request-bytes"
-_JITTER = 0.25  # Spreads the retries of callers that were refused at the same time.
+_CONNECT_NOTICE_S = 0.8  # An outage is told within a second.
 _POLL_S = 0.2
+_POLL_TIMEOUT_S = 10.0  # A server that hangs is asked again.
+_ONCE = RetryConfig(max_attempts=1)
 
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read an image. Outcome: its bytes, at most `max_bytes` + 1."""
-
-    image: ImageSource
-    max_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request. Outcome: a `Reply`, or the error of gRPC."""
-
-    rpc: str
-    request: Message
-    timeout_s: float
-    metadata: tuple[tuple[str, str], ...]
-    wait_for_ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait. Outcome: none."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply and its trailing metadata."""
-
-    message: Any
-    trailing_metadata: Sequence[tuple[str, str | bytes]]
-
-
-Step = Read | Send | Pause
-Outcome = bytes | Reply | FailedCall | None
 T = TypeVar("T")
-Steps = Generator[Step, Any, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """The deadline of a call over all attempts and pauses."""
-
-    timeout_s: float
-    end_s: float
-
-    @classmethod
-    def after(cls, timeout_s: float) -> "Deadline":
-        """Return the deadline in `timeout_s` seconds."""
-        return cls(check_timeout(timeout_s), time.monotonic() + timeout_s)
-
-    @property
-    def left_s(self) -> float:
-        """The remaining time in seconds; negative after the deadline."""
-        return self.end_s - time.monotonic()
 
 
 def predict(
-    settings: Settings,
+    link: Link,
     image: ImageSource,
     top_k: int | None,
     strict_input: bool | None,
@@ -108,27 +57,28 @@ def predict(
     request_id: str | None,
 ) -> Steps[Prediction]:
     """Read the image, send the request, convert the reply."""
-    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
-    data: bytes = yield Read(image, settings.max_request_bytes)
+    deadline = _deadline(link, timeout_s)
+    data: bytes = yield Read(image, link.settings.max_request_bytes)
     request = predict_request(data, top_k=top_k, strict_input=strict_input)
-    return (yield from _call(settings, "Predict", request, Prediction.of, deadline, request_id))
+    del data
+    return (yield from _call(link, "Predict", request, Prediction.of, deadline, request_id))
 
 
 def explain(
-    settings: Settings,
+    link: Link,
     image: ImageSource,
     labels: str | Sequence[str],
     heatmap_labels: str | Sequence[str],
-    method: ExplanationMethod | str | None,
+    method: ExplanationMethod | ExplanationMethodName | None,
     render: RenderOptions | None,
     strict_input: bool | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[ExplanationSet]:
     """Read the image, send the request, convert the reply."""
-    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
+    deadline = _deadline(link, timeout_s)
     labels = _as_tuple(labels)
-    data: bytes = yield Read(image, settings.max_request_bytes)
+    data: bytes = yield Read(image, link.settings.max_request_bytes)
     request = explain_request(
         data,
         labels=labels,
@@ -137,103 +87,135 @@ def explain(
         render=render,
         strict_input=strict_input,
     )
+    del data
 
     def result_of(response: pb.ExplainResponse, request_id: str) -> ExplanationSet:
         return ExplanationSet.of(response, request_id, labels)
 
-    return (yield from _call(settings, "Explain", request, result_of, deadline, request_id))
+    return (yield from _call(link, "Explain", request, result_of, deadline, request_id))
 
 
-def health(settings: Settings, timeout_s: float | None, request_id: str | None) -> Steps[Health]:
+def health(link: Link, timeout_s: float | None, request_id: str | None) -> Steps[Health]:
     """Send the request, convert the reply."""
-    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
-    request = pb.HealthRequest()
-    return (yield from _call(settings, "Health", request, Health.of, deadline, request_id))
+    deadline = _deadline(link, timeout_s)
+    return (yield from _call(link, "Health", pb.HealthRequest(), Health.of, deadline, request_id))
 
 
 def describe_model(
-    settings: Settings, timeout_s: float | None, request_id: str | None
+    link: Link, timeout_s: float | None, request_id: str | None
 ) -> Steps[ModelDescription]:
     """Send the request, convert the reply."""
-    deadline = Deadline.after(settings.timeout_s if timeout_s is None else timeout_s)
-    request = pb.DescribeModelRequest()
-    result_of = ModelDescription.of
-    return (yield from _call(settings, "DescribeModel", request, result_of, deadline, request_id))
+    deadline = _deadline(link, timeout_s)
+    request, result_of = pb.DescribeModelRequest(), ModelDescription.of
+    return (yield from _call(link, "DescribeModel", request, result_of, deadline, request_id))
 
 
-def wait_until_ready(settings: Settings, timeout_s: float) -> Steps[Health]:
+def wait_until_ready(link: Link, timeout_s: float) -> Steps[Health]:
     """Poll Health until the service is serving."""
     deadline = Deadline.after(timeout_s)
-    state = "it could not be reached"
     while True:
+        kind: type[CxrError] = DeadlineError
+        attempt = Deadline.after(max(min(deadline.left_s, _POLL_TIMEOUT_S), 0.001))
         try:
             report = yield from _call(
-                settings, "Health", pb.HealthRequest(), Health.of, deadline, None, patient=True
+                link, "Health", pb.HealthRequest(), Health.of, attempt, None, retry=_ONCE
             )
             if report.serving:
                 return report
             state = f"its status was {report.status.name}"
         except UnavailableError as error:
             state = error.message
-        except DeadlineError:
-            pass
+            if not error.reason:  # The answer of a server has one.
+                kind = UnavailableError
+                link.failed(error.message, again=True)
+        except (CallCancelledError, DeadlineError, OverloadedError) as error:
+            state = error.message
         if deadline.left_s <= _POLL_S:
-            raise DeadlineError(f"{settings.server} was not ready within {timeout_s:g} s: {state}")
+            raise kind(f"{link.settings.server} was not ready within {timeout_s:g} s: {state}")
         yield Pause(_POLL_S)
 
 
 def _call(
-    settings: Settings,
+    link: Link,
     rpc: str,
     request: Message,
     result_of: Callable[[Any, str], T],
     deadline: Deadline,
     request_id: str | None,
     *,
-    patient: bool = False,
+    retry: RetryConfig | None = None,
 ) -> Steps[T]:
-    """Send a request until it is answered, fails for good, or its deadline passes.
-
-    This retries refusals for load that state when to retry. Connection failures are retried by
-    gRPC itself (see `channel`). A `patient` call waits for a connection.
-    """
+    """Send a request until it is answered, fails for good, or its deadline passes."""
     request_id = uuid.uuid4().hex if request_id is None else request_id
+    settings = link.settings
     request_bytes = request.ByteSize()
     # Sent first, so that a server without room for the request can refuse it before the upload.
     metadata = (*settings.metadata(request_id), (_REQUEST_BYTES_KEY, str(request_bytes)))
     if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
-            f"the request is larger than the limit of {settings.max_request_bytes} bytes",
+            f"the request is larger than this client's limit of {settings.max_request_bytes} bytes",
             request_id=request_id,
+            option="max_request_bytes",
         )
-    attempt = 1
+    retries = Retries(retry or settings.retry)
+    unreached: UnavailableError | None = None
     while True:
+        if not link.connected:
+            yield from _connect(link, deadline, request_id)
         if deadline.left_s <= 0:
-            message = f"no answer within {deadline.timeout_s:g} s"
-            raise DeadlineError(message, request_id=request_id)
-        outcome = yield Send(rpc, request, deadline.left_s, metadata, patient)
+            raise unreached or DeadlineError(_late(deadline), request_id=request_id)
+        outcome = yield Send(rpc, request, deadline.left_s, metadata)
         if isinstance(outcome, Reply):
+            link.answered()
             return _converted(outcome, result_of, request_id)
         error = error_of(outcome, request_id)
-        pause_s = pause_before_retry(error, attempt, settings.retry.max_attempts, deadline.left_s)
+        if error.reason:
+            link.answered()
+        elif isinstance(error, UnavailableError):
+            error.message = link.problem(error.message)
+            unreached = error
+        elif isinstance(error, DeadlineError):
+            error.message = _late(deadline)
+            if not link.connected:  # The deadline has passed while connecting.
+                error = unreached = unreached or _no_answer(link, request_id)
+            link.connected = False  # The next call finds out.
+        pause_s = retries.pause_s(error, deadline.left_s)
+        if error is unreached:
+            link.failed(error.message, again=pause_s is not None)
         if pause_s is None:
             raise error
         yield Pause(pause_s)
-        attempt += 1
 
 
-def pause_before_retry(
-    error: CxrError, attempt: int, max_attempts: int, left_s: float
-) -> float | None:
-    """Return the wait before the next attempt in seconds; None where the call is not retried.
+def _connect(link: Link, deadline: Deadline, request_id: str) -> Steps[None]:
+    """Wait until the channel is connected or has failed to; sending then tells the cause.
 
-    Only a refusal for load that states when to retry is retried, at that time or later, and only
-    before the deadline.
+    Raises:
+        UnavailableError: Nothing answers before the deadline.
     """
-    if not isinstance(error, OverloadedError) or error.retry_after_s is None:
-        return None
-    pause_s = error.retry_after_s * random.uniform(1, 1 + _JITTER)
-    return pause_s if attempt < max_attempts and pause_s < left_s else None
+    while True:
+        seconds = max(0.0, min(_CONNECT_NOTICE_S, deadline.left_s))
+        connected: bool | None = yield Connect(seconds)
+        if connected is not None:
+            link.connected = connected
+            return
+        error = _no_answer(link, request_id)
+        if deadline.left_s <= 0:
+            raise error
+        link.failed(error.message, again=True)
+
+
+def _no_answer(link: Link, request_id: str) -> UnavailableError:
+    code = grpc.StatusCode.UNAVAILABLE
+    return UnavailableError(link.problem(NO_ANSWER), code=code, request_id=request_id)
+
+
+def _deadline(link: Link, timeout_s: float | None) -> Deadline:
+    return Deadline.after(link.settings.timeout_s if timeout_s is None else timeout_s)
+
+
+def _late(deadline: Deadline) -> str:
+    return f"no answer within {deadline.timeout_s:g} s"
 
 
 def _converted(reply: Reply, result_of: Callable[[Any, str], T], request_id: str) -> T:

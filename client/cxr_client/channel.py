@@ -1,15 +1,19 @@
 """Channel: the settings of a client -> a gRPC channel. Next: connection."""
 
-import json
 from types import ModuleType
 from typing import Any
 
 import grpc
 
-from cxr_client.config import RetryConfig, Settings, is_loopback
+from cxr_client.address import is_loopback
+from cxr_client.config import Settings
 
-_MAX_RESPONSE_BYTES = 256 * 2**20
-_GRPC_MAX_ATTEMPTS = 5  # gRPC clamps larger values and logs an error.
+READY = grpc.ChannelConnectivity.READY
+UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
+"""The states of a channel that has neither connected nor failed to."""
+
+# Without "retryPolicy": `retries` decides, because retries inside gRPC hide the cause of a failure.
+_SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
 def open_channel(
@@ -26,12 +30,9 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
     """Return the channel arguments."""
     arguments: list[tuple[str, str | int]] = [
         ("grpc.max_send_message_length", settings.max_request_bytes),
-        ("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES),
-        ("grpc.service_config", json.dumps(_service_config(settings.retry))),
-        ("grpc.enable_retries", int(settings.retry.max_attempts > 1)),
-        # Above this buffer, 256 KiB by default, gRPC silently stops retrying a call. The margin
-        # covers the framing of a message.
-        ("grpc.per_rpc_retry_buffer_size", settings.max_request_bytes + 2**16),
+        ("grpc.max_receive_message_length", settings.max_response_bytes),
+        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.enable_retries", 0),
         # Keepalive detects a black-holed connection after 40 s.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
@@ -47,29 +48,13 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
     return arguments
 
 
-def _service_config(retry: RetryConfig) -> dict[str, object]:
-    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if retry.max_attempts > 1:
-        config["methodConfig"] = [
-            {
-                "name": [{"service": "cxr.v1.ChestXrayService"}],
-                "retryPolicy": {
-                    "maxAttempts": min(retry.max_attempts, _GRPC_MAX_ATTEMPTS),
-                    "initialBackoff": _duration(retry.initial_backoff_s),
-                    "backoffMultiplier": retry.backoff_multiplier,
-                    "maxBackoff": _duration(retry.max_backoff_s),
-                    # A gRPC server that stops ends unprocessed calls as CANCELLED (ADR 12).
-                    # RESOURCE_EXHAUSTED is not listed: gRPC also uses it for "message too large".
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
-        # Retries stop while less than half of the tokens are left: fifty concurrent callers
-        # survive a restart, and a dead server is not flooded.
-        config["retryThrottling"] = {"maxTokens": 500, "tokenRatio": 1}
-    return config
+def state_of(channel: grpc.Channel) -> grpc.ChannelConnectivity:
+    """Ask a blocking channel to connect; return its state.
 
-
-def _duration(seconds: float) -> str:
-    """Return a `google.protobuf.Duration` in JSON."""
-    return f"{seconds:.9f}s"
+    The public `subscribe` is no way to ask: its thread delays `close`, and may fail after it.
+    """
+    try:
+        number = channel._channel.check_connectivity_state(True)  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):  # Another release of grpc, or a closed channel.
+        return grpc.ChannelConnectivity.SHUTDOWN
+    return next(state for state in grpc.ChannelConnectivity if state.value[0] == number)

@@ -1,21 +1,26 @@
-"""Clients: `Client` performs the steps of `calls` by blocking, `AsyncClient` by awaiting."""
+"""Client: performs the steps of `calls` by blocking. Its twin is `async_client`."""
 
-import asyncio
+import threading
 import time
 from collections.abc import Sequence
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
-import grpc.aio
 
 from cxr_client import calls
-from cxr_client.calls import Outcome, Pause, Read, Reply, Send, Steps
+from cxr_client.address import DEFAULT_SERVER
+from cxr_client.channel import READY, UNSETTLED, state_of
+from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
-from cxr_client.enums import ExplanationMethod
-from cxr_client.errors import CallCancelledError
-from cxr_client.requests import ImageSource, RenderOptions, read_image
+from cxr_client.enums import ExplanationMethod, ExplanationMethodName
+from cxr_client.errors import CallCancelledError, CxrError
+from cxr_client.images import ImageSource, read_image
+from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
+from cxr_client.steps import Connect, Outcome, Pause, Read, Reply, Send, Step, Steps
+
+_CONNECT_POLL_S = 0.005
 
 T = TypeVar("T")
 
@@ -24,10 +29,38 @@ class Client(Connection):
     """A client of cxr-serve. It is thread-safe; close it with `with` or `close`.
 
     Every call has a deadline. A call that fails raises a `CxrError` (see `cxr_client.errors`).
+    The calls at a time are not limited, as in `AsyncClient`: the number of threads limits them.
 
     >>> with Client("127.0.0.1:50051") as client:
     ...     prediction = client.predict("chest.png")
     """
+
+    def __init__(self, server: str = DEFAULT_SERVER, **options: Unpack[Options]) -> None:
+        """Create a client. It connects with the first call, and reconnects as needed.
+
+        Args:
+            server: A gRPC target: "host:port", "dns:///host:port", "unix:/path".
+            **options: Any of the following.
+
+                timeout_s (float): Deadline over all attempts of a call that sets none. Default: 30.
+                max_request_bytes (int): Largest request. Default: 32 MiB, as the server's.
+                max_response_bytes (int): Largest answer. Default: 256 MiB.
+                tls (TLSConfig): Encryption and certificates. Default: plaintext, to this machine
+                    only. `TLSConfig.from_env()` reads the environment; a client never does.
+                retry (RetryConfig): How failed calls are retried. Default: `RetryConfig()`.
+                token (str): Bearer token to send with every call.
+                insecure (bool): Allow plaintext, and the token over it, to another machine.
+                    Radiographs are patient data: use it only in a network that is itself trusted.
+
+        Raises:
+            ConfigError: An option is invalid, or requires `insecure`.
+            OSError: A TLS file cannot be read.
+            TypeError: There is no such option.
+        """
+        super().__init__(server, **options)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._opened: tuple[Any, Any] | None = None
 
     def predict(
         self,
@@ -41,7 +74,8 @@ class Client(Connection):
         """Score a chest radiograph.
 
         Args:
-            image: The bytes of a PNG or JPEG file, or the path of one.
+            image: The bytes of a PNG or JPEG file, its path, a binary file object, a PIL image,
+                or an array of uint8 or uint16 [height, width]. The last two are sent as PNG.
             top_k: Number of findings to return. Default: 5.
             strict_input: Refuse an image that does not look like a chest radiograph
                 (`ImageError`) instead of answering with warnings. Default: false.
@@ -52,9 +86,10 @@ class Client(Connection):
         Raises:
             CxrError: The call failed.
             OSError: The file cannot be read.
+            TypeError: `image` or `render` is of another type.
             ValueError: An argument is invalid.
         """
-        steps = calls.predict(self._settings, image, top_k, strict_input, timeout_s, request_id)
+        steps = calls.predict(self._link, image, top_k, strict_input, timeout_s, request_id)
         return self._run(steps)
 
     def explain(
@@ -63,7 +98,7 @@ class Client(Connection):
         *,
         labels: str | Sequence[str] = (),
         heatmap_labels: str | Sequence[str] = (),
-        method: ExplanationMethod | str | None = None,
+        method: ExplanationMethod | ExplanationMethodName | None = None,
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
         timeout_s: float | None = None,
@@ -87,10 +122,11 @@ class Client(Connection):
         Raises:
             CxrError: The call failed.
             OSError: The file cannot be read.
+            TypeError: `image` or `render` is of another type.
             ValueError: An argument is invalid.
         """
         steps = calls.explain(
-            self._settings,
+            self._link,
             image,
             labels,
             heatmap_labels,
@@ -104,13 +140,13 @@ class Client(Connection):
 
     def health(self, *, timeout_s: float | None = None, request_id: str | None = None) -> Health:
         """Return the state of the service."""
-        return self._run(calls.health(self._settings, timeout_s, request_id))
+        return self._run(calls.health(self._link, timeout_s, request_id))
 
     def describe_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
     ) -> ModelDescription:
         """Return the loaded model, its findings, limits and options."""
-        return self._run(calls.describe_model(self._settings, timeout_s, request_id))
+        return self._run(calls.describe_model(self._link, timeout_s, request_id))
 
     def wait_until_ready(self, timeout_s: float) -> Health:
         """Wait until the service is serving.
@@ -118,13 +154,15 @@ class Client(Connection):
         Raises:
             DeadlineError: It is not serving within `timeout_s` seconds.
         """
-        return self._run(calls.wait_until_ready(self._settings, timeout_s))
+        return self._run(calls.wait_until_ready(self._link, timeout_s))
 
     def close(self) -> None:
         """Close the connection; calls in progress raise a `CallCancelledError`."""
-        channel = self._shut()
-        if channel is not None:
-            channel.close()
+        with self._lock:
+            self._closed = True
+            self._closing.set()
+        if self._opened is not None:
+            self._opened[0].close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,142 +175,55 @@ class Client(Connection):
         outcome: Outcome = None
         try:
             while True:
-                match steps.send(outcome):
-                    case Pause(seconds):
-                        time.sleep(seconds)
-                        outcome = None
-                    case Read(image, max_bytes):
-                        outcome = read_image(image, max_bytes)
-                    case Send() as step:
-                        outcome = self._send(step)
+                outcome = self._perform(steps.send(outcome))
         except StopIteration as end:
             result: T = end.value
             return result
+        except CxrError as error:
+            # A traceback keeps the variables of its frames: here, the image of the failed call.
+            outcome = None
+            raise error.with_traceback(None)  # noqa: B904
+
+    def _perform(self, step: Step) -> Outcome:
+        match step:
+            case Read(image, max_bytes):
+                return read_image(image, max_bytes)
+            case Pause(seconds):
+                self._closing.wait(seconds)
+                return None
+            case Connect(seconds):
+                return self._connect(seconds)
+            case Send():
+                return self._send(step)
+
+    def _open(self) -> tuple[Any, Any]:
+        """Return the channel and its stub."""
+        with self._lock:
+            if self._opened is None or self._closed:
+                self._opened = self._open_channel(grpc)
+            return self._opened
+
+    def _connect(self, seconds: float) -> bool | None:
+        channel, _ = self._open()
+        end_s = time.monotonic() + seconds
+        while (state := state_of(channel)) in UNSETTLED:
+            if time.monotonic() >= end_s:
+                return None
+            self._closing.wait(_CONNECT_POLL_S)
+        return state is READY
 
     def _send(self, step: Send) -> Reply | grpc.Call:
-        method = getattr(self._open(grpc), step.rpc)
+        method = getattr(self._open()[1], step.rpc)
         try:
             message, call = method.with_call(
-                step.request,
-                timeout=step.timeout_s,
-                metadata=step.metadata,
-                wait_for_ready=step.wait_for_ready,
+                step.request, timeout=step.timeout_s, metadata=step.metadata
             )
         except grpc.RpcError as error:
+            if self._closed:
+                raise CallCancelledError("the client was closed") from None
             return cast(grpc.Call, error)
         except ValueError:  # gRPC raises it for a closed channel, among other causes.
             if self._closed:
                 raise CallCancelledError("the client is closed") from None
             raise
         return Reply(message, call.trailing_metadata())
-
-
-class AsyncClient(Connection):
-    """`Client` for asyncio: the same methods, awaited. Close it with `async with` or `aclose`.
-
-    >>> async with AsyncClient("127.0.0.1:50051") as client:
-    ...     predictions = await asyncio.gather(*map(client.predict, paths))
-    """
-
-    async def predict(
-        self,
-        image: ImageSource,
-        *,
-        top_k: int | None = None,
-        strict_input: bool | None = None,
-        timeout_s: float | None = None,
-        request_id: str | None = None,
-    ) -> Prediction:
-        """Score a chest radiograph, as `Client.predict`."""
-        steps = calls.predict(self._settings, image, top_k, strict_input, timeout_s, request_id)
-        return await self._run(steps)
-
-    async def explain(
-        self,
-        image: ImageSource,
-        *,
-        labels: str | Sequence[str] = (),
-        heatmap_labels: str | Sequence[str] = (),
-        method: ExplanationMethod | str | None = None,
-        render: RenderOptions | None = None,
-        strict_input: bool | None = None,
-        timeout_s: float | None = None,
-        request_id: str | None = None,
-    ) -> ExplanationSet:
-        """Show where the evidence for findings lies, as `Client.explain`."""
-        steps = calls.explain(
-            self._settings,
-            image,
-            labels,
-            heatmap_labels,
-            method,
-            render,
-            strict_input,
-            timeout_s,
-            request_id,
-        )
-        return await self._run(steps)
-
-    async def health(
-        self, *, timeout_s: float | None = None, request_id: str | None = None
-    ) -> Health:
-        """Return the state of the service."""
-        return await self._run(calls.health(self._settings, timeout_s, request_id))
-
-    async def describe_model(
-        self, *, timeout_s: float | None = None, request_id: str | None = None
-    ) -> ModelDescription:
-        """Return the loaded model, its findings, limits and options."""
-        return await self._run(calls.describe_model(self._settings, timeout_s, request_id))
-
-    async def wait_until_ready(self, timeout_s: float) -> Health:
-        """Wait until the service is serving, as `Client.wait_until_ready`."""
-        return await self._run(calls.wait_until_ready(self._settings, timeout_s))
-
-    async def aclose(self) -> None:
-        """Close the connection; calls in progress raise a `CallCancelledError`."""
-        channel = self._shut()
-        if channel is not None:
-            await channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def _run(self, steps: Steps[T]) -> T:
-        """Perform the steps of a call."""
-        outcome: Outcome = None
-        try:
-            while True:
-                match steps.send(outcome):
-                    case Pause(seconds):
-                        await asyncio.sleep(seconds)
-                        outcome = None
-                    case Read(image, max_bytes):
-                        outcome = await asyncio.to_thread(read_image, image, max_bytes)
-                    case Send() as step:
-                        outcome = await self._send(step)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _send(self, step: Send) -> Reply | grpc.aio.AioRpcError:
-        method = getattr(self._open(grpc.aio), step.rpc)
-        try:
-            call = method(
-                step.request,
-                timeout=step.timeout_s,
-                metadata=step.metadata,
-                wait_for_ready=step.wait_for_ready,
-            )
-            return Reply(await call, tuple(await call.trailing_metadata()))
-        except grpc.aio.AioRpcError as error:
-            return error
-        except (asyncio.CancelledError, grpc.aio.UsageError):
-            # A closing channel cancels its calls in the same way as the caller's task is cancelled.
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise CallCancelledError("the client was closed") from None
-            raise

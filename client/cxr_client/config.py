@@ -1,21 +1,33 @@
 """Options of a client: frozen, checked dataclasses. Next: channel."""
 
-import ipaddress
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self, TypedDict
 
 import grpc
 
-from cxr_client.errors import REQUEST_ID_KEY
+from cxr_client.address import DEFAULT_SERVER, check_address, is_loopback
+from cxr_client.errors import REQUEST_ID_KEY, ConfigError
 
-DEFAULT_SERVER = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_MAX_REQUEST_BYTES = 32 * 2**20
+DEFAULT_MAX_RESPONSE_BYTES = 256 * 2**20
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+TLS_SWITCH = "CXR_TLS"
+TLS_VARIABLES = {
+    "ca": "CXR_CA_FILE",
+    "cert": "CXR_CERT_FILE",
+    "key": "CXR_KEY_FILE",
+    "server_name": "CXR_TLS_SERVER_NAME",
+}
+"""The environment variable of each option of `TLSConfig`."""
 
 StrPath = str | os.PathLike[str]
 
@@ -25,7 +37,7 @@ class TLSConfig:
     """TLS of a connection. `TLSConfig()` trusts the certificate authorities that gRPC ships.
 
     Raises:
-        ValueError: Only one of `cert` and `key` is given.
+        ConfigError: Only one of `cert` and `key` is given.
     """
 
     ca: bytes | StrPath | None = None
@@ -41,34 +53,61 @@ class TLSConfig:
     """Name to verify in the server's certificate, where it is not the host of the address."""
 
     def __post_init__(self) -> None:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together")
+        for given, missing in (("cert", "key"), ("key", "cert")):
+            if getattr(self, given) is not None and getattr(self, missing) is None:
+                raise ConfigError(f"tls.{given}", "is given alone", (f"tls.{missing}",))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self | None:
+        """Read the environment; the clients themselves never do.
+
+        `CXR_CA_FILE`, `CXR_CERT_FILE` and `CXR_KEY_FILE` are paths of PEM files,
+        `CXR_TLS_SERVER_NAME` is a name. Each of them turns TLS on, and so does `CXR_TLS=1`;
+        `CXR_TLS=0` turns it off. An empty variable counts as unset.
+
+        Returns:
+            The configuration; None where the environment does not ask for TLS.
+
+        Raises:
+            ConfigError: `CXR_TLS` is neither true nor false, or only one of certificate and key
+                is given.
+        """
+        environ = os.environ if environ is None else environ
+        given = {option: environ.get(name) or None for option, name in TLS_VARIABLES.items()}
+        switch = (environ.get(TLS_SWITCH) or "").lower()
+        if switch not in ("", *_TRUE, *_FALSE):
+            raise ConfigError("tls", f"{TLS_SWITCH}={switch} is neither 1 nor 0")
+        wanted = switch in _TRUE or (not switch and any(given.values()))
+        return cls(**given) if wanted else None
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files.
 
         Raises:
+            ConfigError: A file is not PEM.
             OSError: A file cannot be read.
         """
         return grpc.ssl_channel_credentials(
-            root_certificates=_pem(self.ca),
-            private_key=_pem(self.key),
-            certificate_chain=_pem(self.cert),
+            root_certificates=_pem("ca", self.ca),
+            private_key=_pem("key", self.key),
+            certificate_chain=_pem("cert", self.cert),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
-    """Retries of a call that cannot reach the server, or that the server refuses for load.
+    """Retries of a call. Predict and Explain are idempotent: sending them again is safe.
 
-    A refusal for load states when to retry. The backoff is for everything else.
+    A refusal that states when to retry, of a server that is full or still loading, is retried at
+    that time or later until the deadline. A lost or failed connection is retried after the
+    backoff, and counts as an attempt.
 
     Raises:
-        ValueError: A value is out of range.
+        ConfigError: A value is out of range.
     """
 
     max_attempts: int = 5
-    """How often a call is sent at most; 1 disables retries. For lost connections, at most 5."""
+    """Attempts of a call whose connection fails. 1 turns all retries off, those of refusals too."""
 
     initial_backoff_s: float = 0.2
     """Mean wait before the first retry, in seconds. The defaults survive a server restart."""
@@ -77,15 +116,27 @@ class RetryConfig:
     """Factor by which the wait grows from one retry to the next."""
 
     max_backoff_s: float = 5.0
-    """Longest wait before a retry, in seconds."""
+    """Longest wait before a retry, in seconds, unless a refusal states a longer one."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
-            raise ValueError("max_attempts is below 1")
+            raise ConfigError("retry.max_attempts", "is below 1")
         for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is not a positive number: {value}")
+                raise ConfigError(f"retry.{name}", f"is not a positive number: {value}")
+
+
+class Options(TypedDict, total=False):
+    """The options of both clients, all but the server; `Client` documents them."""
+
+    timeout_s: float
+    max_request_bytes: int
+    max_response_bytes: int
+    tls: TLSConfig | None
+    retry: RetryConfig
+    token: str | None
+    insecure: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,31 +144,38 @@ class Settings:
     """All options of one client; `Client` documents them.
 
     Raises:
-        ValueError: The options are invalid, or would send images or tokens unencrypted.
+        ConfigError: An option is invalid, or would send images or tokens unencrypted.
     """
 
     server: str = DEFAULT_SERVER
     timeout_s: float = DEFAULT_TIMEOUT_S
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES
     tls: TLSConfig | None = None
     retry: RetryConfig = RetryConfig()
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if not self.server:
-            raise ValueError("server is empty")
+        check_address(self.server)
         check_timeout(self.timeout_s)
-        if self.max_request_bytes < 1:
-            raise ValueError("max_request_bytes is below 1")
-        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
-            raise ValueError("the token is empty or contains other than visible ASCII characters")
+        for name in ("max_request_bytes", "max_response_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, "is below 1")
+        if not isinstance(self.tls, TLSConfig | None):
+            raise ConfigError("tls", f"is a {type(self.tls).__name__}; give a TLSConfig")
+        if self.token is not None:
+            # A token from a file or a mounted secret often ends in a newline.
+            object.__setattr__(self, "token", self.token.strip())
+            if not re.fullmatch(r"[!-~]+", self.token):
+                raise ConfigError("token", "is empty or has other than visible ASCII characters")
         if self.tls is not None and self.insecure:
-            raise ValueError("insecure=True contradicts tls")
+            raise ConfigError("insecure", "contradicts tls")
         if self.tls is None and not self.insecure and not is_loopback(self.server):
-            raise ValueError(
-                f"{self.server} is another machine: radiographs would be sent unencrypted; "
-                "set tls, or insecure=True where the network itself is trusted"
+            raise ConfigError(
+                "server",
+                f"{self.server!r} is another machine: radiographs would be sent unencrypted",
+                ("tls", "insecure"),
             )
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
@@ -138,36 +196,15 @@ def check_timeout(timeout_s: float) -> float:
     """Return the timeout, in seconds.
 
     Raises:
-        ValueError: It is not positive or not finite.
+        ConfigError: It is not positive or not finite.
     """
     if not (math.isfinite(timeout_s) and timeout_s > 0):
-        raise ValueError(f"a timeout is a positive number of seconds, not {timeout_s}")
+        raise ConfigError("timeout_s", f"is not a positive number of seconds: {timeout_s}")
     return timeout_s
 
 
-def is_loopback(server: str) -> bool:
-    """Return whether a gRPC target stays on this machine."""
-    if server.startswith(("unix:", "unix-abstract:")):
-        return True
-    address = re.sub(r"^(dns|ipv4|ipv6):(//[^/]*/)?", "", server)
-    return all(_is_loopback_host(_host(each)) for each in address.split(","))
-
-
-def _host(address: str) -> str:
-    """Drop the port and the brackets: "[::1]:50051" -> "::1"."""
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.rpartition(":")[0] if address.count(":") == 1 else address
-
-
-def _is_loopback_host(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _pem(source: bytes | StrPath | None) -> bytes | None:
-    return source if source is None or isinstance(source, bytes) else Path(source).read_bytes()
+def _pem(option: str, source: bytes | StrPath | None) -> bytes | None:
+    data = source if source is None or isinstance(source, bytes) else Path(source).read_bytes()
+    if data is not None and b"-----BEGIN " not in data:
+        raise ConfigError(f"tls.{option}", "is not in the PEM format")
+    return data

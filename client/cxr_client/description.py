@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Self
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.answer import ModelInfo, SameFields
+from cxr_client.answer import ModelInfo, Result, SameFields
 from cxr_client.enums import ExplanationMethod, ImageFormat, Reliability, ServingStatus
 from cxr_client.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(Result):
     """State of the service; `model` is None while it is loading."""
 
     status: ServingStatus
@@ -83,10 +83,11 @@ class Limits(SameFields):
     min_side_px: int
     max_side_px: int
     max_pixel_count: int
+    max_drawn_pixels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDescription:
+class ModelDescription(Result):
     """The loaded model, its findings in the order of `class_index`, its limits and options."""
 
     model: ModelInfo

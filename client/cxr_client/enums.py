@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum, auto
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from cxr.v1 import chest_xray_pb2 as pb
 
@@ -11,7 +11,8 @@ class ContractEnum(StrEnum):
     """The enum of the same name in the contract; `INFERNO` is `COLOR_MAP_INFERNO` there.
 
     Python, the command line, JSON, CSV and the contract use one spelling: `INFERNO`. Input is
-    case-insensitive and may contain hyphens: `ExplanationMethod("grad-cam")`.
+    case-insensitive and may contain hyphens: `ExplanationMethod("grad-cam")`. Type checkers accept
+    the one spelling only, which the `Literal` beside an enum lists.
     """
 
     @staticmethod
@@ -70,6 +71,12 @@ class ExplanationMethod(ContractEnum):
     SCORE_CAM = auto()
 
 
+ExplanationMethodName = Literal[
+    "GRAD_CAM", "GRAD_CAM_PLUS_PLUS", "LAYER_CAM", "EIGEN_CAM", "SCORE_CAM"
+]
+"""The names of `ExplanationMethod`."""
+
+
 class RenderKind(ContractEnum):
     """What to draw: heat over the radiograph, heat alone, or nothing."""
 
@@ -79,12 +86,20 @@ class RenderKind(ContractEnum):
     NONE = auto()
 
 
+RenderKindName = Literal["OVERLAY", "HEATMAP", "NONE"]
+"""The names of `RenderKind`."""
+
+
 class RenderFrame(ContractEnum):
     """The frame to draw in: the square that the network saw, or the whole image."""
 
     UNSPECIFIED = auto()
     MODEL_INPUT = auto()
     ORIGINAL = auto()
+
+
+RenderFrameName = Literal["MODEL_INPUT", "ORIGINAL"]
+"""The names of `RenderFrame`."""
 
 
 class ColorMap(ContractEnum):
@@ -97,6 +112,10 @@ class ColorMap(ContractEnum):
     GRAY = auto()
 
 
+ColorMapName = Literal["INFERNO", "VIRIDIS", "JET", "GRAY"]
+"""The names of `ColorMap`."""
+
+
 class RenderFormat(ContractEnum):
     """Format of a picture."""
 
@@ -105,12 +124,20 @@ class RenderFormat(ContractEnum):
     JPEG = auto()
 
 
+RenderFormatName = Literal["PNG", "JPEG"]
+"""The names of `RenderFormat`."""
+
+
 class HeatScale(ContractEnum):
     """What full colour means: the map's own range, or a fixed one in logits."""
 
     UNSPECIFIED = auto()
     PER_MAP = auto()
     FIXED = auto()
+
+
+HeatScaleName = Literal["PER_MAP", "FIXED"]
+"""The names of `HeatScale`."""
 
 
 class ImageFormat(ContractEnum):

@@ -1,4 +1,4 @@
-"""Errors: a failed RPC -> one exception.
+"""Errors: what a failed call raises. The exceptions of a client, and which of them when.
 
     CxrError
     ├── InvalidRequestError       the request is invalid; retrying cannot help
@@ -7,6 +7,7 @@
     │   └── RequestTooLargeError  ... because it exceeds the size limit
     ├── MethodUnavailableError    the explanation method is not available on this server
     ├── UnauthenticatedError      no valid token, or permission denied
+    ├── ResponseTooLargeError     the answer exceeds this client's limit
     ├── OverloadedError           the server is full; see `retry_after_s`
     ├── UnavailableError          unreachable, loading or draining
     ├── DeadlineError             no answer before the deadline
@@ -14,22 +15,38 @@
     ├── ProtocolError             the reply does not follow this contract
     └── InternalError             the server failed; its log has the `request_id`
 
-An invalid argument that is never sent raises a `ValueError`, a file that cannot be read an
-`OSError`.
+An invalid argument that is never sent raises a `ValueError` or `TypeError`, an invalid option of
+a client a `ConfigError`, a file that cannot be read an `OSError`.
 """
 
-import contextlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 REQUEST_ID_KEY = "x-request-id"
 REASON_KEY = "x-error-reason"
 DETAILS_KEY = "grpc-status-details-bin"
+
+
+class ConfigError(ValueError):
+    """An option of a client is invalid.
+
+    Attributes:
+        option: The name of the option: "server", "timeout_s", "tls.key".
+        problem: What is wrong with it, without the name: "is empty".
+        remedies: Options of which any one mends it, such as ("tls", "insecure").
+    """
+
+    def __init__(self, option: str, problem: str, remedies: tuple[str, ...] = ()) -> None:
+        """Create an error."""
+        super().__init__(option, problem, remedies)
+        self.option = option
+        self.problem = problem
+        self.remedies = remedies
+
+    def __str__(self) -> str:
+        remedies = f"; set {' or '.join(self.remedies)}" if self.remedies else ""
+        return f"{self.option}: {self.problem}{remedies}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +67,7 @@ class CxrError(Exception):
         violations: The invalid fields.
         retry_after_s: When a retry may succeed according to the server, in seconds.
         request_id: The id of the call, as in the server's log.
+        option: The option of this client that a message exceeds; "" for other failures.
     """
 
     def __init__(
@@ -61,6 +79,7 @@ class CxrError(Exception):
         violations: tuple[FieldViolation, ...] = (),
         retry_after_s: float | None = None,
         request_id: str = "",
+        option: str = "",
     ) -> None:
         """Create an error; only the message is required."""
         super().__init__(message)
@@ -70,12 +89,14 @@ class CxrError(Exception):
         self.violations = violations
         self.retry_after_s = retry_after_s
         self.request_id = request_id
+        self.option = option
 
     def __str__(self) -> str:
+        message = f"{self.message} ({self.option})" if self.option else self.message
         name = self.reason or (self.code.name if self.code else "")
         notes = [name, f"request {self.request_id}" if self.request_id else ""]
         tail = ", ".join(note for note in notes if note)
-        return f"{self.message} [{tail}]" if tail else self.message
+        return f"{message} [{tail}]" if tail else message
 
 
 class InvalidRequestError(CxrError):
@@ -100,6 +121,10 @@ class MethodUnavailableError(CxrError):
 
 class UnauthenticatedError(CxrError):
     """The call carried no valid token, or permission was denied."""
+
+
+class ResponseTooLargeError(CxrError):
+    """The answer exceeds the size limit of this client, `max_response_bytes`."""
 
 
 class OverloadedError(CxrError):
@@ -157,61 +182,3 @@ BY_REASON: dict[str, type[CxrError]] = {
     "UNKNOWN_LABEL": UnknownLabelError,
 }
 """More specific exceptions, by the server's reason."""
-
-
-class FailedCall(Protocol):
-    """The common interface of the errors of grpc and grpc.aio."""
-
-    def code(self) -> grpc.StatusCode:
-        """The status."""
-
-    def details(self) -> str | None:
-        """The message."""
-
-    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
-        """The metadata that came with the status."""
-
-
-def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
-    """Convert a failed call to its exception, with the details that the server sent."""
-    # The keys() of grpc.aio.Metadata, which dict() prefers, yields pairs in older releases.
-    metadata = dict(tuple(call.trailing_metadata() or ()))
-    code, message = call.code(), call.details() or ""
-    info, bad_request, retry_info = _details(code, metadata.get(DETAILS_KEY, b""))
-    # A proxy may drop binary metadata; the reason is also sent as text.
-    reason = info.reason or str(metadata.get(REASON_KEY, ""))
-    kind = BY_REASON.get(reason, BY_STATUS[code])
-    # gRPC's own size limits use the status of overload, where retrying does not help.
-    if kind is OverloadedError and not reason and "larger than max" in message:
-        kind = RequestTooLargeError
-    return kind(
-        message or f"the call ended with {code.name}",
-        code=code,
-        reason=reason,
-        violations=tuple(
-            FieldViolation(violation.field, violation.description)
-            for violation in bad_request.field_violations
-        ),
-        retry_after_s=(
-            retry_info.retry_delay.ToTimedelta().total_seconds()
-            if retry_info.HasField("retry_delay")
-            else None
-        ),
-        request_id=str(metadata.get(REQUEST_ID_KEY) or sent_request_id),
-    )
-
-
-def _details(
-    code: grpc.StatusCode, serialized: str | bytes
-) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:
-    """Unpack the rich status; details that are missing or invalid stay empty."""
-    info = error_details_pb2.ErrorInfo()
-    bad_request = error_details_pb2.BadRequest()
-    retry_info = error_details_pb2.RetryInfo()
-    with contextlib.suppress(DecodeError):
-        status = status_pb2.Status.FromString(serialized)
-        # The details of another status come from a proxy; the plain status is authoritative.
-        for detail in status.details if status.code == code.value[0] else ():
-            for kind in (info, bad_request, retry_info):
-                detail.Unpack(kind)
-    return info, bad_request, retry_info

@@ -1,25 +1,25 @@
 """Requests: a caller's arguments -> request messages. Next: calls."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.config import StrPath
 from cxr_client.enums import (
     ColorMap,
+    ColorMapName,
     ContractEnum,
     ExplanationMethod,
+    ExplanationMethodName,
     HeatScale,
+    HeatScaleName,
     RenderFormat,
+    RenderFormatName,
     RenderFrame,
+    RenderFrameName,
     RenderKind,
+    RenderKindName,
 )
-
-ImageSource = bytes | bytearray | memoryview | StrPath
-"""The bytes of a PNG or JPEG file, or the path of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +29,13 @@ class RenderOptions:
     Enums may be given by name: `RenderOptions(frame="ORIGINAL", color_map="VIRIDIS")`.
     """
 
-    kind: RenderKind | str | None = None
+    kind: RenderKind | RenderKindName | None = None
     """What to draw. Default: OVERLAY, heat over the radiograph."""
 
-    frame: RenderFrame | str | None = None
+    frame: RenderFrame | RenderFrameName | None = None
     """The frame to draw in. Default: MODEL_INPUT, the square that the network saw."""
 
-    color_map: ColorMap | str | None = None
+    color_map: ColorMap | ColorMapName | None = None
     """Colours. Default: INFERNO."""
 
     opacity: float | None = None
@@ -48,10 +48,10 @@ class RenderOptions:
     max_side_px: int | None = None
     """Longest side of the picture, from 32 to 4096 pixels. Default: 1024."""
 
-    scale: HeatScale | str | None = None
+    scale: HeatScale | HeatScaleName | None = None
     """What full colour means. Default: PER_MAP, the map's own range, but of at least 10 logits."""
 
-    format: RenderFormat | str | None = None
+    format: RenderFormat | RenderFormatName | None = None
     """Format of the picture. Default: PNG. An overlay as JPEG is about a fifth as large."""
 
     fixed_scale_logits: float | None = None
@@ -80,18 +80,6 @@ class RenderOptions:
         )
 
 
-def read_image(image: ImageSource, max_bytes: int) -> bytes:
-    """Return the bytes of an image; of a file, never more than `max_bytes` + 1.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    if isinstance(image, str | os.PathLike):
-        with Path(image).open("rb") as file:
-            return file.read(max_bytes + 1)
-    return bytes(image)
-
-
 def predict_request(
     image: bytes, *, top_k: int | None, strict_input: bool | None
 ) -> pb.PredictRequest:
@@ -104,15 +92,20 @@ def explain_request(
     *,
     labels: Sequence[str],
     heatmap_labels: Sequence[str],
-    method: ExplanationMethod | str | None,
+    method: ExplanationMethod | ExplanationMethodName | None,
     render: RenderOptions | None,
     strict_input: bool | None,
 ) -> pb.ExplainRequest:
     """Build the request of Explain.
 
     Raises:
+        TypeError: `render` is not a `RenderOptions`.
         ValueError: An enum has no such member.
     """
+    if not isinstance(render, RenderOptions | None):
+        raise TypeError(
+            f"render is of the type {type(render).__name__}; pass RenderOptions(frame=...)"
+        )
     return pb.ExplainRequest(
         image=image,
         labels=labels,

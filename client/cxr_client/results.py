@@ -1,29 +1,28 @@
 """Results: replies of Predict and Explain -> frozen dataclasses. Next: the caller."""
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, SameFields, Timing
-from cxr_client.config import StrPath
-from cxr_client.enums import ExplanationMethod, RenderFormat
+from cxr_client.answer import (
+    Finding,
+    ImageInfo,
+    InputWarning,
+    ModelInfo,
+    Result,
+    Timing,
+    no_such_label,
+)
 from cxr_client.errors import ProtocolError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_SIGNATURES = {RenderFormat.PNG: b"\x89PNG\r\n\x1a\n", RenderFormat.JPEG: b"\xff\xd8\xff"}
-_SUFFIXES = {RenderFormat.PNG: (".png",), RenderFormat.JPEG: (".jpg", ".jpeg")}
+from cxr_client.explanation import Explanation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
+class Prediction(Result):
     """The findings on one radiograph, best first.
 
+    `prediction["Effusion"]` is the finding with that label; iterating yields all findings.
     `notice` is a sentence on the permitted use: show it wherever results are shown.
     """
 
@@ -54,140 +53,31 @@ class Prediction:
             notice=response.notice,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class EvidenceGrid:
-    """Signed class evidence map in logits: `rows * columns` values, row-major from the top left.
-
-    Positive values support the finding. The grid covers `ImageInfo.crop_box`.
-    """
-
-    rows: int
-    columns: int
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, grid: pb.EvidenceGrid) -> Self:
-        """Convert from the contract.
+    def __getitem__(self, label: str) -> Finding:
+        """Return the finding with this label.
 
         Raises:
-            ProtocolError: The number of values is not `rows * columns`.
+            KeyError: The answer has none.
         """
-        if len(grid.values) != grid.rows * grid.columns or not grid.values:
-            raise ProtocolError(
-                f"an evidence grid of {grid.rows} x {grid.columns} has {len(grid.values)} values"
-            )
-        return cls(grid.rows, grid.columns, tuple(grid.values))
+        for finding in self.findings:
+            if finding.label == label:
+                return finding
+        labels = [finding.label for finding in self.findings]
+        limit = f"it has the {len(labels)} with the highest scores; raise top_k for more"
+        raise no_such_label(label, labels, limit)
 
-    def to_numpy(self) -> "NDArray[np.float32]":
-        """Return the grid as float32 [rows, columns]. Requires numpy."""
-        import numpy as np
+    def __contains__(self, label: object) -> bool:
+        return any(finding.label == label for finding in self.findings)
 
-        return np.array(self.values, dtype=np.float32).reshape(self.rows, self.columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Peak(SameFields):
-    """The highest point of a map, in pixels of the original image; `value` is in [0, 1]."""
-
-    x_px: float
-    y_px: float
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Where a map exceeds `threshold`: a region of influence, not an outline of disease."""
-
-    box: Box
-    peak_value: float
-    threshold: float
-
-    @classmethod
-    def of(cls, region: pb.Region) -> Self:
-        """Convert from the contract."""
-        return cls(Box.of(region.box), region.peak_value, region.threshold)
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Where the evidence for one finding lies.
-
-    `heatmap` is a PNG or JPEG file; it is empty where no picture was requested. `logit` is the
-    logit of the finding: sigmoid(logit) is `finding.probability`. With `no_positive_evidence`,
-    nothing in the image supports the finding: there is no peak and no region, and the picture
-    carries no heat.
-    """
-
-    finding: Finding
-    heatmap: bytes
-    evidence: EvidenceGrid
-    logit: float
-    peak: Peak | None
-    regions: tuple[Region, ...]
-    no_positive_evidence: bool
-    method: ExplanationMethod
-
-    @classmethod
-    def of(cls, explanation: pb.Explanation) -> Self:
-        """Convert from the contract.
-
-        Raises:
-            ProtocolError: The picture is neither PNG nor JPEG, or the evidence grid is
-                inconsistent.
-        """
-        if explanation.heatmap and _format_of(explanation.heatmap) is None:
-            raise ProtocolError("a heatmap in the reply is neither a PNG nor a JPEG file")
-        return cls(
-            finding=Finding.of(explanation.finding),
-            heatmap=explanation.heatmap,
-            evidence=EvidenceGrid.of(explanation.evidence),
-            logit=explanation.logit,
-            peak=Peak.of(explanation.peak) if explanation.HasField("peak") else None,
-            regions=tuple(Region.of(region) for region in explanation.regions),
-            no_positive_evidence=explanation.no_positive_evidence,
-            method=ExplanationMethod.of(explanation.method),
-        )
-
-    @property
-    def heatmap_format(self) -> RenderFormat | None:
-        """The format of the picture; None where there is none."""
-        return _format_of(self.heatmap)
-
-    def save(self, path: StrPath) -> Path:
-        """Write the picture to a file: under another name first, so that no part of it is left.
-
-        Returns:
-            The path of the file. Where `path` does not end in a suffix of the picture's format,
-            ".png" or ".jpg" is appended.
-
-        Raises:
-            ValueError: There is no picture, or `path` ends in a suffix of the other format.
-            OSError: The file cannot be written.
-        """
-        image_format = self.heatmap_format
-        if image_format is None:
-            raise ValueError("there is no picture: none was requested for this finding")
-        file = Path(path)
-        suffix = file.suffix.lower()
-        if suffix not in _SUFFIXES[image_format]:
-            if any(suffix in suffixes for suffixes in _SUFFIXES.values()):
-                raise ValueError(f"the picture is a {image_format} file, not {file.suffix}")
-            file = file.with_name(file.name + _SUFFIXES[image_format][0])
-        part = file.with_name(f".cxr-{secrets.token_hex(8)}.part")
-        try:
-            part.write_bytes(self.heatmap)
-            part.replace(file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplanationSet:
+class ExplanationSet(Result):
     """The explanations of one radiograph, one for each requested label, in that order.
 
+    `explained["Effusion"]` is the explanation of that finding; iterating yields all explanations.
     `findings` are all findings that the model scores, best first, explained or not. `notice` is
     a sentence on the permitted use: show it wherever results are shown.
     """
@@ -225,9 +115,22 @@ class ExplanationSet:
             notice=response.notice,
         )
 
+    def __getitem__(self, label: str) -> Explanation:
+        """Return the explanation of the finding with this label.
 
-def _format_of(picture: bytes) -> RenderFormat | None:
-    for image_format, signature in _SIGNATURES.items():
-        if picture.startswith(signature):
-            return image_format
-    return None
+        Raises:
+            KeyError: The answer has none.
+        """
+        for each in self.explanations:
+            if each.finding.label == label:
+                return each
+        labels = [finding.label for finding in self.findings]
+        if label in labels:
+            raise KeyError(f"{label!r} is not explained in this answer: name it in labels")
+        raise no_such_label(label, labels, "the model has no such finding")
+
+    def __contains__(self, label: object) -> bool:
+        return any(each.finding.label == label for each in self.explanations)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self.explanations)

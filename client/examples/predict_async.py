@@ -1,4 +1,4 @@
-"""Score and explain many chest radiographs concurrently, with one call for each.
+"""Score and explain any number of chest radiographs concurrently, with one call for each.
 
     python predict_async.py *.png [--server 127.0.0.1:50051] [--output DIR]
 
@@ -30,7 +30,7 @@ async def examine(client: AsyncClient, image: Path, output: Path) -> Explanation
 
 
 async def main(argv: list[str] | None = None) -> int:
-    """Examine all images concurrently; the client retries what a full server refuses."""
+    """Examine all images; the client has 32 of them in flight and waits for a full server."""
     parser = argparse.ArgumentParser()
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--server", default="127.0.0.1:50051")
@@ -39,6 +39,11 @@ async def main(argv: list[str] | None = None) -> int:
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     async with AsyncClient(arguments.server, timeout_s=60) as client:
+        try:
+            await client.wait_until_ready(60)
+        except CxrError as error:
+            print(f"failed: {error}", file=sys.stderr)
+            return 1
         done = await asyncio.gather(
             *(examine(client, image, arguments.output) for image in arguments.images)
         )

@@ -50,7 +50,7 @@ def test_own_certificate_needs_its_key(cxr: Run, tmp_path: Path) -> None:
     (tmp_path / "a.pem").write_text("")
     status, _, err = cxr("health", "--cert-file", tmp_path / "a.pem")
     assert status == 2
-    assert "go together" in err
+    assert "is given alone" in err
 
 
 @pytest.mark.parametrize("command", ["predict", "explain", "health", "model", "version"])

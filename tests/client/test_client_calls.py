@@ -3,34 +3,29 @@
 import asyncio
 import re
 import threading
-import time
 from pathlib import Path
 
 import grpc
 import pytest
 
-from clients import PNG, Ask, overload
+from clients import PNG, Ask
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
     AsyncClient,
     CallCancelledError,
     Client,
-    DeadlineError,
     ExplanationMethod,
     ImageError,
     InternalError,
     InvalidRequestError,
-    OverloadedError,
     ProtocolError,
     RenderOptions,
     RequestTooLargeError,
-    RetryConfig,
-    UnavailableError,
+    ResponseTooLargeError,
 )
-from cxr_client.calls import pause_before_retry
-from cxr_client.testing import FakeServer, Hold, Step, failure
+from cxr_client.steps import Read, Reply, Send
+from cxr_client.testing import FakeServer, Hold, default_answer, failure
 
-UNAVAILABLE = failure(grpc.StatusCode.UNAVAILABLE, "DRAINING")
 RPCS = [method.name for method in pb.DESCRIPTOR.services_by_name["ChestXrayService"].methods]
 
 
@@ -139,98 +134,6 @@ def test_a_missing_file_is_an_os_error(fake: FakeServer, ask: Ask, tmp_path: Pat
         ask(fake.address, "predict", tmp_path / "none.png")
 
 
-def test_a_large_image_survives_an_unavailable_server(fake: FakeServer, ask: Ask) -> None:
-    # 2 MB is beyond the 256 KiB above which gRPC by default stops retrying without a word.
-    fake.script(*[UNAVAILABLE] * 2)
-    result = ask(fake.address, "predict", bytes(2_000_000))
-    assert result.findings[0].class_index == 2_000_000
-    assert len(fake.calls) == 3
-    assert len({call.metadata["x-request-id"] for call in fake.calls}) == 1
-
-
-def test_an_unavailable_server_is_retried_up_to_max_attempts(fake: FakeServer, ask: Ask) -> None:
-    fake.script(*[UNAVAILABLE] * 9)
-    with pytest.raises(UnavailableError) as caught:
-        ask(fake.address, "predict", PNG, options={"retry": RetryConfig(max_attempts=3)})
-    assert caught.value.reason == "DRAINING"
-    assert len(fake.calls) == 3
-
-
-@pytest.mark.parametrize("fault", [UNAVAILABLE, overload(0.01)], ids=["unavailable", "overload"])
-def test_retries_can_be_turned_off(fake: FakeServer, ask: Ask, fault: Step) -> None:
-    fake.script(*[fault] * 9)
-    with pytest.raises((UnavailableError, OverloadedError)):
-        ask(fake.address, "predict", PNG, options={"retry": RetryConfig(max_attempts=1)})
-    assert len(fake.calls) == 1
-
-
-def test_a_refusal_for_load_is_retried_at_the_stated_time(fake: FakeServer, ask: Ask) -> None:
-    fake.script(overload(0.2), overload(0.1))
-    start_s = time.monotonic()
-    result = ask(fake.address, "predict", bytes(2_000_000), timeout_s=9)
-    assert time.monotonic() - start_s >= 0.3
-    assert result.findings[0].class_index == 2_000_000
-    first, *_, last = fake.calls
-    assert first.metadata["x-request-id"] == last.metadata["x-request-id"]
-    # The deadline is one for all attempts: the last has what the first left over.
-    # (On the wire a deadline is rounded up, to a tenth of a second or so.)
-    assert last.time_remaining_s < first.time_remaining_s - 0.1
-
-
-def test_refusals_for_load_are_retried_up_to_max_attempts(fake: FakeServer, ask: Ask) -> None:
-    fake.script(*[overload(0.01)] * 9)
-    with pytest.raises(OverloadedError) as caught:
-        ask(fake.address, "predict", PNG, options={"retry": RetryConfig(max_attempts=3)})
-    assert caught.value.retry_after_s == pytest.approx(0.01)
-    assert caught.value.reason == "QUEUE_FULL"
-    assert len(fake.calls) == 3
-
-
-def test_a_retry_beyond_the_deadline_is_not_attempted(fake: FakeServer, ask: Ask) -> None:
-    fake.script(overload(3600))
-    with pytest.raises(OverloadedError) as caught:
-        ask(fake.address, "predict", PNG, timeout_s=30)
-    assert caught.value.retry_after_s == 3600
-    assert len(fake.calls) == 1
-
-
-@pytest.mark.parametrize(
-    "code", sorted(set(grpc.StatusCode) - {grpc.StatusCode.OK}, key=lambda code: code.value[0])
-)
-def test_without_a_retry_time_only_unavailable_and_cancelled_are_retried(
-    fake: FakeServer, ask: Ask, code: grpc.StatusCode
-) -> None:
-    fake.script(failure(code))
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        ask(fake.address, "predict", PNG)
-        assert len(fake.calls) == 2
-    else:
-        with pytest.raises(Exception, match=f"fake {code.name}"):
-            ask(fake.address, "predict", PNG)
-        assert len(fake.calls) == 1
-
-
-def test_the_deadline_ends_a_call_that_hangs(fake: FakeServer, ask: Ask) -> None:
-    hold = Hold()
-    fake.script(hold)
-    with pytest.raises(DeadlineError) as caught:
-        ask(fake.address, "predict", PNG, timeout_s=2, request_id="abc")
-    hold.release()
-    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert caught.value.request_id == "abc"
-
-
-def test_the_pause_is_never_shorter_than_told_and_ends_with_the_attempts() -> None:
-    full = OverloadedError("full", retry_after_s=2.0)
-    pauses = [pause_before_retry(full, 1, 5, 30) for _ in range(200)]
-    assert all(pause is not None and 2.0 <= pause <= 2.5 for pause in pauses)
-    assert len(set(pauses)) > 100
-    assert pause_before_retry(full, 5, 5, 30) is None
-    assert pause_before_retry(full, 1, 5, 1.9) is None
-    assert pause_before_retry(OverloadedError("too large"), 1, 5, 30) is None
-    assert pause_before_retry(UnavailableError("gone", retry_after_s=0), 1, 5, 30) is None
-
-
 def test_a_caller_s_id_is_sent_and_the_server_s_id_is_returned(fake: FakeServer, ask: Ask) -> None:
     ask(fake.address, "health", request_id="ward-3:film_17.a")
     assert fake.calls[0].metadata["x-request-id"] == "ward-3:film_17.a"
@@ -272,8 +175,11 @@ def test_an_image_beyond_the_client_s_limit_is_not_sent(
     file = tmp_path / "huge.png"
     with file.open("wb") as sparse:
         sparse.truncate(2**40)  # Would not fit into memory: only the limit is read.
-    with pytest.raises(RequestTooLargeError, match="33554432 bytes"):
+    with pytest.raises(
+        RequestTooLargeError, match=r"33554432 bytes \(max_request_bytes\)"
+    ) as caught:
         ask(fake.address, "predict", file)
+    assert caught.value.option == "max_request_bytes"
     with pytest.raises(RequestTooLargeError):
         ask(fake.address, "predict", bytes(2000), options={"max_request_bytes": 1000})
     assert not fake.calls
@@ -286,7 +192,33 @@ def test_an_image_beyond_the_server_s_limit_is_not_an_overload(ask: Ask) -> None
     ):
         ask(server.address, "predict", bytes(200_000))
     assert isinstance(caught.value, InvalidRequestError)
+    assert re.fullmatch(
+        r"the request has 2000\d\d bytes; the server takes at most 100000", caught.value.message
+    )
+    assert caught.value.option == ""
     assert not server.calls
+
+
+def test_an_answer_beyond_the_client_s_limit_is_its_own_error(fake: FakeServer, ask: Ask) -> None:
+    answer = default_answer(pb.ExplainRequest())
+    answer.explanations[0].heatmap = PNG + bytes(100_000)
+    fake.answer("Explain", answer)
+    with pytest.raises(ResponseTooLargeError) as caught:
+        ask(fake.address, "explain", PNG, options={"max_response_bytes": 50_000})
+    assert not isinstance(caught.value, InvalidRequestError)
+    assert re.fullmatch(
+        r"the answer has 100\d{3} bytes; this client takes at most 50000", caught.value.message
+    )
+    assert caught.value.option == "max_response_bytes"
+    assert "(max_response_bytes)" in str(caught.value)
+    assert ask(fake.address, "explain", PNG).explanations
+    assert len(fake.calls) == 2
+
+
+def test_options_of_drawing_in_a_dictionary_are_refused(fake: FakeServer, ask: Ask) -> None:
+    with pytest.raises(TypeError, match=r"render is of the type dict; pass RenderOptions\(frame="):
+        ask(fake.address, "explain", PNG, render={"frame": "ORIGINAL"})
+    assert not fake.calls
 
 
 @pytest.mark.parametrize(
@@ -307,34 +239,6 @@ def test_an_empty_reply_is_a_protocol_error(
     with pytest.raises(ProtocolError) as caught:
         ask(fake.address, method, *arguments)
     assert caught.value.request_id == fake.calls[0].metadata["x-request-id"]
-
-
-def test_waiting_ends_when_the_service_is_serving(fake: FakeServer, ask: Ask) -> None:
-    loading = pb.HealthResponse(status=pb.SERVING_STATUS_LOADING)
-    serving = pb.HealthResponse(status=pb.SERVING_STATUS_SERVING)
-    fake.answer("Health", loading)
-
-    def load(_: object) -> None:
-        if len(fake.calls) == 3:
-            fake.answer("Health", serving)
-
-    fake.script(*[load] * 3)
-    assert ask(fake.address, "wait_until_ready", 20).serving
-    assert len(fake.calls) == 3
-
-
-def test_waiting_for_a_service_that_never_serves_ends_in_time(fake: FakeServer, ask: Ask) -> None:
-    fake.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_FAILED))
-    with pytest.raises(DeadlineError, match="not ready within 2 s: its status was FAILED"):
-        ask(fake.address, "wait_until_ready", 2)
-    with pytest.raises(DeadlineError, match="could not be reached"):
-        ask("127.0.0.1:1", "wait_until_ready", 0.5)
-
-
-def test_waiting_fails_at_once_on_a_permanent_error(fake: FakeServer, ask: Ask) -> None:
-    fake.script(failure(grpc.StatusCode.UNIMPLEMENTED))
-    with pytest.raises(ProtocolError):
-        ask(fake.address, "wait_until_ready", 20)
 
 
 def test_closing_a_client_ends_its_calls(fake: FakeServer) -> None:
@@ -400,3 +304,19 @@ def test_an_async_client_may_be_made_before_the_loop_runs(fake: FakeServer) -> N
             return (await client.health()).serving
 
     assert asyncio.run(use())
+
+
+def test_no_step_and_no_recorded_call_prints_an_image_or_a_token(fake: FakeServer) -> None:
+    image, token = b"pixels" * 99, "s3cret"
+    request = pb.PredictRequest(image=image)
+    with Client(fake.address, token=token) as client:
+        client.predict(image)
+    metadata = (("authorization", token),)
+    for each in (
+        Read(image, 1),
+        Send("Predict", request, 1.0, metadata),
+        Reply(request, ()),
+        fake.calls[0],
+    ):
+        assert "pixels" not in repr(each)
+        assert token not in repr(each)

@@ -1,8 +1,8 @@
-"""Options and channel: invalid settings; TLS, mutual TLS and tokens over real connections."""
+"""Channel: TLS, mutual TLS and tokens over real connections, and what is said where they fail."""
 
 import datetime
 import ipaddress
-import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,107 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clients import PNG, Ask
-from cxr_client import AsyncClient, Client, RetryConfig, TLSConfig, UnavailableError
-from cxr_client.channel import channel_arguments
-from cxr_client.config import Settings, is_loopback
+from cxr_client import Client, RetryConfig, TLSConfig, UnavailableError
 from cxr_client.testing import FakeServer
+from trust.ports import free_port
 
 ONCE = RetryConfig(max_attempts=1)
-
-
-@pytest.mark.parametrize(
-    ("server", "loopback"),
-    [
-        ("127.0.0.1:50051", True),
-        ("127.8.9.10:1", True),
-        ("localhost:50051", True),
-        ("LOCALHOST", True),
-        ("[::1]:50051", True),
-        ("::1", True),
-        ("dns:///localhost:50051", True),
-        ("dns://8.8.8.8/localhost:50051", True),
-        ("ipv4:127.0.0.1:50051", True),
-        ("ipv4:127.0.0.1:1,127.0.0.2:1", True),
-        ("ipv6:[::1]:1", True),
-        ("unix:/run/cxr.sock", True),
-        ("0.0.0.0:50051", False),
-        ("10.0.0.7:50051", False),
-        ("ipv4:127.0.0.1:1,10.0.0.7:1", False),
-        ("[2001:db8::1]:50051", False),
-        ("localhost.example.org:50051", False),
-        ("127.0.0.1.example.org:50051", False),
-        ("cxr.internal", False),
-    ],
-)
-def test_loopback_addresses_are_recognised(server: str, loopback: bool) -> None:
-    assert is_loopback(server) is loopback
-
-
-@pytest.mark.parametrize("client", [Client, AsyncClient])
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"server": ""}, "server is empty"),
-        ({"server": "10.0.0.7:50051"}, "unencrypted"),
-        ({"server": "10.0.0.7:50051", "token": "secret"}, "unencrypted"),
-        ({"tls": TLSConfig(), "insecure": True}, "contradicts"),
-        ({"timeout_s": 0}, "positive"),
-        ({"timeout_s": float("inf")}, "positive"),
-        ({"max_request_bytes": 0}, "below 1"),
-        ({"token": ""}, "visible ASCII"),
-        ({"token": "two words"}, "visible ASCII"),
-        ({"token": "line\nbreak"}, "visible ASCII"),
-    ],
-)
-def test_invalid_settings_are_refused_at_construction(
-    client: type, options: dict[str, object], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        client(**options)
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("group", "options", "message"),
-    [
-        (TLSConfig, {"cert": "own.pem"}, "go together"),
-        (TLSConfig, {"key": "own.key"}, "go together"),
-        (RetryConfig, {"max_attempts": 0}, "below 1"),
-        (RetryConfig, {"initial_backoff_s": 0}, "initial_backoff_s is not a positive number"),
-        (RetryConfig, {"backoff_multiplier": -1}, "backoff_multiplier is not a positive number"),
-        (RetryConfig, {"max_backoff_s": float("inf")}, "max_backoff_s is not a positive number"),
-    ],
-)
-def test_invalid_options_are_refused_at_construction(
-    group: type, options: dict[str, object], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        group(**options)
-
-
-def test_a_private_key_is_in_no_representation() -> None:
-    assert "s3cret" not in repr(TLSConfig(cert=b"public", key=b"s3cret"))
-
-
-def test_the_token_is_in_no_representation() -> None:
-    settings = Settings(token="s3cret")
-    assert "s3cret" not in repr(settings) + str(settings)
-    with Client(token="s3cret") as client:
-        assert "s3cret" not in repr(client)
-
-
-def test_the_channel_retries_connection_failures_and_buffers_large_images() -> None:
-    retry = RetryConfig(max_attempts=9, initial_backoff_s=0.5)
-    arguments = dict(channel_arguments(Settings(max_request_bytes=50_000_000, retry=retry)))
-    assert int(arguments["grpc.per_rpc_retry_buffer_size"]) > 50_000_000
-    assert arguments["grpc.max_send_message_length"] == 50_000_000
-    config = json.loads(str(arguments["grpc.service_config"]))
-    (method,) = config["methodConfig"]
-    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
-    assert method["retryPolicy"]["maxAttempts"] == 5
-    assert float(method["retryPolicy"]["initialBackoff"].removesuffix("s")) == 0.5
-    assert config["retryThrottling"]
-    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
 
 
 def test_a_token_is_sent_with_every_call(fake: FakeServer, ask: Ask) -> None:
@@ -220,3 +124,56 @@ def test_another_name_in_the_certificate_can_be_expected(authority: Authority, a
             else:
                 with pytest.raises(UnavailableError):
                     ask(server.address, "health", options=options)
+
+
+def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask) -> None:
+    ca = authority.folder / "ca.pem"
+    causes = {
+        "its certificate is not trusted": TLSConfig(),
+        "its certificate is for another name": TLSConfig(ca=ca, server_name="other.example.org"),
+        "it closed the connection (it may require TLS)": None,
+    }
+    with FakeServer(credentials=authority.server_credentials(mutual=False)) as server:
+        for cause, tls in causes.items():
+            with pytest.raises(UnavailableError) as caught:
+                ask(server.address, "health", options={"tls": tls, "timeout_s": 0.5})
+            assert caught.value.message == f"no connection to {server.address}: {cause}"
+
+
+def test_a_missing_certificate_of_the_client_is_told(authority: Authority, ask: Ask) -> None:
+    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.5}
+    with FakeServer(credentials=authority.server_credentials(mutual=True)) as server:
+        with pytest.raises(UnavailableError) as caught:
+            ask(server.address, "health", options=options)
+        assert caught.value.message == (
+            f"no connection to {server.address}: "
+            "it closed the connection (it may require a client certificate)"
+        )
+
+
+def test_tls_to_a_plaintext_server_is_told(
+    fake: FakeServer, authority: Authority, ask: Ask
+) -> None:
+    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.5}
+    with pytest.raises(UnavailableError) as caught:
+        ask(fake.address, "health", options=options)
+    assert caught.value.message == f"no connection to {fake.address}: it does not use TLS"
+
+
+def test_waiting_goes_on_until_tls_is_up(authority: Authority, ask: Ask) -> None:
+    server = f"localhost:{free_port()}"
+    credentials = authority.server_credentials(mutual=False)
+    stop = threading.Event()
+
+    def serve() -> None:
+        with FakeServer(address=server):
+            stop.wait(2)
+        with FakeServer(address=server, credentials=credentials):
+            stop.wait(100)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem")}
+    assert ask(server, "wait_until_ready", 60, options=options).serving
+    stop.set()
+    serving.join()

@@ -9,7 +9,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from cxr_client import CxrError, FieldViolation, ImageError, InternalError, OverloadedError, errors
-from cxr_client.errors import BY_REASON, BY_STATUS, error_of
+from cxr_client.errors import BY_REASON, BY_STATUS
+from cxr_client.failures import error_of
 
 EXCEPTIONS = {
     value
@@ -39,8 +40,8 @@ def test_every_status_but_ok_has_its_exception() -> None:
 
 
 def test_every_exception_is_raised_for_something() -> None:
-    raised = {*BY_STATUS.values(), *BY_REASON.values(), errors.RequestTooLargeError}
-    assert raised == EXCEPTIONS - {CxrError}
+    by_size = {errors.RequestTooLargeError, errors.ResponseTooLargeError}
+    assert {*BY_STATUS.values(), *BY_REASON.values(), *by_size} == EXCEPTIONS - {CxrError}
 
 
 def test_the_docstring_draws_the_whole_tree() -> None:

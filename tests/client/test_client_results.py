@@ -34,6 +34,7 @@ from cxr_client import (
     WarningCode,
     enums,
 )
+from images import png
 
 JPEG = b"\xff\xd8\xff\xe0..."
 MESSAGES = [
@@ -251,3 +252,90 @@ def test_importing_the_client_loads_no_heavy_library() -> None:
     heavy = {"numpy", "torch", "PIL", "cxr_server", "pandas", "scipy", "rich", "click", "openvino"}
     assert not heavy & set(loaded)
     assert {"cxr_client", "cxr", "grpc"} <= set(loaded)
+
+
+def labelled(*labels: str) -> Prediction:
+    reply = pb.PredictResponse(model=pb.Model(name="m"))
+    reply.findings.extend(pb.Finding(label=label, class_index=n) for n, label in enumerate(labels))
+    return Prediction.of(reply, "id")
+
+
+def test_a_finding_is_looked_up_by_its_label() -> None:
+    prediction = labelled("Effusion", "Lung Opacity")
+    assert prediction["Lung Opacity"] is prediction.findings[1]
+    assert "Effusion" in prediction
+    assert "Mass" not in prediction
+    assert [each.label for each in prediction] == ["Effusion", "Lung Opacity"]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("Mass", "no 'Mass': it has the 2 with the highest scores; raise top_k for more"),
+        ("effusion", "did you mean 'Effusion'?"),
+        ("Lung_Opacity", "did you mean 'Lung Opacity'?"),
+        ("Efusion", "did you mean 'Effusion'?"),
+        (0, "no 0: it has the 2 with the highest scores"),
+    ],
+)
+def test_a_finding_that_the_answer_lacks_is_a_key_error_that_says_so(
+    label: Any, message: str
+) -> None:
+    with pytest.raises(KeyError, match=re.escape(message)):
+        labelled("Effusion", "Lung Opacity")[label]
+
+
+def explained() -> ExplanationSet:
+    reply = filled(pb.ExplainResponse())
+    reply.explanations[0].finding.label = "Effusion"
+    reply.findings.extend([pb.Finding(label="Effusion"), pb.Finding(label="Mass")])
+    return ExplanationSet.of(reply, "id", ["Effusion"])
+
+
+def test_an_explanation_is_looked_up_by_its_label() -> None:
+    explanations = explained()
+    assert explanations["Effusion"] is explanations.explanations[0]
+    assert "Effusion" in explanations
+    assert list(explanations) == list(explanations.explanations)
+    for label, message in {
+        "Mass": "'Mass' is not explained in this answer: name it in labels",
+        "mass": "did you mean 'Mass'?",
+        "Hernia": "the model has no such finding",
+    }.items():
+        with pytest.raises(KeyError, match=re.escape(message)):
+            explanations[label]
+
+
+def test_no_representation_prints_a_picture() -> None:
+    explanation = dataclasses.replace(explained().explanations[0], heatmap=PNG + bytes(58_047))
+    explanations = dataclasses.replace(explained(), explanations=(explanation,))
+    for shown in (repr(explanation), str(explanation), f"{explanations}"):
+        assert "heatmap=<PNG, 58055 bytes>" in shown
+        assert "\\x89" not in shown
+        assert len(shown) < 3_000
+    assert "heatmap=<JPEG, 7 bytes>" in repr(dataclasses.replace(explanation, heatmap=JPEG))
+    assert "heatmap=None" in repr(dataclasses.replace(explanation, heatmap=b""))
+
+
+def test_a_result_becomes_json_without_pictures() -> None:
+    for result, message in MESSAGES:
+        fields = converted(result, filled(message())).to_dict()
+        assert json.loads(json.dumps(fields)) == fields
+        assert fields["request_id"]
+    fields = explained().to_dict()
+    assert fields["explanations"][0]["finding"]["label"] == "Effusion"
+    assert "heatmap" not in fields["explanations"][0]
+
+
+def test_a_notebook_and_pillow_show_the_picture() -> None:
+    picture = png(np.zeros((3, 5), np.uint8))
+    explanation = dataclasses.replace(explained().explanations[0], heatmap=picture)
+    assert explanation._repr_png_() == picture
+    assert explanation._repr_jpeg_() is None
+    assert explanation.image().size == (5, 3)
+    as_jpeg = dataclasses.replace(explanation, heatmap=JPEG)
+    assert (as_jpeg._repr_png_(), as_jpeg._repr_jpeg_()) == (None, JPEG)
+    nothing = dataclasses.replace(explanation, heatmap=b"")
+    assert (nothing._repr_png_(), nothing._repr_jpeg_()) == (None, None)
+    with pytest.raises(ValueError, match="no picture"):
+        nothing.image()

@@ -9,6 +9,9 @@ import pytest
 from clients import PNG
 from cxr_client.testing import FakeServer, failure
 from cxr_client.testing.answers import NOTICE
+from images import chest_like, png
+from serving import ServerProcess
+from trust.ports import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 
@@ -56,3 +59,25 @@ def test_the_examples_say_what_failed(fake: FakeServer, tmp_path: Path, example:
     assert result.returncode == 1
     assert "It is broken. [IMAGE_UNREADABLE, request " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_async_example_loses_none_of_300_images_on_a_cold_server(tmp_path: Path) -> None:
+    films = [tmp_path / f"film-{number}.png" for number in range(300)]
+    for number, film in enumerate(films):
+        film.write_bytes(png(chest_like(128, 128, seed=number)))
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, EXAMPLES / "predict_async.py", *films, "--server", address]
+    # The example starts first: its first calls find no server, then one that loads.
+    example = subprocess.Popen(
+        [*map(str, command), "--output", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ServerProcess("--listen", address) as server:
+        out, err = example.communicate(timeout=500)
+        assert server.stop() == 0
+    assert example.returncode == 0, err
+    assert "failed" not in err
+    assert out.count("  wrote ") == 300
+    assert len(list((tmp_path / "out").glob("film-*.png"))) == 300

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cxr_client.address import DEFAULT_SERVER
 from cxr_client.cli.usage import (
     Parser,
     nearest,
@@ -17,7 +18,7 @@ from cxr_client.cli.usage import (
     whole,
     whole_or_all,
 )
-from cxr_client.config import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, RetryConfig
+from cxr_client.config import DEFAULT_TIMEOUT_S, RetryConfig
 from cxr_client.enums import (
     ColorMap,
     ContractEnum,

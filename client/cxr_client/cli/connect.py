@@ -4,9 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
+from cxr_client.async_client import AsyncClient
 from cxr_client.cli.files import os_message
 from cxr_client.cli.usage import UsageError
-from cxr_client.client import AsyncClient
 from cxr_client.config import RetryConfig, TLSConfig
 
 
@@ -22,6 +22,7 @@ def connect(arguments: argparse.Namespace) -> AsyncClient:
     try:
         return AsyncClient(
             arguments.server,
+            max_in_flight=getattr(arguments, "jobs", 1),
             timeout_s=arguments.timeout,
             max_request_bytes=arguments.max_request_mib * 2**20,
             tls=_tls(arguments),

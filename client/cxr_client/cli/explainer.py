@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cxr_client.async_client import AsyncClient
 from cxr_client.cli.usage import ALL
-from cxr_client.client import AsyncClient
-from cxr_client.enums import RenderKind
+from cxr_client.enums import ExplanationMethodName, RenderKind
 from cxr_client.errors import CxrError
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
@@ -25,7 +25,7 @@ class Explainer:
     above_threshold: bool
     """Whether only those above their operating point are explained: of `labels`, or of all."""
 
-    method: str | None
+    method: ExplanationMethodName | None
     render: RenderOptions
     strict_input: bool | None
 

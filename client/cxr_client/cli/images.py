@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from cxr_client.async_client import AsyncClient
 from cxr_client.cli import pictures
 from cxr_client.cli.connect import connect
 from cxr_client.cli.explainer import Explainer
@@ -15,7 +16,6 @@ from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.run import Answered, run
 from cxr_client.cli.table import LineWriter, TableWriter
 from cxr_client.cli.usage import UsageError
-from cxr_client.client import AsyncClient
 from cxr_client.enums import RenderKind
 from cxr_client.requests import RenderOptions
 

@@ -17,7 +17,8 @@ from cxr_client.answer import Finding
 from cxr_client.cli.files import FileError
 from cxr_client.cli.text import printable, shortest
 from cxr_client.errors import CxrError
-from cxr_client.results import Explanation, ExplanationSet, Prediction
+from cxr_client.explanation import Explanation
+from cxr_client.results import ExplanationSet, Prediction
 
 Answer = Prediction | ExplanationSet
 Failure = CxrError | FileError

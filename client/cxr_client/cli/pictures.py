@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cxr_client.cli.files import FileError, Job, os_message
 from cxr_client.cli.usage import UsageError
-from cxr_client.results import Explanation
+from cxr_client.explanation import Explanation
 
 
 def prepare(folder: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from cxr_client.cli.output import Answer, Failure, Pictures, all_findings, explanations_of
 from cxr_client.cli.text import aligned, printable
 from cxr_client.enums import WarningCode
-from cxr_client.results import Explanation, ExplanationSet, Prediction
+from cxr_client.explanation import Explanation
+from cxr_client.results import ExplanationSet, Prediction
 
 _LABEL_WIDTH = 18  # That of "Pleural_Thickening"; longer labels are cut.
 _MAX_NAME_WIDTH = 120

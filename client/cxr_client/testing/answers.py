@@ -145,6 +145,7 @@ def _description() -> pb.DescribeModelResponse:
             min_side_px=32,
             max_side_px=16_384,
             max_pixel_count=100_000_000,
+            max_drawn_pixels=100_000_000,
         ),
         image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
         methods=[pb.EXPLANATION_METHOD_GRAD_CAM],

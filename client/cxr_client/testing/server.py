@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -29,10 +29,10 @@ class RecordedCall:
     rpc: str
     """The method: "Predict", "Explain", "Health" or "DescribeModel"."""
 
-    request: Any
+    request: Any = field(repr=False)
     """The request message of `cxr.v1.chest_xray_pb2`."""
 
-    metadata: dict[str, str]
+    metadata: dict[str, str] = field(repr=False)
     """The metadata of the call, `x-request-id` and `authorization` among others."""
 
     time_remaining_s: float
@@ -40,7 +40,7 @@ class RecordedCall:
 
 
 class FakeServer:
-    """A real gRPC server on a free port of loopback that answers as scripted.
+    """A real gRPC server, by default on a free port of loopback, that answers as scripted.
 
     Without a script it answers every call with plausible values: `default_answer` makes them.
     Use it as a context manager, for example in a fixture of pytest. It is thread-safe.
@@ -49,12 +49,15 @@ class FakeServer:
     def __init__(
         self,
         *,
+        address: str | None = None,
         credentials: grpc.ServerCredentials | None = None,
         max_request_bytes: int = 32 * 2**20,
     ) -> None:
         """Create a server.
 
         Args:
+            address: Where to serve, "host:port"; the default is a free port. With it, a server
+                that restarts can be imitated.
             credentials: Serve TLS with these, on "localhost"; the default is plaintext.
             max_request_bytes: Largest request message to accept.
         """
@@ -76,11 +79,13 @@ class FakeServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),)
         )
+        host = "127.0.0.1" if credentials is None else "localhost"
+        wanted = address or f"{host}:0"
         if credentials is None:
-            self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+            port = self._server.add_insecure_port(wanted)
         else:
-            port = self._server.add_secure_port("localhost:0", credentials)
-            self.address = f"localhost:{port}"
+            port = self._server.add_secure_port(wanted, credentials)
+        self.address = address or f"{host}:{port}"
 
     def answer(self, rpc: str, answer: Answer) -> None:
         """Answer all further calls of one method with this response, or by this function.
