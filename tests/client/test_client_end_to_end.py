@@ -120,6 +120,29 @@ def test_the_server_s_refusals_arrive_as_exceptions(
         assert caught.value.violations
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--color-map gray", "--color-map GRAY: must be in colour for kind OVERLAY"),
+        ("--fixed-scale 30", "--fixed-scale 30.0: needs scale FIXED"),
+        ("--scale fixed --fixed-scale 3", "--fixed-scale 3.0: must be from 10 to 1000"),
+        ("--scale fixed --method layer-cam", "--scale FIXED: LAYER_CAM makes relative maps"),
+    ],
+)
+def test_the_command_names_a_refused_option_of_a_picture(
+    phantom_server: ServerProcess,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    message: str,
+) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(FILM)
+    arguments = ["--server", phantom_server.address, "--output", str(tmp_path / "out")]
+    assert main(["explain", *arguments, *options.split(), str(film)]) == 2
+    assert capsys.readouterr().err.startswith(f"cxr: {message}")
+
+
 def test_the_largest_request_that_the_client_sends_is_taken(
     phantom_server: ServerProcess, ask: Ask
 ) -> None:

@@ -184,6 +184,12 @@ def _add_drawing(parser: Parser) -> None:
     )
     group.add_argument("--color-map", **_choice(ColorMap), help="default: INFERNO")
     group.add_argument("--scale", **_choice(HeatScale), help="default: PER_MAP")
+    group.add_argument(
+        "--fixed-scale",
+        type=number,
+        metavar="LOGITS",
+        help="evidence of full colour with --scale FIXED (default: 25)",
+    )
     group.add_argument("--format", **_choice(RenderFormat), help="default: PNG")
     group.add_argument(
         "--opacity", type=number, metavar="X", help="opacity of full heat, 0 to 1 (default: 0.5)"
@@ -196,6 +202,9 @@ def _add_drawing(parser: Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="draw a legend beside the map (default: --legend)",
+    )
+    group.add_argument(
+        "--contours", action="store_true", default=None, help="outline the regions of the map"
     )
 
 

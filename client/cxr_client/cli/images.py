@@ -45,6 +45,8 @@ async def explain(arguments: argparse.Namespace) -> int:
         max_side_px=arguments.max_side,
         scale=arguments.scale,
         format=arguments.format,
+        fixed_scale_logits=arguments.fixed_scale,
+        contours=arguments.contours,
     )
     if arguments.kind != RenderKind.NONE:
         pictures.prepare(arguments.output)

@@ -21,6 +21,8 @@ _OPTIONS = {
     "max_side_px": "--max-side",
     "scale": "--scale",
     "format": "--format",
+    "fixed_scale_logits": "--fixed-scale",
+    "contours": "--contours",
 }
 """The option of each field of a request."""
 

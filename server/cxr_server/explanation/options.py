@@ -67,7 +67,7 @@ class RenderOptions:
             raise InvalidField("max_side_px must be from 32 to 4096", field="render.max_side_px")
         if self.kind is RenderKind.OVERLAY and self.color_map is ColorMap.GRAY:
             raise InvalidField(
-                "color_map GRAY is for kind HEATMAP: over a radiograph it looks like anatomy",
+                "color_map must be in colour for kind OVERLAY: grey heat looks like anatomy",
                 field="render.color_map",
             )
         if self.fixed_scale_logits is None:
