@@ -77,7 +77,7 @@ class FindingDescription:
 
 @dataclass(frozen=True, slots=True)
 class Limits(SameFields):
-    """The server's limits on requests."""
+    """The server's limits on requests; `max_drawn_pixels` are of all pictures of one Explain."""
 
     max_request_bytes: int
     min_side_px: int

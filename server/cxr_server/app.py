@@ -57,6 +57,8 @@ class App:
         """Load the model, warm it up and enter SERVING. Raises BundleError, EngineUnavailable."""
         model = await self.service.load()
         report, scheduler, cache = self.metrics.report, model.scheduler, model.cache
+        drawing = model.drawing_budget
+        report("cxr_answer_bytes_held", "Bytes to draw and send.", lambda: drawing.held_bytes)
         report("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
         report("cxr_engine_batches_total", "Batches inferred.", lambda: scheduler.batches)
         report("cxr_engine_images_total", "Images inferred.", lambda: scheduler.images)

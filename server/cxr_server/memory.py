@@ -14,6 +14,7 @@ from cxr_server.settings import MIB, Settings, SettingsError
 
 PROCESS_BYTES = 448 * MIB
 """For the interpreter, its libraries, the model, and copies while a message is received."""
+WORKING_BYTES = 96 * MIB  # of these: what a warm process still needs under load
 MIN_BUDGET_MIB = 768
 CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
 """Share of the limit that is used: the kernel counts buffers of sockets as well, and a machine
@@ -58,8 +59,8 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
     if requests > free // 2:
         name = "max_in_flight_mib" if settings.max_in_flight_mib else "max_request_mib"
         raise SettingsError(
-            f"{settings.told(name)} is too much for {source}: {PROCESS_BYTES // MIB} MiB of it "
-            f"are for the process and the model, and requests may take half of the rest, "
+            f"{settings.told(name)} is too much for {source}: {PROCESS_BYTES // MIB} MiB are for "
+            "the process and the model, and requests may take half of the rest, "
             f"{free // 2 // MIB} MiB"
         )
     if pixels * MIN_PIXEL_BYTES > decode:
@@ -75,6 +76,13 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
         max_request_bytes=request,
         max_pixel_count=pixels,
     )
+
+
+def beyond_process_share() -> int:
+    """Return the bytes by which this process, once it is warm, will exceed `PROCESS_BYTES`."""
+    found = re.search(r"^Pss:\s+(\d+) kB", _read("/proc/self/smaps_rollup"), re.MULTILINE)
+    process_bytes = int(found[1]) * 1024 if found else 0
+    return max(0, process_bytes + WORKING_BYTES - PROCESS_BYTES)
 
 
 def _budget(settings: Settings) -> tuple[int, str]:

@@ -1,12 +1,16 @@
 """Model: settings -> ServingModel, a bundle on an engine."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import structlog
+from PIL import Image
 
 from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.bundles.load import Bundle, load_bundle
@@ -25,16 +29,18 @@ from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle
-from cxr_server.memory import Memory
+from cxr_server.memory import Memory, beyond_process_share
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
-from cxr_server.settings import Settings
+from cxr_server.settings import MIB, Settings
 
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
+MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
 HASHED_ON_LOOP_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
 R = TypeVar("R")
+log = structlog.get_logger("cxr_server")
 
 
 class ServingModel:
@@ -188,10 +194,27 @@ class ServingModel:
             self._supervisor.failed(error)
             raise engine_has_failed() from None
 
+    def warm_up_image(self) -> bytes:
+        """Return an image file within the limits."""
+        limits = self.limits
+        most_px = min(limits.max_side_px, math.isqrt(limits.max_pixel_count))
+        side_px = min(max(256, limits.min_side_px), most_px)
+        file = BytesIO()
+        Image.linear_gradient("L").resize((side_px, side_px)).save(file, "PNG")
+        return file.getvalue()
+
     def warmed_up(self) -> None:
-        """Forget the images so far. From now on a failed engine is replaced."""
+        """Forget the images so far. From now on a failed engine is replaced.
+
+        What the model takes beyond its share of the memory is no longer drawn with.
+        """
         self.cache = EvidenceCache(self.cache.capacity)
         self.scheduler.on_failure = self._supervisor.failed
+        if beyond_bytes := beyond_process_share():
+            budget = self.drawing_budget
+            budget.limit_bytes = max(MIN_DRAWING_BYTES, budget.limit_bytes - beyond_bytes)
+            left_mib = budget.limit_bytes // MIB
+            log.warning("the model needs memory of drawing", left_for_drawing_mib=left_mib)
 
     async def close(self) -> None:
         """Fail what waits, finish what runs but maps, and release the engine."""

@@ -4,29 +4,19 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 
-from PIL import Image
-
-from cxr_server.budget import Share
 from cxr_server.bundles.manifest import Manifest
+from cxr_server.drawing import most_drawn_px, room_to_draw
 from cxr_server.errors import (
-    ExplanationTooLarge,
     InvalidField,
     MethodUnavailable,
     ModelLoading,
     RequestError,
     UnknownLabel,
 )
-from cxr_server.explanation.footprint import (
-    Drawing,
-    answer_bytes,
-    max_drawn_px,
-    picture_size,
-)
+from cxr_server.explanation.footprint import answer_bytes
 from cxr_server.explanation.methods import (
     METHODS,
     Explanation,
@@ -34,7 +24,7 @@ from cxr_server.explanation.methods import (
     available,
     explain,
 )
-from cxr_server.explanation.options import HeatScale, RenderFrame, RenderKind, RenderOptions
+from cxr_server.explanation.options import HeatScale, RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
 from cxr_server.inference.engines.cores import usable_cores
@@ -172,7 +162,7 @@ class InferenceService:
         Raises BundleError, and EngineUnavailable also if the engine fails on that image.
         """
         model = await ServingModel.load(self._settings, self.memory, self._lifecycle, self._metrics)
-        image = _warm_up_image(model.limits)
+        image = model.warm_up_image()
         request, call = (
             ExplainRequest(image=image, render=RenderOptions(legend=True)),
             Call("", "", ""),
@@ -234,7 +224,7 @@ class InferenceService:
             model=model.manifest,
             limits=model.limits,
             max_request_bytes=self.memory.max_request_bytes,
-            max_drawn_pixels=self._max_drawn_px(model),
+            max_drawn_pixels=most_drawn_px(model),
             image_formats=readable_formats(),
             methods=available(model.engine),
             precision=model.engine.precision,
@@ -250,7 +240,8 @@ class InferenceService:
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
         model.check_room(slow=method.needs_engine)
-        share = await self._room_to_draw(model, request, call)
+        pictures = len(request.heatmap_labels) or len(request.labels) or 1
+        share = await room_to_draw(model, pictures, request.render, request.image, call)
         evidence, made = await model.evidence(
             request.image,
             call,
@@ -278,8 +269,7 @@ class InferenceService:
             stages,
             slow=method.needs_engine,
         )
-        if share:
-            share.shrink(answer_bytes(len(each.heatmap) for each in explanations))
+        share.shrink(answer_bytes(len(each.heatmap) for each in explanations))
         return ExplainResult(
             explanations=tuple(explanations),
             findings=ranked(scored),
@@ -287,36 +277,6 @@ class InferenceService:
             stages=stages,
             model=model.manifest,
         )
-
-    async def _room_to_draw(
-        self, model: ServingModel, request: ExplainRequest, call: Call
-    ) -> Share | None:
-        """Wait for the memory of all that is drawn; the call holds it until it has ended.
-
-        Raises ExplanationTooLarge, ImageError and DeadlineExpired.
-        """
-        render, budget = request.render, model.drawing_budget
-        if render.kind is RenderKind.NONE:
-            return None
-        pictures = len(request.heatmap_labels) or len(request.labels) or 1
-        frame_px, kept_px = (model.manifest.input_side_px,) * 2, 0
-        if render.frame is RenderFrame.ORIGINAL:
-            frame_px = await model.image_size(request.image, call)
-            kept_px = math.prod(frame_px) if render.needs_radiograph else 0
-        drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
-        if drawing.drawn_px > (most_px := self._max_drawn_px(model)):
-            raise ExplanationTooLarge(
-                f"{pictures} pictures of {drawing.width_px} x {drawing.height_px} pixels are "
-                f"{drawing.drawn_px}, and one call may draw {most_px}: name fewer labels or "
-                "heatmap_labels, or a smaller render.max_side_px"
-            )
-        wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)
-        share = await budget.take(wanted_bytes, deadline=call.deadline)
-        call.at_end(share.release)
-        return share
-
-    def _max_drawn_px(self, model: ServingModel) -> int:
-        return max_drawn_px(model.drawing_budget.limit_bytes, model.limits.max_pixel_count)
 
     def _loaded(self) -> ServingModel:
         if self._model is None:
@@ -329,11 +289,3 @@ def _unknown(label: str, labels: tuple[str, ...]) -> str:
     by_lower_case = {known.lower(): known for known in labels}
     nearest = difflib.get_close_matches(label.lower(), by_lower_case, n=1, cutoff=0)[0]
     return f"the model has no finding {label!r}; the nearest is {by_lower_case[nearest]!r}"
-
-
-def _warm_up_image(limits: DecodeLimits) -> bytes:
-    most_px = min(limits.max_side_px, math.isqrt(limits.max_pixel_count))
-    side_px = min(max(256, limits.min_side_px), most_px)
-    file = BytesIO()
-    Image.linear_gradient("L").resize((side_px, side_px)).save(file, "PNG")
-    return file.getvalue()

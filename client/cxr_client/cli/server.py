@@ -77,6 +77,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         [
             "limits",
             f"{limits.max_request_bytes} bytes, sides of {limits.min_side_px} to "
-            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels",
+            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels, "
+            f"{limits.max_drawn_pixels} drawn",
         ],
     ]

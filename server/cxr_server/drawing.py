@@ -1,0 +1,42 @@
+"""Drawing: the memory of all that one Explain draws and sends, taken before any work."""
+
+import math
+
+from cxr_server.budget import Share
+from cxr_server.errors import ExplanationTooLarge
+from cxr_server.explanation.footprint import Drawing, max_drawn_px, picture_size
+from cxr_server.explanation.options import RenderFrame, RenderKind, RenderOptions
+from cxr_server.model import ServingModel
+from cxr_server.observability.call import Call
+
+
+def most_drawn_px(model: ServingModel) -> int:
+    """Return the pixels of all pictures that one Explain may draw."""
+    return max_drawn_px(model.drawing_budget.limit_bytes, model.limits.max_pixel_count)
+
+
+async def room_to_draw(
+    model: ServingModel, pictures: int, render: RenderOptions, image: bytes, call: Call
+) -> Share:
+    """Wait for the memory of some pictures; the call holds it until it has ended.
+
+    Raises ExplanationTooLarge, ImageError and DeadlineExpired.
+    """
+    if render.kind is RenderKind.NONE:
+        return Share(model.drawing_budget, 0)
+    frame_px, kept_px = (model.manifest.input_side_px,) * 2, 0
+    if render.frame is RenderFrame.ORIGINAL:
+        frame_px = await model.image_size(image, call)
+        kept_px = math.prod(frame_px) if render.needs_radiograph else 0
+    drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
+    if drawing.drawn_px > (most_px := most_drawn_px(model)):
+        raise ExplanationTooLarge(
+            f"{pictures} pictures of {drawing.width_px} x {drawing.height_px} pixels are "
+            f"{drawing.drawn_px}, and one call may draw {most_px}: name fewer labels or "
+            "heatmap_labels, or a smaller render.max_side_px"
+        )
+    budget = model.drawing_budget
+    wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)
+    share = await budget.take(wanted_bytes, deadline=call.deadline)
+    call.at_end(share.release)
+    return share
