@@ -78,7 +78,7 @@ def _others() -> Iterator[tuple[str, ...]]:
         file = io.BytesIO()
         Image.fromarray(chest_like(64, 64)).save(file, name)
         yield f"a {name} file", file.getvalue(), UNSUPPORTED
-    yield "a DICOM file", bytes(128) + b"DICM\2\0\0\0UL\4\0" + bytes(200), UNSUPPORTED
+    yield "DICOM without pixels", bytes(128) + b"DICM\2\0\0\0UL\4\0" + bytes(200), UNREADABLE
     yield "a ZIP file", a_zip(), UNSUPPORTED
     yield "an SVG file", b'<svg xmlns="http://www.w3.org/2000/svg"/>', UNSUPPORTED
     entity = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "&c;&c;">]><svg>&b;</svg>'

@@ -12,7 +12,7 @@ from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.methods import ExplanationMethod
 from cxr_server.explanation.options import HeatScale, RenderFormat, RenderFrame, RenderKind
 from cxr_server.imaging.codecs import CODECS
-from cxr_server.imaging.radiograph import InputWarning
+from cxr_server.imaging.radiograph import DicomPresentation, InputWarning
 from cxr_server.lifecycle import Phase
 
 ENUMS: list[EnumDescriptor] = list(pb.DESCRIPTOR.enum_types_by_name.values())
@@ -20,6 +20,7 @@ ENUMS: list[EnumDescriptor] = list(pb.DESCRIPTOR.enum_types_by_name.values())
 
 SERVED: dict[str, Iterable[str]] = {
     "ColorMap": ColorMap,
+    "DicomPresentation": DicomPresentation,
     "ExplanationMethod": ExplanationMethod,
     "HeatScale": HeatScale,
     "ImageFormat": CODECS,

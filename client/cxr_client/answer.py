@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.enums import ImageFormat, WarningCode
+from cxr_client.enums import DicomPresentation, ImageFormat, WarningCode
 
 
 class Result:
@@ -78,7 +78,8 @@ class ModelInfo(SameFields):
 class ImageInfo:
     """Facts about the decoded image; sizes are of the upright image.
 
-    The network saw only `crop_box`.
+    The network saw only `crop_box`. `presentation` says how stored values became grey; it is
+    UNSPECIFIED for files other than DICOM.
     """
 
     format: ImageFormat
@@ -86,6 +87,7 @@ class ImageInfo:
     height_px: int
     bit_depth: int
     crop_box: Box
+    presentation: DicomPresentation
 
     @classmethod
     def of(cls, info: pb.ImageInfo) -> Self:
@@ -96,6 +98,7 @@ class ImageInfo:
             height_px=info.height_px,
             bit_depth=info.bit_depth,
             crop_box=Box.of(info.crop_box),
+            presentation=DicomPresentation.of(info.presentation),
         )
 
 

@@ -146,6 +146,15 @@ class ImageFormat(ContractEnum):
     UNSPECIFIED = auto()
     PNG = auto()
     JPEG = auto()
+    DICOM = auto()
+
+
+class DicomPresentation(ContractEnum):
+    """How stored values of a DICOM image become grey: as viewers show it, or unchanged."""
+
+    UNSPECIFIED = auto()
+    AS_SHOWN = auto()
+    STORED = auto()
 
 
 class Reliability(ContractEnum):
@@ -172,3 +181,10 @@ class WarningCode(ContractEnum):
     UNUSUAL_ASPECT_RATIO = auto()
     REORIENTED = auto()
     RANGE_UNUSED = auto()
+    LATERAL_VIEW = auto()
+    MIRRORED = auto()
+    NOT_CHEST = auto()
+    FOR_PROCESSING = auto()
+    BURNED_IN_ANNOTATION = auto()
+    PIXELS_NOT_SQUARE = auto()
+    PRESENTATION_CONFLICT = auto()

@@ -17,7 +17,7 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.imaging.codecs import read_size
 from cxr_server.imaging.quality import refuse_unlikely
-from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
 from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
 from cxr_server.inference.engines import DeviceLost, Engine
@@ -114,6 +114,7 @@ class ServingModel:
         stages: Stages,
         *,
         strict: bool = False,
+        options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
         needs_input: bool = False,
         needs_radiograph: bool = False,
     ) -> tuple[Evidence, ModelInput | None]:
@@ -127,6 +128,7 @@ class ServingModel:
             key = self.cache.key_of(image)
         elif self.cache.capacity:
             key = await self._read(partial(self.cache.key_of, image), call)
+        key += options.presentation.encode()  # equal bytes read in another way are another image
         evidence = self.cache.get(key)
         if evidence and strict:
             refuse_unlikely(evidence.warnings, evidence.facts.display_range)
@@ -139,6 +141,7 @@ class ServingModel:
                 self._preprocessing,
                 side_px=self.manifest.input_side_px,
                 limits=self.limits,
+                options=options,
                 strict=strict,
                 keep_radiograph=needs_radiograph,
                 budget=self._decode_budget,

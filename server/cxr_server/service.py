@@ -26,7 +26,7 @@ from cxr_server.explanation.methods import (
 )
 from cxr_server.explanation.options import HeatScale, RenderOptions
 from cxr_server.imaging.codecs import readable_formats
-from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
@@ -50,6 +50,7 @@ class PredictRequest:
     image: bytes
     top_k: int = 5
     strict_input: bool = False
+    dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -66,6 +67,7 @@ class ExplainRequest:
     method: ExplanationMethod = ExplanationMethod.GRAD_CAM
     render: RenderOptions = RenderOptions()  # noqa: RUF009 -- frozen
     strict_input: bool = False
+    dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
 
     def __post_init__(self) -> None:
         if len(self.labels) > MAX_LABELS:
@@ -190,7 +192,9 @@ class InferenceService:
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
         """Score an image. Raises RequestError; see `errors`."""
         model, stages = self._loaded(), Stages()
-        evidence, _ = await model.evidence(request.image, call, stages, strict=request.strict_input)
+        evidence, _ = await model.evidence(
+            request.image, call, stages, strict=request.strict_input, options=request.dicom
+        )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         self._metrics.stages(stages.seconds())
         return PredictResult(
@@ -247,6 +251,7 @@ class InferenceService:
             call,
             stages,
             strict=request.strict_input,
+            options=request.dicom,
             needs_input=method.needs_engine,
             needs_radiograph=request.render.needs_radiograph,
         )

@@ -14,7 +14,9 @@ from cxr_server.errors import (
 )
 from cxr_server.imaging.codecs import CODECS, decode, readable_formats
 from cxr_server.imaging.radiograph import (
+    Decoded,
     DecodeLimits,
+    DecodeOptions,
     Header,
     InputWarning,
     Pixels,
@@ -41,11 +43,11 @@ class ToyCodec:
         height_px, width_px = np.frombuffer(data, "<u2", 2, 3)
         return Header(int(height_px), int(width_px), 12, 6, data[7:], 0)
 
-    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         if len(header.pixel_data) != 2 * header.height_px * header.width_px:
             raise ImageUnreadable("The toy is broken.")
         pixels = np.frombuffer(header.pixel_data, "<u2").reshape(header.height_px, header.width_px)
-        return pixels, (InputWarning.COLOR,)
+        return Decoded(pixels, (InputWarning.COLOR,))
 
 
 class MissingCodec(ToyCodec):
@@ -69,7 +71,7 @@ def test_a_registered_format_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None
     assert radiograph.pixels_hw.flags.c_contiguous
     assert (radiograph.file_format, radiograph.bit_depth) == ("TOY", 12)
     assert radiograph.warnings == (InputWarning.COLOR, InputWarning.REORIENTED)
-    assert readable_formats() == ("PNG", "JPEG", "TOY")
+    assert readable_formats() == ("DICOM", "PNG", "JPEG", "TOY")
 
 
 def test_a_registered_format_is_held_to_the_limits_before_it_is_decoded(
@@ -87,7 +89,7 @@ def test_a_format_that_is_not_available_is_refused_with_the_cause(
     monkeypatch.setitem(CODECS, "TOY", MissingCodec())
     with pytest.raises(ImageFormatUnsupported, match="TOY files need a toy shop: it is closed"):
         decode(toy_file(GREY_HW))
-    assert readable_formats() == ("PNG", "JPEG")
+    assert readable_formats() == ("DICOM", "PNG", "JPEG")
 
 
 @pytest.mark.parametrize("file", [png(GREY_HW), jpeg(GREY_HW)], ids=["png", "jpeg"])

@@ -28,13 +28,9 @@ def element(group: int, number: int, representation: bytes, value: bytes) -> byt
     return tag + representation + length + value
 
 
-DICOM = "This is a DICOM file; export it as PNG or JPEG with its intended window."
+DICOM = "This is a DICOM data set without preamble; send a whole DICOM file (PS3.10)."
 LATIN_1, UTF_8 = "latin-1", "utf-8"
 FILES = {
-    "dicom": (bytes(128) + b"DICM" + bytes(200), DICOM),
-    "dicom-with-a-tiff-preamble": (b"II*\0" + bytes(124) + b"DICM" + bytes(200), DICOM),
-    "dicom-with-a-png-preamble": (PNG[:128] + b"DICM" + bytes(200), DICOM),
-    "dicom-with-a-jpeg-preamble": (JPEG[:128] + b"DICM" + bytes(200), DICOM),
     "dicom-meta-without-preamble": (element(2, 0, b"UL", bytes(4)) + bytes(90), DICOM),
     "dicom-explicit-without-preamble": (element(8, 5, b"CS", b"ISO_IR 100") + bytes(90), DICOM),
     "dicom-implicit-without-preamble": (element(8, 5, b"", b"ISO_IR 100") + bytes(90), DICOM),
@@ -44,12 +40,12 @@ FILES = {
     "base64-url-safe": (base64.urlsafe_b64encode(JPEG), "base64 text; send the bytes"),
     "base64-in-quotes": (b'"' + base64.b64encode(PNG) + b'"', "base64 text; send the bytes"),
     "data-url": (b"data:image/png;base64," + base64.b64encode(PNG), "a data URL; send the bytes"),
-    "npy": (npy(), "a NumPy array file; save its pixels as PNG or JPEG"),
+    "npy": (npy(), "a NumPy array file; save its pixels as DICOM, PNG or JPEG"),
     "html": (b"<!DOCTYPE html><html><body>404</body></html>", "an HTML page"),
     "html-without-doctype": (b"\n<html><head><title>Sign in</title></head></html>", "an HTML page"),
     "xml": (b"<?xml version='1.0'?><a/>", "an SVG or XML file"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "`git lfs pull`"),
-    "pgm": (encoded(GREY_HW, "PPM"), "a PGM or PPM file; send PNG or JPEG"),
+    "pgm": (encoded(GREY_HW, "PPM"), "a PGM or PPM file; send DICOM, PNG or JPEG"),
     "nifti": (struct.pack("<i", 348) + bytes(340) + b"n+1\0", "a NIfTI file"),
     "nifti-big-endian": (struct.pack(">i", 348) + bytes(340) + b"ni1\0", "a NIfTI file"),
     "nifti-2": (struct.pack("<i", 540) + b"n+2\0\r\n\x1a\n" + bytes(500), "a NIfTI file"),
@@ -62,12 +58,12 @@ FILES = {
     "jpeg-replaced": (JPEG.decode(UTF_8, "replace").encode(), "changed as if it were text"),
     "newline-first": (b"\n" + JPEG, "behind other bytes; send it from its first byte"),
     "byte-order-mark-first": (b"\xef\xbb\xbf" + PNG, "behind other bytes"),
-    "gif": (encoded(GREY_HW, "GIF"), "a GIF file; send PNG or JPEG"),
-    "tiff": (encoded(GREY_HW, "TIFF"), "a TIFF file; send PNG or JPEG"),
-    "webp": (encoded(GREY_HW, "WEBP"), "a WebP file; send PNG or JPEG"),
-    "bmp": (encoded(GREY_HW, "BMP"), "a BMP file; send PNG or JPEG"),
-    "jpeg-2000": (encoded(GREY_HW, "JPEG2000"), "a JPEG 2000 file; send PNG or JPEG"),
-    "text": (b"A chest radiograph", "The file format is not recognised; send PNG or JPEG."),
+    "gif": (encoded(GREY_HW, "GIF"), "a GIF file; send DICOM, PNG or JPEG"),
+    "tiff": (encoded(GREY_HW, "TIFF"), "a TIFF file; send DICOM, PNG or JPEG"),
+    "webp": (encoded(GREY_HW, "WEBP"), "a WebP file; send DICOM, PNG or JPEG"),
+    "bmp": (encoded(GREY_HW, "BMP"), "a BMP file; send DICOM, PNG or JPEG"),
+    "jpeg-2000": (encoded(GREY_HW, "JPEG2000"), "a JPEG 2000 file; send DICOM, PNG or JPEG"),
+    "text": (b"A chest radiograph", "The file format is not recognised; send DICOM, PNG or JPEG."),
     "even-numbers": (struct.pack("<8H", 8, 5, 7, 9, 3, 1, 0, 4), "not recognised"),
 }
 

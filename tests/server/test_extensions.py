@@ -21,7 +21,7 @@ from cxr_server.explanation.heatmap import HeatMap
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec
 from cxr_server.geometry import Box
 from cxr_server.imaging.codecs import CODECS
-from cxr_server.imaging.radiograph import Header, InputWarning, Pixels, Radiograph
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, InputWarning, Radiograph
 from cxr_server.inference.engines.registry import ENGINES, EngineSpec
 from cxr_server.inference.preprocess import PREPROCESSINGS
 from cxr_server.settings import parse
@@ -54,9 +54,10 @@ class ToyCodec:
     def read_header(self, data: bytes) -> Header:
         return Header(data[3], data[4], 8, 1, pixel_data=data[5:], decode_bytes=0)
 
-    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         pixels = np.frombuffer(header.pixel_data, np.uint8)
-        return pixels.reshape(header.height_px, header.width_px), (InputWarning.TRANSPARENT,)
+        pixels_hw = pixels.reshape(header.height_px, header.width_px)
+        return Decoded(pixels_hw, (InputWarning.TRANSPARENT,))
 
 
 async def test_a_registered_image_format_is_described_and_served(

@@ -66,6 +66,13 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_UNSPECIFIED: _ClassVar[ImageFormat]
     IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
     IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_DICOM: _ClassVar[ImageFormat]
+
+class DicomPresentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DICOM_PRESENTATION_UNSPECIFIED: _ClassVar[DicomPresentation]
+    DICOM_PRESENTATION_AS_SHOWN: _ClassVar[DicomPresentation]
+    DICOM_PRESENTATION_STORED: _ClassVar[DicomPresentation]
 
 class Reliability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -88,6 +95,13 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_UNUSUAL_ASPECT_RATIO: _ClassVar[WarningCode]
     WARNING_CODE_REORIENTED: _ClassVar[WarningCode]
     WARNING_CODE_RANGE_UNUSED: _ClassVar[WarningCode]
+    WARNING_CODE_LATERAL_VIEW: _ClassVar[WarningCode]
+    WARNING_CODE_MIRRORED: _ClassVar[WarningCode]
+    WARNING_CODE_NOT_CHEST: _ClassVar[WarningCode]
+    WARNING_CODE_FOR_PROCESSING: _ClassVar[WarningCode]
+    WARNING_CODE_BURNED_IN_ANNOTATION: _ClassVar[WarningCode]
+    WARNING_CODE_PIXELS_NOT_SQUARE: _ClassVar[WarningCode]
+    WARNING_CODE_PRESENTATION_CONFLICT: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
 SERVING_STATUS_SERVING: ServingStatus
@@ -120,6 +134,10 @@ HEAT_SCALE_FIXED: HeatScale
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 IMAGE_FORMAT_JPEG: ImageFormat
+IMAGE_FORMAT_DICOM: ImageFormat
+DICOM_PRESENTATION_UNSPECIFIED: DicomPresentation
+DICOM_PRESENTATION_AS_SHOWN: DicomPresentation
+DICOM_PRESENTATION_STORED: DicomPresentation
 RELIABILITY_UNSPECIFIED: Reliability
 RELIABILITY_CONSISTENT: Reliability
 RELIABILITY_UNEVEN: Reliability
@@ -136,16 +154,25 @@ WARNING_CODE_TRANSPARENT: WarningCode
 WARNING_CODE_UNUSUAL_ASPECT_RATIO: WarningCode
 WARNING_CODE_REORIENTED: WarningCode
 WARNING_CODE_RANGE_UNUSED: WarningCode
+WARNING_CODE_LATERAL_VIEW: WarningCode
+WARNING_CODE_MIRRORED: WarningCode
+WARNING_CODE_NOT_CHEST: WarningCode
+WARNING_CODE_FOR_PROCESSING: WarningCode
+WARNING_CODE_BURNED_IN_ANNOTATION: WarningCode
+WARNING_CODE_PIXELS_NOT_SQUARE: WarningCode
+WARNING_CODE_PRESENTATION_CONFLICT: WarningCode
 
 class PredictRequest(_message.Message):
-    __slots__ = ("image", "top_k", "strict_input")
+    __slots__ = ("image", "top_k", "strict_input", "dicom")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
+    DICOM_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     strict_input: bool
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ...) -> None: ...
+    dicom: DicomOptions
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice")
@@ -166,20 +193,22 @@ class PredictResponse(_message.Message):
     def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels")
+    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RENDER_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_LABELS_FIELD_NUMBER: _ClassVar[int]
+    DICOM_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     labels: _containers.RepeatedScalarFieldContainer[str]
     method: ExplanationMethod
     render: RenderOptions
     strict_input: bool
     heatmap_labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    dicom: DicomOptions
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings")
@@ -388,6 +417,12 @@ class RenderOptions(_message.Message):
     contours: bool
     def __init__(self, kind: _Optional[_Union[RenderKind, str]] = ..., frame: _Optional[_Union[RenderFrame, str]] = ..., color_map: _Optional[_Union[ColorMap, str]] = ..., opacity: _Optional[float] = ..., legend: bool = ..., max_side_px: _Optional[int] = ..., scale: _Optional[_Union[HeatScale, str]] = ..., format: _Optional[_Union[RenderFormat, str]] = ..., fixed_scale_logits: _Optional[float] = ..., contours: bool = ...) -> None: ...
 
+class DicomOptions(_message.Message):
+    __slots__ = ("presentation",)
+    PRESENTATION_FIELD_NUMBER: _ClassVar[int]
+    presentation: DicomPresentation
+    def __init__(self, presentation: _Optional[_Union[DicomPresentation, str]] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("name", "version", "weights_sha256", "intended_use")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -401,18 +436,20 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., intended_use: _Optional[str] = ...) -> None: ...
 
 class ImageInfo(_message.Message):
-    __slots__ = ("format", "width_px", "height_px", "bit_depth", "crop_box")
+    __slots__ = ("format", "width_px", "height_px", "bit_depth", "crop_box", "presentation")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
     BIT_DEPTH_FIELD_NUMBER: _ClassVar[int]
     CROP_BOX_FIELD_NUMBER: _ClassVar[int]
+    PRESENTATION_FIELD_NUMBER: _ClassVar[int]
     format: ImageFormat
     width_px: int
     height_px: int
     bit_depth: int
     crop_box: Box
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., width_px: _Optional[int] = ..., height_px: _Optional[int] = ..., bit_depth: _Optional[int] = ..., crop_box: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+    presentation: DicomPresentation
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., width_px: _Optional[int] = ..., height_px: _Optional[int] = ..., bit_depth: _Optional[int] = ..., crop_box: _Optional[_Union[Box, _Mapping]] = ..., presentation: _Optional[_Union[DicomPresentation, str]] = ...) -> None: ...
 
 class Warning(_message.Message):
     __slots__ = ("code", "message")

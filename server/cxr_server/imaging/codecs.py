@@ -9,11 +9,19 @@ from typing import Protocol
 import numpy as np
 
 from cxr_server.errors import ImageEmpty, ImageFormatUnsupported
-from cxr_server.imaging.foreign import has_dicom_mark, refusal
+from cxr_server.imaging.dicom.codec import DicomCodec
+from cxr_server.imaging.foreign import refusal
 from cxr_server.imaging.jpeg import JpegCodec
 from cxr_server.imaging.orientation import upright
 from cxr_server.imaging.png import PngCodec
-from cxr_server.imaging.radiograph import DecodeLimits, Header, InputWarning, Pixels, Radiograph
+from cxr_server.imaging.radiograph import (
+    Decoded,
+    DecodeLimits,
+    DecodeOptions,
+    Header,
+    InputWarning,
+    Radiograph,
+)
 
 
 class Codec(Protocol):
@@ -35,15 +43,18 @@ class Codec(Protocol):
         ImageIsHeatmap for a picture with this service's mark; see `mark`.
         """
 
-    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode to greyscale [height, width] as stored; return it with COLOR, TRANSPARENT if so.
 
         Raises ImageUnreadable if the pixels are broken, cut short or inconsistent.
         """
 
 
-CODECS: dict[str, Codec] = {codec.name: codec for codec in (PngCodec(), JpegCodec())}
-"""The registry: codecs by name, in the order in which they are asked."""
+CODECS: dict[str, Codec] = {codec.name: codec for codec in (DicomCodec(), PngCodec(), JpegCodec())}
+"""The registry: codecs by name, in the order in which they are asked.
+
+DICOM comes first: what precedes its mark may be the beginning of a file of another format.
+"""
 
 
 def readable_formats() -> tuple[str, ...]:
@@ -60,7 +71,8 @@ def read_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
 
 def decode(
     data: bytes,
-    limits: DecodeLimits = DecodeLimits(),  # noqa: B008
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 -- frozen
+    options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
     before_pixels: Callable[[int], object] = lambda _: None,
 ) -> Radiograph:
     """Decode an image file to an upright greyscale image.
@@ -68,26 +80,35 @@ def decode(
     `before_pixels` is called with the bytes that decoding takes at most, before it takes them.
     Grey of 1, 2, 4 and 8 bits becomes 0..255; 16 bits stay 16 bits. Colour becomes luma (ITU-R
     BT.601, as Pillow's "L"); JPEG delivers its own luma channel. Transparent pixels are blended
-    over black. The stated orientation is applied. Raises one of the kinds of ImageError.
+    over black. The stated orientation is applied. DICOM becomes 16 bits, as `dicom.grey` says.
+    Raises one of the kinds of ImageError.
     """
     codec = _codec_for(data)
     header = codec.read_header(data)
     limits.check(header.height_px, header.width_px)
     before_pixels(header.decode_bytes)
-    pixels_hw, warnings = codec.decode(header)
+    pixels_hw, warnings, padding_hw = codec.decode(header, options)
     if header.orientation != 1:
         pixels_hw = upright(pixels_hw, header.orientation)
         warnings = (*warnings, InputWarning.REORIENTED)
     max_value = int(np.iinfo(pixels_hw.dtype).max)
-    return Radiograph(pixels_hw, max_value, codec.name, header.bit_depth, warnings)
+    presentation = options.presentation if codec.name == DicomCodec.name else None
+    return Radiograph(
+        pixels_hw,
+        max_value,
+        codec.name,
+        header.bit_depth,
+        warnings,
+        padding_hw=padding_hw,
+        presentation=presentation,
+    )
 
 
 def _codec_for(data: bytes) -> Codec:
     if not data:
         raise ImageEmpty("The image has no bytes.")
-    formats = " or ".join(readable_formats())
-    if has_dicom_mark(data):
-        raise ImageFormatUnsupported(refusal(data, formats))
+    *others, last = readable_formats()
+    formats = f"{', '.join(others)} or {last}" if others else last
     for codec in CODECS.values():
         if codec.sniff(data):
             if reason := codec.why_not():

@@ -45,14 +45,6 @@ _FORMATS: tuple[tuple[bytes, str, str], ...] = (
 _PATTERNS = tuple((re.compile(start, re.DOTALL), name, advice) for start, name, advice in _FORMATS)
 
 
-def has_dicom_mark(data: bytes) -> bool:
-    """Tell whether data is a DICOM file (DICOM PS3.10, section 7.1).
-
-    To be asked first: what precedes the mark may be the beginning of a file of another format.
-    """
-    return data[128:132] == b"DICM"
-
-
 def _is_dicom_data_set(data: bytes) -> bool:
     """Tell whether data may be DICOM without preamble and mark (DICOM PS3.5, section 7.1).
 
@@ -67,8 +59,8 @@ def _is_dicom_data_set(data: bytes) -> bool:
 
 def refusal(data: bytes, formats: str) -> str:
     """Return the message for a file that cannot be read, given the names of formats that can."""
-    if has_dicom_mark(data) or _is_dicom_data_set(data):
-        return f"This is a DICOM file; export it as {formats} with its intended window."
+    if _is_dicom_data_set(data):
+        return "This is a DICOM data set without preamble; send a whole DICOM file (PS3.10)."
     head = data[:MAX_SNIFFED_BYTES]
     for pattern, name, advice in _PATTERNS:
         if pattern.match(head):

@@ -31,7 +31,7 @@ from cxr_server.imaging.jpeg_segments import (
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
 from cxr_server.imaging.orientation import exif_orientation, xmp_orientation
 from cxr_server.imaging.pixels import has_color
-from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, InputWarning
 
 SIGNATURE = b"\xff\xd8\xff"
 MAX_TABLE_BYTES = 65_536
@@ -114,14 +114,14 @@ class JpegCodec:
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
         return Header(height_px, width_px, 8, exif or xmp or 1, pixel_data, decode_bytes)
 
-    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""
         file = _file(header)
         try:
             grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
             _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
             if colorspace == "Gray":
-                return grey_hwc[..., 0], ()
+                return Decoded(grey_hwc[..., 0])
             # Reduced to the means of the file's 8 x 8 blocks, which need no inverse transform.
             height, width = header.height_px // 8, header.width_px // 8
             rgb_hwc = simplejpeg.decode_jpeg(
@@ -129,7 +129,7 @@ class JpegCodec:
             )
         except ValueError as error:
             raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
-        return grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ()
+        return Decoded(grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ())
 
 
 def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:

@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.imaging.radiograph import InputWarning, Pixels
+from cxr_server.imaging.radiograph import Decoded, InputWarning, Pixels
 
 COLOR_GRID_SIDE = 256  # colour is looked for on a grid of about this many rows and columns
 COLOR_SPREAD = 24 / 255
@@ -20,14 +20,14 @@ _LUMA = (19_595, 38_470, 7_471)
 """ITU-R BT.601 luma times 65536, rounded as by Pillow and libjpeg. Sums for 16 bits fit in 32."""
 
 
-def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
+def to_greyscale(pixels: Pixels) -> Decoded:
     """Convert colour to luma and blend what is transparent over black.
 
     Pixels are [height, width], or [height, width, channels] of grey and alpha, RGB or RGBA. Returns
     them as [height, width] of the same dtype, C-contiguous, and COLOR and TRANSPARENT if so.
     """
     if pixels.ndim == 2:
-        return pixels, ()
+        return Decoded(pixels)
     channels = pixels.shape[2]
     white = int(np.iinfo(pixels.dtype).max)
     is_color = channels >= 3
@@ -42,7 +42,7 @@ def to_greyscale(pixels: Pixels) -> tuple[Pixels, tuple[InputWarning, ...]]:
         if is_transparent:
             grey = (grey * band[..., -1] + white // 2) // white
         grey_hw[top : top + BAND_ROWS] = grey
-    return cast(Pixels, grey_hw), tuple(warnings)
+    return Decoded(cast(Pixels, grey_hw), tuple(warnings))
 
 
 def has_color(pixels_hwc: Pixels) -> bool:

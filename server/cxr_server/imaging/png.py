@@ -24,7 +24,7 @@ from isal.isal_zlib import adler32, crc32, decompressobj
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.pixels import to_greyscale
 from cxr_server.imaging.png_metadata import METADATA_CHUNKS, PngMetadata, is_intact
-from cxr_server.imaging.radiograph import Header, InputWarning, Pixels
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK_COUNT = 16_384
@@ -105,7 +105,7 @@ class PngCodec:
             height_px, width_px, bit_depth, metadata.orientation(), pixel_data, decode_bytes
         )
 
-    def decode(self, header: Header) -> tuple[Pixels, tuple[InputWarning, ...]]:
+    def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the pixels. Raises ImageUnreadable."""
         data: _PixelData = header.pixel_data
         try:

@@ -28,6 +28,24 @@ MESSAGES: dict[InputWarning, str] = {
         "The values of this 16-bit file are only from {low} to {high} of 65535{cause}: {mend}"
         "export the image with its intended window."
     ),
+    InputWarning.LATERAL_VIEW: "The DICOM header says that this is a lateral view.",
+    InputWarning.MIRRORED: (
+        "The DICOM header says that the patient's right is at the right: the image is mirrored."
+    ),
+    InputWarning.NOT_CHEST: "The DICOM header says that this is no radiograph of a chest.",
+    InputWarning.FOR_PROCESSING: (
+        "The DICOM header says that the image is for processing, not for presentation."
+    ),
+    InputWarning.BURNED_IN_ANNOTATION: (
+        "The DICOM header says that text is burned into the pixels; it may identify a person."
+    ),
+    InputWarning.PIXELS_NOT_SQUARE: (
+        "The DICOM header says that pixels are not square; the image was not corrected for it."
+    ),
+    InputWarning.PRESENTATION_CONFLICT: (
+        "The presentation LUT shape of the DICOM file contradicts its photometric "
+        "interpretation, which was used."
+    ),
 }
 """The text for each warning; see `message`."""
 
@@ -39,6 +57,10 @@ UNLIKELY = {
     InputWarning.TRANSPARENT,
     InputWarning.UNUSUAL_ASPECT_RATIO,
     InputWarning.RANGE_UNUSED,
+    InputWarning.LATERAL_VIEW,
+    InputWarning.MIRRORED,
+    InputWarning.NOT_CHEST,
+    InputWarning.FOR_PROCESSING,
 }
 """Warnings that a properly exported frontal chest radiograph does not cause."""
 
@@ -64,17 +86,20 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     short_px, long_px = sorted(shape_px)
     row_step, column_step = (max(1, side_px // SAMPLE_SIDE) for side_px in shape_px)
     sample_hw = radiograph.pixels_hw[::row_step, ::column_step]
+    inside = sample_hw.ravel()
+    if radiograph.padding_hw is not None:  # is no part of the radiograph
+        inside = sample_hw[~radiograph.padding_hw[::row_step, ::column_step]]
     # Contrast, clipping and inversion are judged on the part of the range that is used.
     black, white = radiograph.display_range
     # Percentiles from the histogram: sorting would take as long as all the other checks.
-    counts = np.bincount(sample_hw.ravel(), minlength=white + 1)
-    low, high = np.searchsorted(np.cumsum(counts), np.multiply(sample_hw.size, (0.01, 0.99)))
+    counts = np.bincount(inside, minlength=white + 1)
+    low, high = np.searchsorted(np.cumsum(counts), np.multiply(inside.size, (0.01, 0.99)))
     checks = {
         InputWarning.CROPPED: short_px != long_px,
         InputWarning.LOW_RESOLUTION: short_px < input_side_px,
         InputWarning.LOW_CONTRAST: high - low < MIN_SPREAD * (white - black),
         InputWarning.CLIPPED: (
-            counts[black] > MAX_BLACK * sample_hw.size or counts[white] > MAX_WHITE * sample_hw.size
+            counts[black] > MAX_BLACK * inside.size or counts[white] > MAX_WHITE * inside.size
         ),
         InputWarning.POSSIBLY_INVERTED: _looks_inverted(sample_hw, white - black),
         InputWarning.UNUSUAL_ASPECT_RATIO: long_px > MAX_ASPECT_RATIO * short_px,

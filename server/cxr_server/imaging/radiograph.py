@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,38 @@ class InputWarning(StrEnum):
     UNUSUAL_ASPECT_RATIO = "UNUSUAL_ASPECT_RATIO"
     REORIENTED = "REORIENTED"
     RANGE_UNUSED = "RANGE_UNUSED"
+    LATERAL_VIEW = "LATERAL_VIEW"
+    MIRRORED = "MIRRORED"
+    NOT_CHEST = "NOT_CHEST"
+    FOR_PROCESSING = "FOR_PROCESSING"
+    BURNED_IN_ANNOTATION = "BURNED_IN_ANNOTATION"
+    PIXELS_NOT_SQUARE = "PIXELS_NOT_SQUARE"
+    PRESENTATION_CONFLICT = "PRESENTATION_CONFLICT"
+
+
+class DicomPresentation(StrEnum):
+    """How stored values become grey; see `DicomPresentation` in the contract."""
+
+    AS_SHOWN = "AS_SHOWN"  # as a viewer shows the image at first
+    STORED = "STORED"  # as torchxrayvision 1.5.7 reads it (`utils.py`, `read_xray_dcm`)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How to decode what can be decoded in several ways."""
+
+    presentation: DicomPresentation = DicomPresentation.AS_SHOWN
+
+
+class Decoded(NamedTuple):
+    """Greyscale pixels [height, width] as stored, and what their file said about them.
+
+    `padding_hw` tells which pixels are outside of the exposed field; None if all are inside.
+    """
+
+    pixels_hw: Pixels
+    warnings: tuple[InputWarning, ...] = ()
+    padding_hw: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +111,9 @@ class Radiograph:
     """An upright greyscale image.
 
     Pixels are C-contiguous; zero is black, `max_value` white. The file format is the codec's name,
-    the bit depth that of a channel in the file. The warnings are those that only decoding can see:
-    COLOR, TRANSPARENT, REORIENTED.
+    the bit depth that of a channel in the file. The warnings are those that only decoding can see,
+    such as COLOR, TRANSPARENT and REORIENTED, and those that a DICOM header gives rise to.
+    `padding_hw` is that of `Decoded`. `presentation` is what was applied, None but for DICOM.
     """
 
     pixels_hw: Pixels
@@ -88,6 +121,8 @@ class Radiograph:
     file_format: str
     bit_depth: int
     warnings: tuple[InputWarning, ...] = ()
+    padding_hw: NDArray[np.bool_] | None = None
+    presentation: DicomPresentation | None = None
 
     @property
     def height_px(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.geometry import Box
-from cxr_server.imaging.radiograph import InputWarning, Radiograph
+from cxr_server.imaging.radiograph import DicomPresentation, InputWarning, Radiograph
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class ImageFacts:
     width_px: int
     crop: Box  # what the network sees
     display_range: tuple[int, int] = (0, 255)  # see `Radiograph`
+    presentation: DicomPresentation | None = None  # what was applied, of a DICOM file
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import decode
-from cxr_server.imaging.radiograph import DecodeLimits, Radiograph
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Radiograph
 from cxr_server.inference.model_input import ImageFacts, ModelInput
 from cxr_server.inference.resize import resize_operator
 
@@ -115,6 +115,7 @@ def preprocess(
     *,
     side_px: int,
     limits: DecodeLimits,
+    options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
     strict: bool = False,
     keep_radiograph: bool = False,
     budget: ThreadBudget,
@@ -127,7 +128,7 @@ def preprocess(
     budget. `check`, called between the steps, raises to end the work. Raises ImageError.
     """
     with ExitStack() as held:
-        radiograph = decode(image, limits, partial(_take, held, budget, check))
+        radiograph = decode(image, limits, options, partial(_take, held, budget, check))
         check()
         return _prepare(radiograph, preprocessing, side_px, strict, keep_radiograph)
 
@@ -157,7 +158,13 @@ def _prepare(
     height_px, width_px = radiograph.height_px, radiograph.width_px
     crop = preprocessing.crop(height_px, width_px)
     facts = ImageFacts(
-        radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop, display_range
+        radiograph.file_format,
+        radiograph.bit_depth,
+        height_px,
+        width_px,
+        crop,
+        display_range,
+        radiograph.presentation,
     )
     image_chw = preprocessing.image_chw(radiograph, side_px)
     picture_hw = preprocessing.picture_hw(image_chw, radiograph)

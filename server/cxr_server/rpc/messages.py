@@ -25,19 +25,30 @@ from cxr_server.explanation.options import (
     RenderOptions,
 )
 from cxr_server.imaging import quality
+from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.lifecycle import Phase
 
 M = TypeVar("M", bound=Message)
 
 _ENUMS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
-    for kind in (ColorMap, ExplanationMethod, HeatScale, RenderFormat, RenderFrame, RenderKind)
+    for kind in (
+        ColorMap,
+        DicomPresentation,
+        ExplanationMethod,
+        HeatScale,
+        RenderFormat,
+        RenderFrame,
+        RenderKind,
+    )
 }
 
 
 def predict_request(message: pb.PredictRequest) -> service.PredictRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    return service.PredictRequest(**{"image": b"", **_set_fields(message)})
+    fields = {"image": b"", **_set_fields(message)}
+    fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
+    return service.PredictRequest(**fields)
 
 
 def explain_request(message: pb.ExplainRequest) -> service.ExplainRequest:
@@ -46,6 +57,7 @@ def explain_request(message: pb.ExplainRequest) -> service.ExplainRequest:
     fields["labels"] = tuple(message.labels)
     fields["heatmap_labels"] = tuple(message.heatmap_labels)
     fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
+    fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
     return service.ExplainRequest(**fields)
 
 
@@ -126,10 +138,17 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
     facts, stages = result.evidence.facts, result.stages.seconds()
     durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}
     image_format, crop_box = f"IMAGE_FORMAT_{facts.file_format}", _same(pb.Box, facts.crop)
+    presentation = f"DICOM_PRESENTATION_{facts.presentation or 'UNSPECIFIED'}"
     return {
         "findings": [_same(pb.Finding, finding) for finding in result.findings],
         "model": _same(pb.Model, result.model),
-        "image_info": _same(pb.ImageInfo, facts, format=image_format, crop_box=crop_box),
+        "image_info": _same(
+            pb.ImageInfo,
+            facts,
+            format=image_format,
+            crop_box=crop_box,
+            presentation=presentation,
+        ),
         "warnings": [
             pb.Warning(
                 code=f"WARNING_CODE_{warning}",

@@ -1,0 +1,1 @@
+"""DICOM: file bytes -> elements -> codestream -> stored values -> grey."""

@@ -1,0 +1,272 @@
+"""Attributes: elements -> what the pixels are and how they are shown. Next: codestream, grey.
+
+Refuses, by name, what is no single greyscale radiograph. The names are DICOM's (PS3.3, sections
+C.7.6.3, C.8.11.3, C.11.1 and C.11.2; PS3.6).
+"""
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
+from cxr_server.imaging.dicom.elements import Elements, Values
+from cxr_server.imaging.radiograph import InputWarning
+
+T = TypeVar("T")
+_NOT_AN_IMAGE = {
+    "1.2.840.10008.1.3.10.": "a DICOM directory",
+    "1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
+    "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
+    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
+}
+"""Beginning of the SOP class -> what it is."""
+_LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLD", "RLD"}
+_CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
+_RADIOGRAPHS = {"CR", "DX", "DR", "RG", "OT", "SC", ""}
+MAX_ASPECT_ERROR = 0.01  # pixels whose sides differ by less count as square
+
+
+class VoiFunction(StrEnum):
+    """How a window maps values to grey; `VOI LUT Function` (PS3.3, C.11.2.1.2, C.11.2.1.3)."""
+
+    LINEAR = "LINEAR"
+    LINEAR_EXACT = "LINEAR_EXACT"
+    SIGMOID = "SIGMOID"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """Entries for the input values `first`, `first + 1`, ...; `bits` is the range of the entries.
+
+    Inputs outside take the nearest entry.
+    """
+
+    first: int
+    entries: NDArray[np.uint16]
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The range of values that is shown."""
+
+    center: float
+    width: float
+    function: VoiFunction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What the pixels are, and the steps to grey.
+
+    Stored values have `bits_stored` bits that end at `high_bit`, of cells of `bits_allocated`.
+    `padding` is the range of stored values outside the exposed field, or None.
+    """
+
+    height_px: int
+    width_px: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    is_signed: bool
+    is_inverted: bool  # MONOCHROME1: the lowest value is white
+    slope: float
+    intercept: float
+    modality_lut: LookupTable | None
+    voi_lut: LookupTable | None
+    window: Window | None
+    padding: tuple[int, int] | None
+    warnings: tuple[InputWarning, ...]
+
+
+def attributes_of(elements: Elements) -> Attributes:
+    """Read the attributes of an image. Raises ImageFormatUnsupported and ImageUnreadable."""
+    reader = _Reader(elements.values, elements.byte_order)
+    _refuse_other_objects(reader)
+    if elements.pixels is None:
+        raise ImageUnreadable("The DICOM file has no pixels, or is cut short.")
+    _refuse_other_images(reader)
+    bits_allocated = reader.number(0x0028_0100)
+    bits_stored = reader.number(0x0028_0101, bits_allocated)
+    high_bit = reader.number(0x0028_0102, bits_stored - 1)
+    if bits_allocated not in (8, 16):
+        raise ImageFormatUnsupported(f"The DICOM image has pixels of {bits_allocated} bits.")
+    if not (1 <= bits_stored <= bits_allocated and bits_stored <= high_bit + 1 <= bits_allocated):
+        raise ImageUnreadable("The bits stored and allocated of the DICOM image are inconsistent.")
+    is_signed = reader.number(0x0028_0103, 0) == 1
+    photometric = reader.text(0x0028_0004)
+    padding = reader.padding(is_signed, bits_stored)
+    modality_luts, voi_luts = (
+        [reader.of(item).lookup_table(is_signed) for item in items[:1]]
+        for items in (elements.modality_luts, elements.voi_luts)
+    )
+    slope = reader.decimal(0x0028_1053)
+    return Attributes(
+        height_px=reader.number(0x0028_0010),
+        width_px=reader.number(0x0028_0011),
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        high_bit=high_bit,
+        is_signed=is_signed,
+        is_inverted=photometric == "MONOCHROME1",
+        slope=1.0 if slope is None or slope == 0 else slope,
+        intercept=reader.decimal(0x0028_1052) or 0.0,
+        modality_lut=modality_luts[0] if modality_luts else None,
+        voi_lut=voi_luts[0] if voi_luts else None,
+        window=reader.window(),
+        padding=padding,
+        warnings=_warnings(reader, photometric),
+    )
+
+
+def _refuse_other_objects(reader: "_Reader") -> None:
+    sop_class = reader.text(0x0008_0016)
+    for start, name in _NOT_AN_IMAGE.items():
+        if (sop_class + ".").startswith(start):
+            raise ImageFormatUnsupported(f"The DICOM file is {name}, not an image.")
+
+
+def _refuse_other_images(reader: "_Reader") -> None:
+    if (frames := reader.integer(0x0028_0008)) not in (None, 0, 1):
+        raise ImageFormatUnsupported(f"The DICOM file has {frames} frames; send one image.")
+    photometric = reader.text(0x0028_0004)
+    if photometric == "PALETTE COLOR":
+        raise ImageFormatUnsupported("The DICOM image has a colour palette; send a greyscale one.")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        name = photometric[:16] if photometric.isascii() and photometric.isprintable() else ""
+        raise ImageFormatUnsupported(
+            f"The DICOM image is not greyscale (its photometric interpretation is {name!r})."
+        )
+    if reader.number(0x0028_0002, 1) != 1:
+        raise ImageFormatUnsupported("The DICOM image has several samples per pixel.")
+
+
+def _warnings(reader: "_Reader", photometric: str) -> tuple[InputWarning, ...]:
+    view, orientation = reader.text(0x0018_5101), reader.texts(0x0020_0020)
+    rows_to = orientation[0] if len(orientation) == 2 else ""  # where the right edge points
+    part, modality = reader.text(0x0018_0015), reader.text(0x0008_0060)
+    shape = reader.text(0x2050_0020)
+    expected = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}[photometric]
+    checks = {
+        InputWarning.LATERAL_VIEW: view in _LATERAL_VIEWS or rows_to[:1] in ("A", "P"),
+        InputWarning.MIRRORED: rows_to[:1] == "R",
+        InputWarning.NOT_CHEST: modality not in _RADIOGRAPHS
+        or bool(part and not any(word in part for word in _CHEST)),
+        InputWarning.FOR_PROCESSING: reader.text(0x0008_0068) == "FOR PROCESSING",
+        InputWarning.BURNED_IN_ANNOTATION: reader.text(0x0028_0301) == "YES",
+        InputWarning.PIXELS_NOT_SQUARE: reader.aspect_error() > MAX_ASPECT_ERROR,
+        InputWarning.PRESENTATION_CONFLICT: shape not in ("", expected),
+    }
+    return tuple(warning for warning, applies in checks.items() if applies)
+
+
+class _Reader:
+    """Reads values of elements by their value representation. A value that is no number is absent.
+
+    Only ASCII is needed: numbers and defined terms.
+    """
+
+    def __init__(self, values: Values, byte_order: str) -> None:
+        self._values, self._order = values, byte_order
+
+    def of(self, values: Values) -> "_Reader":
+        """Return a reader of other values in the same byte order."""
+        return _Reader(values, self._order)
+
+    def texts(self, tag: int) -> list[str]:
+        """Return the values of a text in upper case; [] if it is absent."""
+        text = self._values.get(tag, b"").decode("ascii", "replace").strip(" \0").upper()
+        return [each.strip(" \0") for each in text.split("\\")] if text else []
+
+    def text(self, tag: int) -> str:
+        """Return the first value of a text in upper case, "" if it is absent."""
+        return next(iter(self.texts(tag)), "")
+
+    def decimals(self, tag: int) -> list[float]:
+        """Return the finite values of a decimal string (DS)."""
+        parsed = (_parsed(text, float) for text in self.texts(tag))
+        return [each for each in parsed if each is not None and math.isfinite(each)]
+
+    def decimal(self, tag: int) -> float | None:
+        """Return the first value of a decimal string (DS)."""
+        return next(iter(self.decimals(tag)), None)
+
+    def integer(self, tag: int) -> int | None:
+        """Return the first value of an integer string (IS)."""
+        return _parsed(self.text(tag), int)
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        """Return an unsigned short (US), or the default. Raises ImageUnreadable without one."""
+        value = self._values.get(tag, b"")
+        if len(value) >= 2:
+            return int(struct.unpack_from(self._order + "H", value)[0])
+        if default is None:
+            raise ImageUnreadable("The DICOM file does not state what its pixels are.")
+        return default
+
+    def padding(self, is_signed: bool, bits_stored: int) -> tuple[int, int] | None:
+        """Return the stored values that are padding (PS3.3, C.7.5.1.1.2), or None."""
+        if len(self._values.get(0x0028_0120, b"")) < 2:
+            return None
+        first = self.number(0x0028_0120)
+        last = self.number(0x0028_0121, first)
+        if is_signed:
+            first, last = ((each ^ 0x8000) - 0x8000 for each in (first, last))
+        return min(first, last), max(first, last)
+
+    def window(self) -> Window | None:
+        """Return the first window, or None."""
+        center, width = self.decimal(0x0028_1050), self.decimal(0x0028_1051)
+        function = self.text(0x0028_1056) or VoiFunction.LINEAR
+        known = set(VoiFunction)
+        if center is None or width is None or width <= 0 or function not in known:
+            return None
+        return Window(center, width, VoiFunction(function))
+
+    def lookup_table(self, is_signed: bool) -> LookupTable:
+        """Return the table of a LUT item (PS3.3, C.11.1.1). Raises ImageUnreadable.
+
+        The first input is signed if the pixels are; entries are always unsigned. Of 8-bit
+        tables some writers store each entry in a word, others pack two into it.
+        """
+        descriptor, data = self._values.get(0x0028_3002, b""), self._values.get(0x0028_3006, b"")
+        if len(descriptor) < 6:
+            raise ImageUnreadable("A lookup table of the DICOM file has no descriptor.")
+        count, first, bits = struct.unpack_from(self._order + "HHH", descriptor)
+        count = count or 2**16  # 0 stands for 65,536 (PS3.3, C.11.1.1)
+        if is_signed:
+            first = (first ^ 0x8000) - 0x8000
+        words = np.frombuffer(data, np.dtype(self._order + "u2"), len(data) // 2)
+        entries = words.astype(np.uint16)
+        if len(words) < count <= len(data) and bits <= 8:
+            entries = np.frombuffer(data, np.uint8, count).astype(np.uint16)
+            if self._order == ">":  # packed into words, whose lower byte is the first
+                pairs = np.frombuffer(data, np.uint8, len(data) // 2 * 2).reshape(-1, 2)
+                entries = pairs[:, ::-1].ravel()[:count].astype(np.uint16)
+        if len(entries) < count or not 8 <= bits <= 16:
+            raise ImageUnreadable("A lookup table of the DICOM file is broken.")
+        entries = entries[:count]
+        # Some writers state the size of an entry as stored, 16, not its range.
+        used_bits = max(8, int(entries.max()).bit_length())
+        return LookupTable(first, entries, used_bits if bits == 16 else max(bits, used_bits))
+
+    def aspect_error(self) -> float:
+        """Return by what share the sides of a pixel differ; 0 if nothing is stated."""
+        for tag in (0x0028_0034, 0x0028_0030, 0x0018_1164):
+            sides = self.decimals(tag)
+            if len(sides) == 2 and min(sides) > 0:
+                return max(sides) / min(sides) - 1
+        return 0.0
+
+
+def _parsed(text: str, kind: Callable[[str], T]) -> T | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None

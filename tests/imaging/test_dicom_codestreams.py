@@ -1,0 +1,158 @@
+"""Pixels of every transfer syntax; damaged ones are errors."""
+
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import uid
+
+import dicom_files
+from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
+from cxr_server.imaging.dicom import codec
+from images import chest_like
+
+CHEST_HW = chest_like(96, 80).astype(np.float64) / 255
+LOSSLESS = (
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.RLELossless,
+)
+MAX_ERROR = {
+    uid.JPEGBaseline8Bit: 3,
+    uid.JPEGExtended12Bit: 8,
+    uid.JPEGLSNearLossless: 2,
+    uid.JPEG2000: 16,
+    uid.HTJ2K: 0,
+}
+
+
+def stored(bits: int) -> NDArray[Any]:
+    return np.rint(CHEST_HW * (2**bits - 1)).astype("u1" if bits <= 8 else "u2")
+
+
+def decoded(file: bytes) -> NDArray[Any]:
+    return codec.stored_values(codec.read(file))
+
+
+@pytest.mark.parametrize("syntax", [*dicom_files.NATIVE, *LOSSLESS])
+@pytest.mark.parametrize("bits", [8, 10, 12, 15, 16])
+def test_lossless_syntaxes_keep_every_bit(syntax: str, bits: int) -> None:
+    stored_hw = stored(bits)
+    assert (decoded(dicom_files.dicom(stored_hw, bits, syntax)) == stored_hw).all()
+
+
+@pytest.mark.parametrize("syntax", [*dicom_files.NATIVE, uid.JPEG2000Lossless, uid.RLELossless])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_negative_values_keep_every_bit(syntax: str, bits: int) -> None:
+    signed_hw = (stored(bits).astype(np.int64) - 2 ** (bits - 1)).astype(
+        "i1" if bits <= 8 else "i2"
+    )
+    mask = 2**bits - 1
+    cells_hw = decoded(dicom_files.dicom(signed_hw, bits, syntax))
+    assert ((cells_hw & mask) == (signed_hw.astype(np.int64) & mask)).all()
+
+
+@pytest.mark.parametrize("syntax", MAX_ERROR)
+def test_lossy_syntaxes_stay_close(syntax: str) -> None:
+    bits = 8 if syntax == uid.JPEGBaseline8Bit else 12
+    stored_hw = stored(bits)
+    cells_hw = decoded(dicom_files.dicom(stored_hw, bits, syntax))
+    assert np.abs(cells_hw.astype(int) - stored_hw).max() <= MAX_ERROR[syntax]
+
+
+def test_pixels_of_8_bits_in_words_of_big_endian_are_swapped() -> None:
+    stored_hw = stored(8)
+    made = dicom_files.dataset(stored_hw, 8)
+    made.PixelData = stored_hw.tobytes()
+    made["PixelData"].VR = "OW"
+    little = dicom_files.write(made)
+    swapped = stored_hw.reshape(-1, 2)[:, ::-1].tobytes()
+    made.PixelData = swapped
+    made["PixelData"].VR = "OW"
+    big = dicom_files.write(made, uid.ExplicitVRBigEndian)
+    assert (decoded(little) == stored_hw).all()
+    assert (decoded(big) == stored_hw).all()
+
+
+ENCAPSULATED = [*LOSSLESS, *MAX_ERROR]
+
+
+def frame_of(syntax: str) -> tuple[Any, bytes]:
+    bits = 8 if syntax == uid.JPEGBaseline8Bit else 12
+    found = codec.read(dicom_files.dicom(stored(bits), bits, syntax)).elements.pixels
+    assert isinstance(found, list)
+    return dicom_files.dataset(stored(bits), bits), b"".join(found)
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_frame_cut_short_is_an_error(syntax: str) -> None:
+    made, frame = frame_of(syntax)
+    for share in (0.3, 0.6, 0.9):
+        cut = frame[: int(len(frame) * share) // 2 * 2]
+        with pytest.raises(ImageUnreadable):
+            decoded(dicom_files.encapsulated(made, cut, syntax))
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_frame_of_another_size_is_an_error(syntax: str) -> None:
+    made, frame = frame_of(syntax)
+    for rows, columns in ((95, 80), (96, 81), (9_000, 9_000)):
+        made.Rows, made.Columns = rows, columns
+        with pytest.raises(ImageUnreadable):
+            decoded(dicom_files.encapsulated(made, frame, syntax))
+
+
+def test_a_colour_jpeg_behind_a_greyscale_header_is_an_error() -> None:
+    made, _ = frame_of(uid.JPEGBaseline8Bit)
+    color = imagecodecs.jpeg8_encode(np.stack([stored(8)] * 3, axis=-1))
+    with pytest.raises(ImageUnreadable):
+        decoded(dicom_files.encapsulated(made, bytes(color), uid.JPEGBaseline8Bit))
+
+
+@pytest.mark.parametrize("padding", [b"\0", b"\xff", b"\0\0\0"])
+def test_padding_behind_a_frame_is_passed_over(padding: bytes) -> None:
+    for syntax in (uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless):
+        made, frame = frame_of(syntax)
+        file = dicom_files.encapsulated(made, frame.rstrip(b"\0") + padding, syntax)
+        assert (decoded(file) == stored(12)).all()
+
+
+def test_a_jpeg_2000_with_an_offset_of_its_tiles_is_an_error() -> None:
+    made, frame = frame_of(uid.JPEG2000Lossless)
+    moved = bytearray(frame)
+    moved[16:20] = (8).to_bytes(4, "big")  # XOsiz
+    with pytest.raises(ImageUnreadable):
+        decoded(dicom_files.encapsulated(made, bytes(moved), uid.JPEG2000Lossless))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "frames": ({"NumberOfFrames": 2}, "2 frames"),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
+    "colour": ({"PhotometricInterpretation": "RGB"}, "not greyscale"),
+    "samples": ({"SamplesPerPixel": 3}, "samples"),
+    "structured report": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.34"}, "structured report"),
+    "presentation": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}, "presentation state"),
+    "document": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}, "document"),
+    "bits": ({"BitsAllocated": 32}, "32 bits"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_single_greyscale_image_is_refused_by_name(name: str) -> None:
+    attributes, words = REFUSED[name]
+    with pytest.raises(ImageFormatUnsupported, match=words):
+        codec.read(dicom_files.dicom(stored(12), 12, **attributes))
+
+
+def test_an_unknown_transfer_syntax_is_refused_by_its_uid() -> None:
+    made, frame = frame_of(uid.JPEG2000Lossless)
+    file = dicom_files.encapsulated(made, frame, uid.JPEG2000Lossless)
+    file = file.replace(b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.4.95")
+    with pytest.raises(ImageFormatUnsupported, match=r"1\.2\.840\.10008\.1\.2\.4\.95"):
+        codec.read(file)
