@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -28,7 +29,7 @@ from cxr_server.__main__ import main
 from cxr_server.inference.engines.registry import ENGINES, EngineSpec
 
 class Stuck:
-    name, device, max_batch, max_in_flight = "stuck", "abacus", 1, 1
+    name, device, precision, max_batch, max_in_flight = "stuck", "abacus", "float32", 1, 1
     saliency_methods = ("SCORE_CAM",)
 
     def evidence(self, batch_nchw):
@@ -119,9 +120,9 @@ async def test_an_image_whose_caller_has_gone_is_not_hashed(
     assert len(hashed) == 1
 
 
-async def test_a_shutdown_does_not_wait_for_a_map_that_runs_for_ever() -> None:
+async def test_a_shutdown_does_not_wait_for_a_map_that_runs_for_ever(unprobed_bundle: Path) -> None:
     flags = ("--engine", "stuck", "--grace-s", "0.5")
-    with ServerProcess(*flags, program=("-c", STUCK_SERVER)) as server:
+    with ServerProcess(*flags, model=str(unprobed_bundle), program=("-c", STUCK_SERVER)) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = ChestXrayServiceStub(channel)
             request = pb.ExplainRequest(image=SMALL, method=pb.EXPLANATION_METHOD_SCORE_CAM)
