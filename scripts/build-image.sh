@@ -67,7 +67,7 @@ import sys, handmade_checkpoints, random_weights
 sys.stdout.buffer.write(handmade_checkpoints.state_dict_file(random_weights.random_weights()))" \
         >/tmp/mine.pt
     cxr-server prepare mine --from /tmp/mine.pt --labels A,B,C --output /tmp/mine
-    cxr-server doctor --model /tmp/mine
+    cxr-server doctor --model /tmp/mine --listen 127.0.0.1:0 --health-listen ""
 '
 
 if [ -n "${OUTPUT:-}" ]; then
