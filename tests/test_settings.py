@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_client.config import TLS_SWITCH, TLS_VARIABLES
 from cxr_server.settings import Address, Settings, SettingsError, parse
 from cxr_server.settings.environment import check_names
 
@@ -53,8 +54,10 @@ def test_the_variables_of_kubernetes_services_are_ignored() -> None:
 
 
 def test_the_variables_of_the_client_are_ignored() -> None:
-    client = {"CXR_SERVER": "h:1", "CXR_TOKEN": "x", "CXR_CA_FILE": "ca.pem"}
-    assert check_names(client) == []
+    client = ["CXR_SERVER", "CXR_TOKEN", TLS_SWITCH, *TLS_VARIABLES.values()]
+    assert check_names(dict.fromkeys(client, "1")) == []
+    with pytest.raises(SettingsError, match=r"did you mean CXR_TOKENS_FILE\?"):
+        check_names({"CXR_TOKEN_FILE": "tokens"})
 
 
 def test_an_empty_variable_counts_as_unset() -> None:

@@ -126,7 +126,8 @@ def test_doctor_passes_on_a_working_machine(home, capsys):
     assert found["bundle phantom"]["state"] == found["bundle mine"]["state"] == "ok"
     for engine in ("engine to serve with", "engine openvino"):
         assert found[engine]["state"] == "ok"
-        assert "openvino on CPU, started in" in found[engine]["detail"]
+        assert "openvino on CPU in float32, started in" in found[engine]["detail"]
+        assert "ms an image, scores equal to " in found[engine]["detail"]
         assert "ms an image" in found[engine]["detail"]
     for package in ("numpy", "imagecodecs", "msgspec", "grpcio"):
         assert found[package]["state"] == "ok"

@@ -23,8 +23,9 @@ from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, reso
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
+from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.preprocess import preprocessing_of
+from cxr_server.inference.verify import verify_engine
 from cxr_server.preflight import PREFLIGHT, PreflightCheck
 from cxr_server.settings import Settings, SettingsError
 
@@ -130,11 +131,12 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
         bundle,
         cache_dir=Path(chosen.cache_dir) if chosen.cache_dir else cache_home(),
         threads=chosen.engine_threads or None,
+        precision=chosen.precision,
     )
     engine = partial(start, chosen.engine, device=chosen.device or None)
     yield _attempt("engine to serve with", "fail", _infer, bundle, engine)
     for name, spec in ENGINES.items():
-        if reason := spec.why_not(bundle):
+        if reason := spec.why_not(bundle, precision=chosen.precision):
             yield Check(f"engine {name}", "note", reason)
         else:
             yield _attempt(f"engine {name}", "note", _infer, bundle, partial(start, name))
@@ -147,21 +149,21 @@ def _verify(path: Path) -> str:
 
 
 def _infer(bundle: Bundle, start: Callable[[], Engine]) -> str:
-    """Start an engine as `serve` does, run it, and return how long that took."""
+    """Start and verify an engine as `serve` does; return how long starting and running took."""
     side = bundle.manifest.input_side_px
     ramp = np.linspace(-1024, 1024, side * side, dtype=np.float32).reshape(1, 1, side, side)
     moments = [time.perf_counter()]
     with closing(start()) as engine:
+        difference = verify_engine(engine, bundle)
         moments.append(time.perf_counter())
         for _ in range(RUNS):
-            evidence = engine.evidence(ramp)
+            engine.evidence(ramp)
             moments.append(time.perf_counter())
-    if not np.isfinite(evidence).all():
-        raise EngineUnavailable("the evidence is not finite")
     start_s, *runs_s = np.diff(moments)
     median_ms = 1000 * np.median(runs_s)
-    where = f"{engine.name} on {engine.device}"
-    return f"{where}, started in {start_s:.1f} s, {median_ms:.1f} ms an image"
+    where = f"{engine.name} on {engine.device} in {engine.precision}"
+    equal = "not verified" if difference is None else f"scores equal to {difference:.0e}"
+    return f"{where}, started in {start_s:.1f} s, {median_ms:.1f} ms an image, {equal}"
 
 
 def _attempt(name: str, state: str, attempt: Callable[..., str], *arguments: Any) -> Check:

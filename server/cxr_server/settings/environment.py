@@ -15,7 +15,7 @@ CLIENT_VARIABLES = frozenset(
     for name in (
         "SERVER",
         "TOKEN",
-        "TOKEN_FILE",
+        "TLS",
         "CA_FILE",
         "CERT_FILE",
         "KEY_FILE",
