@@ -107,6 +107,15 @@ def dicom(
     return encapsulated(made, bytes(frame), syntax)
 
 
+def lookup_table(first: int, entries: list[int], bits: int, *, packed: bool = False) -> Dataset:
+    """Return an item of a LUT sequence; its entries are words, or packed bytes."""
+    item = Dataset()
+    descriptor = [len(entries) % 65_536, first, bits]  # 0 stands for 65,536
+    item.add_new(0x0028_3002, "US" if first >= 0 else "SS", descriptor)
+    item.add_new(0x0028_3006, "OW", np.array(entries, "u1" if packed else "<u2").tobytes())
+    return item
+
+
 def encapsulated(made: Dataset, frame: bytes, syntax: str) -> bytes:
     """Return a dataset with an encoded frame as a file."""
     made.PixelData = encapsulate([frame])

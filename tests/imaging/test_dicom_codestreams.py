@@ -100,6 +100,23 @@ def test_a_frame_cut_short_is_an_error(syntax: str) -> None:
 
 
 @pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_damaged_frame_shows_nothing_of_the_memory_that_it_is_decoded_into(syntax: str) -> None:
+    made, frame = frame_of(syntax)
+    for place in range(len(frame) // 3, len(frame) - 8, len(frame) // 5):
+        damaged = frame[:place] + b"\x5a" * 8 + frame[place + 8 :]
+        file = dicom_files.encapsulated(made, damaged, syntax)
+        results = []
+        for filling in (0x11, 0xEE):
+            held = [np.full((96, 80), filling * 0x101, np.uint16) for _ in range(64)]
+            del held  # its memory is free, and dirty
+            try:
+                results.append(decoded(file).tobytes())
+            except ImageUnreadable:
+                results.append(b"")
+        assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
 def test_a_frame_of_another_size_is_an_error(syntax: str) -> None:
     made, frame = frame_of(syntax)
     for rows, columns in ((95, 80), (96, 81), (9_000, 9_000)):

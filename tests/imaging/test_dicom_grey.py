@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 import dicom_files
 from cxr_server.imaging.dicom import codec
 from cxr_server.imaging.dicom.grey import DicomPresentation, padding_of, to_grey
+from dicom_files import lookup_table
 from images import chest_like
 
 CHEST_HW = chest_like(96, 80).astype(np.float64) / 255
@@ -28,14 +28,6 @@ def stored(bits: int, *, signed: bool = False) -> NDArray[Any]:
 def grey(file: bytes, how: DicomPresentation = AS_SHOWN) -> NDArray[np.uint16]:
     data = codec.read(file)
     return to_grey(codec.stored_values(data), data.attributes, how)
-
-
-def lut(first: int, entries: list[int], bits: int, *, packed: bool = False) -> Dataset:
-    item = Dataset()
-    item.add_new(0x0028_3002, "US" if first >= 0 else "SS", [len(entries) % 65_536, first, bits])
-    data = np.array(entries, "u1" if packed else "<u2").tobytes()
-    item.add_new(0x0028_3006, "OW", data)
-    return item
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -58,7 +50,7 @@ def test_a_voi_lut_takes_precedence_over_a_window() -> None:
     file = dicom_files.dicom(
         stored_hw,
         10,
-        VOILUTSequence=[lut(0, table, 12)],
+        VOILUTSequence=[lookup_table(0, table, 12)],
         WindowCenter=5,
         WindowWidth=5,
     )
@@ -68,22 +60,24 @@ def test_a_voi_lut_takes_precedence_over_a_window() -> None:
 
 def test_inputs_outside_a_lookup_table_take_its_nearest_entry() -> None:
     stored_hw, table = stored(10), list(range(0, 4096, 8))
-    file = dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lut(200, table, 12)])
+    file = dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lookup_table(200, table, 12)])
     expected = np.array(table)[np.clip(stored_hw.astype(int) - 200, 0, 511)] / 4095 * 65_535
     assert np.abs(grey(file) - expected).max() < HALF_A_GREY
 
 
 def test_a_lookup_table_of_packed_bytes_and_one_of_words_are_equal() -> None:
     stored_hw, table = stored(10), [k // 4 for k in range(1024)]
-    words = grey(dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lut(0, table, 8)]))
-    packed = grey(dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lut(0, table, 8, packed=True)]))
+    words = grey(dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lookup_table(0, table, 8)]))
+    packed = grey(
+        dicom_files.dicom(stored_hw, 10, VOILUTSequence=[lookup_table(0, table, 8, packed=True)])
+    )
     assert (words == packed).all()
     assert np.abs(words - (stored_hw // 4) / 255 * 65_535).max() < HALF_A_GREY
 
 
 def test_a_lookup_table_of_65536_entries_states_zero() -> None:
     stored_hw = stored(16)
-    item = lut(0, list(range(65_535, -1, -1)), 16)
+    item = lookup_table(0, list(range(65_535, -1, -1)), 16)
     assert (
         grey(dicom_files.dicom(stored_hw, 16, VOILUTSequence=[item])) == 65_535 - stored_hw
     ).all()
@@ -91,7 +85,7 @@ def test_a_lookup_table_of_65536_entries_states_zero() -> None:
 
 def test_a_table_that_states_its_stored_size_is_scaled_by_its_range() -> None:
     stored_hw = stored(12)
-    file = dicom_files.dicom(stored_hw, 12, VOILUTSequence=[lut(0, list(range(4096)), 16)])
+    file = dicom_files.dicom(stored_hw, 12, VOILUTSequence=[lookup_table(0, list(range(4096)), 16)])
     assert np.abs(grey(file) - stored_hw / 4095 * 65_535).max() < HALF_A_GREY
 
 
@@ -100,7 +94,7 @@ def test_a_modality_lut_comes_before_the_window() -> None:
     file = dicom_files.dicom(
         stored_hw,
         10,
-        ModalityLUTSequence=[lut(0, table, 10)],
+        ModalityLUTSequence=[lookup_table(0, table, 10)],
         WindowCenter=511.5,
         WindowWidth=1023,
         VOILUTFunction="LINEAR_EXACT",
@@ -110,7 +104,7 @@ def test_a_modality_lut_comes_before_the_window() -> None:
 
 def test_a_signed_lookup_table_begins_below_zero() -> None:
     stored_hw, table = stored(10, signed=True), list(range(0, 4096, 4))
-    file = dicom_files.dicom(stored_hw, 10, ModalityLUTSequence=[lut(-512, table, 12)])
+    file = dicom_files.dicom(stored_hw, 10, ModalityLUTSequence=[lookup_table(-512, table, 12)])
     expected = np.array(table)[stored_hw.astype(int) + 512] / 4095 * 65_535
     assert np.abs(grey(file) - expected).max() < HALF_A_GREY
 

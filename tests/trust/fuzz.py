@@ -15,12 +15,15 @@ import sys
 import time
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
+from pydicom import uid
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from dicom_files import ENCODERS, NATIVE, dicom, lookup_table
 from handmade import exif, png_of, with_segment
 from images import chest_like, jpeg, png
 from serving import ServerProcess
@@ -61,13 +64,33 @@ def base_files() -> list[bytes]:
     ]
 
 
-BASES = base_files()
+def dicom_files_by_syntax() -> dict[str, bytes]:
+    """A small file of every transfer syntax of DICOM, by the name of the syntax."""
+    stored_hw = chest_like(64, 64).astype(np.uint16) * 16
+    files = {
+        uid.UID(syntax).name: dicom(stored_hw, 12, syntax, WindowCenter=2000, WindowWidth=3000)
+        for syntax in (*NATIVE, *ENCODERS, uid.RLELossless)
+        if syntax != uid.JPEGBaseline8Bit
+    }
+    files["JPEG Baseline"] = dicom(chest_like(64, 64), 8, uid.JPEGBaseline8Bit)
+    files["lookup tables"] = dicom(
+        stored_hw,
+        12,
+        ModalityLUTSequence=[lookup_table(0, list(range(4095, -1, -1)), 12)],
+        VOILUTSequence=[lookup_table(0, list(range(0, 4096, 2)), 12)],
+        PixelPaddingValue=0,
+    )
+    return files
 
 
-def mutation(seed: int, number: int) -> bytes:
+DICOM_BASES = dicom_files_by_syntax()
+BASES = base_files() + list(DICOM_BASES.values())
+
+
+def mutation(seed: int, number: int, bases: Sequence[bytes] = BASES) -> bytes:
     """Image `number` of a seed: a good file with 1 to 8 faults."""
     chance = random.Random(f"{seed}/{number}")
-    data = bytearray(chance.choice(BASES))
+    data = bytearray(chance.choice(bases))
     for _ in range(chance.choice((1, 1, 2, 4, 8))):
         chance.choice(FAULTS)(data, chance)
     if data.startswith(b"\x89PNG") and chance.random() < 0.5:
@@ -82,7 +105,8 @@ def _flip(data: bytearray, chance: random.Random) -> None:
 
 def _flip_in_header(data: bytearray, chance: random.Random) -> None:
     if data:
-        data[chance.randrange(min(len(data), 200))] = chance.randrange(256)
+        start = 132 if data[128:132] == b"DICM" and len(data) > 900 else 0
+        data[start + chance.randrange(min(len(data), 200 + 3 * start))] = chance.randrange(256)
 
 
 def _extreme(data: bytearray, chance: random.Random) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from io import BytesIO
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from cxr_server.errors import ImageError
@@ -35,6 +36,30 @@ def test_mutations_are_repeatable_and_reach_behind_the_checksums() -> None:
     mended = bytearray(data)
     fuzz.mend_checksums(mended)
     assert mended == data
+
+
+@pytest.mark.parametrize("syntax", fuzz.DICOM_BASES)
+def test_damaged_dicom_is_read_or_refused(syntax: str) -> None:
+    ends = Counter[str]()
+    for number in range(60):
+        try:
+            pixels_hw = decode(
+                fuzz.mutation(5, number, [fuzz.DICOM_BASES[syntax]]), LIMITS
+            ).pixels_hw
+        except ImageError as error:
+            ends[error.reason] += 1
+        else:
+            ends["OK"] += 1
+            assert pixels_hw.size <= LIMITS.max_pixel_count
+    assert ends.keys() <= {
+        "OK",
+        "IMAGE_EMPTY",
+        "IMAGE_UNREADABLE",
+        "IMAGE_FORMAT_UNSUPPORTED",
+        "IMAGE_TOO_SMALL",
+        "IMAGE_TOO_MANY_PIXELS",
+    }
+    assert ends["IMAGE_UNREADABLE"] > 5
 
 
 UNLIKE = {"transparency", "exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}

@@ -141,15 +141,11 @@ def _jpeg_ls(frame: bytes, _: Attributes) -> Stored:
 
 
 def _jpeg2000(frame: bytes, _: Attributes) -> Stored:
-    return _unsigned(np.asarray(imagecodecs.jpeg2k_decode(frame)))
+    """Decode JPEG 2000 and HTJ2K by OpenJPEG, signed values as their bits.
 
-
-def _htj2k(frame: bytes, _: Attributes) -> Stored:
-    return _unsigned(np.asarray(imagecodecs.htj2k_decode(frame)))
-
-
-def _unsigned(values: NDArray[np.integer]) -> Stored:
-    """Return the bits of signed values as unsigned ones."""
+    Not HTJ2K by imagecodecs' htj2k_decode: of a damaged frame it returns memory as it found it.
+    """
+    values = np.asarray(imagecodecs.jpeg2k_decode(frame))
     unsigned: Stored = values.view(f"u{values.itemsize}")
     return unsigned
 
@@ -179,9 +175,9 @@ SYNTAXES: dict[str, Syntax] = {
     "1.2.840.10008.1.2.4.81": Syntax("JPEG-LS Near-Lossless", _check_jpeg, _jpeg_ls),
     "1.2.840.10008.1.2.4.90": Syntax("JPEG 2000 Lossless", _check_jpeg2000, _jpeg2000),
     "1.2.840.10008.1.2.4.91": Syntax("JPEG 2000", _check_jpeg2000, _jpeg2000),
-    "1.2.840.10008.1.2.4.201": Syntax("HTJ2K Lossless", _check_jpeg2000, _htj2k),
-    "1.2.840.10008.1.2.4.202": Syntax("HTJ2K Lossless RPCL", _check_jpeg2000, _htj2k),
-    "1.2.840.10008.1.2.4.203": Syntax("HTJ2K", _check_jpeg2000, _htj2k),
+    "1.2.840.10008.1.2.4.201": Syntax("HTJ2K Lossless", _check_jpeg2000, _jpeg2000),
+    "1.2.840.10008.1.2.4.202": Syntax("HTJ2K Lossless RPCL", _check_jpeg2000, _jpeg2000),
+    "1.2.840.10008.1.2.4.203": Syntax("HTJ2K", _check_jpeg2000, _jpeg2000),
     "1.2.840.10008.1.2.5": Syntax("RLE Lossless", _check_rle, _rle),
 }
 """Compressed transfer syntaxes, by UID (PS3.6, annex A)."""
