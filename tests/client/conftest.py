@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from authority import Authority
 from clients import Ask, ask_async, ask_sync
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.cli import main
@@ -35,6 +36,12 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """Either client: what holds for one holds for the other."""
     function: Ask = request.param
     return function
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority with a certificate for the server and one for the client."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

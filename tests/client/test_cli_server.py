@@ -1,16 +1,19 @@
 """`cxr health`, `cxr model`, `cxr version`, and how each command reaches the server."""
 
 import json
+import socket
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from authority import Authority
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.testing import FakeServer
 from cxr_client.testing.answers import NOTICE
 from cxr_command import Run
+from trust.ports import free_port
 
 
 def test_the_exit_status_of_health_reflects_the_state_of_the_server(
@@ -18,8 +21,9 @@ def test_the_exit_status_of_health_reflects_the_state_of_the_server(
 ) -> None:
     status, out, _ = cxr("health")
     assert status == 0
-    state, load = "SERVING: fake 1 on fake (CPU, float32)", "0 queued, 0 in flight"
-    assert out == f"{state}, server fake, up 60 s, {load}\n"
+    assert out == (
+        "SERVING: fake 1 on fake (CPU, float32), server fake, up 60 s, 0 queued, 0 in flight\n"
+    )
     fake.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_DRAINING))
     status, out, _ = cxr("health", "--json")
     assert status == 1
@@ -84,3 +88,40 @@ def test_the_token_comes_from_the_environment_too(
     monkeypatch.setenv("CXR_TOKEN", "from-env")
     assert cxr("health")[0] == 0
     assert fake.calls[0].metadata["authorization"] == "Bearer from-env"
+
+
+@pytest.mark.parametrize("typed", [("ca", "cert", "key"), ("ca",), ()])
+def test_certificates_come_from_options_and_for_the_rest_from_the_environment(
+    cxr: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...]
+) -> None:
+    files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+    arguments: list[object] = []
+    for name, file in files.items():
+        path = authority.folder / file
+        if name in typed:
+            arguments += [f"--{name}-file", path]
+        else:
+            monkeypatch.setenv(f"CXR_{name.upper()}_FILE", str(path))
+    with FakeServer(credentials=authority.server_credentials(mutual=True)) as server:
+        assert cxr("health", "--server", server.address, *arguments)[0] == 0
+
+
+def test_an_outage_is_told_with_its_cause_before_it_is_waited_out(cxr: Run, folder: Path) -> None:
+    server = f"127.0.0.1:{free_port()}"
+    status, out, err = cxr("predict", "--server", server, "--timeout", 2, folder)
+    assert (status, out) == (3, "")
+    told, failed, summary = err.splitlines()
+    assert told == f"cxr: no connection to {server}: connection refused; trying again"
+    assert f"no connection to {server}: connection refused [UNAVAILABLE, request " in failed
+    assert summary.startswith("0 answered, 1 failed, 3 not answered in ")
+
+
+def test_a_server_that_says_nothing_is_unreachable_whatever_the_timeout(cxr: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        status, _, err = cxr("health", "--server", server, "--timeout", 2)
+    assert status == 3
+    assert (
+        err.splitlines()[0]
+        == f"cxr: no connection to {server}: nothing answers there; trying again"
+    )

@@ -15,6 +15,7 @@ from cxr_client.cli import images, server
 from cxr_client.cli.arguments import parse
 from cxr_client.cli.completion import completion
 from cxr_client.cli.files import os_message
+from cxr_client.cli.progress import NoticeHandler
 from cxr_client.cli.status import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -25,6 +26,7 @@ from cxr_client.cli.status import (
 from cxr_client.cli.text import printable
 from cxr_client.cli.usage import UsageError
 from cxr_client.errors import CxrError, UnauthenticatedError, UnavailableError
+from cxr_client.link import log
 
 COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
     "predict": images.predict,
@@ -43,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = parse(argv)
+    handler = NoticeHandler()
+    log.addHandler(handler)
     try:
         status = asyncio.run(COMMANDS[arguments.command](arguments))
         sys.stdout.flush()
@@ -59,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CxrError as error:
         refused = isinstance(error, UnavailableError | UnauthenticatedError)
         return _end(str(error), EXIT_SERVER if refused else EXIT_FAILED)
+    finally:
+        log.removeHandler(handler)
     return status
 
 

@@ -1,13 +1,12 @@
 """Arguments: the command line -> a validated namespace. Next: the command."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cxr_client.address import DEFAULT_SERVER
+from cxr_client.cli.connect import add_options
 from cxr_client.cli.usage import (
     Parser,
     nearest,
@@ -18,7 +17,6 @@ from cxr_client.cli.usage import (
     whole,
     whole_or_all,
 )
-from cxr_client.config import DEFAULT_TIMEOUT_S, RetryConfig
 from cxr_client.enums import (
     ColorMap,
     ContractEnum,
@@ -28,8 +26,6 @@ from cxr_client.enums import (
     RenderFrame,
     RenderKind,
 )
-
-_MAX_ATTEMPTS = RetryConfig().max_attempts
 
 _EPILOG = """exit status: 0 success, 1 some images or the call failed, 2 usage error,
 3 the server is unreachable or rejected the credentials, 130 interrupted
@@ -106,7 +102,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
 
     command("version", "show the versions of this command and of the server")
     for each in commands.values():
-        _add_connection(each)
+        add_options(each)
 
     completion = command("completion", "print the completion script of a shell", _COMPLETION)
     completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
@@ -205,64 +201,6 @@ def _add_drawing(parser: Parser) -> None:
     )
     group.add_argument(
         "--contours", action="store_true", default=None, help="outline the regions of the map"
-    )
-
-
-def _add_connection(parser: Parser) -> None:
-    group = parser.add_argument_group("connection")
-    group.add_argument(
-        "--server",
-        default=os.environ.get("CXR_SERVER") or DEFAULT_SERVER,
-        metavar="HOST:PORT",
-        help=f"environment: CXR_SERVER (default: {DEFAULT_SERVER})",
-    )
-    group.add_argument(
-        "--timeout",
-        type=seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help=f"deadline of each call over all attempts (default: {DEFAULT_TIMEOUT_S:g})",
-    )
-    group.add_argument(
-        "--max-attempts",
-        type=whole,
-        default=_MAX_ATTEMPTS,
-        metavar="N",
-        help=f"most attempts of a call; 1 disables retries (default: {_MAX_ATTEMPTS})",
-    )
-    group.add_argument(
-        "--max-request-mib",
-        type=whole,
-        default=32,
-        metavar="N",
-        help="largest image, MiB (default: 32)",
-    )
-    group = parser.add_argument_group("security")
-    group.add_argument("--tls", action="store_true", help="encrypt; implied by the following")
-    group.add_argument(
-        "--ca-file", type=Path, metavar="PEM", help="certificate authorities to trust"
-    )
-    group.add_argument(
-        "--cert-file", type=Path, metavar="PEM", help="own certificate, for mutual TLS"
-    )
-    group.add_argument(
-        "--key-file", type=Path, metavar="PEM", help="private key of that certificate"
-    )
-    group.add_argument(
-        "--tls-server-name",
-        metavar="NAME",
-        help="name to verify in the server's certificate (default: the host)",
-    )
-    group.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        help="file with the bearer token (environment: CXR_TOKEN, the token itself)",
-    )
-    group.add_argument(
-        "--insecure",
-        action="store_true",
-        help="allow plaintext to another machine, in a trusted network",
     )
 
 

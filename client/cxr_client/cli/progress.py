@@ -1,11 +1,12 @@
 """Progress: how far a run is, on standard error."""
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
 
-from cxr_client.cli.text import duration
+from cxr_client.cli.text import duration, printable
 
 _REDRAW_S = 0.1
 
@@ -64,3 +65,12 @@ class Progress:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+class NoticeHandler(logging.Handler):
+    """Prints what the client logs of its connection, such as an outage, over the progress line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        erase = "\r\x1b[K" if sys.stderr.isatty() else ""
+        print(f"{erase}cxr: {printable(record.getMessage())}", file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from cxr_client import __version__
-from cxr_client.cli.connect import connect
+from cxr_client.cli.connect import connect, server_of
 from cxr_client.cli.output import plain
 from cxr_client.cli.status import EXIT_FAILED, EXIT_OK
 from cxr_client.cli.text import aligned, printable
@@ -45,7 +45,7 @@ async def version(arguments: argparse.Namespace) -> int:
     print(f"cxr        {__version__}", flush=True)
     async with connect(arguments) as client:
         state = await client.health()
-    print(printable(f"cxr-server {state.server_version} at {arguments.server}"))
+    print(printable(f"cxr-server {state.server_version} at {server_of(arguments)}"))
     return EXIT_OK
 
 
@@ -77,7 +77,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         [
             "limits",
             f"{limits.max_request_bytes} bytes, sides of {limits.min_side_px} to "
-            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels, "
-            f"{limits.max_drawn_pixels} drawn",
+            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels; "
+            f"{limits.max_drawn_pixels} pixels drawn in one call",
         ],
     ]
