@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cxr_server.bundles.load import load_bundle
+from cxr_server.explanation.methods import ExplanationMethod, available
 from cxr_server.inference.engines import SaliencyEngine
 from cxr_server.inference.engines.registry import choose_engine
 
@@ -66,6 +67,7 @@ def test_no_method_is_offered_where_pytorch_grad_cam_is_missing(phantom_like_bun
     engine = choose_engine(load_bundle(phantom_like_bundle), "torch", device="cpu")
     assert isinstance(engine, SaliencyEngine)
     assert engine.saliency_methods == ()
+    assert available(engine) == (ExplanationMethod.GRAD_CAM,)
     engine.close()
 
 

@@ -12,9 +12,13 @@ import pytest
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Probe
 from cxr_server.inference.engines import DeviceLost, Engine
-from cxr_server.inference.engines.registry import EngineUnavailable, choose_engine
+from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 from cxr_server.inference.scoring import logits
 from cxr_server.inference.verify import TOLERANCE, verify_engine
+from cxr_server.lifecycle import Lifecycle
+from cxr_server.observability.metrics import Metrics
+from cxr_server.service import InferenceService
+from cxr_server.settings import parse
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -126,3 +130,20 @@ def test_a_probe_of_a_bundle_of_ones_own_is_checked(tiny_bundle: Path):
         assert verify_engine(engine, bundle) is not None
         with pytest.raises(EngineUnavailable, match="differs"):
             verify_engine(Wrong(engine, lambda evidence: evidence + 1), bundle)
+
+
+@pytest.mark.torch
+async def test_half_precision_that_misses_the_shipped_probe_is_not_served(monkeypatch):
+    spec = replace(ENGINES["torch"], float16_devices=("cpu",))
+    monkeypatch.setitem(ENGINES, "torch", spec)
+    flags = ["--engine", "torch", "--device", "cpu", "--precision", "float16"]
+    service = InferenceService(parse(flags, env={}), Lifecycle(), Metrics(), lambda: 0)
+    with pytest.raises(EngineUnavailable, match="torch on cpu in float16 does not compute"):
+        await service.load()
+
+
+async def test_a_precision_that_the_engine_does_not_have_is_refused():
+    flags = ["--engine", "openvino", "--precision", "float16"]
+    service = InferenceService(parse(flags, env={}), Lifecycle(), Metrics(), lambda: 0)
+    with pytest.raises(EngineUnavailable, match="openvino on CPU computes in float32 only"):
+        await service.load()

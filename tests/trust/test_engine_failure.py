@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -34,6 +34,7 @@ FLAGS = (
     "--grace-s",
     "5",
 )
+Change = Callable[[np.ndarray], np.ndarray]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -292,20 +293,35 @@ async def test_an_engine_that_no_longer_gives_finite_answers_is_replaced(engines
     assert len(engines.made) == 2
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-async def test_an_engine_without_finite_answers_is_never_served(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch, value: float
+def of(value: float) -> Change:
+    return lambda evidence: np.full_like(evidence, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of(np.nan), "gives evidence that is not finite"),
+        (of(np.inf), "gives evidence that is not finite"),
+        (lambda evidence: evidence + 0.05, r"differs by 1\.\de-02, allowed are 1e-03"),
+    ],
+    ids=["nan", "inf", "off by 0.01"],
+)
+async def test_an_engine_that_gives_other_scores_than_the_bundle_states_is_never_served(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, change: Change, message: str
 ) -> None:
-    def broken(*args: object) -> Fragile:
+    def wrong(*args: object) -> Fragile:
         engine = engines.make(*args)
-        engine.evidence = lambda batch: np.full((len(batch), 6, 7, 7), value, np.float32)  # type: ignore[method-assign]
+        right = engine.evidence
+        engine.evidence = lambda batch: change(right(batch))  # type: ignore[method-assign]
         return engine
 
-    monkeypatch.setitem(ENGINES, "openvino", replace(ENGINES["openvino"], open=broken))
+    monkeypatch.setitem(ENGINES, "openvino", replace(ENGINES["openvino"], open=wrong))
     app = App(parse(list(FLAGS), env={}))
     await app.start()
-    with pytest.raises(EngineUnavailable, match=r"openvino on CPU in float32 .* not finite"):
+    with pytest.raises(EngineUnavailable, match=f"openvino on CPU in float32 .*{message}"):
         await asyncio.wait_for(app.load(), 60)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+        assert not (await ChestXrayServiceStub(channel).Health(pb.HealthRequest())).engine
     await app.drain()
     assert engines.made[0].closed
 
