@@ -77,10 +77,10 @@ def test_choices_are_accepted_in_any_case() -> None:
 @pytest.mark.parametrize(
     ("flags", "env", "message"),
     [
-        (["--max-pixels", "many"], {}, "--max-pixels many is no whole number"),
-        ([], {"CXR_GRACE_S": "soon"}, "CXR_GRACE_S=soon is no number"),
+        (["--max-pixels", "many"], {}, "--max-pixels many is not a whole number"),
+        ([], {"CXR_GRACE_S": "soon"}, "CXR_GRACE_S=soon is not a number"),
         ([], {"CXR_INSECURE": "maybe"}, "CXR_INSECURE=maybe is neither true nor false"),
-        (["--log-level", "inf"], {}, "--log-level inf is none of .*; did you mean info?"),
+        (["--log-level", "inf"], {}, "--log-level inf is not one of .*; did you mean info?"),
         (["--max-side-px", "9"], {}, "--max-side-px 9 is not from 32 to 65535"),
         (["--grace-s", "nan"], {}, "--grace-s nan is below 0"),
         (
@@ -109,7 +109,7 @@ def test_choices_are_accepted_in_any_case() -> None:
         (["--listen", "127.0.0.1"], {}, "the port is missing: 127.0.0.1:50051"),
         (["--listen", "[::1]"], {}, r"the port is missing: \[::1\]:50051"),
         (["--listen", "::1:50051"], {}, r"in brackets: \[::1\]:50051"),
-        (["--listen", "localhost:grpc"], {}, "'grpc' is no port"),
+        (["--listen", "localhost:grpc"], {}, "'grpc' is not a port"),
         (["--listen", "http://localhost:1"], {}, "it is a URL or a path"),
         (["--listen", "unix:"], {}, "unix:relative/path or unix:/absolute/path"),
         (["--metrics-listen", "unix:/m"], {}, "--metrics-listen unix:/m: Prometheus needs"),
@@ -169,7 +169,7 @@ def test_a_port_that_needs_privileges_says_so(monkeypatch: pytest.MonkeyPatch) -
 def test_a_socket_that_nobody_can_listen_on_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, reason in {
-        tmp_path / "file": "it is a file, and no socket",
+        tmp_path / "file": "it is a file, not a socket",
         tmp_path / "nosuch" / "socket": f"there is no folder {tmp_path / 'nosuch'}",
         tmp_path / ("x" * 120): "the path is longer than 107 bytes",
     }.items():

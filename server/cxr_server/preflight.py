@@ -87,7 +87,7 @@ def check_cache(settings: Settings) -> Iterator[str]:
 def check_bundle_home(settings: Settings) -> Iterator[str]:
     """Look for the folder of bundles, if one is named."""
     if settings.bundle_home and not Path(settings.bundle_home).is_dir():
-        yield f"{settings.told('bundle_home')} is no folder: there are no prepared bundles"
+        yield f"{settings.told('bundle_home')} is not a folder: there are no prepared bundles"
 
 
 def check_model(settings: Settings) -> Iterator[str]:

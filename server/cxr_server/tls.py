@@ -24,10 +24,10 @@ def check_tls(settings: Settings) -> Iterator[str]:
         return
     _read(settings, "tls_cert", "CERTIFICATE")
     key = _read(settings, "tls_key", "PRIVATE KEY")
-    if "ENCRYPTED" in key:
+    if "BEGIN ENCRYPTED" in key or "4,ENCRYPTED" in key:  # PKCS #8, or the older form
         raise SettingsError(
-            f"{settings.told('tls_key')} is encrypted, and nobody is asked for its passphrase:"
-            f" write it without one, `openssl pkey -in {settings.tls_key} -out NEW.pem`"
+            f"{settings.told('tls_key')} is encrypted, and the server cannot ask for a passphrase:"
+            f" write the key without one, `openssl pkey -in {settings.tls_key} -out NEW.pem`"
         )
     if Path(settings.tls_key).stat().st_mode & _OTHERS_READ:
         yield f"{settings.told('tls_key')} can be read by every user: chmod 600"
@@ -56,8 +56,8 @@ def server_certificate(settings: Settings) -> dict[str, Any]:
     """Return the server's certificate, as `SSLSocket.getpeercert` does.
 
     It comes from a handshake in memory with a client that trusts just this certificate. Raises
-    SettingsError for a pair that cannot be used, and ssl.SSLError for one that clients refuse
-    whomever they trust, such as an expired one.
+    SettingsError for a pair that cannot be used, and ssl.SSLError for one that every client
+    refuses, such as an expired one.
     """
     told = settings.told
     chain = _read(settings, "tls_cert", "CERTIFICATE")
@@ -111,6 +111,6 @@ def _read(settings: Settings, name: str, kind: str) -> str:
     text = content.decode("ascii", "ignore")  # text between the blocks may be anything
     kinds = [block[1] for block in _BLOCK.finditer(text)]
     if not any(found.endswith(kind) for found in kinds):
-        held = f"it holds a {kinds[0]}" if kinds else "it is no PEM file"
+        held = f"it holds a {kinds[0]}" if kinds else "it is not a PEM file"
         raise SettingsError(f"{told} holds no {kind}: {held if content else 'it is empty'}")
     return text

@@ -85,7 +85,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_registered_engine_is_a_choice_of_the_settings_and_starts(bundle, monkeypatch):
-    with pytest.raises(SettingsError, match="CXR_ENGINE=toy is none of auto, openvino, torch"):
+    with pytest.raises(SettingsError, match="CXR_ENGINE=toy is not one of auto, openvino, torch"):
         parse([], {"CXR_ENGINE": "toy"})
     monkeypatch.setitem(ENGINES, "toy", toy_spec())
     assert parse(["--engine", "toy"], {}).engine == "toy"

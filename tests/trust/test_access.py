@@ -285,7 +285,7 @@ async def test_certificates_change_without_a_restart(secured: Secured) -> None:
     async with AsyncClient(address, tls=tls) as client:
         assert (await client.predict(IMAGE)).findings
     secured.certificate.write_bytes(b"no certificate")
-    while "holds no CERTIFICATE: it is no PEM file" not in secured.server.log:
+    while "holds no CERTIFICATE: it is not a PEM file" not in secured.server.log:
         assert await asyncio.to_thread(common_name, address, files) == "second"
     async with AsyncClient(address, tls=tls) as client:  # a broken file changes nothing
         assert (await client.predict(IMAGE)).findings

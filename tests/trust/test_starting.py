@@ -82,7 +82,7 @@ def test_pem_that_is_broken_or_of_another_kind_is_told(pair: Pair) -> None:
     half = certificate[:200] + certificate[300:]
     for name, file, content, message in (
         ("cert", pair.certificate, b"", "holds no CERTIFICATE: it is empty"),
-        ("cert", pair.certificate, b"hello\n", "holds no CERTIFICATE: it is no PEM file"),
+        ("cert", pair.certificate, b"hello\n", "holds no CERTIFICATE: it is not a PEM file"),
         ("cert", pair.certificate, key, "holds no CERTIFICATE: it holds a PRIVATE KEY"),
         ("cert", pair.certificate, half, "holds a certificate that cannot be read"),
         ("key", pair.key, certificate, "holds no PRIVATE KEY: it holds a CERTIFICATE"),
@@ -214,7 +214,7 @@ def test_a_name_without_an_address_is_told() -> None:
 def test_an_address_of_another_machine_is_told() -> None:
     said = refusal("--metrics-listen", "192.0.2.1:9090", status=1)
     assert "--metrics-listen 192.0.2.1:9090" in said
-    assert "it is no address of this machine" in said
+    assert "it is not an address of this machine" in said
 
 
 def test_a_unix_socket_is_served_to_its_user_and_removed_at_the_end(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_cache_or_bundle_folder_that_cannot_be_used_is_a_warning() -> None:
     flags = ("--cache-dir", "/proc/nosuch", "--bundle-home", "/nosuch")
     with ServerProcess(*flags) as server:
         found = warnings(server)
-    assert found[0] == "--bundle-home /nosuch is no folder: there are no prepared bundles"
+    assert found[0] == "--bundle-home /nosuch is not a folder: there are no prepared bundles"
     assert re.match("--cache-dir /proc/nosuch cannot be written to, so models are", found[1])
 
 

@@ -77,5 +77,5 @@ def _trusting_own_certificate(settings: Settings) -> tuple[grpc.ChannelCredentia
         raise Unhealthy(f"{settings.told('tls_cert')}: callers refuse it: {reason}") from None
     names = [str(value) for _, value in certificate.get("subjectAltName", ())]
     if not names:
-        raise Unhealthy(f"{settings.told('tls_cert')}: callers refuse it: it is for no name")
+        raise Unhealthy(f"{settings.told('tls_cert')}: callers refuse it: it names no host")
     return grpc.ssl_channel_credentials(Path(settings.tls_cert).read_bytes()), names[0]

@@ -14,7 +14,7 @@ MAX_SOCKET_PATH_BYTES = 107  # of the kernel's sockaddr_un
 _REASONS = {
     errno.EADDRINUSE: "it is in use: stop what listens there, or choose another port",
     errno.EACCES: "this user may not open it: choose a port above 1023",
-    errno.EADDRNOTAVAIL: "it is no address of this machine",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine",
 }
 
 
@@ -47,7 +47,7 @@ class Address:
                 " all of its addresses"
             )
         if not (port.isascii() and port.isdigit()):
-            raise ValueError(f"{port!r} is no port: give a number from 0 to 65535")
+            raise ValueError(f"{port!r} is not a port: give a number from 0 to 65535")
         if int(port) > 65_535:
             raise ValueError(f"port {port} is above 65535")
         return cls(host.strip("[]"), int(port))
@@ -108,7 +108,7 @@ def _socket_problem(path: Path) -> str | None:
         return f"this user may not write to {path.parent}"
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            return "it is a file, and no socket"
+            return "it is a file, not a socket"
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(path))

@@ -23,7 +23,7 @@ def _problem(option: Field[Any], value: Any) -> str | None:
     if (choices := choices_of(option)) and value not in choices:
         close = difflib.get_close_matches(value, choices, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        return f"is none of {', '.join(choices)}{hint}"
+        return f"is not one of {', '.join(choices)}{hint}"
     low, high = option.metadata.get("low"), option.metadata.get("high")
     if low is None or (low <= value and (high is None or value <= high)):
         return None

@@ -27,8 +27,8 @@ _METAVARS = {"_px": "PIXELS", "_pixels": "PIXELS", "_mib": "MIB", "_s": "SECONDS
 """What `--help` shows for a value, by the end of the setting's name."""
 _KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: ConfigParser.BOOLEAN_STATES[text.lower()], "neither true nor false"),
-    int: (int, "no whole number"),
-    float: (float, "no number"),
+    int: (int, "not a whole number"),
+    float: (float, "not a number"),
     str: (str, ""),
 }
 """How the text of a value is read, and what is said of text that cannot be."""
