@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cxr_server.bundles.load import load_bundle
+from cxr_server.errors import DeadlineExpired
 from cxr_server.explanation.methods import ExplanationMethod, available
 from cxr_server.inference.engines import SaliencyEngine
 from cxr_server.inference.engines.registry import choose_engine
@@ -104,6 +105,20 @@ def test_a_map_does_not_change_the_evidence(engine, image):
     before = engine.evidence(image[None])
     engine.saliency(image, 0, "LAYER_CAM")
     np.testing.assert_array_equal(engine.evidence(image[None]), before)
+
+
+def test_a_map_whose_caller_has_gone_ends_with_its_next_forward_pass(engine, image):
+    checks = []
+
+    def check() -> None:
+        checks.append(None)
+        if len(checks) == 3:
+            raise DeadlineExpired("gone")
+
+    with pytest.raises(DeadlineExpired):
+        engine.saliency(image, 0, "SCORE_CAM", check)
+    assert len(checks) == 3
+    assert engine.saliency(image, 0, "EIGEN_CAM").max() == pytest.approx(1, abs=1e-3)
 
 
 def test_closing_the_engine_ends_a_map_in_the_making_and_refuses_others(

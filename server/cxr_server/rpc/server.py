@@ -93,7 +93,7 @@ def steps(
         around.append(partial(authenticated, access=access, open_services=_OPEN))
     longest = partial(limited, max_call_s=settings.max_call_s, bounded=bounded_methods)
     bounds = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
-    return [*around, longest, bounds]
+    return [*around, bounds, longest]
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

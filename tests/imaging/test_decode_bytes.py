@@ -1,0 +1,54 @@
+"""What decoding takes is known from the header, before a pixel is decoded."""
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cxr_server.errors import ImageTooManyPixels
+from cxr_server.imaging.codecs import decode, read_size
+from cxr_server.imaging.radiograph import DecodeLimits
+from images import jpeg, png
+
+SIDE_PX = 1500
+MARGIN_BYTES = 2**20
+RNG = np.random.default_rng(5)
+
+
+def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return RNG.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+FILES: dict[str, Callable[[], bytes]] = {
+    "grey png": lambda: png(noise(SIDE_PX, SIDE_PX), compress_level=1),
+    "16-bit png": lambda: png(noise(SIDE_PX, SIDE_PX, dtype=np.uint16), compress_level=1),
+    "colour png": lambda: png(noise(SIDE_PX, SIDE_PX, 3), compress_level=1),
+    "transparent png": lambda: png(noise(SIDE_PX, SIDE_PX, 4), compress_level=1),
+    "flat png": lambda: png(np.zeros((SIDE_PX, SIDE_PX), np.uint8)),
+    "grey jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX)),
+    "colour jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX, 3)),
+    "progressive jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX, 3), progressive=True),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_decoding_takes_no_more_than_the_header_says(kind: str) -> None:
+    """Of what Python and numpy allocate; `test_memory_bounds` looks at the whole process."""
+    file, told = FILES[kind](), list[int]()
+    tracemalloc.start()
+    try:
+        decode(file, before_pixels=told.append)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(told) == 1
+    assert peak_bytes <= told[0] + MARGIN_BYTES
+    assert told[0] < 20 * SIDE_PX**2 + 4 * len(file)  # not far above it either
+
+
+def test_a_size_is_read_within_the_limits() -> None:
+    file = png(noise(70, 90))
+    assert read_size(file, DecodeLimits()) == (70, 90)
+    with pytest.raises(ImageTooManyPixels):
+        read_size(file, DecodeLimits(max_side_px=80))
