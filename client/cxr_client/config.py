@@ -170,7 +170,7 @@ class Settings:
             if not re.fullmatch(r"[!-~]+", self.token):
                 raise ConfigError("token", "is empty or has other than visible ASCII characters")
         if self.tls is not None and self.insecure:
-            raise ConfigError("insecure", "contradicts tls")
+            raise ConfigError("insecure", "contradicts TLS")
         if self.tls is None and not self.insecure and not is_loopback(self.server):
             raise ConfigError(
                 "server",

@@ -95,7 +95,7 @@ def test_a_server_that_cannot_be_meant_is_refused(client: type, server: str, mes
     ("options", "option", "message"),
     [
         ({"server": "10.0.0.7:50051", "token": "secret"}, "server", "unencrypted"),
-        ({"tls": TLSConfig(), "insecure": True}, "insecure", "contradicts tls"),
+        ({"tls": TLSConfig(), "insecure": True}, "insecure", "contradicts TLS"),
         ({"tls": True}, "tls", "is a bool; give a TLSConfig"),
         ({"timeout_s": 0}, "timeout_s", "positive"),
         ({"timeout_s": float("inf")}, "timeout_s", "positive"),

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file name may have characters that the encoding of the output lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # The lines of gRPC about failed handshakes repeat what the error says.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     arguments = parse(argv)
     handler = NoticeHandler()
     log.addHandler(handler)

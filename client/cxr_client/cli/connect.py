@@ -64,6 +64,13 @@ def add_options(parser: Parser) -> None:
         metavar="N",
         help="largest image, MiB (default: 32)",
     )
+    group.add_argument(
+        "--max-response-mib",
+        type=whole,
+        default=256,
+        metavar="N",
+        help="largest answer, MiB (default: 256)",
+    )
     group = parser.add_argument_group(
         "security",
         "Environment: CXR_TLS (1 or 0), CXR_CA_FILE, CXR_CERT_FILE, CXR_KEY_FILE,"
@@ -102,6 +109,7 @@ def connect(arguments: argparse.Namespace) -> AsyncClient:
             max_in_flight=getattr(arguments, "jobs", 1),
             timeout_s=arguments.timeout,
             max_request_bytes=arguments.max_request_mib * 2**20,
+            max_response_bytes=arguments.max_response_mib * 2**20,
             tls=_tls(arguments),
             retry=RetryConfig(max_attempts=arguments.max_attempts),
             token=_token(arguments),

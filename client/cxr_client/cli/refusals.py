@@ -23,8 +23,10 @@ _OPTIONS = {
     "format": "--format",
     "fixed_scale_logits": "--fixed-scale",
     "contours": "--contours",
+    "max_request_bytes": "--max-request-mib",
+    "max_response_bytes": "--max-response-mib",
 }
-"""The option of each field of a request."""
+"""The option of each field of a request, and of the client's limits."""
 
 _FIELD = re.compile(
     rf"\brender\.({'|'.join(_OPTIONS)})\b|\b({'|'.join(f for f in _OPTIONS if '_' in f)})\b"
