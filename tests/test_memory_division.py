@@ -56,7 +56,7 @@ def test_without_a_flag_the_machine_or_its_container_decides() -> None:
         ),
         (
             ("--memory-budget-mib", "1024", "--max-request-mib", "500"),
-            ("--max-request-mib 500", "--memory-budget-mib 1024", "288 MiB"),
+            ("--max-request-mib 500", "--memory-budget-mib 1024", "192 MiB"),
         ),
         (
             ("--memory-budget-mib", "1024", "--max-in-flight-mib", "900"),

@@ -1,9 +1,11 @@
 """Admission: bounds on the calls and request bytes in flight."""
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from cxr_server.budget import ByteBudget
 from cxr_server.errors import MemoryFull, QueueFull
 
 DECLARED_BYTES = "x-request-bytes"
@@ -14,8 +16,9 @@ DECLARED_BYTES = "x-request-bytes"
 class Admission:
     """Bounds the calls and request bytes in flight, from before a call's body is read.
 
-    Where no size is declared, only bytes that have arrived count. A call can declare at most
-    `max_request_bytes`. `retry_after_ms` returns when a refused call is worth retrying.
+    A call can declare at most `max_request_bytes`. Calls that declare nothing count when their
+    bytes have arrived, and are received a few at a time: as many as fit `undeclared` if each is of
+    the largest size. `retry_after_ms` returns when a refused call is worth retrying.
     """
 
     max_calls: int
@@ -24,6 +27,10 @@ class Admission:
     retry_after_ms: Callable[[], int]
     calls: int = field(default=0, init=False)
     held_bytes: int = field(default=0, init=False)
+    undeclared: ByteBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.undeclared = ByteBudget(undeclared_bytes(self.max_bytes, self.max_request_bytes))
 
     def enter(self, declared: str) -> "Slot":
         """Return a slot that holds the bytes which the caller declared; it must be released.
@@ -38,6 +45,7 @@ class Admission:
         slot = Slot(self)
         try:
             if re.fullmatch(r"[0-9]{1,12}", declared):
+                slot.is_declared = True
                 slot.hold(min(int(declared), self.max_request_bytes))
         except MemoryFull:
             slot.release()
@@ -51,7 +59,20 @@ class Slot:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._held_bytes = 0
+        self.is_declared = False
         admission.calls += 1
+
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[None]:
+        """Receive the request in this block, which waits if its size may be too much now."""
+        if self.is_declared:
+            yield
+            return
+        share = await self._admission.undeclared.take(self._admission.max_request_bytes)
+        try:
+            yield
+        finally:
+            share.release()
 
     def hold(self, total_bytes: int) -> None:
         """Replace the bytes held so far. Raises MemoryFull, but never for the only call."""
@@ -69,3 +90,8 @@ class Slot:
         """Give back the place and the bytes. To be called once."""
         self._admission.calls -= 1
         self._admission.held_bytes -= self._held_bytes
+
+
+def undeclared_bytes(max_bytes: int, max_request_bytes: int) -> int:
+    """Return the bytes for requests of unknown size that are being received."""
+    return max(max_bytes // 2, max_request_bytes)

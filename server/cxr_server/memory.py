@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxr_server.admission import undeclared_bytes
 from cxr_server.settings import MIB, Settings, SettingsError
 
 PROCESS_BYTES = 448 * MIB
@@ -56,12 +57,12 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
             f"{settings.told('max_request_mib')} is above {settings.told('max_in_flight_mib')}: "
             "no request of that size could be received"
         )
-    if requests > free // 2:
+    if requests > free // 3:
         name = "max_in_flight_mib" if settings.max_in_flight_mib else "max_request_mib"
         raise SettingsError(
             f"{settings.told(name)} is too much for {source}: {PROCESS_BYTES // MIB} MiB are for "
-            "the process and the model, and requests may take half of the rest, "
-            f"{free // 2 // MIB} MiB"
+            "the process and the model, and requests may take a third of the rest, "
+            f"{free // 3 // MIB} MiB"
         )
     if pixels * MIN_PIXEL_BYTES > decode:
         raise SettingsError(
@@ -72,7 +73,7 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
         budget_bytes=budget,
         requests_bytes=requests,
         decode_bytes=decode,
-        drawing_bytes=free - requests - decode,
+        drawing_bytes=free - requests - undeclared_bytes(requests, request) - decode,
         max_request_bytes=request,
         max_pixel_count=pixels,
     )

@@ -24,7 +24,7 @@ def admitted(
         raise refusal
     slot = admission.enter(context.text(DECLARED_BYTES))
     context.call.at_end(slot.release)
-    context.hold = slot.hold
+    context.slot = slot
     try:
         yield
     finally:

@@ -9,12 +9,13 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from cxr_server.admission import Slot
 from cxr_server.observability.call import Call
 
 REQUEST_ID = "x-request-id"  # metadata key of the request id, in both directions
@@ -25,13 +26,13 @@ _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 class CallContext:
     """Delegates to a ServicerContext, and knows the `call`.
 
-    `hold`, once the call is admitted, takes the size of its request from the budget.
+    `slot` is what the call holds of the limits on calls and bytes, once it is admitted.
     """
 
     def __init__(self, context: Any, method: str) -> None:
         self._context = context
         self._metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        self.hold: Callable[[int], None] | None = None
+        self.slot: Slot | None = None
         wanted_id, remaining_s = self.text(REQUEST_ID), _optional(context, "time_remaining")
         self.call = Call(
             method=method.lstrip("/"),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
@@ -106,9 +106,9 @@ def _end_with(context: Any, call: Call, stack: AsyncExitStack) -> None:
 
 async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
     """Read and parse a unary request. Raises DeadlineExpired, InvalidField and MemoryFull."""
-    call = context.call
+    call, slot = context.call, context.slot
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s), slot.receiving() if slot else nullcontext():
             # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
             raw = await context.read()
     except TimeoutError:
@@ -119,8 +119,8 @@ async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
         await asyncio.sleep(0.05)
         raise InvalidField("the call carried no request")
     call.request_bytes = len(raw)
-    if context.hold:
-        context.hold(call.request_bytes)
+    if slot:
+        slot.hold(call.request_bytes)
     if call.expired:
         raise DeadlineExpired("the deadline passed while the request was received")
     try:
