@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.access import new_token
+from dicom_files import dicom
 from images import chest_like
 from serving import ServerProcess
 from trust.outcomes import outcome_of
@@ -45,7 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     token, line = new_token("somebody")
     tokens.write_text(line)
     secrets = [SECRET, SECRET.encode().hex(), base64.b64encode(SECRET.encode()).decode()[:-4]]
-    secrets += [token, "Bearer ", "s3cret"]
+    secrets += [token, "Bearer ", "s3cret", SECRET[:16], "1.2.1979"]
     known = ("authorization", f"Bearer {token}")
     with ServerProcess("--log-level", "debug", "--tokens-file", str(tokens)) as server:
         with grpc.insecure_channel(server.address) as channel:
@@ -59,7 +60,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         return Recorded(server.log, secrets)
 
 
-def files_with_a_secret() -> tuple[bytes, bytes]:
+def files_with_a_secret() -> tuple[bytes, ...]:
     pixels = Image.fromarray(chest_like(128, 128, seed=77))
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Patient", SECRET)
@@ -68,7 +69,16 @@ def files_with_a_secret() -> tuple[bytes, bytes]:
     a_png, a_jpeg = BytesIO(), BytesIO()
     pixels.save(a_png, "PNG", pnginfo=notes)
     pixels.save(a_jpeg, "JPEG", exif=exif, comment=SECRET.encode())
-    return a_png.getvalue(), a_jpeg.getvalue()
+    a_dicom = dicom(
+        chest_like(128, 128, seed=78),
+        8,
+        PatientName=SECRET,
+        PatientID=SECRET,
+        StudyDescription=SECRET,
+        BodyPartExamined=SECRET[:16],
+        StudyInstanceUID="1.2.1979",
+    )
+    return a_png.getvalue(), a_jpeg.getvalue(), a_dicom
 
 
 def ask(stub: ChestXrayServiceStub, file: bytes, known: tuple[str, str]) -> list[str]:
