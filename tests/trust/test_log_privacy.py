@@ -46,7 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     token, line = new_token("somebody")
     tokens.write_text(line)
     secrets = [SECRET, SECRET.encode().hex(), base64.b64encode(SECRET.encode()).decode()[:-4]]
-    secrets += [token, "Bearer ", "s3cret", SECRET[:16], "1.2.1979"]
+    secrets += [token, "Bearer ", "s3cret", "BEEBLEBROX", "1.2.1979"]
     known = ("authorization", f"Bearer {token}")
     with ServerProcess("--log-level", "debug", "--tokens-file", str(tokens)) as server:
         with grpc.insecure_channel(server.address) as channel:
@@ -75,7 +75,7 @@ def files_with_a_secret() -> tuple[bytes, ...]:
         PatientName=SECRET,
         PatientID=SECRET,
         StudyDescription=SECRET,
-        BodyPartExamined=SECRET[:16],
+        BodyPartExamined="BEEBLEBROX",
         StudyInstanceUID="1.2.1979",
     )
     return a_png.getvalue(), a_jpeg.getvalue(), a_dicom
