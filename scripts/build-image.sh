@@ -47,7 +47,7 @@ b copy --quiet "$container" tests/handmade_checkpoints.py tests/random_weights.p
 b run "$container" -- sh -euc '
     [ "$(id -u)" = 10001 ]
     ! command -v pip && ! python3 -c "import torch" 2>/dev/null
-    cxr-server serve --listen 127.0.0.1:0 >/tmp/banner &
+    cxr-server serve --listen 127.0.0.1:0 --log-format console >/tmp/banner &
     server=$!
     for _ in $(seq 120); do [ -s /tmp/banner ] && break; kill -0 $server; sleep 0.5; done
     cat /tmp/banner

@@ -47,7 +47,7 @@ def serving() -> Iterator[str]:
     log_path = OUTPUT / "server.log"
     with log_path.open("w") as log:
         server = subprocess.Popen(
-            [*SERVER, "serve", "--model", "phantom", "--listen", "127.0.0.1:0"],
+            [*SERVER, "serve", "--listen", "127.0.0.1:0", "--log-format", "console"],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -1,5 +1,6 @@
 """A real server process for tests: started on a free port, stopped, its whole log kept."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+PROGRAM = (sys.executable, "-m", "cxr_server")
 
 
 class ServerProcess:
     """`cxr-server serve` with these flags. Use as a context manager.
 
-    `program` is what Python runs: the server itself, or code that runs it.
+    `program` are the words before "serve". `stderr` replaces the file that keeps the log.
     """
 
     def __init__(
@@ -22,33 +26,35 @@ class ServerProcess:
         *flags: str,
         model: str = "phantom",
         env: dict[str, str] | None = None,
-        program: Sequence[str] = ("-m", "cxr_server"),
+        program: Sequence[str] = PROGRAM,
+        stderr: int | None = None,
     ):
-        self.program = program
-        self.flags = ("--model", model, "--listen", "127.0.0.1:0", *flags)
+        self.command = (*program, "serve", "--model", model, "--listen", "127.0.0.1:0", *flags)
         self.env = {**os.environ, **(env or {})}
+        self.stderr = stderr
         self.log_path = Path(tempfile.mkstemp(prefix="cxr-test-", suffix=".log")[1])
         self.address = ""
-        self.banner = ""
+        self.facts: dict[str, Any] = {}  # what the server announces on stdout
 
     def __enter__(self) -> "ServerProcess":
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.program, "serve", *self.flags],
+                self.command,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=log if self.stderr is None else self.stderr,
                 env=self.env,
                 text=True,
             )
         assert self.process.stdout is not None
         timer = threading.Timer(100, self.process.kill)
         timer.start()
-        self.banner = self.process.stdout.readline()  # printed once it serves
+        line = self.process.stdout.readline()  # printed once it serves
         timer.cancel()
-        if not self.banner:
+        if not line:
             self.__exit__(None, None, None)
             raise AssertionError(f"the server did not start: {self.log}")
-        self.address = self.banner.split(" on ")[1].split()[0]
+        self.facts = json.loads(line)
+        self.address = self.facts["address"]
         return self
 
     def __exit__(
@@ -60,12 +66,18 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     @property
     def log(self) -> str:
         return self.log_path.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of the log, each of which must be JSON."""
+        return [json.loads(line) for line in self.log.splitlines()]
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 90) -> int:
         """Signal the process and return its exit status."""

@@ -1,5 +1,6 @@
 """Wheels: what `pip install ./client ./server` installs, tried in empty environments."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -84,8 +85,7 @@ def test_the_server_wheel_serves_the_shipped_model(wheels: dict[str, Path], tmp_
     )
     try:
         assert server.stdout
-        banner = server.stdout.readline()
-        address = banner.split(" on ")[1].split()[0]
+        address = json.loads(server.stdout.readline())["address"]
         predict = (tools / "cxr", "predict", "--server", address, "--top-k", "1", samples[0])
         assert "Cardiomegaly" in run(*predict, cwd=tmp_path)
     finally:

@@ -23,11 +23,12 @@ class Server:
         self.log = log
         self.cgroup = Cgroup(MEMORY_MIB)
         flags = ["--model", model, "--listen", "127.0.0.1:0", "--cache-entries", "0"]
+        flags += ["--log-format", "json", "--log-level", "debug"]  # Health is logged at debug
         if not self.cgroup.folder:
             flags += ["--memory-budget-mib", str(MEMORY_MIB * 9 // 10)]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cxr_server", "serve", *flags, "--log-format", "json"],
+                [sys.executable, "-m", "cxr_server", "serve", *flags],
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
@@ -38,7 +39,7 @@ class Server:
         if not banner:
             raise SystemExit(f"the server did not start: {log.read_text()}")
         print(banner.strip())
-        self.address = banner.split(" on ")[1].split()[0]
+        self.address = json.loads(banner)["address"]
 
     def pss_mib(self) -> float:
         """Return the proportional set size of the process and all that it started, MiB."""

@@ -3,8 +3,10 @@
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -25,6 +27,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    _reserve_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(
         prog="cxr-server",
@@ -39,18 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if name in words[:1]:  # other commands are not imported
             _module(name).add_arguments(subparser)
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        parser.error(f"there is no command {words[0]}{_nearest(words[0], COMMANDS)}")
-    args = parser.parse_args(words)
     try:
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            parser.error(f"there is no command {words[0]}{_nearest(words[0], COMMANDS)}")
+        args = parser.parse_args(words)
         return int(_module(args.command).run(args))
     except OperatorError as error:
-        print(f"cxr-server: {error}", file=sys.stderr)
+        _print_error(str(error), words)
         return error.exit_status
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"cxr-server: {reason}", file=sys.stderr)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _print_error(reason, words)
         return 1
+
+
+class UsageError(OperatorError):
+    """The command line is wrong."""
+
+    exit_status = 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,12 +74,41 @@ class _Parser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _print_error(reason: str, words: Sequence[str]) -> None:
+    """Print why a command failed; for `serve` in the format of the log."""
+    if not sys.stderr:  # closed at the start
+        return
+    line = f"cxr-server: {reason}"
+    if words[:1] == ["serve"]:
+        from cxr_server.observability import logs
+
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        options.add_argument("--log-format", default=os.environ.get("CXR_LOG_FORMAT") or "auto")
+        with suppress(argparse.ArgumentError):
+            chosen, _ = options.parse_known_args(words)
+            line = logs.failure(reason, as_json=logs.is_json(chosen.log_format))
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # full, or its reader has gone: Python's flush at the exit would fail as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _reserve_standard_descriptors() -> None:
+    """Open /dev/null as stdin, stdout and stderr if they are closed.
+
+    Otherwise another file would get their numbers, and native libraries would write into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _module(command: str) -> ModuleType:

@@ -37,13 +37,7 @@ class Access:
 
     def check(self, authorization: str) -> str:
         """Return the name of the token in an `authorization` header. Raises Unauthenticated."""
-        if self._file.changed():
-            try:
-                self._names = read_tokens(self._file.contents[0])
-                reloaded = log.info if self._names else log.warning  # none: all are refused
-                reloaded("tokens reloaded", tokens=len(self._names))
-            except SettingsError as error:
-                log.warning("tokens kept: the new file is not valid", error=str(error))
+        self.reload()
         scheme, _, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode()).hexdigest()
         # Constant time: every token is compared, whichever it is.
@@ -51,6 +45,17 @@ class Access:
         if scheme.lower() != "bearer" or not found:
             raise Unauthenticated("a valid bearer token is required")
         return found[0]
+
+    def reload(self, *, now: bool = False) -> None:
+        """Read the file again if it changed, or in any case `now`; keep the tokens if it fails."""
+        if not self._file.changed(now=now):
+            return
+        try:
+            self._names = read_tokens(self._file.contents[0])
+            reloaded = log.info if self._names else log.warning  # none: all are refused
+            reloaded("tokens reloaded", tokens=len(self._names))
+        except SettingsError as error:
+            log.warning("tokens kept: the new file is not valid", error=str(error))
 
 
 class WatchedFiles:
@@ -62,18 +67,19 @@ class WatchedFiles:
         self._checked = time.monotonic()
         self._stamp, self.contents = self._stamps(), self._read()
 
-    def changed(self) -> bool:
+    def changed(self, *, now: bool = False) -> bool:
         """Read the files again if they changed; checked at most once in RELOAD_S.
 
-        The last contents are kept while a file is missing, which is logged once.
+        The last contents are kept while a file is missing, which is logged once. `now` reads the
+        files in any case.
         """
-        if time.monotonic() - self._checked < RELOAD_S:
+        if not now and time.monotonic() - self._checked < RELOAD_S:
             return False
         self._checked = time.monotonic()
         try:
             stamp = self._stamps()
             self._missing = False
-            if stamp == self._stamp:
+            if stamp == self._stamp and not now:
                 return False
             self._stamp, self.contents = stamp, self._read()
         except OSError as error:

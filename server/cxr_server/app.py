@@ -1,7 +1,6 @@
 """App: assemble the server, listen, load the model, serve, and shut down in order."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -10,14 +9,17 @@ from dataclasses import replace
 
 import structlog
 
+from cxr_server import __version__
 from cxr_server.admission import Admission
 from cxr_server.inference import threads
-from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
 from cxr_server.model import ServingModel
+from cxr_server.observability import logs
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.server import Server
 from cxr_server.service import InferenceService
-from cxr_server.settings import Address, Settings
+from cxr_server.settings import MIB, Address, Settings
 
 STOP_METRICS_S = 5.0
 log = structlog.get_logger("cxr_server")
@@ -49,6 +51,7 @@ class App:
             report, admission = self.metrics.report, self.admission
             report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
             report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
+            report("cxr_log_lines_dropped_total", "Log lines not written.", logs.dropped)
             where = Address.parse(address)
             self._stop_metrics = self.metrics.expose(where.host, where.port)
         self.port = await self.server.start()
@@ -80,44 +83,84 @@ class App:
         until = time.monotonic() + settings.grace_s
         while self.admission.calls and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        await self.server.stop(max(until - time.monotonic(), 0.0))
+        await self.close(max(until - time.monotonic(), 0.0))
+        log.info("stopped")
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Close the ports, end calls that are still in flight after `grace_s`, and release."""
+        await self.server.stop(grace_s)
         await self.service.close()
         if self._stop_metrics:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_METRICS_S):
                     await threads.run("metrics", self._stop_metrics)
-        log.info("stopped")
 
 
 async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit status: 0 after a clean drain."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads tokens and certificates.
+
+    A signal before the model is loaded, or a second one, ends the process at once.
+
+    Returns:
+        The exit status: 0 after a clean drain, 1 after the model could not be restored.
+
+    Raises:
+        OSError: An address cannot be listened on.
+        OperatorError: The model cannot be loaded.
+    """
     app = App(settings)
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
-        if leave.is_set():
-            os._exit(130)  # second signal: exit immediately
+    def stop(number: int) -> None:
+        # Loading cannot be interrupted, and nothing is being answered meanwhile.
+        if leave.is_set() or app.lifecycle.phase is Phase.LOADING:
+            exit_by_signal(number)
+        log.info("signal received", signal=signal.Signals(number).name)
         leave.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, stop, number)
     await app.start()
-    loading = asyncio.create_task(app.load())
-    leaving = asyncio.create_task(leave.wait())
-    failing = asyncio.create_task(app.lifecycle.given_up.wait())
-    await asyncio.wait((loading, leaving, failing), return_when=asyncio.FIRST_COMPLETED)
+    loop.add_signal_handler(signal.SIGHUP, threads.start, "reload", app.server.reload)
     try:
-        if loading.done():
-            model = loading.result()
-            address = replace(Address.parse(settings.listen), port=app.port)
-            where = f"{model.engine.name}, {model.engine.device}"
-            print(f"serving {model.manifest.name} on {address} ({where})", flush=True)
-            log.info("serving", model=model.manifest.name, engine=model.engine.name, port=app.port)
-            await asyncio.wait((leaving, failing), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await asyncio.wait({loading})  # the loading thread cannot be interrupted
-        await app.drain()
-        leaving.cancel()
-        failing.cancel()
+        model = await app.load()
+    except BaseException:
+        await app.close()
+        raise
+    _announce(app, model)
+    ends = [asyncio.create_task(event.wait()) for event in (leave, app.lifecycle.given_up)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    await app.drain()
     return 1 if app.lifecycle.given_up.is_set() else 0
+
+
+def _announce(app: App, model: ServingModel) -> None:
+    """Say on stdout and in the log what is served, where and within which limits."""
+    settings, memory = app.settings, app.service.memory
+    manifest, engine = model.manifest, model.engine
+    address = str(replace(Address.parse(settings.listen), port=app.port))
+    tls = "mutual" if settings.tls_client_ca else "on" if settings.tls_cert else "off"
+    facts = {
+        "address": address,
+        "version": __version__,
+        "model": manifest.name,
+        "model_version": manifest.version,
+        "engine": engine.name,
+        "device": engine.device,
+        "tls": tls,
+        "tokens": bool(settings.tokens_file),
+        "max_in_flight": settings.max_in_flight,
+        "memory_budget_mib": memory.budget_bytes // MIB,
+        "max_in_flight_mib": memory.requests_bytes // MIB,
+        "max_request_mib": memory.max_request_bytes // MIB,
+        "max_pixels": memory.max_pixel_count,
+        "decode_threads": settings.decode_threads or usable_cores(),
+        "engine_threads": settings.engine_threads or usable_cores(),
+        "loaded_s": round(app.lifecycle.uptime_s, 1),
+    }
+    text = f"serving {manifest.name} on {address} ({engine.name}, {engine.device})"
+    logs.announce(text, event="serving", **facts)
+    log.info("serving", **facts)

@@ -1,10 +1,18 @@
 """Lifecycle: the phase of the process, which decides whether calls are answered."""
 
 import asyncio
+import os
+import signal
 import time
 from enum import StrEnum
+from typing import NoReturn
+
+import structlog
 
 from cxr_server.errors import Draining, ModelLoading, Unavailable
+from cxr_server.observability import logs
+
+log = structlog.get_logger("cxr_server")
 
 
 class Phase(StrEnum):
@@ -51,3 +59,15 @@ class Lifecycle:
         if self.phase is Phase.DRAINING:
             return Draining("the server is shutting down", retry_after_ms=100)
         return ModelLoading("the model is not ready yet", retry_after_ms=500)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End the process without waiting for anything but the log, and for that only shortly."""
+    logs.flush()
+    os._exit(status)
+
+
+def exit_by_signal(number: int) -> NoReturn:
+    """End the process at once, with the status of a process that the signal has killed."""
+    log.warning("stopped at once", signal=signal.Signals(number).name)
+    exit_at_once(128 + number)

@@ -72,6 +72,9 @@ def check_cache(settings: Settings) -> Iterator[str]:
     folder = Path(settings.cache_dir) if settings.cache_dir else cache_home()
     told = settings.told("cache_dir") if settings.cache_dir else f"the cache folder {folder}"
     slower = "models are compiled at every start"
+    if not folder:
+        yield f"this user has no home folder, so {slower}: give --cache-dir"
+        return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,15 +1,17 @@
 """A bundle is exactly what was written, or it is refused."""
 
 import hashlib
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import platformdirs
 import pytest
 
-from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.load import Bundle, load_bundle, read_manifest
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import (
     PHANTOM_PATH,
@@ -258,6 +260,34 @@ def test_an_error_names_the_folder_the_file_and_what_to_do(bundle):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BundleError, match=rf"^{tmp_path / 'none'}: No such file or directory"):
         load_bundle(tmp_path / "none")
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A bundle's folder that this process, even if it is root's, cannot read."""
+    user = os.geteuid()
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name, "closed")
+        folder.mkdir()
+        (folder / "model.json").touch()
+        folder.chmod(0)
+        folder.parent.chmod(0o755)
+        if not user:
+            os.seteuid(65_534)
+        yield folder
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+def test_a_folder_of_bundles_that_cannot_be_read_is_named(closed):
+    with pytest.raises(BundleError, match=f"{closed}: Permission denied"):
+        list_bundles(closed)
+
+
+def test_a_bundle_that_cannot_be_read_is_listed_and_its_fault_told(closed):
+    assert list_bundles(closed.parent) == {"phantom": PHANTOM_PATH, "closed": closed}
+    with pytest.raises(BundleError, match="Permission denied"):
+        read_manifest(resolve("closed", closed.parent))
 
 
 def test_bundles_and_caches_lie_where_the_platform_keeps_them(tmp_path, monkeypatch):

@@ -28,6 +28,8 @@ from cxr_server.inference.engines.registry import ENGINES
 from cxr_server.preflight import PREFLIGHT, check_cache
 from cxr_server.settings import parse
 
+SERVE = ("serve", "--log-format", "console")
+
 
 @pytest.fixture
 def home(phantom_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -324,7 +326,7 @@ def test_no_token_is_appended_to_a_device(capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["token", "two words"], ["serve", "--listen", "0.0.0.0:0"], ["serve", "--listen", ""]],
+    [["token", "two words"], [*SERVE, "--listen", "0.0.0.0:0"], [*SERVE, "--listen", ""]],
 )
 def test_a_setting_that_cannot_work_is_wrong_usage_in_one_line(words, capsys):
     assert main(words) == 2

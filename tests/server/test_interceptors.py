@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_server.access import new_token
+from cxr_server.access import Access, new_token
 from cxr_server.admission import Admission
 from cxr_server.app import App
 from cxr_server.errors import InvalidField
@@ -19,7 +19,7 @@ from cxr_server.rpc.interceptors.call_context import CallContext, host_of
 from cxr_server.rpc.interceptors.chain import Chain
 from cxr_server.rpc.server import steps
 from cxr_server.rpc.servicer import ChestXrayServicer
-from cxr_server.settings import parse
+from cxr_server.settings import Settings, parse
 from images import png
 from trust.certificates import Authority
 from trust.outcomes import reason_of
@@ -78,7 +78,7 @@ class Echo:
 class Site:
     """The echo service behind the interceptors, for two calls at once."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, access: Access | None = None) -> None:
         self.echo = Echo()
         self.lifecycle = Lifecycle()
         self.lifecycle.enter(Phase.SERVING)
@@ -87,7 +87,7 @@ class Site:
             max_calls=2, max_bytes=2**20, max_request_bytes=2**20, retry_after_ms=lambda: 70
         )
         self.steps = steps(
-            parse(list(flags), env={}), self.lifecycle, self.admission, self.metrics, BOUNDED
+            Settings(), self.lifecycle, self.admission, self.metrics, access, BOUNDED
         )
         self.chain = Chain(self.steps, upload_timeout_s=30)
 
@@ -215,7 +215,7 @@ async def test_a_streaming_request_is_refused_before_it_is_sent(
 async def test_every_service_needs_a_token_and_the_token_is_the_caller(tmp_path: Path) -> None:
     token, line = new_token("ward-3")
     (tmp_path / "tokens").write_text(line)
-    server = Site("--tokens-file", str(tmp_path / "tokens")).server()
+    server = Site(Access(str(tmp_path / "tokens"))).server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

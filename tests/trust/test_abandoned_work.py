@@ -1,6 +1,7 @@
 """Work ends when its caller has gone, and delays neither other callers nor the shutdown."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -122,7 +123,8 @@ async def test_an_image_whose_caller_has_gone_is_not_hashed(
 
 async def test_a_shutdown_does_not_wait_for_a_map_that_runs_for_ever(unprobed_bundle: Path) -> None:
     flags = ("--engine", "stuck", "--grace-s", "0.5")
-    with ServerProcess(*flags, model=str(unprobed_bundle), program=("-c", STUCK_SERVER)) as server:
+    program = (sys.executable, "-c", STUCK_SERVER)
+    with ServerProcess(*flags, model=str(unprobed_bundle), program=program) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = ChestXrayServiceStub(channel)
             request = pb.ExplainRequest(image=SMALL, method=pb.EXPLANATION_METHOD_SCORE_CAM)

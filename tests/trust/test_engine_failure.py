@@ -1,6 +1,7 @@
 """A failed engine is rebuilt while calls wait; if that cannot help, the process ends at once."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -118,7 +119,7 @@ async def admitted(stub: ChestXrayServiceStub, count: int) -> None:
 
 @asynccontextmanager
 async def ended(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> AsyncIterator[tuple[ChestXrayServiceStub, asyncio.Task[int]]]:
     """A server that ends by itself, and its exit status."""
     ending = asyncio.create_task(serve(parse(["--drain-pause-s", "30", *FLAGS], env={})))
@@ -126,7 +127,7 @@ async def ended(
         printed = ""
         while not (banner := re.search(r"serving phantom on (\S+)", printed)):
             await asyncio.sleep(0.01)
-            printed += capsys.readouterr().out
+            printed += capfd.readouterr().out
         async with grpc.aio.insecure_channel(banner[1]) as channel:
             yield ChestXrayServiceStub(channel), ending
 
@@ -178,9 +179,9 @@ async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
 
 
 async def test_a_model_that_cannot_be_replaced_ends_the_process_with_an_error(
-    engines: Engines, capsys: pytest.CaptureFixture[str]
+    engines: Engines, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with ended(capsys) as (stub, ending):
+    async with ended(capfd) as (stub, ending):
         engines.made[0].broken = engines.broken = True
         await all_unavailable(stub, engines.made[0])
         assert await ending == 1
@@ -207,20 +208,20 @@ async def test_an_engine_that_fails_on_its_first_image_is_never_served(
 
 
 async def test_after_the_last_try_to_replace_an_engine_nothing_is_waited_for(
-    engines: Engines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    engines: Engines, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "REBUILD_TRIES", 1)
     monkeypatch.setattr(supervisor, "REBUILD_PAUSE_S", 3600)
-    async with ended(capsys) as (stub, ending):
+    async with ended(capfd) as (stub, ending):
         engines.made[0].broken = engines.broken = True
         await all_unavailable(stub, engines.made[0])
         assert await ending == 1
 
 
 async def test_a_lost_device_ends_the_process_without_a_try_to_replace_the_engine(
-    engines: Engines, capsys: pytest.CaptureFixture[str]
+    engines: Engines, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with ended(capsys) as (stub, ending):
+    async with ended(capfd) as (stub, ending):
         engines.made[0].error = DeviceLost("cuda:0 is lost")
         engines.made[0].broken = True
         await all_unavailable(stub, engines.made[0])
@@ -229,11 +230,11 @@ async def test_a_lost_device_ends_the_process_without_a_try_to_replace_the_engin
 
 
 async def test_an_engine_call_that_never_returns_ends_the_process(
-    engines: Engines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    engines: Engines, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.2)
     monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
-    async with ended(capsys) as (stub, ending):
+    async with ended(capfd) as (stub, ending):
         engines.made[0].free.clear()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Predict(pb.PredictRequest(image=png()))
@@ -362,7 +363,7 @@ def test_a_replacement_that_never_starts_ends_the_process() -> None:
     command = [sys.executable, "-c", HANGING_REBUILD, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        address = process.stdout.readline().split(" on ")[1].split()[0]
+        address = json.loads(process.stdout.readline())["address"]
         with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
             ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=png()), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -21,12 +21,15 @@ from trust.outcomes import outcome_of
 SECRET = "ZAPHOD-BEEBLEBROX-1979"
 KEYS = {
     "event", "level", "timestamp", "request_id", "method", "code", "reason", "duration_ms",
-    "request_bytes", "cached", "model", "engine", "port", "pause_s", "grace_s", "attempt",
-    "error", "exception", "tokens", "detail", "file",
+    "request_bytes", "cached", "model", "engine", "pause_s", "grace_s", "attempt",
+    "error", "exception", "tokens", "caller", "signal", "version", "settings", "address",
+    "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
+    "decode_threads", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
+    "detail", "file",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
-    "serving", "call", "draining", "stopped",
+    "starting", "serving", "call", "signal received", "draining", "stopped",
     "engine failed", "engine not rebuilt", "engine rebuilt", "engine given up",
     "tokens reloaded", "tokens kept: the new file is not valid",
     "certificates reloaded", "certificates kept: the new files are not valid",

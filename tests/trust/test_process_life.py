@@ -93,17 +93,12 @@ async def test_health_follows_the_phases() -> None:
         assert retry_after_s(error) > 0
         assert await next_status(watch) == SERVING
         server = await starting
-        with_server(server)
+        assert server.facts["model"] == "phantom"
         assert (await stub.Predict(GOOD)).findings
         server.process.send_signal(signal.SIGTERM)
         assert await next_status(watch) == NOT_SERVING
         assert await left(server) == 0
         server.__exit__(None, None, None)
-
-
-def with_server(server: ServerProcess) -> None:
-    assert server.banner.startswith("serving phantom on 127.0.0.1:")
-    assert server.banner.count("\n") == 1
 
 
 async def test_a_drain_loses_no_call() -> None:
@@ -160,7 +155,7 @@ async def test_a_second_signal_exits_immediately() -> None:
             server.process.send_signal(signal.SIGTERM)
             assert await next_status(watch) == NOT_SERVING
             server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, 90) == 130
+            assert await asyncio.to_thread(server.process.wait, 90) == 128 + signal.SIGTERM
 
 
 def cannot_start(*flags: str) -> tuple[int, str]:

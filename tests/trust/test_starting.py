@@ -24,7 +24,7 @@ IMAGE = png()
 
 
 def refusal(*flags: str, env: dict[str, str] | None = None, status: int = 2) -> str:
-    """Start a server that cannot start; return the one line that it says why."""
+    """Start a server that cannot start; return what its one error says."""
     done = subprocess.run(
         [sys.executable, "-m", "cxr_server", "serve", "--listen", "127.0.0.1:0", *flags],
         capture_output=True,
@@ -33,9 +33,11 @@ def refusal(*flags: str, env: dict[str, str] | None = None, status: int = 2) -> 
         env={**os.environ, **(env or {})},
     )
     assert (done.returncode, done.stdout) == (status, ""), done.stderr
-    lines = [line for line in done.stderr.splitlines() if '"doubtful setting"' not in line]
-    assert len(lines) == 1, done.stderr  # gRPC adds none of its own
-    return lines[0]
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    *others, failed = events
+    assert (failed["event"], failed["level"]) == ("failed", "error")
+    assert {event["event"] for event in others} <= {"starting", "doubtful setting"}
+    return str(failed["error"])
 
 
 def warnings(server: ServerProcess) -> list[str]:

@@ -1,6 +1,7 @@
 """Store: name of a model -> folder of its bundle. Next: load."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -17,32 +18,45 @@ SAMPLES_PATH = Path(__file__).parent / "phantom-samples"
 _APP = "cxr-serve"
 
 
-def bundle_home() -> Path:
-    """Return the folder of prepared bundles: CXR_BUNDLE_HOME or in the user's data folder."""
-    home = os.environ.get("CXR_BUNDLE_HOME")
-    return Path(home or platformdirs.user_data_path(_APP, appauthor=False) / "bundles")
+def bundle_home() -> Path | None:
+    """Return the folder of prepared bundles: CXR_BUNDLE_HOME or in the user's data folder.
+
+    Returns None for a user without a home folder.
+    """
+    if home := os.environ.get("CXR_BUNDLE_HOME"):
+        return Path(home)
+    with suppress(RuntimeError):  # no HOME, and no entry in /etc/passwd
+        return platformdirs.user_data_path(_APP, appauthor=False) / "bundles"
+    return None
 
 
-def cache_home() -> Path:
-    """Return the folder of compiled models: CXR_CACHE_DIR or in the user's cache folder."""
-    home = os.environ.get("CXR_CACHE_DIR")
-    return Path(home or platformdirs.user_cache_path(_APP, appauthor=False))
+def cache_home() -> Path | None:
+    """Return the folder of compiled models: CXR_CACHE_DIR or in the user's cache folder.
+
+    Returns None for a user without a home folder.
+    """
+    if home := os.environ.get("CXR_CACHE_DIR"):
+        return Path(home)
+    with suppress(RuntimeError):
+        return platformdirs.user_cache_path(_APP, appauthor=False)
+    return None
 
 
 def resolve(model: str, home: Path | None = None) -> Path:
     """Return the folder of "phantom", a prepared bundle's name or a path. Raises BundleError."""
     if model == PHANTOM:
         return PHANTOM_PATH
-    places = ((home or bundle_home()) / model, Path(model))
-    for path in places:
+    home = home or bundle_home()
+    for path in (home / model if home else None, Path(model)):
         try:
-            if (path / MANIFEST_NAME).is_file():
+            if path and (path / MANIFEST_NAME).is_file():
                 return path
         except OSError as error:  # not permitted, or no name that a file may have
             raise BundleError(f"{path}: {error.strerror or error}") from None
-    if places[1].is_dir():
+    if Path(model).is_dir():
         raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is no bundle")
-    raise BundleError(f"there is no bundle {model} in {places[0].parent}, and no such folder")
+    where = f" in {home}" if home else ""
+    raise BundleError(f"there is no bundle {model}{where}, and no such folder")
 
 
 def list_bundles(home: Path | None = None) -> dict[str, Path]:
@@ -50,14 +64,20 @@ def list_bundles(home: Path | None = None) -> dict[str, Path]:
     found = {PHANTOM: PHANTOM_PATH}
     home = home or bundle_home()
     try:
-        # What is being written has a name that begins with a dot.
-        folders = sorted(path for path in home.iterdir() if not path.name.startswith("."))
+        folders = sorted(home.iterdir()) if home else []
     except FileNotFoundError:
-        return found
+        folders = []
     except OSError as error:
         raise BundleError(f"{home}: {error.strerror}") from None
     for folder in folders:
-        # A folder that cannot be looked into may be a bundle, and is named if it is used.
-        if not os.access(folder, os.R_OK | os.X_OK) or (folder / MANIFEST_NAME).is_file():
+        if not folder.name.startswith(".") and _may_be_bundle(folder):  # ".": being written
             found.setdefault(folder.name, folder)
     return found
+
+
+def _may_be_bundle(folder: Path) -> bool:
+    """Whether the folder has a manifest; also if it cannot be read, so that this is reported."""
+    try:
+        return (folder / MANIFEST_NAME).is_file()
+    except OSError:
+        return True

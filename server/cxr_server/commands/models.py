@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         for entry in CATALOG.values()
     ]
     if args.json:
-        content = {"bundle_home": str(home), "bundles": bundles, "catalog": catalog}
+        where = home and str(home)
+        content = {"bundle_home": where, "bundles": bundles, "catalog": catalog}
         print(json.dumps(content, indent=2))
     else:
         _print_table(home, bundles, catalog)
@@ -59,7 +60,9 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def _print_table(home: Path, bundles: list[dict[str, Any]], catalog: list[dict[str, Any]]) -> None:
+def _print_table(
+    home: Path | None, bundles: list[dict[str, Any]], catalog: list[dict[str, Any]]
+) -> None:
     width = max(len(entry["name"]) for entry in (*bundles, *catalog)) + 2
     print("Bundles:")
     for model in bundles:
@@ -70,7 +73,8 @@ def _print_table(home: Path, bundles: list[dict[str, Any]], catalog: list[dict[s
             count = len(model["labels"])
             text = f"{model['architecture']}, {count} findings, version {model['version']}; {where}"
         print(f"  {model['name']:{width}}{text}")
-    print(f"Can be prepared with `cxr-server prepare NAME`, into {home}:")
+    into = home or "the folder that CXR_BUNDLE_HOME names (this user has no home folder)"
+    print(f"Can be prepared with `cxr-server prepare NAME`, into {into}:")
     for entry in catalog:
         note = "" if entry["sha256"] else "; SHA-256 not known"
         done = "; prepared" if entry["prepared"] else ""

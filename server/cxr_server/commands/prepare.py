@@ -9,6 +9,7 @@ from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.store import bundle_home, cache_home
 from cxr_server.convert.convert import prepare
 from cxr_server.convert.source import Source
+from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.registry import choose_engine
 
 
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bundle. Returns 0."""
+    home, cache = bundle_home(), cache_home()
+    output = args.output or (home and home / args.name)
+    if not (output and cache):
+        raise OperatorError(
+            "this user has no home folder: set CXR_BUNDLE_HOME (or --output) and CXR_CACHE_DIR"
+        )
     source = Source(
         name=args.name,
         file=args.file,
@@ -46,12 +53,11 @@ def run(args: argparse.Namespace) -> int:
         sha256=args.sha256,
         trust=args.trust_download,
         labels=tuple(map(str.strip, args.labels.split(","))) if args.labels else (),
-        downloads=cache_home() / "downloads",
+        downloads=cache / "downloads",
     )
-    output = args.output or bundle_home() / args.name
     prepare(source, output, say=print, progress=_bar if sys.stderr.isatty() else None)
     start = time.perf_counter()  # the server starts from the cache that is filled here
-    choose_engine(load_bundle(output), "openvino", cache_dir=cache_home()).close()
+    choose_engine(load_bundle(output), "openvino", cache_dir=cache).close()
     print(f"compiled for this machine in {time.perf_counter() - start:.1f} s")
     print(f"prepared {output}: serve it with `cxr-server serve --model {args.output or args.name}`")
     return 0

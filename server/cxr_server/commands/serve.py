@@ -4,15 +4,21 @@ import argparse
 import asyncio
 import ctypes
 import os
+import signal
 from contextlib import suppress
+from typing import Any
 
-# Requests share the cores already, so numpy needs no threads of its own. Read at its import.
+# Read when numpy and gRPC are imported. Requests share the cores already, so numpy needs no threads
+# of its own; and gRPC would report each failed TLS handshake, such as those of port scanners.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
 
-from cxr_server import app, settings
+from cxr_server import __version__, settings
+from cxr_server.errors import OperatorError
 from cxr_server.inference import threads
+from cxr_server.lifecycle import exit_at_once, exit_by_signal
 from cxr_server.observability import logs
 from cxr_server.preflight import PREFLIGHT
 
@@ -22,19 +28,48 @@ add_arguments = settings.add_arguments
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve. Returns 0 after a clean shutdown, 1 after a failure."""
+    """Serve. Returns 0 after a clean shutdown, 1 after a failure. Raises OperatorError."""
     chosen = settings.from_arguments(args)
+    doubts = [doubt for check in PREFLIGHT for doubt in check.run(chosen)]
     logs.configure(chosen.log_format, chosen.log_level)
-    for check in PREFLIGHT:
-        for warning in check.run(chosen):
-            log.warning("doubtful setting", detail=warning)
-    # glibc would return the memory of each image, and fault it in again for the next one.
-    with suppress(AttributeError):  # another C library
-        for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            ctypes.CDLL(None).mallopt(parameter, limit_mib * settings.MIB)
-    status = asyncio.run(app.serve(chosen))
+    log.info("starting", version=__version__, settings=_not_default(chosen))
+    for doubt in doubts:
+        log.warning("doubtful setting", detail=doubt)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: exit_by_signal(received))
+    status = _serve(chosen)
     if left := threads.running(LEFT_BEHIND_AFTER_S):
         # The interpreter would end them inside of native code, which aborts the process.
         log.warning("threads left behind", threads=left)
-        os._exit(status)
+        exit_at_once(status)
+    logs.flush()
     return status
+
+
+def _serve(chosen: settings.Settings) -> int:
+    """Serve, and log what prevents it. Returns the exit status."""
+    try:
+        _keep_freed_memory()
+        from cxr_server import app  # takes a while, so that signals and the log come first
+
+        return asyncio.run(app.serve(chosen))
+    except (OperatorError, OSError) as error:
+        logs.failed(str(error))
+        return error.exit_status if isinstance(error, OperatorError) else 1
+    except Exception as error:
+        log.exception("failed", error=f"{type(error).__name__}: {error}")
+        return 1
+
+
+def _not_default(chosen: settings.Settings) -> dict[str, Any]:
+    """Return the settings that differ from their defaults. None of them holds a secret itself."""
+    values = ((option, getattr(chosen, option.name)) for option in settings.options())
+    return {option.name: value for option, value in values if value != option.default}
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of images, which the next one would have to fault in again."""
+    with suppress(AttributeError):  # another C library
+        for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            ctypes.CDLL(None).mallopt(parameter, limit_mib * settings.MIB)

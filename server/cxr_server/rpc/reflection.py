@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+METHODS = tuple(f"{service}/ServerReflectionInfo" for service in (V1, V1ALPHA))
 
 
 def enable(server: grpc.aio.Server, *services: str) -> None:

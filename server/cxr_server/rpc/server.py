@@ -4,18 +4,18 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
-from cxr_server.access import Access, WatchedFiles
+from cxr_server.access import Access
 from cxr_server.admission import Admission
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc import health, reflection, servicer
+from cxr_server.rpc.certificates import Certificates
 from cxr_server.rpc.health import HealthServicer
 from cxr_server.rpc.interceptors.admission import admitted
 from cxr_server.rpc.interceptors.auth import authenticated
@@ -23,12 +23,14 @@ from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
 from cxr_server.rpc.interceptors.longest_call import limited
 from cxr_server.service import InferenceService
-from cxr_server.settings import Address, Settings, SettingsError
-from cxr_server.tls import check_tls
+from cxr_server.settings import Address, Settings
 
 log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
+_HANG_UP = "ExecuteBatchError"
+_QUIET = frozenset({servicer.HEALTH, *reflection.METHODS})
+"""Methods whose successful calls are logged at the level debug: probes and tools call them."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -49,11 +51,17 @@ class Server:
     admission: Admission
     metrics: Metrics
     _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
+    _access: Access | None = field(default=None, init=False)
+    _certificates: Certificates | None = field(default=None, init=False)
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
+        # gRPC logs a traceback when it cannot send an answer because its caller has gone.
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_a_hang_up)
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
-        around = steps(settings, self.lifecycle, self.admission, self.metrics)
+        self._access = Access(settings.tokens_file) if settings.tokens_file else None
+        self._certificates = Certificates(settings) if settings.tls_cert else None
+        around = steps(settings, self.lifecycle, self.admission, self.metrics, self._access)
         chain = Chain(around, settings.upload_timeout_s)
         server = grpc.aio.server(
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
@@ -63,7 +71,8 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
             reflection.enable(server, servicer.SERVICE, health.SERVICE)
-        port = _bind(server, settings.listen, _credentials(settings))
+        credentials = self._certificates.credentials() if self._certificates else None
+        port = _bind(server, settings.listen, credentials)
         self._servers.append(server)
         if settings.health_listen:
             probes = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
@@ -73,6 +82,14 @@ class Server:
         for each in self._servers:
             await each.start()
         return port
+
+    def reload(self) -> None:
+        """Read the tokens and certificates again, even if their files seem unchanged."""
+        files = {"tokens": self._access, "certificates": self._certificates}
+        found = {name: each for name, each in files.items() if each}
+        log.info("reload requested", of=list(found))
+        for each in found.values():
+            each.reload(now=True)
 
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
@@ -84,51 +101,20 @@ def steps(
     lifecycle: Lifecycle,
     admission: Admission,
     metrics: Metrics,
+    access: Access | None = None,
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
 ) -> list[Step]:
-    """Return the steps around every method, outermost first. Raises SettingsError."""
-    around: list[Step] = [partial(observed, metrics=metrics, unobserved=_OPEN)]
-    if settings.tokens_file:
-        access = Access(settings.tokens_file)
+    """Return the steps around every method, outermost first."""
+    around: list[Step] = [partial(observed, metrics=metrics, unobserved=_OPEN, quiet=_QUIET)]
+    if access:
         around.append(partial(authenticated, access=access, open_services=_OPEN))
     longest = partial(limited, max_call_s=settings.max_call_s, bounded=bounded_methods)
     bounds = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
     return [*around, bounds, longest]
 
 
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """Return TLS credentials, or None for plaintext.
-
-    New handshakes use the files as they are then; open connections keep their certificate.
-    """
-    if not settings.tls_cert:
-        return None
-    names = [settings.tls_key, settings.tls_cert, settings.tls_client_ca]
-    files = WatchedFiles(*filter(None, names))
-
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        key, chain, *client_ca = files.contents
-        return grpc.ssl_server_certificate_configuration(
-            [(key, chain)], root_certificates=client_ca[0] if client_ca else None
-        )
-
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        if not files.changed():
-            return None
-        try:
-            for warning in check_tls(settings):
-                log.warning("doubtful setting", detail=warning)
-        except (SettingsError, OSError) as error:  # or one file of two is new so far
-            log.warning("certificates kept: the new files are not valid", error=str(error))
-            return None
-        log.info("certificates reloaded")
-        return configuration()
-
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(),
-        cast(Any, fetch),  # gRPC accepts None for "no change"; its type does not say so
-        require_client_authentication=bool(settings.tls_client_ca),
-    )
+def _is_not_a_hang_up(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and getattr(record.exc_info[0], "__name__", "") == _HANG_UP)
 
 
 def _bind(server: grpc.aio.Server, text: str, credentials: grpc.ServerCredentials | None) -> int:

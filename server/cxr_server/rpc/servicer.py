@@ -9,6 +9,7 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.service import InferenceService
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ChestXrayService"].full_name
+HEALTH = f"{SERVICE}/Health"
 BOUNDED_METHODS = frozenset({f"{SERVICE}/Predict", f"{SERVICE}/Explain"})
 """Methods that need the model: refused while it is not ready, bounded in number and bytes."""
 

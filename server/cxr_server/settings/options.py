@@ -92,7 +92,7 @@ class Settings:
     insecure: bool = _option(False, "allow plaintext on addresses other than loopback", "security")
     log_format: str = _option("auto", "log lines", "logs", choices=("auto", "console", "json"))
     log_level: str = _option(
-        "info", "lowest level logged", "logs", choices=("debug", "info", "warning")
+        "info", "lowest level logged", "logs", choices=("debug", "info", "warning", "error")
     )
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """How the settings that are not defaults were written: `max_pixels` -> "--max-pixels 9"."""

@@ -20,9 +20,13 @@ log = structlog.get_logger("cxr_server.calls")
 
 @contextmanager
 def observed(
-    context: CallContext, *, metrics: Metrics, unobserved: frozenset[str]
+    context: CallContext, *, metrics: Metrics, unobserved: frozenset[str], quiet: frozenset[str]
 ) -> Iterator[None]:
-    """See how a call ends. `unobserved` services are neither logged nor counted."""
+    """See how a call ends.
+
+    `unobserved` services are neither logged nor counted; successful calls of `quiet` methods, full
+    names, are logged at the level debug.
+    """
     call, code = context.call, ""
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
     if call.service in unobserved:
@@ -49,11 +53,13 @@ def observed(
         facts = {
             "request_id": call.request_id,
             "method": call.method,
+            "caller": call.caller,
             "code": code,
             "reason": call.reason or None,
             "duration_ms": round(1000 * seconds, 1),
             "request_bytes": call.request_bytes,
             "cached": call.cached,
         }
+        write = log.debug if call.method in quiet and code == "OK" else log.info
         known = {key: value for key, value in facts.items() if value is not None}
-        asyncio.get_running_loop().call_soon(partial(log.info, "call", **known))
+        asyncio.get_running_loop().call_soon(partial(write, "call", **known))

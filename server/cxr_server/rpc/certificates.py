@@ -1,0 +1,61 @@
+"""Certificates: the server's TLS credentials, from files that are read again when they change."""
+
+from typing import Any, cast
+
+import grpc
+import structlog
+
+from cxr_server.access import WatchedFiles
+from cxr_server.settings import Settings, SettingsError
+from cxr_server.tls import check_tls
+
+log = structlog.get_logger("cxr_server.rpc")
+
+
+class Certificates:
+    """The TLS files of the settings, which must name a certificate and a key.
+
+    New handshakes use the files as they are then; open connections keep their certificate.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        names = [settings.tls_key, settings.tls_cert, settings.tls_client_ca]
+        self._files = WatchedFiles(*filter(None, names))
+        self._reloaded = False  # and not yet taken by a handshake
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return the credentials to listen with."""
+        configuration = self._configuration()
+        return grpc.dynamic_ssl_server_credentials(
+            configuration,
+            cast(Any, self._fetch),  # gRPC accepts None for "no change"; its type does not say so
+            require_client_authentication=len(self._files.contents) > 2,
+        )
+
+    def reload(self, *, now: bool = False) -> None:
+        """Read the files again if they changed, or in any case `now`."""
+        if not self._files.changed(now=now):
+            return
+        try:
+            for warning in check_tls(self._settings):
+                log.warning("doubtful setting", detail=warning)
+        except (SettingsError, OSError) as error:  # or one file of two is new so far
+            log.warning("certificates kept: the new files are not valid", error=str(error))
+            return
+        log.info("certificates reloaded")
+        self._reloaded = True
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what the next handshake uses, None for no change. Called by gRPC's threads."""
+        self.reload()
+        if not self._reloaded:
+            return None
+        self._reloaded = False
+        return self._configuration()
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        key, chain, *client_ca = self._files.contents
+        return grpc.ssl_server_certificate_configuration(
+            [(key, chain)], root_certificates=client_ca[0] if client_ca else None
+        )
