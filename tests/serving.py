@@ -14,6 +14,22 @@ from typing import Any
 
 PROGRAM = (sys.executable, "-m", "cxr_server")
 
+_WITH_ENGINE = """
+import sys, time
+from dataclasses import replace
+from cxr_server.__main__ import main
+from cxr_server.inference.engines.registry import ENGINES
+def start(*arguments):
+    BODY
+ENGINES["openvino"] = replace(ENGINES["openvino"], open=start)
+sys.exit(main())
+"""
+
+
+def with_engine(body: str) -> tuple[str, ...]:
+    """Return a program, see `ServerProcess`, whose engine starts with this Python statement."""
+    return (sys.executable, "-c", _WITH_ENGINE.replace("BODY", body))
+
 
 class ServerProcess:
     """`cxr-server serve` with these flags. Use as a context manager.
@@ -29,7 +45,8 @@ class ServerProcess:
         program: Sequence[str] = PROGRAM,
         stderr: int | None = None,
     ):
-        self.command = (*program, "serve", "--model", model, "--listen", "127.0.0.1:0", *flags)
+        self.flags = ("--model", model, "--listen", "127.0.0.1:0", *flags)
+        self.command = (*program, "serve", *self.flags)
         self.env = {**os.environ, **(env or {})}
         self.stderr = stderr
         self.log_path = Path(tempfile.mkstemp(prefix="cxr-test-", suffix=".log")[1])

@@ -150,6 +150,7 @@ def _announce(app: App, model: ServingModel) -> None:
         "model_version": manifest.version,
         "engine": engine.name,
         "device": engine.device,
+        "precision": engine.precision,
         "tls": tls,
         "tokens": bool(settings.tokens_file),
         "max_in_flight": settings.max_in_flight,

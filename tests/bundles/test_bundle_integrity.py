@@ -11,7 +11,7 @@ import msgspec
 import platformdirs
 import pytest
 
-from cxr_server.bundles.load import Bundle, load_bundle, read_manifest
+from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import (
     PHANTOM_PATH,
@@ -287,7 +287,7 @@ def test_a_folder_of_bundles_that_cannot_be_read_is_named(closed):
 def test_a_bundle_that_cannot_be_read_is_listed_and_its_fault_told(closed):
     assert list_bundles(closed.parent) == {"phantom": PHANTOM_PATH, "closed": closed}
     with pytest.raises(BundleError, match="Permission denied"):
-        read_manifest(resolve("closed", closed.parent))
+        resolve("closed", closed.parent)
 
 
 def test_bundles_and_caches_lie_where_the_platform_keeps_them(tmp_path, monkeypatch):

@@ -25,11 +25,11 @@ KEYS = {
     "error", "exception", "tokens", "caller", "signal", "version", "settings", "address",
     "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
     "decode_threads", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
-    "detail", "file",
+    "detail", "file", "precision", "largest_difference",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
-    "starting", "serving", "call", "signal received", "draining", "stopped",
+    "starting", "engine started", "serving", "call", "signal received", "draining", "stopped",
     "engine failed", "engine not rebuilt", "engine rebuilt", "engine given up",
     "tokens reloaded", "tokens kept: the new file is not valid",
     "certificates reloaded", "certificates kept: the new files are not valid",

@@ -25,12 +25,13 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server import __version__
 from images import png
 from scrape import scrape
-from serving import PROGRAM, ServerProcess
+from serving import PROGRAM, ServerProcess, with_engine
 from trust import raw_http2
 from trust.certificates import Authority
 from trust.ports import free_port
 from trust.test_process_life import held
 
+BROKEN = with_engine('raise RuntimeError("no such device")')
 REQUEST = pb.PredictRequest(image=png())
 LOST = "cxr_log_lines_dropped_total"
 
@@ -199,7 +200,8 @@ def test_the_start_says_what_is_served_where_and_within_which_limits(
     flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
     with ServerProcess(*flags, "--max-in-flight", "7", "--engine-threads", "1") as server:
         assert server.stop() == 0
-    starting, serving, *_ = server.events
+    lines = {event["event"]: event for event in server.events}
+    starting, serving = lines["starting"], lines["serving"]
     assert (starting["event"], starting["version"]) == ("starting", __version__)
     assert starting["settings"] == {
         "listen": "127.0.0.1:0",
@@ -217,6 +219,7 @@ def test_the_start_says_what_is_served_where_and_within_which_limits(
         "model": "phantom",
         "engine": "openvino",
         "device": "CPU",
+        "precision": "float32",
         "tls": "mutual",
         "tokens": False,
         "max_in_flight": 7,
@@ -246,7 +249,7 @@ def test_a_call_names_its_caller_and_health_calls_are_logged_at_debug() -> None:
 def on_a_terminal(*flags: str, **env: str) -> str:
     """Return what a server that cannot load its model writes on a terminal."""
     terminal, stderr = pty.openpty()
-    command = [*PROGRAM, "serve", "--listen", "127.0.0.1:0", "--model", "nosuch", *flags]
+    command = [*BROKEN, "serve", "--listen", "127.0.0.1:0", *flags]
     without = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     process = subprocess.Popen(command, stdout=stderr, stderr=stderr, env={**without, **env})
     os.close(stderr)
@@ -264,18 +267,17 @@ def test_a_terminal_gets_text_in_colour_unless_no_color_is_set() -> None:
     plain = on_a_terminal(NO_COLOR="1")
     assert "\x1b[" not in plain
     assert "[info     ] starting" in plain
-    assert plain.splitlines()[-1].startswith("cxr-server: --model nosuch: there is no bundle")
+    assert plain.splitlines()[-1].startswith("cxr-server: openvino does not start on CPU")
     assert json.loads(on_a_terminal("--log-format", "json").splitlines()[-1])["level"] == "error"
 
 
 def test_a_file_gets_no_colour() -> None:
-    command = [*PROGRAM, "serve", "--model", "nosuch", "--log-format", "console"]
-    command += ["--listen", "127.0.0.1:0"]
+    command = [*BROKEN, "serve", "--listen", "127.0.0.1:0", "--log-format", "console"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert "starting" in done.stderr
     assert "\x1b[" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("cxr-server: --model nosuch: there is no bundle")
+    assert done.stderr.splitlines()[-1].startswith("cxr-server: openvino does not start on CPU")
 
 
 def test_callers_that_hang_up_while_the_answer_is_sent_leave_no_traceback() -> None:
