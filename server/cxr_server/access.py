@@ -113,7 +113,7 @@ def append_token(path: str, line: str) -> None:
     """
     with open(path, "a+b", buffering=0, opener=partial(os.open, mode=0o600)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise SettingsError(f"{path} is no regular file")
+            raise SettingsError(f"{path} is not a regular file")
         fcntl.flock(file, fcntl.LOCK_EX)  # several lines may be appended at once
         file.seek(0)
         content = file.read()

@@ -321,7 +321,7 @@ def test_a_token_that_finds_no_room_leaves_the_file_as_it_was(tmp_path):
 
 def test_no_token_is_appended_to_a_device(capsys):
     assert main(["token", "ward-3", "--file", "/dev/zero"]) == 2
-    assert "/dev/zero is no regular file" in capsys.readouterr().err
+    assert "/dev/zero is not a regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from cxr_client import Client, TLSConfig
-from cxr_server.access import new_token
+from cxr_server.access import RELOAD_S, new_token
 from images import png
 from serving import ServerProcess
 from trust.certificates import Authority
@@ -145,6 +148,22 @@ def test_a_certificate_without_its_key_is_not_taken_over(pair: Pair, tmp_path: P
             with Client(server.address, tls=tls) as client:
                 assert client.health().status == "SERVING"
         assert "is not the key of" in server.log
+
+
+def test_certificates_that_were_reloaded_are_used_though_the_files_break_afterwards(
+    pair: Pair,
+) -> None:
+    with ServerProcess(*pair.flags) as server:
+        new, _ = pair.authority.sign(pair.certificate.parent, "new")
+        wanted = new.read_text()
+        server.process.send_signal(signal.SIGHUP)
+        while '"certificates reloaded"' not in server.log:
+            time.sleep(0.05)
+        pair.certificate.write_bytes(b"no certificate")
+        time.sleep(2 * RELOAD_S)  # so that the next handshake looks at the files
+        host, _, port = server.address.rpartition(":")
+        assert ssl.get_server_certificate((host, int(port))) == wanted
+        assert "certificates kept" in server.log
 
 
 # --- tokens ---

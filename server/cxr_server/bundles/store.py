@@ -54,7 +54,7 @@ def resolve(model: str, home: Path | None = None) -> Path:
         except OSError as error:  # not permitted, or no name that a file may have
             raise BundleError(f"{path}: {error.strerror or error}") from None
     if Path(model).is_dir():
-        raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is no bundle")
+        raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is not a bundle")
     where = f" in {home}" if home else ""
     raise BundleError(f"there is no bundle {model}{where}, and no such folder")
 

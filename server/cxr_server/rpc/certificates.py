@@ -22,6 +22,7 @@ class Certificates:
         self._settings = settings
         names = [settings.tls_key, settings.tls_cert, settings.tls_client_ca]
         self._files = WatchedFiles(*filter(None, names))
+        self._valid = self._files.contents
         self._reloaded = False  # and not yet taken by a handshake
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -30,7 +31,7 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(
             configuration,
             cast(Any, self._fetch),  # gRPC accepts None for "no change"; its type does not say so
-            require_client_authentication=len(self._files.contents) > 2,
+            require_client_authentication=len(self._valid) > 2,
         )
 
     def reload(self, *, now: bool = False) -> None:
@@ -44,7 +45,7 @@ class Certificates:
             log.warning("certificates kept: the new files are not valid", error=str(error))
             return
         log.info("certificates reloaded")
-        self._reloaded = True
+        self._valid, self._reloaded = self._files.contents, True
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """Return what the next handshake uses, None for no change. Called by gRPC's threads."""
@@ -55,7 +56,7 @@ class Certificates:
         return self._configuration()
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        key, chain, *client_ca = self._files.contents
+        key, chain, *client_ca = self._valid
         return grpc.ssl_server_certificate_configuration(
             [(key, chain)], root_certificates=client_ca[0] if client_ca else None
         )
