@@ -43,8 +43,8 @@ class _Session:
 class AsyncClient(Connection):
     """`Client` for asyncio: the same methods, awaited. Close it with `async with` or `aclose`.
 
-    At most `max_in_flight` calls of `predict` and `explain` are in flight; the others wait in the
-    client, and neither is their image in memory nor does their deadline run. So any number of
+    At most `max_in_flight` calls of `predict` and `explain` are in flight. The others wait in the
+    client: their images are not read yet, and their deadlines have not started. So any number of
     images can be gathered:
 
     >>> async with AsyncClient("127.0.0.1:50051") as client:

@@ -29,7 +29,7 @@ class Client(Connection):
     """A client of cxr-serve. It is thread-safe; close it with `with` or `close`.
 
     Every call has a deadline. A call that fails raises a `CxrError` (see `cxr_client.errors`).
-    The calls at a time are not limited, as in `AsyncClient`: the number of threads limits them.
+    Unlike `AsyncClient`, it does not limit the calls in flight: the caller's threads do.
 
     >>> with Client("127.0.0.1:50051") as client:
     ...     prediction = client.predict("chest.png")
@@ -149,10 +149,12 @@ class Client(Connection):
         return self._run(calls.describe_model(self._link, timeout_s, request_id))
 
     def wait_until_ready(self, timeout_s: float) -> Health:
-        """Wait until the service is serving.
+        """Wait until the service is serving, whatever keeps it from that now.
 
         Raises:
-            DeadlineError: It is not serving within `timeout_s` seconds.
+            DeadlineError: It is reached, but not serving within `timeout_s` seconds.
+            UnavailableError: It is not reached within `timeout_s` seconds.
+            CxrError: Waiting cannot help, for example without a valid token.
         """
         return self._run(calls.wait_until_ready(self._link, timeout_s))
 

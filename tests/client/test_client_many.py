@@ -2,16 +2,26 @@
 
 import asyncio
 import threading
-import tracemalloc
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from clients import PNG, overload
-from cxr_client import AsyncClient, CallCancelledError, ImageError, OverloadedError, RetryConfig
+from cxr_client import (
+    AsyncClient,
+    CallCancelledError,
+    Client,
+    ImageError,
+    OverloadedError,
+    RequestTooLargeError,
+    RetryConfig,
+    UnavailableError,
+)
 from cxr_client.testing import FakeServer, Hold, default_answer, failure
 from images import chest_like, png
 from serving import ServerProcess
@@ -156,25 +166,42 @@ async def test_closing_ends_the_calls_that_wait_or_pause(fake: FakeServer) -> No
     assert {type(end) for end in ends} == {CallCancelledError}
 
 
-@pytest.mark.parametrize("retry", [RetryConfig(), ONCE], ids=["retries", "no retries"])
-async def test_failed_calls_do_not_keep_their_images(
-    fake: FakeServer, tmp_path: Path, retry: RetryConfig
+def held_bytes(error: BaseException) -> int:
+    """Return the size of all bytes and messages in the variables of an error's traceback."""
+    total = 0
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            value = getattr(value, "request", value)
+            total += value.ByteSize() if isinstance(value, Message) else 0
+            total += len(value) if isinstance(value, bytes) else 0
+    return total
+
+
+async def test_errors_do_not_keep_the_images_of_their_calls(
+    fake: FakeServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "film.png"
     path.write_bytes(bytes(2 * MIB))
-    fake.script(*[failure("INVALID_ARGUMENT", "IMAGE_UNREADABLE")] * 60)
-    tracemalloc.start()
-    try:
-        async with AsyncClient(fake.address, max_in_flight=2, retry=retry) as client:
-            calls = (client.predict(path) for _ in range(60))
-            errors = await asyncio.gather(*calls, return_exceptions=True)
-        # What the fake server has received is not the client's.
-        fake.calls.clear()
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert {type(error) for error in errors} == {ImageError}
-    assert held < 20 * MIB
+    fake.script(failure("INVALID_ARGUMENT", "IMAGE_UNREADABLE"), *[failure("UNAVAILABLE", "X")] * 2)
+    retry = RetryConfig(max_attempts=2, initial_backoff_s=0.001)
+    async with AsyncClient(fake.address, max_in_flight=1, retry=retry) as client:
+        calls = [client.predict(path), client.predict(path)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+    async with AsyncClient(fake.address, max_request_bytes=MIB) as client:
+        errors += await asyncio.gather(client.predict(path), return_exceptions=True)
+    with Client(fake.address, max_request_bytes=MIB) as client:
+        try:
+            client.predict(path)
+        except RequestTooLargeError as error:
+            errors.append(error)
+    assert [type(error) for error in errors] == [
+        ImageError,
+        UnavailableError,
+        RequestTooLargeError,
+        RequestTooLargeError,
+    ]
+    assert [held_bytes(error) for error in errors] == [0] * 4
+    assert all(error.__context__ is error.__cause__ is None for error in errors)
 
 
 async def test_a_gather_waits_for_a_full_server(fake: FakeServer) -> None:

@@ -20,7 +20,11 @@ from cxr_client import (
     ProtocolError,
     RetryConfig,
     UnavailableError,
+    calls,
 )
+from cxr_client.config import Settings
+from cxr_client.link import Link
+from cxr_client.steps import Connect, Pause, Send
 from cxr_client.testing import FakeServer, Hold, failure
 from trust.ports import free_port
 
@@ -225,3 +229,61 @@ def test_waiting_fails_at_once_on_a_permanent_error(fake: FakeServer, ask: Ask) 
     fake.script(failure(grpc.StatusCode.UNIMPLEMENTED))
     with pytest.raises(ProtocolError):
         ask(fake.address, "wait_until_ready", 20)
+
+
+class Failed:
+    """A call that gRPC itself has ended."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("reconnected", [True, False])
+def test_a_deadline_that_passes_while_reconnecting_is_told_with_the_cause(
+    reconnected: bool,
+) -> None:
+    refusal = Failed(grpc.StatusCode.UNAVAILABLE, "last error: UNKNOWN: Connection refused")
+    late = Failed(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    link = Link(Settings(retry=RetryConfig(max_attempts=2)))
+    steps = calls.health(link, 60, None)
+    assert isinstance(steps.send(None), Connect)
+    assert isinstance(steps.send(False), Send)
+    assert isinstance(steps.send(refusal), Pause)
+    assert isinstance(steps.send(None), Connect)
+    assert isinstance(steps.send(reconnected), Send)
+    with pytest.raises(DeadlineError if reconnected else UnavailableError) as caught:
+        steps.send(late)
+    assert ("connection refused" in caught.value.message) is not reconnected
+
+
+async def test_fifty_calls_in_flight_survive_a_restart() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    arrived = threading.Semaphore(0)
+    never = threading.Event()
+
+    def hang(context: grpc.ServicerContext) -> None:
+        arrived.release()
+        while context.is_active() and not never.wait(0.05):
+            pass
+
+    with FakeServer(address=address) as first:
+        first.script(*[hang] * 50)
+        async with AsyncClient(address, max_in_flight=50, timeout_s=100) as client:
+            calls = [asyncio.create_task(client.predict(PNG)) for _ in range(50)]
+            for _ in range(16):  # as many as the fake server works on
+                assert await asyncio.to_thread(arrived.acquire, timeout=60)
+            await asyncio.to_thread(first.stop)
+            await asyncio.sleep(0.5)
+            with FakeServer(address=address) as second:
+                answers = await asyncio.gather(*calls)
+                assert len(second.calls) == 50
+    assert all(each.findings for each in answers)
