@@ -80,6 +80,28 @@ def test_half_precision_is_computed_where_it_is_asked_for(on_cuda, images, expec
     assert 1e-3 < difference < 1
 
 
+def test_waiting_leaves_the_core_and_captures_the_work_of_other_threads_alone(on_cuda, monkeypatch):
+    import torch
+
+    seen: list[dict[str, object]] = []
+
+    def recording(kind: Callable[..., Any]) -> Callable[..., Any]:
+        def make(*args: object, **options: object) -> Any:
+            seen.append(options)
+            return kind(*args, **options)
+
+        return make
+
+    for name in ("Event", "graph"):
+        monkeypatch.setattr(torch.cuda, name, recording(getattr(torch.cuda, name)))
+    on_cuda().close()
+    events = [options for options in seen if "blocking" in options]
+    captures = [options for options in seen if "pool" in options]
+    assert events == [{"blocking": True}] * 2  # one in each lane
+    assert len(captures) == 2 * len(SIZES)
+    assert {options["capture_error_mode"] for options in captures} == {"thread_local"}
+
+
 def poisoned(monkeypatch: pytest.MonkeyPatch, *, lost: bool) -> None:
     """Let the next copy to the card fail, and if the context is lost every synchronization."""
     import torch

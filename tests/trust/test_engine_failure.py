@@ -246,6 +246,23 @@ async def test_an_engine_call_that_never_returns_ends_the_process(
     assert not engines.made[0].closed, "a call was still running"
 
 
+async def test_a_call_that_seems_stuck_after_a_pause_of_the_process_is_answered(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STUCK_CHECKS", 10**9)
+    async with serving() as (app, channel):
+        monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0)
+        monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
+        stub = ChestXrayServiceStub(channel)
+        engines.made[0].free.clear()
+        call = asyncio.ensure_future(stub.Predict(pb.PredictRequest(image=png())))
+        await admitted(stub, 1)
+        await asyncio.sleep(0.1)  # ten looks at it
+        engines.made[0].free.set()
+        assert (await call).findings
+        assert not app.lifecycle.given_up.is_set()
+
+
 async def test_shutting_down_does_not_wait_for_an_engine_call_that_never_returns(
     engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

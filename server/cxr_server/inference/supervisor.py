@@ -22,6 +22,7 @@ REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
 REBUILD_LIMIT_S = 600.0  # of all tries together
 WATCH_INTERVAL_S = 1.0
+STUCK_CHECKS = 5
 CLOSE_TIMEOUT_S = 5.0  # longer than a batch takes
 
 log = structlog.get_logger("cxr_server")
@@ -78,8 +79,10 @@ class EngineSupervisor:
                     await self._close_engine()
 
     async def _watch(self) -> None:
-        while not self._scheduler.stuck:
+        seen = 0  # more than once: after a pause of the whole process, each call seems stuck
+        while seen < STUCK_CHECKS:
             await asyncio.sleep(WATCH_INTERVAL_S)
+            seen = seen + 1 if self._scheduler.stuck else 0
         log.error("engine call does not return")
         self._give_up()
 
