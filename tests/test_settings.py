@@ -18,6 +18,8 @@ from cxr_server.settings.environment import check_names
         ("CXR_MAX_PIXEL", "CXR_MAX_PIXELS"),
         ("CXR_MAX_INFLIGHT_MIB", "CXR_MAX_IN_FLIGHT_MIB"),
         ("CXR_LISTENS", "CXR_LISTEN"),
+        ("CXR_TOKENS", "CXR_TOKENS_FILE"),
+        ("CXR_TLS_CLIENT", "CXR_TLS_CLIENT_CA"),
     ],
 )
 def test_a_variable_close_to_a_setting_is_refused_with_the_right_name(

@@ -24,6 +24,9 @@ CLIENT_VARIABLES = frozenset(
 )
 """What the command `cxr` reads."""
 
+CLOSE = 0.8
+"""Similarity from which a name is taken for a mistyped one, such as CXR_TOKENS for the file."""
+
 _SERVICE = re.compile(
     r"CXR_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
 )
@@ -41,7 +44,7 @@ def check_names(env: Mapping[str, str]) -> list[str]:
         known = name in settings or name in CLIENT_VARIABLES
         if known or not (value and name.startswith("CXR_")) or _of_a_service(name, value):
             continue
-        if close := difflib.get_close_matches(name, settings, 1, cutoff=0.85):
+        if close := difflib.get_close_matches(name, settings, 1, cutoff=CLOSE):
             raise SettingsError(f"{name} is no setting; did you mean {close[0]}?")
         warnings.append(f"{name} is no setting and is ignored")
     return warnings
