@@ -23,6 +23,7 @@ class Outcome:
         goodput_per_s: Correct results per second under overload.
         health_ms: Latencies of Health under overload, sorted.
         hostile: The hostile callers and what became of their calls.
+        dropped_lines: Lines that are missing from the log, by its own count.
         alive: Whether the server still answered after them.
         pss_mib: Median memory of all processes at the start and at the end of the overload.
         peak_mib: The most memory of all processes at any time.
@@ -35,6 +36,7 @@ class Outcome:
     goodput_per_s: float
     health_ms: Sequence[float]
     hostile: HostileCallers
+    dropped_lines: int
     alive: bool
     pss_mib: tuple[float, float]
     peak_mib: float
@@ -42,9 +44,12 @@ class Outcome:
 
 
 def lost_calls(tally: Tally, server: Server) -> list[str]:
-    """Return the calls that the server accepted and whose callers got no result."""
+    """Return the calls that the server accepted and whose callers got no result.
+
+    Lines of the log may be missing, but not at the end, where calls could be lost.
+    """
     lost = []
-    for event in server.calls():
+    for event in server.events("call"):
         request_id, code = event["request_id"], event["code"]
         if request_id not in tally.offered_ids - tally.given_up_ids:
             continue
@@ -69,6 +74,7 @@ def report(outcome: Outcome, *, untimed: bool) -> int:
           f"failed: {len(tally.failed)}")  # fmt: skip
     print(f"ends:     {dict(ends)}")
     print(f"hostile:  {dict(hostile.ends)}")
+    print(f"log:      {outcome.dropped_lines} lines dropped while nobody read it")
     for text in [*tally.failed[:5], *lost[:5], *hostile.failed[:5]]:
         print(f"          {text}")
     claims = [

@@ -1,10 +1,11 @@
-"""Server: the process under test, its memory and its log."""
+"""Server: the process under test, its memory, its log, and a reader of the log that may stop."""
 
 import asyncio
 import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,17 +27,21 @@ class Server:
         flags += ["--log-format", "json", "--log-level", "debug"]  # Health is logged at debug
         if not self.cgroup.folder:
             flags += ["--memory-budget-mib", str(MEMORY_MIB * 9 // 10)]
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "cxr_server", "serve", *flags],
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-                preexec_fn=self.cgroup.enter,
-            )
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cxr_server", "serve", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=self.cgroup.enter,
+        )
+        self.log_is_read = threading.Event()
+        self.log_is_read.set()
+        self._log_reader = threading.Thread(target=self._read_log, daemon=True)
+        self._log_reader.start()
         assert self.process.stdout
         banner = self.process.stdout.readline()
         if not banner:
+            self._log_reader.join()
             raise SystemExit(f"the server did not start: {log.read_text()}")
         print(banner.strip())
         self.address = json.loads(banner)["address"]
@@ -45,13 +50,33 @@ class Server:
         """Return the proportional set size of the process and all that it started, MiB."""
         return sum(_pss_kib(process) for process in _tree(self.process.pid)) / 1024
 
-    def calls(self) -> Iterator[dict[str, Any]]:
-        """Yield the log lines of calls."""
+    async def end(self) -> int:
+        """Wait until the process has ended by itself. Returns its exit status."""
+        status = await asyncio.to_thread(self.process.wait, 60)
+        await asyncio.to_thread(self._log_reader.join)
+        assert self.process.stdout
+        self.process.stdout.close()
+        self.cgroup.remove()
+        return status
+
+    def events(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the log lines of an event."""
         for line in self.log.read_text().splitlines():
             with suppress(ValueError):
                 event = json.loads(line)
-                if event.get("event") == "call":
+                if event.get("event") == name:
                     yield event
+
+    def dropped_lines(self) -> int:
+        """Return how many lines the log says are missing from it."""
+        return sum(int(event["count"]) for event in self.events("log lines dropped"))
+
+    def _read_log(self) -> None:
+        assert self.process.stderr
+        with self.log.open("w") as file, self.process.stderr as lines:
+            for line in lines:
+                file.write(line)
+                self.log_is_read.wait()
 
 
 async def sample_memory(server: Server, pss_mib: list[float]) -> None:
