@@ -12,7 +12,8 @@ class ContractEnum(StrEnum):
 
     Python, the command line, JSON, CSV and the contract use one spelling: `INFERNO`. Input is
     case-insensitive and may contain hyphens: `ExplanationMethod("grad-cam")`. Type checkers accept
-    the one spelling only, which the `Literal` beside an enum lists.
+    the one spelling only, which the `Literal` beside an enum lists. Enums that a server answers
+    with also have UNSPECIFIED, for values that are newer than this client.
     """
 
     @staticmethod
@@ -26,7 +27,11 @@ class ContractEnum(StrEnum):
 
     @classmethod
     def of(cls, number: int) -> Self:
-        """Return the member of a received number; UNSPECIFIED for one that is unknown here."""
+        """Return the member of a received number; UNSPECIFIED for one that is unknown here.
+
+        Raises:
+            KeyError: It is unknown, and servers do not answer with this enum.
+        """
         value = pb.DESCRIPTOR.enum_types_by_name[cls.__name__].values_by_number.get(number)
         name = value.name.removeprefix(cls._prefix()) if value else "UNSPECIFIED"
         return cls[name] if name in cls.__members__ else cls["UNSPECIFIED"]
@@ -80,7 +85,6 @@ ExplanationMethodName = Literal[
 class RenderKind(ContractEnum):
     """What to draw: heat over the radiograph, heat alone, or nothing."""
 
-    UNSPECIFIED = auto()
     OVERLAY = auto()
     HEATMAP = auto()
     NONE = auto()
@@ -93,7 +97,6 @@ RenderKindName = Literal["OVERLAY", "HEATMAP", "NONE"]
 class RenderFrame(ContractEnum):
     """The frame to draw in: the square that the network saw, or the whole image."""
 
-    UNSPECIFIED = auto()
     MODEL_INPUT = auto()
     ORIGINAL = auto()
 
@@ -105,7 +108,6 @@ RenderFrameName = Literal["MODEL_INPUT", "ORIGINAL"]
 class ColorMap(ContractEnum):
     """Colours of a map."""
 
-    UNSPECIFIED = auto()
     INFERNO = auto()
     VIRIDIS = auto()
     JET = auto()
@@ -119,7 +121,6 @@ ColorMapName = Literal["INFERNO", "VIRIDIS", "JET", "GRAY"]
 class RenderFormat(ContractEnum):
     """Format of a picture."""
 
-    UNSPECIFIED = auto()
     PNG = auto()
     JPEG = auto()
 
@@ -131,7 +132,6 @@ RenderFormatName = Literal["PNG", "JPEG"]
 class HeatScale(ContractEnum):
     """What full colour means: the map's own range, or a fixed one in logits."""
 
-    UNSPECIFIED = auto()
     PER_MAP = auto()
     FIXED = auto()
 

@@ -117,7 +117,12 @@ def explain_request(
 
 
 def _number(enum: type[ContractEnum], value: ContractEnum | str | None) -> Any:
-    return None if value is None else enum(value).number
+    if value is None:
+        return None
+    member = enum(value)
+    if member.name == "UNSPECIFIED":
+        raise ValueError(f"{value!r} is not one of {', '.join(enum.choices())}")
+    return member.number
 
 
 def _optional(value: bool | None) -> Any:

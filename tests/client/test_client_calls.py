@@ -114,6 +114,8 @@ def test_one_label_may_be_given_as_a_string(fake: FakeServer, ask: Ask) -> None:
     ("arguments", "message"),
     [
         ({"method": "occlusion"}, "GRAD_CAM, GRAD_CAM_PLUS_PLUS"),
+        ({"method": "UNSPECIFIED"}, "is not one of GRAD_CAM"),
+        ({"render": RenderOptions(frame="UNSPECIFIED")}, "is not one of MODEL_INPUT, ORIGINAL"),
         ({"render": RenderOptions(color_map="hot")}, "INFERNO, VIRIDIS"),
         ({"timeout_s": 0}, "positive"),
         ({"timeout_s": float("nan")}, "positive"),

@@ -126,13 +126,29 @@ def test_results_cannot_be_changed(result: Any, message: type[Message]) -> None:
     assert not hasattr(converted_result, "__dict__")
 
 
-@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))
-def test_every_enum_of_the_contract_has_its_twin(name: str) -> None:
+def twin_and_values(name: str) -> tuple[Any, list[Any]]:
+    """Return an enum and the values of the contract that it has: UNSPECIFIED not in all."""
     twin = getattr(enums, name)
     values = pb.DESCRIPTOR.enum_types_by_name[name].values
+    return twin, [each for each in values if each.number or "UNSPECIFIED" in twin.__members__]
+
+
+@pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))
+def test_every_enum_of_the_contract_has_its_twin(name: str) -> None:
+    twin, values = twin_and_values(name)
     assert [member.number for member in twin] == [value.number for value in values]
     for value in values:
         assert value.name.endswith("_" + twin.of(value.number).name)
+
+
+@pytest.mark.parametrize(
+    "name", ["RenderKind", "RenderFrame", "ColorMap", "RenderFormat", "HeatScale"]
+)
+def test_unspecified_is_no_choice_of_a_caller(name: str) -> None:
+    twin = getattr(enums, name)
+    assert [member.value for member in twin] == twin.choices()
+    with pytest.raises(ValueError, match="'UNSPECIFIED' is not one of"):
+        twin("UNSPECIFIED")
 
 
 def test_a_value_newer_than_the_client_is_unspecified() -> None:
@@ -142,9 +158,9 @@ def test_a_value_newer_than_the_client_is_unspecified() -> None:
 
 @pytest.mark.parametrize("name", sorted(pb.DESCRIPTOR.enum_types_by_name))
 def test_every_enum_value_is_spelled_as_in_the_contract(name: str) -> None:
-    twin = getattr(enums, name)
+    twin, values = twin_and_values(name)
     prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper() + "_"
-    for value in pb.DESCRIPTOR.enum_types_by_name[name].values:
+    for value in values:
         member = twin.of(value.number)
         spelled = value.name.removeprefix(prefix)
         assert str(member) == member.value == json.loads(json.dumps(member)) == spelled
