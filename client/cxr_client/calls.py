@@ -40,7 +40,7 @@ from cxr_client.retries import Retries
 from cxr_client.steps import Connect, Deadline, Pause, Read, Reply, Send, Steps
 
 _REQUEST_BYTES_KEY = "x-request-bytes"
-_CONNECT_NOTICE_S = 0.8  # An outage is told within a second.
+_CONNECT_NOTICE_S = 0.5  # An outage is told within a second.
 _POLL_S = 0.2
 _POLL_TIMEOUT_S = 10.0  # A server that hangs is asked again.
 _ONCE = RetryConfig(max_attempts=1)

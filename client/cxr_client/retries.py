@@ -6,6 +6,7 @@ from cxr_client.config import RetryConfig
 from cxr_client.errors import CallCancelledError, CxrError, OverloadedError, UnavailableError
 
 _SPREAD_GROWTH = 1.5
+_LEAST_LEFT_S = 0.1  # With less, the retry could end in nothing but the deadline.
 _JITTER = 0.2
 
 
@@ -44,7 +45,7 @@ class Retries:
                 return None
 
     def _after_refusal_s(self, stated_s: float, left_s: float) -> float | None:
-        if stated_s >= left_s:
+        if stated_s + _LEAST_LEFT_S > left_s:
             return None
         longest_s = min(stated_s + self._spread_s, (stated_s + left_s) / 2)
         self._spread_s = min(self._spread_s * _SPREAD_GROWTH, self._retry.max_backoff_s)

@@ -74,12 +74,12 @@ def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask)
     with FakeServer(credentials=authority.server_credentials(mutual=False)) as server:
         for cause, tls in causes.items():
             with pytest.raises(UnavailableError) as caught:
-                ask(server.address, "health", options={"tls": tls, "timeout_s": 0.5})
+                ask(server.address, "health", options={"tls": tls, "timeout_s": 0.8})
             assert caught.value.message == f"no connection to {server.address}: {cause}"
 
 
 def test_a_missing_certificate_of_the_client_is_told(authority: Authority, ask: Ask) -> None:
-    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.5}
+    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.8}
     with FakeServer(credentials=authority.server_credentials(mutual=True)) as server:
         with pytest.raises(UnavailableError) as caught:
             ask(server.address, "health", options=options)
@@ -92,7 +92,7 @@ def test_a_missing_certificate_of_the_client_is_told(authority: Authority, ask: 
 def test_tls_to_a_plaintext_server_is_told(
     fake: FakeServer, authority: Authority, ask: Ask
 ) -> None:
-    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.5}
+    options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.8}
     with pytest.raises(UnavailableError) as caught:
         ask(fake.address, "health", options=options)
     assert caught.value.message == f"no connection to {fake.address}: it does not use TLS"

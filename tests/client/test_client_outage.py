@@ -75,7 +75,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "timeout_s"), [*((name, 0.3) for name in OUTAGES), ("silent", 2.5)]
+    ("name", "timeout_s"), [*((name, 0.6) for name in OUTAGES), ("silent", 2.5)]
 )
 def test_the_cause_is_told_however_short_the_deadline(
     ask: Ask, name: str, timeout_s: float
@@ -93,7 +93,7 @@ def test_an_outage_is_logged_before_the_deadline_and_once(
     ask: Ask, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     outage, cause = OUTAGES[name]
-    timeout_s = 1.2 if cause == "nothing answers there" else 0.3
+    timeout_s = 1.2 if cause == "nothing answers there" else 0.6
     with outage() as server, pytest.raises(UnavailableError):
         ask(server, "predict", PNG, timeout_s=timeout_s, options={"insecure": True})
     (record,) = [each for each in caplog.records if each.name == "cxr_client"]
@@ -213,9 +213,9 @@ def test_waiting_goes_on_until_the_server_is_there(ask: Ask) -> None:
 def test_waiting_in_vain_tells_the_cause(ask: Ask, name: str) -> None:
     outage, cause = OUTAGES[name]
     with outage() as server, pytest.raises(UnavailableError) as caught:
-        ask(server, "wait_until_ready", 0.5, options={"insecure": True})
+        ask(server, "wait_until_ready", 0.6, options={"insecure": True})
     assert caught.value.message == (
-        f"{server} was not ready within 0.5 s: no connection to {server}: {cause}"
+        f"{server} was not ready within 0.6 s: no connection to {server}: {cause}"
     )
 
 

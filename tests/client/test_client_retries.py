@@ -35,7 +35,9 @@ def test_a_failed_connection_is_retried_up_to_max_attempts(
     fake: FakeServer, ask: Ask, code: str
 ) -> None:
     fake.script(*[failure(code, "X")] * 20)
-    retry = RetryConfig(max_attempts=8, initial_backoff_s=0.001)  # gRPC itself allows 5
+    retry = RetryConfig(
+        max_attempts=8, initial_backoff_s=0.001, max_backoff_s=0.01
+    )  # gRPC itself allows 5
     with pytest.raises((UnavailableError, CallCancelledError)) as caught:
         ask(fake.address, "predict", PNG, options={"retry": retry})
     assert caught.value.reason == "X"
@@ -79,12 +81,12 @@ def test_a_refusal_is_retried_at_the_stated_time(fake: FakeServer, ask: Ask) -> 
 def test_a_server_that_stays_full_is_an_overload_and_not_a_deadline(
     fake: FakeServer, ask: Ask
 ) -> None:
-    fake.script(*[overload(0.3)] * 100)
+    fake.script(*[overload(1)] * 100)
     with pytest.raises(OverloadedError) as caught:
-        ask(fake.address, "predict", PNG, timeout_s=2)
-    assert caught.value.retry_after_s == pytest.approx(0.3)
+        ask(fake.address, "predict", PNG, timeout_s=3)
+    assert caught.value.retry_after_s == 1
     assert caught.value.reason == "QUEUE_FULL"
-    assert len(fake.calls) > 2
+    assert len(fake.calls) > 1
 
 
 def test_a_retry_beyond_the_deadline_is_not_attempted(fake: FakeServer, ask: Ask) -> None:
@@ -134,13 +136,13 @@ def test_the_pauses_of_callers_refused_together_differ() -> None:
     assert len(pauses) > 100
 
 
-@pytest.mark.parametrize("stated_s", [0.0, 0.05, 0.9])
+@pytest.mark.parametrize("stated_s", [0.0, 0.05, 0.8])
 def test_a_pause_always_leaves_time_for_the_retry(stated_s: float) -> None:
     retries = Retries(RetryConfig())
     full = OverloadedError("full", retry_after_s=stated_s)
     pauses = [retries.pause_s(full, 1.0) for _ in range(200)]
-    assert all(pause is not None and stated_s <= pause < 1.0 for pause in pauses)
-    assert Retries(RetryConfig()).pause_s(full, stated_s) is None
+    assert all(pause is not None and stated_s <= pause <= 0.95 for pause in pauses)
+    assert Retries(RetryConfig()).pause_s(full, stated_s + 0.05) is None
 
 
 def test_a_stated_time_of_nothing_does_not_spin() -> None:
