@@ -11,6 +11,7 @@ import structlog
 
 from cxr_server import __version__
 from cxr_server.admission import Admission
+from cxr_server.drawing import most_drawn_px
 from cxr_server.inference import threads
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
@@ -158,6 +159,7 @@ def _announce(app: App, model: ServingModel) -> None:
         "max_in_flight_mib": memory.requests_bytes // MIB,
         "max_request_mib": memory.max_request_bytes // MIB,
         "max_pixels": memory.max_pixel_count,
+        "max_drawn_pixels": most_drawn_px(model),
         "decode_threads": settings.decode_threads or usable_cores(),
         "engine_threads": settings.engine_threads or usable_cores(),
         "loaded_s": round(app.lifecycle.uptime_s, 1),

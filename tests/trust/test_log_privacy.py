@@ -25,7 +25,7 @@ KEYS = {
     "error", "exception", "tokens", "caller", "signal", "version", "settings", "address",
     "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
     "decode_threads", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
-    "detail", "file", "precision", "largest_difference",
+    "max_drawn_pixels", "detail", "file", "precision", "largest_difference",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {

@@ -197,6 +197,17 @@ async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_se
         assert "Traceback" not in server.log
 
 
+async def test_a_shutdown_ends_answers_that_nobody_reads(many_findings: Path) -> None:
+    with ServerProcess("--grace-s", "0.5", model=str(many_findings)) as server:
+        async with grpc.aio.insecure_channel(server.address, options=OWN) as channel:
+            message = asking(3, noise(1024), side_px=1024).SerializeToString()
+            call = channel.unary_stream(EXPLAIN)(message)
+            await in_flight(ChestXrayServiceStub(channel), 1)
+            assert await asyncio.to_thread(server.stop, timeout_s=60) == 0
+            call.cancel()
+        assert "Traceback" not in server.log
+
+
 async def test_an_image_whose_decoding_does_not_fit_is_refused_by_its_own_size(
     stub: ChestXrayServiceStub,
 ) -> None:
