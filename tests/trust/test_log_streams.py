@@ -296,6 +296,29 @@ def test_callers_that_hang_up_while_the_answer_is_sent_leave_no_traceback() -> N
     assert {event["level"] for event in server.events} == {"info"}
 
 
+def test_the_level_error_logs_nothing_of_a_good_run_and_why_a_start_fails() -> None:
+    with ServerProcess("--log-level", "error") as server:
+        answered(server.address)
+        assert server.stop() == 0
+    assert server.log == ""
+    command = [*BROKEN, "serve", "--listen", "127.0.0.1:0", "--log-level", "error"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    (event,) = map(json.loads, done.stderr.splitlines())
+    assert (event["event"], event["level"]) == ("failed", "error")
+
+
+def test_a_crash_in_native_code_leaves_its_stack_on_stderr() -> None:
+    with ServerProcess() as server:
+        assert server.stop(signal.SIGSEGV) == -signal.SIGSEGV
+        assert "Fatal Python error: Segmentation fault" in server.log
+
+
+def test_a_crash_ends_the_process_though_nobody_reads_stderr() -> None:
+    with ServerProcess(stderr=subprocess.PIPE) as server:
+        answered(server.address, 400)  # the pipe is full
+        assert server.stop(signal.SIGSEGV) == -signal.SIGSEGV
+
+
 CHATTY = """
 import sys, logging, threading, warnings
 from dataclasses import replace
