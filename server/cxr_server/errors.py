@@ -46,10 +46,18 @@ class RequestError(Exception):
     def __init__(
         self, message: str, *, field: str | None = None, retry_after_ms: int | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
         self.field = field or self.default_field
+        self.message = _sentence(message, self.field)
+        super().__init__(self.message)
         self.retry_after_ms = retry_after_ms
+
+
+def _sentence(message: str, field: str | None) -> str:
+    """Return a message with a capital and a full stop. A name of a field stays as it is."""
+    start = message.partition(" ")[0]
+    if not (field and field.rpartition(".")[2] == start):
+        message = message[:1].upper() + message[1:]
+    return message if message.endswith(".") else f"{message}."
 
 
 class InvalidRequest(RequestError, status="INVALID_ARGUMENT"):

@@ -148,7 +148,7 @@ async def test_its_domain_errors_become_statuses_and_other_errors_say_nothing(
     error = await failed(unary(b"bug"))
     request_id = dict(error.trailing_metadata())["x-request-id"]
     assert error.code() is grpc.StatusCode.INTERNAL
-    assert error.details() == f"internal error {request_id}"
+    assert error.details() == f"Internal error, request {request_id}."
     assert site.counted("Unary", "INVALID_ARGUMENT") == site.counted("Unary", "INTERNAL") == 1
 
 
@@ -372,7 +372,7 @@ async def test_a_context_with_the_documented_methods_passes(site: Site) -> None:
     context = DocumentedContext(b"bad")
     with pytest.raises(Aborted):
         await handler.stream_unary(None, context)
-    assert context.ended == (grpc.StatusCode.INVALID_ARGUMENT, "bad is not allowed")
+    assert context.ended == (grpc.StatusCode.INVALID_ARGUMENT, "Bad is not allowed.")
     assert context.trailing["x-error-reason"] == "INVALID_FIELD"
     assert site.counted("Unary", "INVALID_ARGUMENT") == site.counted("Unary", "OK") == 1
     assert site.admission.calls == 0
@@ -388,7 +388,7 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
     assert context.trailing == {"x-request-id": "ray-1"}
     context = RayContext()
     assert await handler.unary_unary(b"bad", context) is None
-    assert context.ended == (grpc.StatusCode.INVALID_ARGUMENT, "bad is not allowed")
+    assert context.ended == (grpc.StatusCode.INVALID_ARGUMENT, "Bad is not allowed.")
     assert context.trailing["x-error-reason"] == "INVALID_FIELD"
     stream = await intercepted(without_receive, "Down", handlers["Down"])
     answers = [each async for each in stream.unary_stream(b"n", RayContext())]

@@ -1,6 +1,7 @@
 """Every reason of the error table can be provoked over the wire, with its status."""
 
 import asyncio
+import re
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -141,6 +142,9 @@ def check(error: grpc.RpcError, reason: str) -> None:
     status = {kind.reason: kind.status for kind in reasons()}[reason]
     assert (reason_of(error), error.code().name) == (reason, status)
     assert dict(error.trailing_metadata())["x-error-reason"] == reason
+    # A sentence; the name of a field, with which one may begin, keeps its lower case.
+    assert re.match(r"[A-Z]|[a-z_]+ (must|may|is|needs) ", error.details())
+    assert error.details().endswith(".")
 
 
 @pytest.mark.parametrize("reason", REQUESTS)
@@ -176,5 +180,5 @@ async def test_a_full_server_says_what_it_bounds() -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await queue_full(app, channel)
-        assert caught.value.details() == "all 1 slots for calls in flight are taken"
+        assert caught.value.details() == "All 1 slots for calls in flight are taken."
     await app.drain()

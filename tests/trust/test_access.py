@@ -115,7 +115,7 @@ def test_any_other_header_is_refused(tokens: Tokens, header: str | None) -> None
                 call()
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
             assert reason_of(caught.value) == "UNAUTHENTICATED"
-            assert caught.value.details() == "a valid bearer token is required"
+            assert caught.value.details() == "A valid bearer token is required."
 
 
 async def test_a_call_without_a_token_is_refused_before_the_upload(tokens: Tokens) -> None:

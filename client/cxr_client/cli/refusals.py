@@ -47,6 +47,6 @@ def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError |
         if option := _OPTIONS.get(field):
             value = getattr(arguments, option.removeprefix("--").replace("-", "_"), None)
             typed = f" {value}" if type(value) in (str, int, float) else ""
-            problem = with_options(error.message.removeprefix(field).lstrip())
+            problem = with_options(error.message.removeprefix(field).strip(" ."))
             return UsageError(f"{option}{typed}: {problem}")
     return None

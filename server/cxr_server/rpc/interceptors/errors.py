@@ -38,7 +38,7 @@ class Errors(AbstractAsyncContextManager[None]):
         if not isinstance(failure, RequestError):
             name = type(error).__name__
             log.error("internal error", request_id=request_id, error=name, exc_info=error)
-            failure = RequestError(f"internal error {request_id}")
+            failure = RequestError(f"internal error, request {request_id}")
         error.__traceback__ = error.__cause__ = error.__context__ = None  # cycles as well
         rich = rpc_status.to_status(_status(failure, request_id))
         plain = ((REQUEST_ID, request_id), (ERROR_REASON, failure.reason))
