@@ -8,12 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Probe
+from cxr_server.bundles.store import PHANTOM_PATH
 from cxr_server.inference.engines import DeviceLost, Engine
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable, choose_engine
 from cxr_server.inference.scoring import logits
+from cxr_server.inference.supervisor import start_verified
 from cxr_server.inference.verify import TOLERANCE, verify_engine
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
@@ -147,3 +150,15 @@ async def test_a_precision_that_the_engine_does_not_have_is_refused():
     service = InferenceService(parse(flags, env={}), Lifecycle(), Metrics(), lambda: 0)
     with pytest.raises(EngineUnavailable, match="openvino on CPU computes in float32 only"):
         await service.load()
+
+
+@pytest.mark.parametrize(
+    ("path", "level"), [(PHANTOM_PATH, "info"), (None, "warning")], ids=["probe", "no probe"]
+)
+def test_the_log_tells_what_was_started_and_whether_it_was_verified(unprobed_bundle, path, level):
+    with capture_logs() as lines:
+        start_verified(load_bundle(path or unprobed_bundle), "openvino", threads=1).close()
+    (line,) = lines
+    assert line["log_level"] == level
+    assert (line["engine"], line["device"], line["precision"]) == ("openvino", "CPU", "float32")
+    assert ("largest_difference" in line) == (level == "info")
