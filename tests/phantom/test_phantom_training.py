@@ -118,9 +118,10 @@ def test_what_train_writes_pack_makes_a_bundle_of(
     assert tuple(manifest.labels) == FINDINGS
     assert manifest.thresholds == pytest.approx(report["thresholds"], abs=1e-6)
 
-    again = tmp_path / "again"
-    assert main(["pack", str(bundle), str(again)]) == 0
-    assert load_bundle(again).manifest == manifest, "a bundle can be packed again"
+    assert main(["pack", str(bundle), str(tmp_path / "again")]) == 0
+    again = load_bundle(tmp_path / "again").manifest
+    assert again.weights_sha256 == manifest.weights_sha256
+    assert (again.probe, again.create_time) == (manifest.probe, manifest.create_time)
 
     report["labels"].pop()
     (source / "training.json").write_text(json.dumps(report))

@@ -71,13 +71,14 @@ class Fragile:
         self._whole = whole
         self.broken = self.closed = False
         self.error: Exception | None = RuntimeError("device lost")
-        self.free = threading.Event()
+        self.called, self.free = threading.Event(), threading.Event()
         self.free.set()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._whole, name)
 
     def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
+        self.called.set()
         assert self.free.wait(60)
         if self.broken and self.error:
             raise self.error
@@ -255,8 +256,9 @@ async def test_a_call_that_seems_stuck_after_a_pause_of_the_process_is_answered(
         monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
         stub = ChestXrayServiceStub(channel)
         engines.made[0].free.clear()
+        engines.made[0].called.clear()
         call = asyncio.ensure_future(stub.Predict(pb.PredictRequest(image=png())))
-        await admitted(stub, 1)
+        assert await asyncio.to_thread(engines.made[0].called.wait, 60)
         await asyncio.sleep(0.1)  # ten looks at it
         engines.made[0].free.set()
         assert (await call).findings
@@ -269,8 +271,9 @@ async def test_shutting_down_does_not_wait_for_an_engine_call_that_never_returns
     monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 3600)
     async with serving("--grace-s", "0.1") as (_, channel):
         engines.made[0].free.clear()
+        engines.made[0].called.clear()
         call = ChestXrayServiceStub(channel).Predict(pb.PredictRequest(image=png()))
-        await admitted(ChestXrayServiceStub(channel), 1)
+        assert await asyncio.to_thread(engines.made[0].called.wait, 60)
         monkeypatch.setattr(engine_calls, "STUCK_AFTER_S", 0.2)
         monkeypatch.setattr(engine_calls, "STUCK_AFTER_CALLS", 0)
     assert call.done()
