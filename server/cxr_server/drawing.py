@@ -31,9 +31,9 @@ async def room_to_draw(
     drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
     if drawing.drawn_px > (most_px := most_drawn_px(model)):
         raise ExplanationTooLarge(
-            f"{pictures} pictures of {drawing.width_px} x {drawing.height_px} pixels are "
-            f"{drawing.drawn_px}, and one call may draw {most_px}: name fewer labels or "
-            "heatmap_labels, or a smaller render.max_side_px"
+            f"One call may draw {most_px} pixels; {pictures} of {drawing.width_px} x "
+            f"{drawing.height_px} are {drawing.drawn_px}: name fewer labels or heatmap_labels, "
+            "or a smaller render.max_side_px"
         )
     budget = model.drawing_budget
     wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)
