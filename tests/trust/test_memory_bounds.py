@@ -154,7 +154,7 @@ async def test_large_explanations_side_by_side_stay_below_the_budget(
 async def test_callers_that_do_not_read_hold_their_slots_and_no_more_memory(
     server: ServerProcess, stub: ChestXrayServiceStub
 ) -> None:
-    request = asking(3, noise(1024), side_px=1024)
+    request = asking(6, noise(1024), side_px=1024)
     with peak_pss(server.process.pid) as peak_mib:
         async with unread(server.address, stub, request, 4 * SLOTS) as calls:
             async with asyncio.timeout(200):
@@ -181,7 +181,7 @@ async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_se
                 await asyncio.Event().wait()
                 yield b""
 
-            request = asking(3, noise(1024), side_px=1024)
+            request = asking(6, noise(1024), side_px=1024)
             async with unread(server.address, stub, request, 1) as calls:
                 await in_flight(stub, 1)
                 unsent = channel.stream_unary(EXPLAIN)(nothing())
@@ -200,7 +200,7 @@ async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_se
 async def test_a_shutdown_ends_answers_that_nobody_reads(many_findings: Path) -> None:
     with ServerProcess("--grace-s", "0.5", model=str(many_findings)) as server:
         async with grpc.aio.insecure_channel(server.address, options=OWN) as channel:
-            message = asking(3, noise(1024), side_px=1024).SerializeToString()
+            message = asking(6, noise(1024), side_px=1024).SerializeToString()
             call = channel.unary_stream(EXPLAIN)(message)
             await in_flight(ChestXrayServiceStub(channel), 1)
             assert await asyncio.to_thread(server.stop, timeout_s=60) == 0

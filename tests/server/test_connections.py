@@ -1,0 +1,66 @@
+"""Closing the connection of one caller, found by the name that gRPC gives it."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from cxr_server.rpc import connections
+
+Pair = tuple[socket.socket, socket.socket]
+PEERS = [("127.0.0.1", "127.0.0.1", "ipv4:127.0.0.1:{port}")]
+if Path("/proc/net/if_inet6").exists():  # this machine has IPv6
+    PEERS += [
+        ("::", "127.0.0.1", "ipv4:127.0.0.1:{port}"),
+        ("::", "127.0.0.1", "ipv6:%5B::ffff:127.0.0.1%5D:{port}"),
+        ("::1", "::1", "ipv6:%5B::1%5D:{port}"),
+        ("::1", "::1", "ipv6:[::1]:{port}"),
+    ]
+
+
+@pytest.fixture
+def sockets() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def connected(stack: ExitStack, host: str, client_host: str) -> Pair:
+    """A server's and a client's end of a connection."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::"
+    listener = socket.create_server((host, 0), family=family, dualstack_ipv6=both)
+    stack.enter_context(listener)
+    client = socket.create_connection((client_host, listener.getsockname()[1]), timeout=60)
+    stack.enter_context(client)
+    accepted, _ = listener.accept()
+    stack.enter_context(accepted)
+    accepted.settimeout(60)
+    return accepted, client
+
+
+def has_ended(pair: Pair) -> bool:
+    accepted, client = pair
+    accepted.setblocking(False)
+    try:
+        return accepted.recv(1) == b"" and client.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.parametrize(("host", "client_host", "peer"), PEERS)
+def test_the_connection_of_a_peer_is_closed_and_no_other(
+    sockets: ExitStack, host: str, client_host: str, peer: str
+) -> None:
+    slow, other = (connected(sockets, host, client_host) for _ in range(2))
+    connections.close(peer.format(port=slow[1].getsockname()[1]))
+    assert has_ended(slow)
+    assert not has_ended(other)
+
+
+@pytest.mark.parametrize("peer", ["unix:", "unix:/run/cxr.sock", "gateway", ""])
+def test_a_peer_without_an_address_closes_nothing(sockets: ExitStack, peer: str) -> None:
+    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    connections.close(peer)
+    assert not has_ended(pair)
