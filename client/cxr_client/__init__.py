@@ -13,6 +13,7 @@ from cxr_client.config import RetryConfig, TLSConfig
 from cxr_client.description import FindingDescription, Health, Limits, ModelDescription
 from cxr_client.enums import (
     ColorMap,
+    DicomPresentation,
     ExplanationMethod,
     HeatScale,
     ImageFormat,
@@ -57,6 +58,7 @@ __all__ = [
     "ConfigError",
     "CxrError",
     "DeadlineError",
+    "DicomPresentation",
     "EvidenceGrid",
     "Explanation",
     "ExplanationMethod",

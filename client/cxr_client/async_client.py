@@ -15,7 +15,12 @@ from cxr_client.channel import READY, UNSETTLED
 from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
-from cxr_client.enums import ExplanationMethod, ExplanationMethodName
+from cxr_client.enums import (
+    DicomPresentation,
+    DicomPresentationName,
+    ExplanationMethod,
+    ExplanationMethodName,
+)
 from cxr_client.errors import CallCancelledError, ConfigError, CxrError
 from cxr_client.images import ImageSource, read_image
 from cxr_client.requests import RenderOptions
@@ -85,11 +90,14 @@ class AsyncClient(Connection):
         *,
         top_k: int | None = None,
         strict_input: bool | None = None,
+        presentation: DicomPresentation | DicomPresentationName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
         """Score a chest radiograph, as `Client.predict`."""
-        steps = calls.predict(self._link, image, top_k, strict_input, timeout_s, request_id)
+        steps = calls.predict(
+            self._link, image, top_k, strict_input, presentation, timeout_s, request_id
+        )
         return await self._run_bounded(steps)
 
     async def explain(
@@ -101,6 +109,7 @@ class AsyncClient(Connection):
         method: ExplanationMethod | ExplanationMethodName | None = None,
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
+        presentation: DicomPresentation | DicomPresentationName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -113,6 +122,7 @@ class AsyncClient(Connection):
             method,
             render,
             strict_input,
+            presentation,
             timeout_s,
             request_id,
         )

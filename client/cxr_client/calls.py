@@ -20,7 +20,12 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.causes import NO_ANSWER
 from cxr_client.config import RetryConfig
 from cxr_client.description import Health, ModelDescription
-from cxr_client.enums import ExplanationMethod, ExplanationMethodName
+from cxr_client.enums import (
+    DicomPresentation,
+    DicomPresentationName,
+    ExplanationMethod,
+    ExplanationMethodName,
+)
 from cxr_client.errors import (
     REQUEST_ID_KEY,
     CallCancelledError,
@@ -53,13 +58,16 @@ def predict(
     image: ImageSource,
     top_k: int | None,
     strict_input: bool | None,
+    presentation: DicomPresentation | DicomPresentationName | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[Prediction]:
     """Read the image, send the request, convert the reply."""
     deadline = _deadline(link, timeout_s)
     data: bytes = yield Read(image, link.settings.max_request_bytes)
-    request = predict_request(data, top_k=top_k, strict_input=strict_input)
+    request = predict_request(
+        data, top_k=top_k, strict_input=strict_input, presentation=presentation
+    )
     del data
     return (yield from _call(link, "Predict", request, Prediction.of, deadline, request_id))
 
@@ -72,6 +80,7 @@ def explain(
     method: ExplanationMethod | ExplanationMethodName | None,
     render: RenderOptions | None,
     strict_input: bool | None,
+    presentation: DicomPresentation | DicomPresentationName | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[ExplanationSet]:
@@ -86,6 +95,7 @@ def explain(
         method=method,
         render=render,
         strict_input=strict_input,
+        presentation=presentation,
     )
     del data
 

@@ -13,7 +13,12 @@ from cxr_client.channel import READY, UNSETTLED, state_of
 from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
-from cxr_client.enums import ExplanationMethod, ExplanationMethodName
+from cxr_client.enums import (
+    DicomPresentation,
+    DicomPresentationName,
+    ExplanationMethod,
+    ExplanationMethodName,
+)
 from cxr_client.errors import CallCancelledError, CxrError
 from cxr_client.images import ImageSource, read_image
 from cxr_client.requests import RenderOptions
@@ -68,17 +73,21 @@ class Client(Connection):
         *,
         top_k: int | None = None,
         strict_input: bool | None = None,
+        presentation: DicomPresentation | DicomPresentationName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
         """Score a chest radiograph.
 
         Args:
-            image: The bytes of a PNG or JPEG file, its path, a binary file object, a PIL image,
-                or an array of uint8 or uint16 [height, width]. The last two are sent as PNG.
+            image: The bytes of a DICOM, PNG or JPEG file, its path, a binary file object, a data
+                set of pydicom, a PIL image, or an array of uint8 or uint16 [height, width]. The
+                last two are sent as PNG.
             top_k: Number of findings to return. Default: 5.
             strict_input: Refuse an image that does not look like a chest radiograph
                 (`ImageError`) instead of answering with warnings. Default: false.
+            presentation: How stored values of a DICOM image become grey. Default: AS_SHOWN, as a
+                viewer shows the image at first. STORED is what torchxrayvision reads.
             timeout_s: Deadline over all attempts, in seconds. Default: the client's.
             request_id: Id of the call in the server's log, 1 to 64 of the characters A-Z, a-z,
                 0-9, '.', '_', ':' and '-'. Default: a random one.
@@ -89,7 +98,9 @@ class Client(Connection):
             TypeError: `image` or `render` is of another type.
             ValueError: An argument is invalid.
         """
-        steps = calls.predict(self._link, image, top_k, strict_input, timeout_s, request_id)
+        steps = calls.predict(
+            self._link, image, top_k, strict_input, presentation, timeout_s, request_id
+        )
         return self._run(steps)
 
     def explain(
@@ -101,6 +112,7 @@ class Client(Connection):
         method: ExplanationMethod | ExplanationMethodName | None = None,
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
+        presentation: DicomPresentation | DicomPresentationName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -116,6 +128,7 @@ class Client(Connection):
             method: How the map is made. Default: GRAD_CAM.
             render: How the map is drawn.
             strict_input: As in `predict`.
+            presentation: As in `predict`.
             timeout_s: As in `predict`.
             request_id: As in `predict`.
 
@@ -133,6 +146,7 @@ class Client(Connection):
             method,
             render,
             strict_input,
+            presentation,
             timeout_s,
             request_id,
         )

@@ -157,6 +157,10 @@ class DicomPresentation(ContractEnum):
     STORED = auto()
 
 
+DicomPresentationName = Literal["AS_SHOWN", "STORED"]
+"""The names of `DicomPresentation`."""
+
+
 class Reliability(ContractEnum):
     """How reliably a finding is recognised."""
 

@@ -12,12 +12,25 @@ from typing import Any, Protocol
 from cxr_client.config import StrPath
 
 _TAKEN = (
-    "the bytes of a PNG or JPEG file, its path, a binary file object, a PIL image, or an array of "
-    "uint8 or uint16 with the shape [height, width]"
+    "the bytes of a DICOM, PNG or JPEG file, its path, a binary file object, a data set of "
+    "pydicom, a PIL image, or an array of uint8 or uint16 with the shape [height, width]"
 )
 # Those that PNG stores without loss.
 _PIL_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16L", "I;16B")
 _ORIENTATION = 0x0112
+# Of a data set of pydicom: image, presentation and pixel data; class, instance, modality, intent,
+# body part and view.
+_GROUPS = (0x0028, 0x2050, 0x7FE0)
+_TAGS = (
+    0x0008_0016,
+    0x0008_0018,
+    0x0008_0060,
+    0x0008_0068,
+    0x0018_0015,
+    0x0018_1164,
+    0x0018_5101,
+    0x0020_0020,
+)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -46,9 +59,21 @@ class PilImage(Protocol):
         """Write the image to a file."""
 
 
-ImageSource = bytes | bytearray | memoryview | StrPath | BinaryFile | PilImage | PixelArray
-"""The bytes of a PNG or JPEG file, its path, a binary file object, a PIL image, or an array of
-uint8 or uint16 [height, width]. Images and arrays are sent as PNG, without loss."""
+class DicomDataset(Protocol):
+    """A data set of pydicom."""
+
+    file_meta: Any
+
+    def save_as(self, filename: Any, /, *, enforce_file_format: bool) -> None:
+        """Write it to a file."""
+
+
+ImageSource = (
+    bytes | bytearray | memoryview | StrPath | BinaryFile | PilImage | PixelArray | DicomDataset
+)
+"""The bytes of a DICOM, PNG or JPEG file, its path, a binary file object, a data set of pydicom, a
+PIL image, or an array of uint8 or uint16 [height, width]. Images and arrays are sent as PNG,
+without loss. The elements of a data set that are about the patient are not sent."""
 
 
 def read_image(image: ImageSource, max_bytes: int) -> bytes:
@@ -71,6 +96,8 @@ def read_image(image: ImageSource, max_bytes: int) -> bytes:
                 return file.read(max_bytes + 1)
     if hasattr(image, "mode") and hasattr(image, "getexif"):
         return _png_of_pil(image)
+    if hasattr(image, "save_as") and hasattr(image, "file_meta"):
+        return _file_of_dataset(image)
     if hasattr(image, "__array__"):
         return _png_of_array(image.__array__())
     if hasattr(image, "read"):
@@ -92,6 +119,20 @@ def _read_file(file: Any, max_bytes: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
+
+
+def _file_of_dataset(dataset: Any) -> bytes:
+    """Write the elements that say what the image is; those about the patient are left out."""
+    import pydicom  # whoever has a data set of it has it
+
+    sent = pydicom.Dataset()
+    for element in dataset:
+        if element.tag.group in _GROUPS or element.tag in _TAGS:
+            sent[element.tag] = element
+    sent.file_meta = dataset.file_meta
+    file = io.BytesIO()
+    sent.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def _png_of_pil(image: Any) -> bytes:

@@ -9,6 +9,8 @@ from cxr_client.enums import (
     ColorMap,
     ColorMapName,
     ContractEnum,
+    DicomPresentation,
+    DicomPresentationName,
     ExplanationMethod,
     ExplanationMethodName,
     HeatScale,
@@ -81,10 +83,23 @@ class RenderOptions:
 
 
 def predict_request(
-    image: bytes, *, top_k: int | None, strict_input: bool | None
+    image: bytes,
+    *,
+    top_k: int | None,
+    strict_input: bool | None,
+    presentation: DicomPresentation | DicomPresentationName | None,
 ) -> pb.PredictRequest:
-    """Build the request of Predict."""
-    return pb.PredictRequest(image=image, top_k=top_k, strict_input=_optional(strict_input))
+    """Build the request of Predict.
+
+    Raises:
+        ValueError: An enum has no such member.
+    """
+    return pb.PredictRequest(
+        image=image,
+        top_k=top_k,
+        strict_input=_optional(strict_input),
+        dicom=_dicom_options(presentation),
+    )
 
 
 def explain_request(
@@ -95,6 +110,7 @@ def explain_request(
     method: ExplanationMethod | ExplanationMethodName | None,
     render: RenderOptions | None,
     strict_input: bool | None,
+    presentation: DicomPresentation | DicomPresentationName | None,
 ) -> pb.ExplainRequest:
     """Build the request of Explain.
 
@@ -113,7 +129,16 @@ def explain_request(
         method=_number(ExplanationMethod, method),
         render=None if render is None else render.to_proto(),
         strict_input=_optional(strict_input),
+        dicom=_dicom_options(presentation),
     )
+
+
+def _dicom_options(
+    presentation: DicomPresentation | DicomPresentationName | None,
+) -> pb.DicomOptions | None:
+    if presentation is None:
+        return None
+    return pb.DicomOptions(presentation=_number(DicomPresentation, presentation))
 
 
 def _number(enum: type[ContractEnum], value: ContractEnum | str | None) -> Any:

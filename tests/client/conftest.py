@@ -72,5 +72,6 @@ def folder(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes(number))
     (root / "notes.txt").write_text("no image")
-    (root / "b" / "scan.dcm").write_bytes(bytes(128) + b"DICM")
+    report = b"\2\0\2\0UI\x1e\0" + b"1.2.840.10008.5.1.4.1.1.88.34\0"
+    (root / "b" / "scan.dcm").write_bytes(bytes(128) + b"DICM" + report)
     return root

@@ -14,6 +14,7 @@ from cxr_command import Run, cxr_process
 
 JPEG = b"\xff\xd8\xff\xe0"
 DICOM = bytes(128) + b"DICM"
+REPORT = DICOM + b"\2\0\2\0UI\x1e\0" + b"1.2.840.10008.5.1.4.1.1.88.34\0"
 
 
 def files_in(out: str, root: Path) -> list[str]:
@@ -39,21 +40,37 @@ def test_a_file_without_suffix_is_taken_if_it_is_an_image(cxr: Run, tmp_path: Pa
     (tmp_path / "film").write_bytes(PNG)
     (tmp_path / "other").write_bytes(JPEG)
     (tmp_path / "study").write_bytes(DICOM)
+    status, out, _ = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == ["film", "other", "study"]
+
+
+def test_dicom_is_taken_whatever_its_name_is_but_not_what_is_no_image(
+    cxr: Run, tmp_path: Path
+) -> None:
+    contents = {
+        "1.2.840.17": DICOM,
+        "4.tif": b"II*\0" + bytes(124) + b"DICM",  # its preamble is the header of a TIFF
+        "a.dcm": DICOM,
+        "DICOMDIR": DICOM + b"\2\0\2\0UI\x14\0" + b"1.2.840.10008.1.3.10",
+        "report.dcm": REPORT,
+        "report2": REPORT,
+        # Without preamble: the element that gives the length of group 2.
+        "bare.dcm": b"\x02\x00\x00\x00UL\x04\x00" + bytes(200),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
     status, out, err = cxr("predict", "--json", tmp_path)
     assert status == 0
-    assert files_in(out, tmp_path) == ["film", "other"]
-    assert skipped_in(err) == "1 DICOM"
+    assert files_in(out, tmp_path) == ["1.2.840.17", "4.tif", "a.dcm"]
+    assert skipped_in(err) == "1 DICOM directory, 2 DICOM reports, 1 DICOM without preamble"
 
 
 def test_what_is_skipped_is_counted_by_kind(cxr: Run, tmp_path: Path) -> None:
     contents = {
         "a.png": PNG,
-        "1.dcm": DICOM,
-        "2.dcm": DICOM,
-        # Without preamble: the element that gives the length of group 2.
-        "3": b"\x02\x00\x00\x00UL\x04\x00" + bytes(200),
-        # A DICOM file whose preamble is the header of a TIFF.
-        "4.tif": b"II*\0" + bytes(124) + b"DICM",
+        "1.dcm": REPORT,
+        "2.dcm": REPORT,
         "a.bmp": b"BM" + bytes(60),
         "a.tiff": b"MM\0*" + bytes(60),
         "a.webp": b"RIFF\0\0\0\0WEBP",
@@ -72,7 +89,7 @@ def test_what_is_skipped_is_counted_by_kind(cxr: Run, tmp_path: Path) -> None:
     assert status == 0
     assert files_in(out, tmp_path) == ["a.png"]
     assert skipped_in(err) == (
-        "1 BMP, 4 DICOM, 1 GIF, 1 PNG named .bak, 1 TIFF, 1 WebP, 3 hidden, 2 other files"
+        "1 BMP, 2 DICOM reports, 1 GIF, 1 PNG named .bak, 1 TIFF, 1 WebP, 3 hidden, 2 other files"
     )
 
 
@@ -134,11 +151,11 @@ def test_a_folder_without_images_is_a_usage_error_that_says_what_is_there(
 ) -> None:
     status, _, err = cxr("predict", tmp_path)
     assert status == 2
-    assert err == f"cxr: no PNG or JPEG files in {tmp_path} (see cxr predict --help)\n"
-    (tmp_path / "a.dcm").write_bytes(DICOM)
+    assert err == f"cxr: no DICOM, PNG or JPEG files in {tmp_path} (see cxr predict --help)\n"
+    (tmp_path / "a.dcm").write_bytes(REPORT)
     status, _, err = cxr("predict", tmp_path)
     assert status == 2
-    assert "; skipped: 1 DICOM (see" in err
+    assert "; skipped: 1 DICOM report (see" in err
 
 
 def test_a_folder_that_cannot_be_read_costs_one_line_and_not_the_others(

@@ -93,4 +93,4 @@ def test_the_summary_counts_answers_failures_and_what_was_skipped(
     assert status == 1
     summary = err.splitlines()[-1]
     assert summary.startswith("3 answered, 1 failed in ")
-    assert summary.endswith("; skipped: 1 DICOM, 1 other file")
+    assert summary.endswith("; skipped: 1 DICOM report, 1 other file")

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread, uid
 
+import dicom_files
 from clients import PNG, Ask
-from cxr_client import ImageError, RequestTooLargeError
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr_client import DicomPresentation, ImageError, RequestTooLargeError
 from cxr_client.images import read_image
 from cxr_client.testing import FakeServer
 from images import chest_like, jpeg, pixels_of, png
@@ -131,7 +134,7 @@ def test_a_turned_pil_image_gets_the_answer_of_its_file(
 def test_another_type_is_refused_with_what_is_taken(
     fake: FakeServer, ask: Ask, source: object, kind: str
 ) -> None:
-    with pytest.raises(TypeError, match=f"image is of the type {kind}; pass the bytes of a PNG"):
+    with pytest.raises(TypeError, match=f"image is of the type {kind}; pass the bytes of a DICOM"):
         ask(fake.address, "predict", source)
     assert not fake.calls
 
@@ -196,3 +199,39 @@ def test_a_file_that_is_no_image_is_still_the_server_s_to_refuse(
 ) -> None:
     with pytest.raises(ImageError):
         ask(phantom_server.address, "predict", io.BytesIO(b"GIF89a"))
+
+
+def test_a_dataset_of_pydicom_is_sent_without_what_is_about_the_patient(
+    fake: FakeServer, ask: Ask
+) -> None:
+    stored_hw = chest_like(64, 64).astype(np.uint16) * 16
+    made = dcmread(io.BytesIO(dicom_files.dicom(stored_hw, 12, PatientID="A-17", WindowCenter=9)))
+    ask(fake.address, "predict", made)
+    sent = fake.calls[0].request.image
+    assert b"Nobody" not in sent
+    assert b"A-17" not in sent
+    received = dcmread(io.BytesIO(sent))
+    assert (received.pixel_array == stored_hw).all()
+    assert received.WindowCenter == 9
+    assert made.PatientID == "A-17"
+
+
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.JPEGLosslessSV1])
+def test_a_dataset_of_pydicom_is_scored_as_its_file(
+    phantom_server: ServerProcess, ask: Ask, syntax: str
+) -> None:
+    file = dicom_files.dicom(chest_like(224, 224).astype(np.uint16) * 16, 12, syntax)
+    sources = (file, dcmread(io.BytesIO(file)))
+    scored = [ask(phantom_server.address, "predict", source) for source in sources]
+    assert scored[0].findings == scored[1].findings
+    assert scored[0].image_info == scored[1].image_info
+
+
+def test_the_presentation_is_sent_with_both_methods(fake: FakeServer, ask: Ask) -> None:
+    ask(fake.address, "predict", PNG, presentation="stored")
+    ask(fake.address, "explain", PNG, presentation=DicomPresentation.AS_SHOWN)
+    ask(fake.address, "predict", PNG)
+    sent = [call.request.dicom.presentation for call in fake.calls]
+    assert sent == [pb.DICOM_PRESENTATION_STORED, pb.DICOM_PRESENTATION_AS_SHOWN, 0]
+    with pytest.raises(ValueError, match="AS_SHOWN, STORED"):
+        ask(fake.address, "predict", PNG, presentation="raw")

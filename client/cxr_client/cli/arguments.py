@@ -20,6 +20,7 @@ from cxr_client.cli.usage import (
 from cxr_client.enums import (
     ColorMap,
     ContractEnum,
+    DicomPresentation,
     ExplanationMethod,
     HeatScale,
     RenderFormat,
@@ -114,7 +115,7 @@ def _add_images(parser: Parser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="PNG or JPEG files, folders to search for them, or - for standard input",
+        help="DICOM, PNG or JPEG files, folders to search for them, or - for standard input",
     )
     group = parser.add_argument_group("images")
     group.add_argument(
@@ -124,6 +125,16 @@ def _add_images(parser: Parser) -> None:
         "--strict",
         action="store_true",
         help="refuse images that do not look like a chest radiograph instead of warning",
+    )
+    group.add_argument(
+        "--presentation",
+        **_choice(DicomPresentation),
+        help="how stored values of DICOM become grey (default: AS_SHOWN)",
+    )
+    group.add_argument(
+        "--by-study",
+        action="store_true",
+        help="order DICOM images by study and series; in JSON and CSV, with their UIDs",
     )
     group.add_argument(
         "--jobs", type=whole, default=4, metavar="N", help="concurrent calls (default: 4)"

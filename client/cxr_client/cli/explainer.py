@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from cxr_client.async_client import AsyncClient
 from cxr_client.cli.usage import ALL
-from cxr_client.enums import ExplanationMethodName, RenderKind
+from cxr_client.enums import DicomPresentation, ExplanationMethodName, RenderKind
 from cxr_client.errors import CxrError
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
@@ -28,12 +28,15 @@ class Explainer:
     method: ExplanationMethodName | None
     render: RenderOptions
     strict_input: bool | None
+    presentation: DicomPresentation | None
 
     async def explain(self, image: bytes) -> ExplanationSet:
         """Return the explanations of an image; none where no finding is above its threshold."""
         if not self.above_threshold:
             return await self._ask(image, self.labels)
-        scored = await self.client.predict(image, top_k=ALL, strict_input=self.strict_input)
+        scored = await self.client.predict(
+            image, top_k=ALL, strict_input=self.strict_input, presentation=self.presentation
+        )
         labels = [
             finding.label
             for finding in scored.findings
@@ -54,6 +57,7 @@ class Explainer:
                 method=self.method,
                 render=replace(self.render, kind=RenderKind.NONE) if nothing else self.render,
                 strict_input=self.strict_input,
+                presentation=self.presentation,
             )
         except CxrError as error:
             if error.reason != "EXPLANATION_TOO_LARGE" or len(labels) < 2:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cxr_client.cli.sniff import HEAD_BYTES, is_heatmap, kind_of
+from cxr_client.cli.sniff import HEAD_BYTES, NO_IMAGE, is_heatmap, kind_of
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif"}
-_IMAGES = {"PNG", "JPEG"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom"}
+_IMAGES = {"DICOM", "PNG", "JPEG"}
 
 
 class FileError(Exception):
@@ -81,10 +81,11 @@ class Search:
 
 
 def search(names: Iterable[str], *, follow: bool, max_bytes: int) -> Search:
-    """Return a job for every file, for every PNG and JPEG file in folders, and for "-".
+    """Return a job for every file, for every image file in folders, and for "-".
 
     Folders are searched in the order of the names of their files, then of their subfolders. Their
-    files are taken by suffix, or by content where they have none. With `follow`, linked folders
+    PNG and JPEG files are taken by suffix, or by content where they have none; DICOM images by
+    content whatever their name is: archives name them by numbers. With `follow`, linked folders
     are searched, too.
     """
     found = Search()
@@ -177,10 +178,13 @@ def _kind_to_skip(file: Path) -> str | None:
     if is_heatmap(head):
         return "heatmap"
     kind = kind_of(head)
-    if named or (not file.suffix and kind in _IMAGES):
+    if kind == "DICOM" or (named and kind not in NO_IMAGE):
+        return None
+    if not file.suffix and kind in _IMAGES:
         return None
     return f"{kind} named {file.suffix}" if kind in _IMAGES else kind
 
 
 def _plural(kind: str) -> str:
-    return "s" if kind.endswith(("file", "folder", "link", "heatmap")) else ""
+    nouns = ("document", "file", "folder", "heatmap", "link", "report", "state")
+    return "s" if kind.endswith(nouns) else ""

@@ -14,6 +14,7 @@ from cxr_client.cli.labels import resolve
 from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
 from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.run import Answered, run
+from cxr_client.cli.studies import Studies, group
 from cxr_client.cli.table import LineWriter, TableWriter
 from cxr_client.cli.usage import UsageError
 from cxr_client.enums import RenderKind
@@ -27,8 +28,13 @@ async def predict(arguments: argparse.Namespace) -> int:
 
         async def answer(job: Job) -> Answered:
             image = await asyncio.to_thread(job.read, max_bytes)
-            strict = arguments.strict or None
-            return await client.predict(image, top_k=arguments.top_k, strict_input=strict), []
+            predicted = await client.predict(
+                image,
+                top_k=arguments.top_k,
+                strict_input=arguments.strict or None,
+                presentation=arguments.presentation,
+            )
+            return predicted, []
 
         return await _run(arguments, answer, explains=False)
 
@@ -60,6 +66,7 @@ async def explain(arguments: argparse.Namespace) -> int:
             method=arguments.method,
             render=render,
             strict_input=arguments.strict or None,
+            presentation=arguments.presentation,
         )
 
         async def answer(job: Job) -> Answered:
@@ -101,28 +108,30 @@ async def _run(
     )
     if not (found.jobs or found.failures):
         raise UsageError(_nothing_in(arguments.files, found))
-
+    studies = group(found) if arguments.by_study else Studies()
     return await run(
         found,
         answer,
-        _writer(arguments, found, explains=explains),
+        _writer(arguments, found, studies, explains=explains),
         refused=partial(usage_error, arguments=arguments),
         at_a_time=arguments.jobs,
         quiet=arguments.quiet,
     )
 
 
-def _writer(arguments: argparse.Namespace, found: Search, *, explains: bool) -> Writer:
+def _writer(
+    arguments: argparse.Namespace, found: Search, studies: Studies, *, explains: bool
+) -> Writer:
     if arguments.json:
-        return JsonWriter()
+        return JsonWriter(studies)
     if arguments.csv:
-        return CsvWriter(explains=explains, verbose=arguments.verbose)
+        return CsvWriter(explains=explains, verbose=arguments.verbose, studies=studies)
     if arguments.verbose or len(found.jobs) == 1:
-        return TableWriter()
-    return LineWriter([job.name for job in found.jobs])
+        return TableWriter(studies)
+    return LineWriter([job.name for job in found.jobs], studies)
 
 
 def _nothing_in(names: list[str], found: Search) -> str:
     skipped = found.skipped_text()
-    nothing = f"no PNG or JPEG files in {', '.join(names)}"
+    nothing = f"no DICOM, PNG or JPEG files in {', '.join(names)}"
     return f"{nothing}; skipped: {skipped}" if skipped else nothing

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from cxr_client.answer import Finding
 from cxr_client.cli.files import FileError
+from cxr_client.cli.studies import Studies
 from cxr_client.cli.text import printable, shortest
 from cxr_client.errors import CxrError
 from cxr_client.explanation import Explanation
@@ -42,16 +43,21 @@ class Writer(Protocol):
 class JsonWriter:
     """For programs: one JSON object per image, with `file` and either the answer or `error`."""
 
+    def __init__(self, studies: Studies) -> None:
+        """Print the UIDs of these studies, too."""
+        self._studies = studies
+
     def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's answer."""
         fields = plain(answer)
         for explanation, picture in zip(fields.get("explanations", ()), pictures, strict=True):
             explanation["picture"] = None if picture is None else str(picture)
-        print(json.dumps({"file": name, **fields}))
+        print(json.dumps({"file": name, **self._studies.columns(name), **fields}))
 
     def failure(self, name: str, failure: Failure) -> None:
         """Print one image's error."""
-        print(json.dumps({"file": name, "error": error_fields(failure)}))
+        columns = self._studies.columns(name)
+        print(json.dumps({"file": name, **columns, "error": error_fields(failure)}))
 
     def end(self) -> None:
         """Print nothing: JSON lines have no footer."""
@@ -68,15 +74,17 @@ class CsvWriter:
     _EXPLANATION = "logit,peak_x_px,peak_y_px,picture"
     _VERBOSE = "model,model_version,weights_sha256,request_id"
 
-    def __init__(self, *, explains: bool, verbose: bool) -> None:
+    def __init__(self, *, explains: bool, verbose: bool, studies: Studies) -> None:
         """Print the header."""
-        self._verbose = verbose
+        self._verbose, self._studies = verbose, studies
         self._model = self._notice = ""
         columns = [self._FINDING, "warnings,error"]
         if explains:
             columns.insert(1, self._EXPLANATION)
         if verbose:
             columns.append(self._VERBOSE)
+        if studies.series:
+            columns.append("study_uid,series_uid")
         fields = ",".join(columns).split(",")
         self._rows = csv.DictWriter(sys.stdout, fields, restval="", lineterminator="\n")
         self._rows.writeheader()
@@ -96,7 +104,7 @@ class CsvWriter:
             if self._verbose:
                 row |= {"model": model.name, "model_version": model.version}
                 row |= {"weights_sha256": model.weights_sha256, "request_id": answer.request_id}
-            self._rows.writerow(row)
+            self._rows.writerow(row | self._studies.columns(name))
         self._model = f"{model.name} {model.version}, weights of SHA-256 {model.weights_sha256}"
         self._notice = answer.notice
 
@@ -107,7 +115,7 @@ class CsvWriter:
         row = {"file": printable(name), "error": printable(text)}
         if self._verbose:
             row["request_id"] = error.get("request_id", "")
-        self._rows.writerow(row)
+        self._rows.writerow(row | self._studies.columns(name))
 
     def end(self) -> None:
         """Print the model and the notice to standard error."""

@@ -24,17 +24,39 @@ _SIGNATURES = (
     (0, b"%PDF", "PDF"),
 )
 
+_BARE_DICOM = "DICOM without preamble"
+_DICOM_OBJECTS = (
+    (b"1.2.840.10008.1.3.10", "DICOM directory"),
+    (b"1.2.840.10008.5.1.4.1.1.11.", "DICOM presentation state"),
+    (b"1.2.840.10008.5.1.4.1.1.88.", "DICOM report"),
+    (b"1.2.840.10008.5.1.4.1.1.104.", "DICOM document"),
+)
+"""Beginning of the class UID of DICOM objects that are no images, and what they are."""
+NO_IMAGE = {_BARE_DICOM, *(kind for _, kind in _DICOM_OBJECTS)}
+_CLASS_UID = b"\2\0\2\0UI"  # Media Storage SOP Class UID, in the file meta information.
+
 _MARK = b"cxr-serve"
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
 
 
 def kind_of(head: bytes) -> str:
-    """Return the format of a file, such as "PNG" or "DICOM"; "other file" if it is unknown."""
+    """Return the format of a file, such as "PNG" or "DICOM"; "other file" if it is unknown.
+
+    DICOM files that hold no image are one of `NO_IMAGE`.
+    """
     for offset, signature, kind in _SIGNATURES:
         if head.startswith(signature, offset):
+            return _dicom_object(head) if kind == "DICOM" else kind
+    return _BARE_DICOM if _is_bare_dicom(head) else "other file"
+
+
+def _dicom_object(head: bytes) -> str:
+    at = head.find(_CLASS_UID, 132)
+    for start, kind in _DICOM_OBJECTS:
+        if at >= 0 and head.startswith(start, at + len(_CLASS_UID) + 2):
             return kind
-    return "DICOM" if _is_bare_dicom(head) else "other file"
+    return "DICOM"
 
 
 def is_heatmap(data: bytes) -> bool:

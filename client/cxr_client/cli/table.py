@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from cxr_client.cli.output import Answer, Failure, Pictures, all_findings, explanations_of
+from cxr_client.cli.studies import Studies
 from cxr_client.cli.text import aligned, printable
 from cxr_client.enums import WarningCode
 from cxr_client.explanation import Explanation
@@ -41,13 +42,15 @@ class Footer:
 class TableWriter:
     """An aligned table for each image, then the footer."""
 
-    def __init__(self) -> None:
+    def __init__(self, studies: Studies) -> None:
         """Start with an empty footer."""
-        self._footer = Footer()
+        self._footer, self._studies = Footer(), studies
 
     def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's table."""
         info, model = answer.image_info, answer.model
+        if heading := self._studies.heading(name):
+            print(f"{heading}\n")
         print(
             f"{printable(name)}  ({info.width_px} x {info.height_px} px, "
             f"{info.format}, {printable(model.name)} {printable(model.version)})"
@@ -73,9 +76,9 @@ class TableWriter:
 class LineWriter:
     """One line for each of many images: its best findings and its warnings; then the footer."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], studies: Studies) -> None:
         """Align the columns for these names of files."""
-        self._footer = Footer()
+        self._footer, self._studies = Footer(), studies
         # One long name does not move the columns of all.
         self._name_width = min(max(len(printable(name)) for name in names), _MAX_NAME_WIDTH)
         self._cells = 3
@@ -85,6 +88,8 @@ class LineWriter:
 
     def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's line."""
+        if heading := self._studies.heading(name):
+            print(heading)
         cells = [printable(name).ljust(self._name_width)]
         for finding in answer.findings[: self._cells]:
             mark = "*" if finding.above_threshold else " "
