@@ -115,6 +115,13 @@ def test_the_log_holds_nothing_of_what_was_sent(recorded: Recorded) -> None:
     assert [secret for secret in recorded.secrets if secret in recorded.log] == []
 
 
+def test_a_call_is_logged_with_the_name_of_its_token(recorded: Recorded) -> None:
+    events = map(json.loads, recorded.log.splitlines())
+    callers = {event.get("reason"): event["caller"] for event in events if event["event"] == "call"}
+    assert callers[None] == "token:somebody"
+    assert callers["UNAUTHENTICATED"] == "host:127.0.0.1"
+
+
 def test_a_line_says_only_what_it_may(recorded: Recorded) -> None:
     events = [json.loads(line) for line in recorded.log.splitlines() if line.startswith("{")]
     assert len(events) >= 10

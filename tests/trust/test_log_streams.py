@@ -115,6 +115,14 @@ async def test_stdout_that_takes_nothing_costs_nothing(redirection: str) -> None
         assert await answered_during(process, address, process.terminate) == 0
 
 
+def test_no_other_file_takes_the_place_of_streams_that_are_closed() -> None:
+    with running(program=shell("<&- >&- 2>&-")) as (process, address):
+        answered(address)
+        files = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (0, 1, 2)]
+    assert files[:2] == ["/dev/null", "/dev/null"]
+    assert files[2].startswith("pipe:")
+
+
 async def test_ctrl_c_at_a_pipeline_with_tee_answers_the_call_in_flight(tmp_path: Path) -> None:
     log = tmp_path / "log"
     tee = subprocess.Popen(

@@ -29,15 +29,15 @@ add_arguments = settings.add_arguments
 
 def run(args: argparse.Namespace) -> int:
     """Serve. Returns 0 after a clean shutdown, 1 after a failure. Raises OperatorError."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     chosen = settings.from_arguments(args)
     doubts = [doubt for check in PREFLIGHT for doubt in check.run(chosen)]
     logs.configure(chosen.log_format, chosen.log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: exit_by_signal(received))
     log.info("starting", version=__version__, settings=_not_default(chosen))
     for doubt in doubts:
         log.warning("doubtful setting", detail=doubt)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: exit_by_signal(received))
     status = _serve(chosen)
     if left := threads.running(LEFT_BEHIND_AFTER_S):
         # The interpreter would end them inside of native code, which aborts the process.
