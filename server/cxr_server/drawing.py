@@ -31,7 +31,7 @@ async def room_to_draw(
     drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
     if drawing.drawn_px > (most_px := most_drawn_px(model)):
         raise ExplanationTooLarge(
-            f"One call may draw {most_px} pixels; {pictures} x {drawing.width_px} x "
+            f"One call may draw {most_px} pixels; {pictures} pictures of {drawing.width_px} x "
             f"{drawing.height_px} are {drawing.drawn_px}: name fewer labels or heatmap_labels, "
             "or a smaller render.max_side_px"
         )
