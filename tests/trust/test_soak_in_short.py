@@ -26,6 +26,9 @@ def test_a_short_soak_mixes_up_nothing_fails_nothing_and_loses_nothing(full_bund
         "no answer was mixed up",
         "no call failed",
         "no accepted call was lost at SIGTERM",
+        "no hostile call failed",
+        "the server is alive after the hostile callers",
+        "memory below 2048 MiB",
         "clean exit on SIGTERM",
         "every kind of call was offered",
     ):
