@@ -51,6 +51,10 @@ def test_without_a_flag_the_machine_or_its_container_decides() -> None:
     [
         (("--memory-budget-mib", "100"), ("--memory-budget-mib", "100", str(MIN_BUDGET_MIB))),
         (
+            ("--memory-budget-mib", "1024", "--cache-entries", "100000"),
+            ("--cache-entries 100000", "--memory-budget-mib 1024", "192 MiB", "3355 entries"),
+        ),
+        (
             ("--max-request-mib", "64", "--max-in-flight-mib", "32"),
             ("--max-request-mib 64", "--max-in-flight-mib 32"),
         ),

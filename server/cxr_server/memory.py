@@ -16,6 +16,7 @@ from cxr_server.settings import MIB, Settings, SettingsError
 PROCESS_BYTES = 448 * MIB
 """For the interpreter, its libraries, the model, and copies while a message is received."""
 WORKING_BYTES = 96 * MIB  # of these: what a warm process still needs under load
+CACHED_BYTES = 60_000  # of a radiograph: its picture of 224 x 224 pixels, the maps of 18 findings
 MIN_BUDGET_MIB = 768
 CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
 """Share of the limit that is used: the kernel counts buffers of sockets as well, and a machine
@@ -64,6 +65,11 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
             "the process and the model, and requests may take a third of the rest, "
             f"{free // 3 // MIB} MiB"
         )
+    if settings.cache_entries * CACHED_BYTES > free // 3:
+        raise SettingsError(
+            f"{settings.told('cache_entries')} is too much for {source}: the cache may take "
+            f"{free // 3 // MIB} MiB of it, which is enough for {free // 3 // CACHED_BYTES} entries"
+        )
     if pixels * MIN_PIXEL_BYTES > decode:
         raise SettingsError(
             f"{settings.told('max_pixels')} is too much for {source}: decoding an image may take "
@@ -79,11 +85,11 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
     )
 
 
-def beyond_process_share() -> int:
-    """Return the bytes by which this process, once it is warm, will exceed `PROCESS_BYTES`."""
+def beyond_process_share(cache_bytes: int) -> int:
+    """Return the bytes by which this process, warm and its cache full, will exceed its share."""
     found = re.search(r"^Pss:\s+(\d+) kB", _read("/proc/self/smaps_rollup"), re.MULTILINE)
     process_bytes = int(found[1]) * 1024 if found else 0
-    return max(0, process_bytes + WORKING_BYTES - PROCESS_BYTES)
+    return max(0, process_bytes + WORKING_BYTES + cache_bytes - PROCESS_BYTES)
 
 
 def _budget(settings: Settings) -> tuple[int, str]:

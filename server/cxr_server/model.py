@@ -212,8 +212,10 @@ class ServingModel:
         What the model takes beyond its share of the memory is no longer drawn with.
         """
         self.cache = EvidenceCache(self.cache.capacity)
+        grids = len(self.manifest.labels) * self.manifest.evidence_side**2
+        cached_bytes = self.manifest.input_side_px**2 + 4 * grids
         self.scheduler.on_failure = self._supervisor.failed
-        if beyond_bytes := beyond_process_share():
+        if beyond_bytes := beyond_process_share(self.cache.capacity * cached_bytes):
             budget = self.drawing_budget
             budget.limit_bytes = max(MIN_DRAWING_BYTES, budget.limit_bytes - beyond_bytes)
             left_mib = budget.limit_bytes // MIB
