@@ -17,7 +17,7 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo test test-fast coverage lint type proto \
-	proto-check pytest test-gpu gpu-check test-programs format phantom image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	proto-check pytest test-gpu gpu-check test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
 help: ## list the targets
@@ -56,7 +56,7 @@ lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatibl
 
 # --- demo ------------------------------------------------------------------------------------
 
-demo: $(SERVE_STAMP) ## serve the phantom model and explain a phantom; RADIOGRAPH=FILE adds a real one
+demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE: yours, with the real model
 	@$(PY) scripts/demo.py "$$RADIOGRAPH"
 
 # --- checking --------------------------------------------------------------------------------
@@ -152,6 +152,9 @@ phantom: $(DEV_STAMP) ## draw the shipped samples, train and pack the phantom bu
 	$(PY) -m cxr_phantom draw --output server/cxr_server/bundles/phantom-samples
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_phantom train --output build/phantom
 	$(PY) -m cxr_phantom pack build/phantom server/cxr_server/bundles/phantom
+
+model-cards: $(SERVE_STAMP) ## write docs/models/*.md from the catalogue and docs/models/facts.toml
+	$(PY) scripts/model_cards.py
 
 image: ## build the container image and run a prediction in it, without a Docker engine (root)
 	scripts/build-image.sh

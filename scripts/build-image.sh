@@ -47,6 +47,8 @@ b copy --quiet "$container" tests/handmade_checkpoints.py tests/random_weights.p
 b run "$container" -- sh -euc '
     [ "$(id -u)" = 10001 ]
     ! command -v pip && ! python3 -c "import torch" 2>/dev/null
+    cxr-server prepare --if-missing phantom
+    [ -w "$CXR_BUNDLE_HOME" ]
     cxr-server serve --listen 127.0.0.1:0 --log-format console >/tmp/banner &
     server=$!
     for _ in $(seq 120); do [ -s /tmp/banner ] && break; kill -0 $server; sleep 0.5; done
@@ -66,8 +68,8 @@ b run "$container" -- sh -euc '
 import sys, handmade_checkpoints, random_weights
 sys.stdout.buffer.write(handmade_checkpoints.state_dict_file(random_weights.random_weights()))" \
         >/tmp/mine.pt
-    cxr-server prepare mine --from /tmp/mine.pt --labels A,B,C --output /tmp/mine
-    cxr-server doctor --model /tmp/mine --listen 127.0.0.1:0 --health-listen ""
+    cxr-server prepare mine --from /tmp/mine.pt --labels A,B,C
+    cxr-server doctor --model mine --listen 127.0.0.1:0 --health-listen ""
 '
 
 if [ -n "${OUTPUT:-}" ]; then

@@ -1,12 +1,20 @@
-"""The demo: copy the sample radiographs, serve the phantom model, run the example callers.
+"""The demo: drawn radiographs for the phantom model, and one of yours for a real model.
 
-    make demo                        # the samples alone
-    make demo RADIOGRAPH=chest.png   # and a radiograph of yours
+    make demo                        # the drawn ones alone: needs no network
+    make demo RADIOGRAPH=film.dcm    # and a PNG, JPEG or DICOM file of yours
+
+For your radiograph the published model is downloaded once, verified and converted; where that
+fails, the phantom answers in its place. The environment may change where things come from and go:
+
+    DEMO_MODEL     the real model, a name that `cxr-server models` lists
+    DEMO_PREPARE   words for `cxr-server prepare`, such as "--url https://mirror/weights.pt"
+    DEMO_OUTPUT    the folder for heatmaps and logs
 
 For research use only: nothing that this prints or writes is a diagnosis.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "client" / "examples"
 OUTPUT = Path(os.environ.get("DEMO_OUTPUT", "demo-out"))
+REAL_MODEL = os.environ.get("DEMO_MODEL", "densenet121-res224-all")
+PREPARE_WORDS = shlex.split(os.environ.get("DEMO_PREPARE", ""))
 SERVER = (sys.executable, "-m", "cxr_server")
 STOP_TIMEOUT_S = 30
 
@@ -37,17 +47,29 @@ def copy_phantoms() -> list[Path]:
     return [Path(line) for line in copied.stdout.splitlines()]
 
 
+def prepare() -> bool:
+    """Prepare the real model unless it is there. Returns whether it can be served now."""
+    say(f"{REAL_MODEL}, for radiographs of people")
+    command = [*SERVER, "prepare", "--if-missing", REAL_MODEL, *PREPARE_WORDS]
+    return subprocess.run(command).returncode == 0
+
+
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(model: str) -> Iterator[str]:
     """Run the server on a free port and yield its address; stop it at the end.
 
     The server prints its address once it has answered a request of its own, so there is
     nothing to poll for.
     """
-    log_path = OUTPUT / "server.log"
+    say(f"the server, with {model}")
+    log_path = OUTPUT / f"server-{model}.log"
     with log_path.open("w") as log:
         server = subprocess.Popen(
-            [*SERVER, "serve", "--listen", "127.0.0.1:0", "--log-format", "console"],
+            [
+                *SERVER,
+                *("serve", "--model", model, "--listen", "127.0.0.1:0"),
+                *("--log-format", "console"),
+            ],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -74,25 +96,37 @@ def run_example(name: str, address: str, output: Path, *images: Path) -> None:
     subprocess.run([sys.executable, str(EXAMPLES / name), *words], check=True)
 
 
+def show_radiographs(radiographs: list[str], address: str) -> None:
+    """Run the example caller on each radiograph."""
+    for radiograph in radiographs:
+        say(f"examples/predict_sync.py on {Path(radiograph).name}")
+        run_example("predict_sync.py", address, OUTPUT, Path(radiograph))
+
+
 def main(radiographs: list[str]) -> int:
     """Run the whole demo. Returns the exit status."""
     for radiograph in radiographs:
-        with open(radiograph, "rb"):  # Fails before the server is started.
+        with open(radiograph, "rb"):  # Fails before anything is downloaded.
             pass
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    real = bool(radiographs) and prepare()
     say("phantoms: drawn radiographs, named after what is planted in them")
     phantoms = copy_phantoms()
     print("\n".join(map(str, phantoms)))
-
-    say("the server, with the bundled phantom model")
-    with serving() as address:
+    with serving("phantom") as address:
         say(f"examples/predict_sync.py on {phantoms[0].name}")
         run_example("predict_sync.py", address, OUTPUT, phantoms[0])
         say("examples/predict_async.py on all of them at once")
         run_example("predict_async.py", address, OUTPUT / "many", *phantoms)
-        for radiograph in radiographs:
-            say(f"examples/predict_sync.py on {Path(radiograph).name}")
-            run_example("predict_sync.py", address, OUTPUT, Path(radiograph))
+        if radiographs and not real:
+            say(
+                f"{REAL_MODEL} could not be prepared, as was said above: the phantom model answers"
+                " in its place, and its scores mean nothing"
+            )
+            show_radiographs(radiographs, address)
+    if real:
+        with serving(REAL_MODEL) as address:
+            show_radiographs(radiographs, address)
 
     pictures = sorted([*OUTPUT.glob("*.png"), *OUTPUT.glob("many/*.png")])
     say(f"{len(pictures)} heatmaps in {OUTPUT.resolve()}")

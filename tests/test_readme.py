@@ -13,8 +13,8 @@ import pytest
 
 import test_wheels
 from cxr_server import settings
-from cxr_server.__main__ import COMMANDS
 from cxr_server.commands import prepare
+from cxr_server.convert.catalog import CATALOG
 from readme_tables import errors_table, settings_table, table_in_readme
 from serving import ServerProcess
 
@@ -167,19 +167,26 @@ def test_the_decisions_are_listed_with_their_status_and_date() -> None:
 
 
 def test_the_commands_for_a_real_model_are_understood() -> None:
-    """They need the network: `tests/bundles` prepares files, here the words are checked."""
+    """They need the network: `tests/test_demo.py` takes their way, here the words are checked."""
     (block,) = blocks("prepare")
-    for program, command, *words in block.commands:
-        if program == "make":
-            continue
-        assert program == "cxr-server"
-        assert command in COMMANDS
-        if command == "serve":
-            assert settings.parse(words, {}).model == "densenet121-res224-all"
-        if command == "prepare":
-            parser = argparse.ArgumentParser()
-            prepare.add_arguments(parser)
-            assert parser.parse_args(words).name == "densenet121-res224-all"
+    install, activate, fetch, serve, predict = block.commands
+    assert [install, activate] == [["make", "install-serve"], [".", ".venv/bin/activate"]]
+    assert fetch == ["cxr-server", "prepare", "densenet121-res224-all"]
+    assert serve[:2] == ["cxr-server", "serve"]
+    assert settings.parse(serve[2:], {}).model in CATALOG
+    assert predict[:2] == ["cxr", "predict"]
+
+
+def test_the_container_is_given_words_that_prepare_takes() -> None:
+    parser = argparse.ArgumentParser()
+    prepare.add_arguments(parser)
+    lines = [line for block in blocks("container") for line in block.code.splitlines()]
+    (words,) = [
+        shlex.split(line.split("cxr-serve prepare ")[1]) for line in lines if "prepare" in line
+    ]
+    parsed = parser.parse_args(words)
+    assert parsed.name in CATALOG
+    assert parsed.if_missing
 
 
 def test_the_settings_table_is_the_codes() -> None:

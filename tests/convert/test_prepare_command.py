@@ -1,9 +1,5 @@
 """`cxr-server prepare` as an operator meets it, on an installation without torch."""
 
-import hashlib
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +8,7 @@ from cxr_server.__main__ import main
 from cxr_server.bundles.load import load_bundle
 from handmade_checkpoints import state_dict_file
 from random_weights import LABELS, TINY, random_weights
+from upstream import published_file, sha256, upstream
 
 
 @pytest.fixture
@@ -53,35 +50,60 @@ def test_the_command_fails_with_one_line(words, homes, capsys):
     assert printed.err.count("\n") == 1
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_a_name_that_is_not_in_the_catalogue_gets_the_nearest(homes, capsys):
     assert main(["prepare", "densenet121-res224-al"]) == 1
     assert "did you mean densenet121-res224-all?" in capsys.readouterr().err
 
 
 def test_a_download_is_kept_until_the_bundle_is_written(homes, capsys):
-    name, folder = "densenet121-res224-nih", homes / "upstream"
-    folder.mkdir()
-    file = folder / "weights.pt"
-    file.write_bytes(state_dict_file(random_weights(class_count=18)))
+    name = "densenet121-res224-nih"
     (homes / "home" / name).mkdir(parents=True)
     (homes / "home" / name / "notes.txt").touch()  # not a bundle: not replaced
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-        url = f"http://127.0.0.1:{server.server_port}/weights.pt"
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        words = ["prepare", name, "--url", url, "--sha256", sha256]
+    content = published_file()
+    with upstream(content) as url:
+        words = ["prepare", name, "--url", url, "--sha256", sha256(content)]
         assert main(words) == 1
-        server.shutdown()
     assert "is not a bundle" in capsys.readouterr().err
     (homes / "home" / name / "notes.txt").unlink()
     assert main(words) == 0  # without the network
     assert load_bundle(homes / "home" / name).manifest.name == name
     assert list((homes / "cache" / "downloads").iterdir()) == []
+
+
+def test_another_address_does_not_weaken_the_hash(homes, capsys):
+    content = published_file()
+    words = ["prepare", "densenet121-res224-all", "--trust-download"]
+    with upstream(content) as url:
+        assert main([*words, "--url", url]) == 1
+        assert main([*words, "--url", url, "--sha256", sha256(content)]) == 1
+    hash_differs, hash_refused = capsys.readouterr().err.splitlines()
+    assert "differs" in hash_differs
+    assert "is not the known hash" in hash_refused
+    assert not (homes / "home").exists()
+
+
+def test_if_missing_prepares_what_is_missing_or_damaged_and_nothing_else(homes, capsys):
+    file, weights = homes / "mine.pt", homes / "home" / "mine" / "weights.safetensors"
+    file.write_bytes(published_file())
+    words = ["prepare", "--if-missing", "mine", "--from", str(file)]
+    assert main(words) == 0
+    made = weights.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{weights.parent} is prepared already\n"
+    assert weights.stat().st_mtime_ns == made
+    weights.write_bytes(b"damaged")
+    assert main(words) == 0
+    load_bundle(weights.parent)
+
+
+def test_if_missing_finds_the_phantom_and_what_output_names(homes, tiny_bundle, capsys):
+    assert main(["prepare", "--if-missing", "phantom"]) == 0
+    words = ["--output", str(tiny_bundle), "--from", "missing.pt"]
+    assert main(["prepare", "mine", "--if-missing", *words]) == 0
+    assert main(["prepare", "mine", *words]) == 1
+    assert capsys.readouterr().out.count("is prepared already") == 2
+    assert not (homes / "home").exists()
 
 
 def test_without_the_network_the_way_by_a_file_is_told(homes, capsys):

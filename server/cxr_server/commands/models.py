@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"cxr-server: {error}", file=sys.stderr)
     bundles = [_describe(name, path) for name, path in found.items()]
     catalog = [
-        {key: getattr(entry, key) for key in ("name", "trained_on", "url", "sha256")}
+        {key: getattr(entry, key) for key in ("name", "trained_on", "url", "sha256", "card")}
         | {"prepared": entry.name in found}
         for entry in CATALOG.values()
     ]
@@ -79,3 +79,4 @@ def _print_table(
         note = "" if entry["sha256"] else "; SHA-256 not known"
         done = "; prepared" if entry["prepared"] else ""
         print(f"  {entry['name']:{width}}{entry['trained_on']}{note}{done}")
+    print("Their model cards are in docs/models of cxr-serve's source.")

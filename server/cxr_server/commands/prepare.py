@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from cxr_server.bundles.load import load_bundle
-from cxr_server.bundles.store import bundle_home, cache_home
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.store import bundle_home, cache_home, resolve
 from cxr_server.convert.convert import prepare
 from cxr_server.convert.source import Source
 from cxr_server.errors import OperatorError
@@ -36,10 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="the bundle's folder (default: by name)"
     )
+    parser.add_argument(
+        "--if-missing",
+        action="store_true",
+        help="do nothing for a bundle that is there and intact, as the phantom always is",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the bundle. Returns 0."""
+    if args.if_missing and (folder := _intact(args.name, args.output)):
+        print(f"{folder} is prepared already")
+        return 0
     home, cache = bundle_home(), cache_home()
     output = args.output or (home and home / args.name)
     if not (output and cache):
@@ -61,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"compiled for this machine in {time.perf_counter() - start:.1f} s")
     print(f"prepared {output}: serve it with `cxr-server serve --model {args.output or args.name}`")
     return 0
+
+
+def _intact(name: str, output: Path | None) -> Path | None:
+    """Return the folder that `serve --model` would load, or None if it is missing or damaged."""
+    try:
+        return load_bundle(output or resolve(name)).path
+    except BundleError:
+        return None
 
 
 def _bar(done: int, total: int | None) -> None:

@@ -29,6 +29,11 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Name of the upstream file."""
         return self.url.rpartition("/")[2]
 
+    @property
+    def card(self) -> str:
+        """Path of the model card in cxr-serve's source."""
+        return f"docs/models/{self.name}.md"
+
 
 class _Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license: str

@@ -77,7 +77,7 @@ def interpret(
     labels: Sequence[str]
     points: Sequence[float | None]
     if entry is not None:
-        notices.append(f"Trained on {entry.trained_on}.")
+        notices.append(f"Trained on {entry.trained_on}; see cxr-serve's {entry.card}.")
         labels, points = OUTPUTS, [entry.operating_points.get(label) for label in OUTPUTS]
     else:
         found = checkpoint.lists

@@ -1,0 +1,123 @@
+"""Compose and Kubernetes: a model is prepared before the server starts, into what it reads."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from upstream import published_file, sha256, upstream
+
+ROOT = Path(__file__).parents[1]
+NAME = "densenet121-res224-nih"
+IMAGE = dict(re.findall(r"(CXR_\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert isinstance(services, dict)
+    return services
+
+
+@pytest.fixture(scope="module")
+def pod() -> dict[str, Any]:
+    documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())
+    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert isinstance(pod, dict)
+    return pod
+
+
+def with_variables(text: str, **variables: str) -> str:
+    """Return a text of the compose file with `${NAME:-default}` filled in."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: variables.get(m[1]) or m[2], text)
+
+
+def test_compose_starts_the_server_after_prepare_has_succeeded(services) -> None:
+    assert services["server"]["depends_on"] == {
+        "prepare": {"condition": "service_completed_successfully"}
+    }
+    assert "restart" not in services["prepare"]
+    command = [with_variables(word, CXR_MODEL=NAME) for word in services["prepare"]["command"]]
+    assert command == ["prepare", "--if-missing", NAME]
+    assert with_variables(services["server"]["environment"]["CXR_MODEL"], CXR_MODEL=NAME) == NAME
+
+
+def test_compose_mounts_the_bundles_where_the_image_looks_for_them(services) -> None:
+    volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+    written, read = (
+        dict(with_variables(volume).split(":", 1) for volume in services[name]["volumes"])
+        for name in ("prepare", "server")
+    )
+    assert written == {"bundles": IMAGE["CXR_BUNDLE_HOME"], "cache": IMAGE["CXR_CACHE_DIR"]}
+    assert read == written | {"bundles": f"{IMAGE['CXR_BUNDLE_HOME']}:ro"}
+    assert set(volumes) == set(written)
+
+
+def test_every_container_of_compose_has_no_rights_to_lose(services) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "user" not in service, name  # the image's
+        assert service["mem_limit"], name
+
+
+def test_kubernetes_prepares_the_model_that_it_serves(pod) -> None:
+    (prepare,), (server,) = pod["initContainers"], pod["containers"]
+    assert prepare["args"] == ["prepare", "--if-missing", "$(CXR_MODEL)"]
+    models = [
+        [entry["value"] for entry in container["env"] if entry["name"] == "CXR_MODEL"]
+        for container in (prepare, server)
+    ]
+    assert models[0] == models[1] == ["phantom"]
+    assert prepare["image"] == server["image"]
+    assert prepare["securityContext"] == server["securityContext"]
+    written, read = (
+        {mount["name"]: mount for mount in container["volumeMounts"]}
+        for container in (prepare, server)
+    )
+    assert written["bundles"]["mountPath"] == IMAGE["CXR_BUNDLE_HOME"]
+    assert read == written | {"bundles": written["bundles"] | {"readOnly": True}}
+    assert set(written) == {volume["name"] for volume in pod["volumes"]}
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the image's program with its two folders in `folder`, and without a home."""
+    homes = {"CXR_BUNDLE_HOME": f"{folder}/bundles", "CXR_CACHE_DIR": f"{folder}/cache"}
+    return subprocess.run(
+        [sys.executable, "-m", "cxr_server", *words],
+        cwd="/",
+        env={**os.environ, **homes, "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_the_commands_of_compose_prepare_a_volume_once(services, tmp_path) -> None:
+    bundles, cache = tmp_path / "bundles", tmp_path / "cache"
+    bundles.mkdir()
+    cache.mkdir()
+    command = services["prepare"]["command"]
+
+    phantom = run(tmp_path, *map(with_variables, command))
+    assert (phantom.returncode, phantom.stderr) == (0, "")
+    assert "is prepared already" in phantom.stdout
+    assert list(bundles.iterdir()) == list(cache.iterdir()) == []
+
+    words = [with_variables(word, CXR_MODEL=NAME) for word in command]
+    content = published_file()
+    with upstream(content) as url:
+        made = run(tmp_path, *words, "--url", url, "--sha256", sha256(content))
+    assert (made.returncode, made.stderr) == (0, "")
+    again = run(tmp_path, *words)
+    assert again.stdout == f"{bundles}/{NAME} is prepared already\n"
+    serves = run(tmp_path, "doctor", "--model", NAME, "--listen", "127.0.0.1:0")
+    assert serves.returncode == 0, serves.stdout + serves.stderr
