@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from cxr_command import cxr_process, names_in
@@ -42,3 +43,21 @@ def test_all_findings_and_those_above_their_operating_points_are_drawn(
         )
         assert len(names_in(output)) == sum(len(each["explanations"]) for each in answers)
         assert len(names_in(output)) == expected
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpeg"])
+def test_pictures_of_an_earlier_run_are_not_scored(
+    phantom_server: ServerProcess, radiographs: list[Path], tmp_path: Path, image_format: str
+) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(radiographs[0].read_bytes())
+    server = ["--server", phantom_server.address]
+    drawing = ["--format", image_format, "--label", "all", "--output", tmp_path / "maps"]
+    assert cxr_process("explain", *drawing, *server, tmp_path).returncode == 0
+    pictures = names_in(tmp_path / "maps")
+    done = cxr_process("predict", "--json", *server, tmp_path)
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(film)]
+    assert f"skipped: {len(pictures)} heatmaps" in done.stderr.decode()
+    named = cxr_process("predict", *server, tmp_path / "maps" / pictures[0])
+    assert named.returncode == 1
+    assert b"was drawn by cxr-serve" in named.stderr
