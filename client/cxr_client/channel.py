@@ -1,5 +1,8 @@
 """Channel: the settings of a client -> a gRPC channel. Next: connection."""
 
+import contextlib
+import threading
+import time
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +14,8 @@ from cxr_client.config import Settings
 READY = grpc.ChannelConnectivity.READY
 UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 """The states of a channel that has neither connected nor failed to."""
+
+_WATCH_S = 0.1
 
 # Without "retryPolicy": `retries` decides, because retries inside gRPC hide the cause of a failure.
 _SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
@@ -48,13 +53,32 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
     return arguments
 
 
-def state_of(channel: grpc.Channel) -> grpc.ChannelConnectivity:
-    """Ask a blocking channel to connect; return its state.
+def connect(channel: grpc.Channel, seconds: float) -> bool | None:
+    """Connect a blocking channel; return whether it is connected, None where it takes longer.
 
-    The public `subscribe` is no way to ask: its thread delays `close`, and may fail after it.
+    grpc has no public function for this: the thread of `Channel.subscribe` delays `close`, and may
+    fail after it. The thread here has ended when this returns.
     """
+    given_up, settled = threading.Event(), threading.Event()
+    states: list[int] = []
+
+    def watch() -> None:
+        # An AttributeError would be another release of grpc, a ValueError is a closed channel.
+        with contextlib.suppress(AttributeError, ValueError):
+            core = channel._channel  # type: ignore[attr-defined]
+            while not given_up.is_set():
+                states.append(core.check_connectivity_state(True))
+                if states[-1] not in [state.value[0] for state in UNSETTLED]:
+                    break
+                # Older releases of grpc connect only while something waits like this.
+                core.watch_connectivity_state(states[-1], time.time() + _WATCH_S)
+        settled.set()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
-        number = channel._channel.check_connectivity_state(True)  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):  # Another release of grpc, or a closed channel.
-        return grpc.ChannelConnectivity.SHUTDOWN
-    return next(state for state in grpc.ChannelConnectivity if state.value[0] == number)
+        in_time = settled.wait(seconds)
+    finally:
+        given_up.set()
+        thread.join()
+    return states[-1:] == [READY.value[0]] if in_time else None

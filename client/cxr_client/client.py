@@ -1,7 +1,6 @@
 """Client: performs the steps of `calls` by blocking. Its twin is `async_client`."""
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar, Unpack, cast
 
@@ -9,7 +8,7 @@ import grpc
 
 from cxr_client import calls
 from cxr_client.address import DEFAULT_SERVER
-from cxr_client.channel import READY, UNSETTLED, state_of
+from cxr_client.channel import connect
 from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
@@ -24,8 +23,6 @@ from cxr_client.images import ImageSource, read_image
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
 from cxr_client.steps import Connect, Outcome, Pause, Read, Reply, Send, Step, Steps
-
-_CONNECT_POLL_S = 0.005
 
 T = TypeVar("T")
 
@@ -208,7 +205,7 @@ class Client(Connection):
                 self._closing.wait(seconds)
                 return None
             case Connect(seconds):
-                return self._connect(seconds)
+                return connect(self._open()[0], seconds)
             case Send():
                 return self._send(step)
 
@@ -218,15 +215,6 @@ class Client(Connection):
             if self._opened is None or self._closed:
                 self._opened = self._open_channel(grpc)
             return self._opened
-
-    def _connect(self, seconds: float) -> bool | None:
-        channel, _ = self._open()
-        end_s = time.monotonic() + seconds
-        while (state := state_of(channel)) in UNSETTLED:
-            if time.monotonic() >= end_s:
-                return None
-            self._closing.wait(_CONNECT_POLL_S)
-        return state is READY
 
     def _send(self, step: Send) -> Reply | grpc.Call:
         method = getattr(self._open()[1], step.rpc)

@@ -71,7 +71,9 @@ def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask)
         "its certificate is for another name": TLSConfig(ca=ca, server_name="other.example.org"),
         "it closed the connection (it may require TLS)": None,
     }
-    with FakeServer(credentials=authority.server_credentials(mutual=False)) as server:
+    credentials = authority.server_credentials(mutual=False)
+    # One address: of several, gRPC tells the last failure.
+    with FakeServer(address=f"127.0.0.1:{free_port()}", credentials=credentials) as server:
         for cause, tls in causes.items():
             with pytest.raises(UnavailableError) as caught:
                 ask(server.address, "health", options={"tls": tls, "timeout_s": 0.8})
@@ -80,7 +82,9 @@ def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask)
 
 def test_a_missing_certificate_of_the_client_is_told(authority: Authority, ask: Ask) -> None:
     options = {"tls": TLSConfig(ca=authority.folder / "ca.pem"), "timeout_s": 0.8}
-    with FakeServer(credentials=authority.server_credentials(mutual=True)) as server:
+    credentials = authority.server_credentials(mutual=True)
+    # One address: of several, gRPC tells the last failure.
+    with FakeServer(address=f"127.0.0.1:{free_port()}", credentials=credentials) as server:
         with pytest.raises(UnavailableError) as caught:
             ask(server.address, "health", options=options)
         assert caught.value.message == (
