@@ -1,15 +1,26 @@
 """Admission: bounds on the calls and request bytes in flight."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cxr_server.budget import ByteBudget
 from cxr_server.errors import MemoryFull, QueueFull
 
 DECLARED_BYTES = "x-request-bytes"
 """Metadata key in which a client may declare the size of its message before sending it."""
+HURRIED_UPLOAD_S = 3.0
+"""Time that an upload of unknown size has while another one waits for it."""
+
+
+class Upload(NamedTuple):
+    """A request of unknown size that is being received; times are those of the event loop."""
+
+    limit: asyncio.Timeout
+    start_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,7 +29,9 @@ class Admission:
 
     A call can declare at most `max_request_bytes`. Calls that declare nothing count when their
     bytes have arrived, and are received a few at a time: as many as fit `undeclared` if each is of
-    the largest size. `retry_after_ms` returns when a refused call is worth retrying.
+    the largest size. While one of them waits, the oldest upload has `HURRIED_UPLOAD_S` to arrive:
+    callers that send nothing do not keep others out. `retry_after_ms` returns when a refused call
+    is worth retrying.
     """
 
     max_calls: int
@@ -28,6 +41,8 @@ class Admission:
     calls: int = field(default=0, init=False)
     held_bytes: int = field(default=0, init=False)
     undeclared: ByteBudget = field(init=False)
+    uploads: dict["Slot", Upload] = field(default_factory=dict, init=False)
+    waiting: int = field(default=0, init=False)  # number of uploads of unknown size
 
     def __post_init__(self) -> None:
         self.undeclared = ByteBudget(undeclared_bytes(self.max_bytes, self.max_request_bytes))
@@ -52,6 +67,15 @@ class Admission:
             raise
         return slot
 
+    def hurry(self) -> None:
+        """Bring forward the end of the oldest uploads of unknown size, as many as others wait."""
+        now_s = asyncio.get_running_loop().time()
+        for slot, upload in list(self.uploads.items())[: self.waiting]:
+            if not (slot.is_hurried or upload.limit.expired()):
+                slot.is_hurried = True
+                end_s = max(now_s, upload.start_s + HURRIED_UPLOAD_S)
+                upload.limit.reschedule(min(end_s, upload.limit.when() or end_s))
+
 
 class Slot:
     """The place of one call in flight, and the bytes of its request."""
@@ -60,19 +84,42 @@ class Slot:
         self._admission = admission
         self._held_bytes = 0
         self.is_declared = False
+        self.is_hurried = False
         admission.calls += 1
 
     @asynccontextmanager
-    async def receiving(self) -> AsyncIterator[None]:
-        """Receive the request in this block, which waits if its size may be too much now."""
+    async def receiving(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """Receive the request in this block, which waits if its size may be too much now.
+
+        `limit` is the time limit around it, which `Admission.hurry` may bring forward.
+        """
+        admission = self._admission
         if self.is_declared:
             yield
             return
-        share = await self._admission.undeclared.take(self._admission.max_request_bytes)
+        wanted_bytes, undeclared = admission.max_request_bytes, admission.undeclared
+        is_full = undeclared.held_bytes + wanted_bytes > undeclared.limit_bytes
+        admission.waiting += is_full
+        admission.hurry()
         try:
+            share = await undeclared.take(wanted_bytes)
+        finally:
+            admission.waiting -= is_full
+        admission.uploads[self] = Upload(limit, asyncio.get_running_loop().time())
+        try:
+            admission.hurry()
             yield
         finally:
+            del admission.uploads[self]
             share.release()
+
+    def slow_upload(self) -> MemoryFull:
+        """Return the error of an upload whose limit was brought forward."""
+        return MemoryFull(
+            "others wait to send a request of unknown size: send faster, or declare the size in "
+            f"{DECLARED_BYTES}",
+            retry_after_ms=self._admission.retry_after_ms(),
+        )
 
     def hold(self, total_bytes: int) -> None:
         """Replace the bytes held so far. Raises MemoryFull, but never for the only call."""

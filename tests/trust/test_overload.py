@@ -160,6 +160,21 @@ async def test_requests_of_unknown_size_are_not_received_all_at_once() -> None:
             assert proxy.bytes_up > 20 * MIB
 
 
+async def test_uploads_of_unknown_size_that_do_not_arrive_do_not_keep_others_out() -> None:
+    flags = ("--max-request-mib", "24", "--max-in-flight-mib", "24", "--upload-timeout-s", "1000")
+    with ServerProcess(*flags) as server:
+        async with (
+            grpc.aio.insecure_channel(server.address) as channel,
+            stalled(channel, 2) as calls,
+        ):
+            request = pb.PredictRequest(image=png())
+            assert (await ChestXrayServiceStub(channel).Predict(request, timeout=100)).findings
+            ends = [call for call in calls if call.done()]
+            assert ends  # of the uploads that were received before it
+            for call in ends:
+                assert reason_of(await refused(call)) == "MEMORY_FULL"
+
+
 async def test_the_client_declares_what_it_sends(
     small_server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:

@@ -108,10 +108,15 @@ async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
     """Read and parse a unary request. Raises DeadlineExpired, InvalidField and MemoryFull."""
     call, slot = context.call, context.slot
     try:
-        async with asyncio.timeout(timeout_s), slot.receiving() if slot else nullcontext():
+        async with (
+            asyncio.timeout(timeout_s) as limit,
+            slot.receiving(limit) if slot else nullcontext(),
+        ):
             # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
             raw = await context.read()
     except TimeoutError:
+        if slot and slot.is_hurried:
+            raise slot.slow_upload() from None
         raise DeadlineExpired("the request took too long to arrive") from None
     if raw is grpc.aio.EOF:
         # Also the first sign of a cancelled or an oversized call, whose cancellation arrives
