@@ -59,15 +59,18 @@ lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatibl
 demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE: yours, with the real model
 	@$(PY) scripts/demo.py "$$RADIOGRAPH"
 
+# A process for each core; the tests of a file share their server.
+PARALLEL := -n auto --dist loadfile
+
 # --- checking --------------------------------------------------------------------------------
 
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
 test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
-	$(PY) -m pytest -m "not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
-	$(PY) -m pytest -m "not gpu and not programs" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not programs" $(PYTEST_ARGS)
 
 coverage: $(DEV_STAMP) ## line coverage of the tests that are not slow, servers in subprocesses included
 	$(PY) -m pytest -m "not gpu and not programs and not slow" --cov $(PYTEST_ARGS)
