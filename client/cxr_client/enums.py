@@ -192,3 +192,6 @@ class WarningCode(ContractEnum):
     BURNED_IN_ANNOTATION = auto()
     PIXELS_NOT_SQUARE = auto()
     PRESENTATION_CONFLICT = auto()
+    POSSIBLY_ROTATED = auto()
+    POSSIBLY_NOT_CHEST = auto()
+    LETTERBOXED = auto()

@@ -9,6 +9,7 @@ COMMANDS = {
     "draw": ("samples", "draw phantoms as PNG files"),
     "train": ("retrain", "draw the training sets, train the phantom model and evaluate it"),
     "pack": ("pack", "make a bundle of trained weights"),
+    "gate": ("gate", "train the check of whether an image shows a frontal chest"),
 }
 """Module and help text by subcommand. Only the chosen module is imported: `draw` needs no torch."""
 

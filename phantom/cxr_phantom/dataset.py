@@ -19,6 +19,11 @@ from cxr_phantom.findings import FINDINGS
 from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.preprocess import XRV
 
+TRAIN_SEED = 10_000_000
+VALIDATION_SEED = 20_000_000
+HELD_OUT_SEED = 30_000_000
+"""First seeds of the three sets. Smaller seeds are used neither for training nor calibration."""
+
 INPUT_PX = 224
 GRID = 7
 CELL_PX = INPUT_PX // GRID

@@ -13,15 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cxr_phantom import network as net
-from cxr_phantom.dataset import PhantomSet, draw_set
+from cxr_phantom.dataset import HELD_OUT_SEED, TRAIN_SEED, VALIDATION_SEED, PhantomSet, draw_set
 from cxr_phantom.findings import FINDINGS
 from cxr_phantom.metrics import evaluate, format_table, operating_point
 from cxr_phantom.train import EpochDone, TrainingConfig, infer, state_of, train_network
-
-TRAIN_SEED = 10_000_000
-VALIDATION_SEED = 20_000_000
-HELD_OUT_SEED = 30_000_000
-"""First seeds of the three sets. Smaller seeds are used neither for training nor calibration."""
 
 WEIGHTS_NAME = "weights.safetensors"
 REPORT_NAME = "training.json"

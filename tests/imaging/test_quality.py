@@ -50,14 +50,17 @@ def test_phantoms_raise_none_and_inverted_ones_are_noticed(seed: int) -> None:
         (4095 - TWELVE_BITS_HW, ("POSSIBLY_INVERTED", "RANGE_UNUSED")),
         (TWELVE_BITS_HW // 2 + 32_768, ("RANGE_UNUSED",)),
         (TWELVE_BITS_HW // 8 + 1440, ("RANGE_UNUSED",)),
-        (np.where(np.arange(256)[:, None] < 150, 0, chest_like(256, 256)), ("CLIPPED",)),
+        (
+            np.where(np.arange(256)[:, None] < 150, 0, chest_like(256, 256)),
+            ("CLIPPED", "LETTERBOXED"),
+        ),
         (
             np.where(np.arange(256)[:, None] > 190, 255, chest_like(256, 256)),
-            ("CLIPPED",),
+            ("CLIPPED", "LETTERBOXED"),
         ),
         (255 - chest_like(256, 256), ("POSSIBLY_INVERTED",)),
-        (np.zeros((256, 256), np.uint8), ("LOW_CONTRAST", "CLIPPED")),
-        (np.full((256, 256), 65_535, np.uint16), ("LOW_CONTRAST", "CLIPPED")),
+        (np.zeros((256, 256), np.uint8), ("LOW_CONTRAST", "CLIPPED", "POSSIBLY_NOT_CHEST")),
+        (np.full((256, 256), 65_535, np.uint16), ("LOW_CONTRAST", "CLIPPED", "POSSIBLY_NOT_CHEST")),
     ],
     ids=[
         "square",

@@ -102,6 +102,9 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_BURNED_IN_ANNOTATION: _ClassVar[WarningCode]
     WARNING_CODE_PIXELS_NOT_SQUARE: _ClassVar[WarningCode]
     WARNING_CODE_PRESENTATION_CONFLICT: _ClassVar[WarningCode]
+    WARNING_CODE_POSSIBLY_ROTATED: _ClassVar[WarningCode]
+    WARNING_CODE_POSSIBLY_NOT_CHEST: _ClassVar[WarningCode]
+    WARNING_CODE_LETTERBOXED: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
 SERVING_STATUS_SERVING: ServingStatus
@@ -161,6 +164,9 @@ WARNING_CODE_FOR_PROCESSING: WarningCode
 WARNING_CODE_BURNED_IN_ANNOTATION: WarningCode
 WARNING_CODE_PIXELS_NOT_SQUARE: WarningCode
 WARNING_CODE_PRESENTATION_CONFLICT: WarningCode
+WARNING_CODE_POSSIBLY_ROTATED: WarningCode
+WARNING_CODE_POSSIBLY_NOT_CHEST: WarningCode
+WARNING_CODE_LETTERBOXED: WarningCode
 
 class PredictRequest(_message.Message):
     __slots__ = ("image", "top_k", "strict_input", "dicom")

@@ -7,6 +7,7 @@ radiograph; they catch what commonly goes wrong before an image reaches a model.
 import numpy as np
 
 from cxr_server.errors import ImageRefused
+from cxr_server.imaging.gate import TURNED, View, view_of
 from cxr_server.imaging.radiograph import InputWarning, Pixels, Radiograph
 
 MESSAGES: dict[InputWarning, str] = {
@@ -46,6 +47,13 @@ MESSAGES: dict[InputWarning, str] = {
         "The presentation LUT shape of the DICOM file contradicts its photometric "
         "interpretation, which was used."
     ),
+    InputWarning.POSSIBLY_ROTATED: (
+        "The image looks like a frontal chest radiograph that was turned or is upside down."
+    ),
+    InputWarning.POSSIBLY_NOT_CHEST: "The image does not look like a frontal chest radiograph.",
+    InputWarning.LETTERBOXED: (
+        "The image has wide borders of one grey value; crop it to the exposed field."
+    ),
 }
 """The text for each warning; see `message`."""
 
@@ -61,6 +69,8 @@ UNLIKELY = {
     InputWarning.MIRRORED,
     InputWarning.NOT_CHEST,
     InputWarning.FOR_PROCESSING,
+    InputWarning.POSSIBLY_ROTATED,
+    InputWarning.POSSIBLY_NOT_CHEST,
 }
 """Warnings that a properly exported frontal chest radiograph does not cause."""
 
@@ -74,6 +84,9 @@ MAX_BLACK, MAX_WHITE = 0.50, 0.20
 INVERTED_BY = 0.15
 """An image may be inverted if its upper corners are brighter than the spine by this share of the
 grey range. In all films measured the spine was brighter, by 0.27 or more."""
+FLAT = 0.012  # deviation, as a share of the values' spread, that JPEG makes of one value
+MAX_MARKED = 0.1  # share of other values, as of text, in a row or column of a border
+MAX_BORDER = 0.2  # share of the rows or columns: the air beside a body may have one value, too
 MAX_ASPECT_RATIO = 2.0  # maximum ratio of the longer to the shorter side
 
 
@@ -85,15 +98,20 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     shape_px = radiograph.pixels_hw.shape
     short_px, long_px = sorted(shape_px)
     row_step, column_step = (max(1, side_px // SAMPLE_SIDE) for side_px in shape_px)
-    sample_hw = radiograph.pixels_hw[::row_step, ::column_step]
+    sample_hw = exposed_hw = radiograph.pixels_hw[::row_step, ::column_step]
     inside = sample_hw.ravel()
     if radiograph.padding_hw is not None:  # is no part of the radiograph
-        inside = sample_hw[~radiograph.padding_hw[::row_step, ::column_step]]
+        inside_hw = ~radiograph.padding_hw[::row_step, ::column_step]
+        inside = sample_hw[inside_hw]
+        exposed_hw = sample_hw[inside_hw.any(axis=1)][:, inside_hw.any(axis=0)]
     # Contrast, clipping and inversion are judged on the part of the range that is used.
     black, white = radiograph.display_range
     # Percentiles from the histogram: sorting would take as long as all the other checks.
     counts = np.bincount(inside, minlength=white + 1)
     low, high = np.searchsorted(np.cumsum(counts), np.multiply(inside.size, (0.01, 0.99)))
+    view = view_of(sample_hw)
+    inverted = _looks_inverted(sample_hw, white - black)
+    seen_inverted = inverted and view is View.INVERTED
     checks = {
         InputWarning.CROPPED: short_px != long_px,
         InputWarning.LOW_RESOLUTION: short_px < input_side_px,
@@ -101,9 +119,12 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
         InputWarning.CLIPPED: (
             counts[black] > MAX_BLACK * inside.size or counts[white] > MAX_WHITE * inside.size
         ),
-        InputWarning.POSSIBLY_INVERTED: _looks_inverted(sample_hw, white - black),
+        InputWarning.POSSIBLY_INVERTED: inverted,
         InputWarning.UNUSUAL_ASPECT_RATIO: long_px > MAX_ASPECT_RATIO * short_px,
         InputWarning.RANGE_UNUSED: (black, white) != (0, radiograph.max_value),
+        InputWarning.POSSIBLY_ROTATED: view in TURNED,
+        InputWarning.POSSIBLY_NOT_CHEST: view in (View.OTHER, View.INVERTED) and not seen_inverted,
+        InputWarning.LETTERBOXED: _has_borders(exposed_hw, int(high - low)),
     }
     return tuple(warning for warning, applies in checks.items() if applies)
 
@@ -140,6 +161,27 @@ def _looks_inverted(sample_hw: Pixels, span: int) -> bool:
     spine = sample_hw[height // 2 : height - height // 8, width * 9 // 20 : width - width * 9 // 20]
     corner = sum(_median(corner) for corner in corners) / 2
     return corner - _median(spine) > INVERTED_BY * span
+
+
+def _has_borders(sample_hw: Pixels, span: int) -> bool:
+    """Tell whether rows, or columns, of one grey value make up much of the image at its edges.
+
+    Text on a border does not count, nor noise of JPEG. An image of one value has no border.
+    """
+    for lines in (sample_hw, sample_hw.T):
+        border_count = _flat_count(lines, span) + _flat_count(lines[::-1], span)
+        if MAX_BORDER * len(lines) < border_count < len(lines):
+            return True
+    return False
+
+
+def _flat_count(lines: Pixels, span: int) -> int:
+    """Return how many of the first lines have one grey value each."""
+    for count, line in enumerate(lines):
+        middle = _median(line)
+        if np.mean(np.abs(line.astype(np.int32) - middle) > FLAT * span) > MAX_MARKED:
+            return count
+    return len(lines)
 
 
 def _median(values: Pixels) -> int:
