@@ -75,7 +75,7 @@ pytest: $(DEV_STAMP) ## all tests; PYTEST_ARGS="tests/inference -k resize" selec
 coverage: $(DEV_STAMP) ## line coverage of the tests that are not slow, servers in subprocesses included
 	$(PY) -m pytest -m "not gpu and not programs and not slow" --cov $(PYTEST_ARGS)
 
-test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk prometheus
+test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc prometheus
 	$(PY) -m pytest -m programs $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU

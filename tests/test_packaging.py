@@ -31,7 +31,7 @@ def modules_after(code: str) -> set[str]:
 def test_importing_the_client_pulls_neither_torch_nor_numpy() -> None:
     modules = modules_after("import cxr_client, cxr_client.cli")
     assert "grpc" in modules
-    assert modules.isdisjoint({"torch", "numpy", "PIL", "openvino", "cxr_server"})
+    assert modules.isdisjoint({"torch", "numpy", "PIL", "pydicom", "openvino", "cxr_server"})
 
 
 def test_importing_the_server_pulls_no_torch() -> None:
@@ -197,8 +197,9 @@ def test_the_shipped_samples_are_small() -> None:
 
 def test_deployments_set_variables_that_exist() -> None:
     known = {settings.env_name(option.name) for option in settings.options()}
-    known |= {"CXR_SERVER", "CXR_TOKEN"}  # the command `cxr` reads these
-    for name in ("Dockerfile", "docker-compose.yml", "deploy/kubernetes.yaml"):
+    known |= {"CXR_CA_FILE", "CXR_SERVER", "CXR_TOKEN"}  # clients read these
+    deployments = ("Dockerfile", "docker-compose.yml", "deploy/kubernetes.yaml")
+    for name in (*deployments, "deploy/orthanc/docker-compose.yml"):
         used = set(re.findall(r"CXR_[A-Z_]+", (ROOT / name).read_text()))
         assert used
         assert used <= known, name
