@@ -28,7 +28,6 @@ from cxr_server.settings import Address, Settings
 log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
-_HANG_UP = "ExecuteBatchError"
 _QUIET = frozenset({servicer.HEALTH, *reflection.METHODS})
 """Methods whose successful calls are logged at the level debug: probes and tools call them."""
 
@@ -56,8 +55,6 @@ class Server:
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
-        # gRPC logs a traceback when it cannot send an answer because its caller has gone.
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_a_hang_up)
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
@@ -111,10 +108,6 @@ def steps(
     longest = partial(limited, max_call_s=settings.max_call_s, bounded=bounded_methods)
     bounds = partial(admitted, admission=admission, lifecycle=lifecycle, bounded=bounded_methods)
     return [*around, bounds, longest]
-
-
-def _is_not_a_hang_up(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and getattr(record.exc_info[0], "__name__", "") == _HANG_UP)
 
 
 def _bind(server: grpc.aio.Server, text: str, credentials: grpc.ServerCredentials | None) -> int:
