@@ -1,5 +1,7 @@
 """One budget of memory: its shares, the limits that follow from it, and what contradicts it."""
 
+from pathlib import Path
+
 import pytest
 
 from cxr_server.explanation.footprint import Drawing, max_drawn_px
@@ -8,6 +10,25 @@ from cxr_server.settings import MIB, SettingsError, parse
 
 COMPOSE_MIB = 2048 * 9 // 10
 """What the server takes of the 2 GiB in docker-compose.yml."""
+
+
+READ_TEXT = Path.read_text
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine of 128 GiB without a container: the files that say so, to be changed."""
+    made = {"/proc/self/cgroup": "", "/proc/meminfo": f"MemTotal:  {2**27} kB\n"}
+
+    def read_text(path: Path, *args: object, **kwargs: object) -> str:
+        if str(path) in made:
+            return made[str(path)]
+        if str(path).startswith("/sys/fs/cgroup"):
+            raise FileNotFoundError(path)
+        return READ_TEXT(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    return made
 
 
 def of(*flags: str, threads: int = 2) -> object:
@@ -51,6 +72,10 @@ def test_without_a_flag_the_machine_or_its_container_decides() -> None:
     [
         (("--memory-budget-mib", "100"), ("--memory-budget-mib", "100", str(MIN_BUDGET_MIB))),
         (
+            ("--memory-budget-mib", "200000"),
+            ("--memory-budget-mib 200000", "above the 131072 MiB", "machine"),
+        ),
+        (
             ("--memory-budget-mib", "1024", "--cache-entries", "100000"),
             ("--cache-entries 100000", "--memory-budget-mib 1024", "192 MiB", "3355 entries"),
         ),
@@ -93,25 +118,16 @@ def test_the_limit_of_a_cgroup_is_found(
     cgroup: str,
     files: dict[str, str],
     limit_mib: int | None,
-    monkeypatch: pytest.MonkeyPatch,
+    machine: dict[str, str],
 ) -> None:
-    from pathlib import Path
-
-    real = Path.read_text
     paths = {
         "unified": "/sys/fs/cgroup/pod/memory.max",
         "legacy": "/sys/fs/cgroup/memory/pod/memory.limit_in_bytes",
     }
-    made = {paths[name]: text for name, text in files.items()}
-    made |= {"/proc/self/cgroup": cgroup, "/proc/meminfo": "MemTotal:  16777216 kB\n"}
-
-    def read_text(path: Path, *args: object, **kwargs: object) -> str:
-        if str(path) in made:
-            return made[str(path)]
-        if str(path).startswith("/sys/fs/cgroup"):
-            raise FileNotFoundError(path)
-        return real(path, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Path, "read_text", read_text)
+    machine |= {paths[name]: text for name, text in files.items()}
+    machine |= {"/proc/self/cgroup": cgroup, "/proc/meminfo": "MemTotal:  16777216 kB\n"}
     expected = limit_mib * MIB * 9 // 10 if limit_mib else 16_384 * MIB // 2
     assert abs(of().budget_bytes - expected) <= 1
+    if limit_mib:
+        with pytest.raises(SettingsError, match=f"above the {limit_mib} MiB that this container"):
+            of("--memory-budget-mib", str(limit_mib + 1))

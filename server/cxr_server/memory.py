@@ -94,14 +94,20 @@ def beyond_process_share(cache_bytes: int) -> int:
 
 def _budget(settings: Settings) -> tuple[int, str]:
     """Return the budget, and the words that name it in an error."""
+    limit, machine = _cgroup_limit_bytes(), _machine_bytes()
     if given := settings.memory_budget_mib:
         if given < MIN_BUDGET_MIB:
             raise SettingsError(
                 f"{settings.told('memory_budget_mib')} is below {MIN_BUDGET_MIB}; 0 is for what "
                 "the machine allows"
             )
+        if given * MIB > (most := min(limit, machine)):
+            what = "container" if limit < machine else "machine"
+            raise SettingsError(
+                f"{settings.told('memory_budget_mib')} is above the "
+                f"{most // MIB:.0f} MiB that this {what} has"
+            )
         return given * MIB, settings.told("memory_budget_mib")
-    limit, machine = _cgroup_limit_bytes(), _machine_bytes()
     if limit < machine:
         budget, what = int(CGROUP_SHARE * limit), "memory limit of this container"
     else:
