@@ -30,10 +30,13 @@ async def room_to_draw(
         kept_px = math.prod(frame_px) if render.needs_radiograph else 0
     drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
     if drawing.drawn_px > (most_px := most_drawn_px(model)):
+        several = "s" if pictures > 1 else ""
+        fewer = "name fewer labels or heatmap_labels, or " if several else "give "
         raise ExplanationTooLarge(
-            f"One call may draw {most_px} pixels; {pictures} pictures of {drawing.width_px} x "
-            f"{drawing.height_px} are {drawing.drawn_px}: name fewer labels or heatmap_labels, "
-            "or a smaller render.max_side_px"
+            f"One call may draw {most_px} pixels; {pictures} picture{several} of "
+            f"{drawing.width_px} x {drawing.height_px} "
+            f"{'are' if several else 'is'} {drawing.drawn_px}: "
+            f"{fewer}a smaller render.max_side_px"
         )
     budget = model.drawing_budget
     wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)

@@ -1,6 +1,7 @@
 """What a call takes is bounded until its answer is sent: pictures, pixels, and slow readers."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -122,6 +123,19 @@ async def test_pictures_beyond_the_budget_are_refused_before_any_work(
         "max_side_px",
     ):
         assert word in error.details()
+
+
+async def test_one_picture_beyond_the_budget_is_not_advised_to_name_fewer_labels(
+    stub: ChestXrayServiceStub,
+) -> None:
+    limits = (await stub.DescribeModel(pb.DescribeModelRequest())).limits
+    side_px = math.isqrt(limits.max_drawn_pixels) + 10
+    assert side_px**2 <= limits.max_pixel_count
+    error = await failed(stub.Explain(asking(1, noise(side_px), side_px=4096), timeout=60))
+    assert reason_of(error) == "EXPLANATION_TOO_LARGE"
+    assert "1 picture of" in error.details()
+    assert "max_side_px" in error.details()
+    assert "labels" not in error.details()
 
 
 async def test_fewer_pictures_smaller_ones_or_none_are_answered(
