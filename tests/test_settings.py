@@ -84,7 +84,8 @@ def test_choices_are_accepted_in_any_case() -> None:
         ([], {"CXR_INSECURE": "maybe"}, "CXR_INSECURE=maybe is neither true nor false"),
         (["--log-level", "inf"], {}, "--log-level inf is not one of .*; did you mean info?"),
         (["--max-side-px", "9"], {}, "--max-side-px 9 is not from 32 to 65535"),
-        (["--grace-s", "nan"], {}, "--grace-s nan is below 0"),
+        (["--grace-s", "nan"], {}, "--grace-s nan is not a finite number"),
+        ([], {"CXR_MAX_CALL_S": "inf"}, "CXR_MAX_CALL_S=inf is not a finite number"),
         (
             ["--min-side-px", "500"],
             {"CXR_MAX_SIDE_PX": "100"},

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import Field
 from typing import Any
@@ -25,6 +26,8 @@ def _problem(option: Field[Any], value: Any) -> str | None:
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"is not one of {', '.join(choices)}{hint}"
     low, high = option.metadata.get("low"), option.metadata.get("high")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is not a finite number"
     if low is None or (low <= value and (high is None or value <= high)):
         return None
     return f"is below {low}" if high is None else f"is not from {low} to {high}"
