@@ -26,6 +26,9 @@ APP0 = segment(0xE0, b"JFIF\0")
     [
         PNG + HEADER + MARK,
         PNG + HEADER + chunk(b"iCCP", bytes(50)) + MARK,
+        # What other programs make of the text.
+        PNG + HEADER + chunk(b"zTXt", b"cxr-serve\0\0{}"),
+        PNG + HEADER + chunk(b"iTXt", b"cxr-serve\0\0\0\0\0{}"),
         # A program that saves it again may put the text behind the pixels.
         PNG + HEADER + chunk(b"IDAT", bytes(50)) + MARK + chunk(b"IEND", b""),
         b"\xff\xd8" + COMMENT,

@@ -36,6 +36,7 @@ NO_IMAGE = {_BARE_DICOM, *(kind for _, kind in _DICOM_OBJECTS)}
 _CLASS_UID = b"\2\0\2\0UI"  # Media Storage SOP Class UID, in the file meta information.
 
 _MARK = b"cxr-serve"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
 
@@ -62,12 +63,12 @@ def _dicom_object(head: bytes) -> str:
 def is_heatmap(data: bytes) -> bool:
     """Return whether a PNG or JPEG file, or its first part, is a picture drawn by cxr-serve.
 
-    Such a picture carries "cxr-serve" as the keyword of a tEXt chunk, or before a space in a
-    comment.
+    Such a picture carries "cxr-serve" as the keyword of a text chunk, of any of the three kinds
+    since other programs may have saved it again, or before a space in a comment.
     """
     if data.startswith(_PNG):
         return any(
-            kind == b"tEXt" and data.startswith(_MARK + b"\0", at) for kind, at in _chunks(data)
+            kind in _TEXTS and data.startswith(_MARK + b"\0", at) for kind, at in _chunks(data)
         )
     if data.startswith(_JPEG):
         return any(
