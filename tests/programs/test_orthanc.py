@@ -23,6 +23,8 @@ import pytest
 from pydicom.data import get_testdata_file
 
 import dicom_files
+from clients import overload
+from cxr_client.testing import FakeServer, failure
 from images import chest_like
 from serving import ServerProcess
 from trust.ports import free_port
@@ -229,6 +231,21 @@ def test_a_film_of_a_hand_is_refused_by_its_reason(
     assert "refused: IMAGE_REFUSED" in log
     assert "Nobody" not in log
     assert set(counts(orthanc).values()) == {1}
+
+
+def test_a_film_that_fails_is_given_up_and_a_full_server_is_not_counted(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    orthanc.send(FILM)
+    with FakeServer() as server:
+        steps = [overload(retry_after_s=1000), *[failure("INTERNAL", "INTERNAL")] * 3]
+        server.script(*steps, rpc="Explain")
+        log = bridged(orthanc, server.address, tmp_path, "--existing")
+        explained = [call for call in server.calls if call.rpc == "Explain"]
+    assert "waiting: cxr-serve, QUEUE_FULL" in log
+    assert "given up: INTERNAL" in log
+    assert len(explained) == len(steps)
+    assert STRUCTURED not in counts(orthanc)
 
 
 def test_the_bridge_waits_for_orthanc_and_for_the_server(tmp_path: Path) -> None:
