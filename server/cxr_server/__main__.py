@@ -4,6 +4,7 @@ import argparse
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -29,6 +30,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     _reserve_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv is None:  # this is the process's command; `serve` handles signals later
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _stop)
+        return _run(words)
+    except OperatorError as error:
+        _print_error(str(error), words)
+        return error.exit_status
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _print_error(reason, words)
+        return 1
+    except _Stopped as stopped:
+        _print_error(f"stopped at once by {stopped.signal.name}", words)
+        return 128 + stopped.signal
+
+
+def _run(words: list[str]) -> int:
+    """Run the command. Raises OperatorError and OSError."""
     parser = _Parser(
         prog="cxr-server",
         description="Chest X-ray inference as a gRPC service. For research use only.",
@@ -42,18 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if name in words[:1]:  # other commands are not imported
             _module(name).add_arguments(subparser)
-    try:
-        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-            parser.error(f"there is no command {words[0]}{_nearest(words[0], COMMANDS)}")
-        args = parser.parse_args(words)
-        return int(_module(args.command).run(args))
-    except OperatorError as error:
-        _print_error(str(error), words)
-        return error.exit_status
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _print_error(reason, words)
-        return 1
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(f"there is no command {words[0]}{_nearest(words[0], COMMANDS)}")
+    args = parser.parse_args(words)
+    return int(_module(args.command).run(args))
+
+
+class _Stopped(BaseException):
+    """A signal to end. No Exception: imports, which are interrupted, may catch those."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise _Stopped(number)
 
 
 class UsageError(OperatorError):

@@ -80,6 +80,22 @@ def test_a_failed_start_keeps_its_status_when_stderr_is_full() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_log_is_there_ends_the_start_with_one_line(
+    number: signal.Signals,
+) -> None:
+    program = (
+        "import importlib, os, sys\n"
+        "from cxr_server.__main__ import main\n"
+        f"importlib.import_module = lambda name: os.kill(os.getpid(), {int(number)})\n"
+        "sys.exit(main())\n"
+    )
+    status, (event,) = failed_start(program=(sys.executable, "-c", program))
+    assert status == 128 + number
+    assert (event["event"], event["level"]) == ("failed", "error")
+    assert number.name in event["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_loading_ends_the_process_at_once(number: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}"
     command = [*with_engine("time.sleep(1000)"), "serve", "--listen", address]
