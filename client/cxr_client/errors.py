@@ -174,6 +174,7 @@ BY_STATUS: dict[grpc.StatusCode, type[CxrError]] = {
 BY_REASON: dict[str, type[CxrError]] = {
     "IMAGE_EMPTY": ImageError,
     "IMAGE_UNREADABLE": ImageError,
+    "IMAGE_DECODER_FAILED": ImageError,
     "IMAGE_FORMAT_UNSUPPORTED": ImageError,
     "IMAGE_TOO_SMALL": ImageError,
     "IMAGE_TOO_MANY_PIXELS": ImageError,

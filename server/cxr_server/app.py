@@ -15,6 +15,7 @@ from cxr_server.drawing import most_drawn_px
 from cxr_server.inference import threads
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
+from cxr_server.memory import decoding
 from cxr_server.model import ServingModel
 from cxr_server.observability import logs
 from cxr_server.observability.metrics import Metrics
@@ -63,6 +64,8 @@ class App:
         report, scheduler, cache = self.metrics.report, model.scheduler, model.cache
         drawing = model.drawing_budget
         report("cxr_answer_bytes_held", "Bytes to draw and send.", lambda: drawing.held_bytes)
+        processes = model.processes
+        report("cxr_decode_processes", "Processes that decode.", lambda: len(processes))
         report("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
         report("cxr_engine_batches_total", "Batches inferred.", lambda: scheduler.batches)
         report("cxr_engine_images_total", "Images inferred.", lambda: scheduler.images)
@@ -160,7 +163,7 @@ def _announce(app: App, model: ServingModel) -> None:
         "max_request_mib": memory.max_request_bytes // MIB,
         "max_pixels": memory.max_pixel_count,
         "max_drawn_pixels": most_drawn_px(model),
-        "decode_threads": settings.decode_threads or usable_cores(),
+        "decoding": decoding(memory),
         "engine_threads": settings.engine_threads or usable_cores(),
         "loaded_s": round(app.lifecycle.uptime_s, 1),
     }

@@ -6,8 +6,8 @@
     request
      v service      InvalidField, UnknownLabel, MethodUnavailable, ExplanationTooLarge
     image bytes
-     | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageTooSmall,
-     v              ImageTooManyPixels, ImageIsHeatmap
+     | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageDecoderFailed,
+     v              ImageTooSmall, ImageTooManyPixels, ImageIsHeatmap
     Radiograph
      v inference    ImageRefused, DeadlineExpired (in the queue), ModelLoading (engine lost)
     Evidence
@@ -78,6 +78,10 @@ class ImageUnreadable(ImageError, reason="IMAGE_UNREADABLE"):
 
 class ImageFormatUnsupported(ImageError, reason="IMAGE_FORMAT_UNSUPPORTED"):
     """The file is neither PNG nor JPEG, or of a variant that is not supported."""
+
+
+class ImageDecoderFailed(ImageError, reason="IMAGE_DECODER_FAILED"):
+    """The decoder crashed, or took too much time or memory, on this file; it was ended."""
 
 
 class ImageTooSmall(ImageError, reason="IMAGE_TOO_SMALL"):

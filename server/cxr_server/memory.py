@@ -1,6 +1,6 @@
 """Memory: one budget in bytes -> the shares of requests, decoding and drawing, and their limits.
 
-    budget = process and model + requests + decoding + drawing and responses
+    budget = process and model + decode processes + requests + decoding + drawing and responses
 
 Calls hold what they may need at most, so that the shares hold whatever callers do. `divide` sets
 every limit that is not given, and refuses settings that contradict each other or the budget.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_server.admission import undeclared_bytes
+from cxr_server.inference.decode_processes.sizes import FORK_SERVER_BYTES, process_bytes
 from cxr_server.settings import MIB, Settings, SettingsError
 
 PROCESS_BYTES = 448 * MIB
@@ -24,6 +25,7 @@ without a limit has other work to do."""
 DEFAULT_REQUEST_MIB, DEFAULT_IN_FLIGHT_MIB, DEFAULT_PIXELS = 32, 256, 50_000_000
 """The limits that are not given, unless the budget is too small for them."""
 MAX_DECODE_BYTES = 512 * MIB  # for each decode thread; more would never be used
+MIN_LEFT_BYTES = 16 * MIB  # of drawing, at the least
 MIN_PIXEL_BYTES = 6
 """Bytes that decoding a pixel of 16 bits takes. Colour and transparency take more: images that do
 not fit are refused by their own size."""
@@ -41,9 +43,12 @@ class Memory:
     drawing_bytes: int
     max_request_bytes: int
     max_pixel_count: int
+    decode_threads: int  # images that are decoded at once
+    decode_processes: int  # the most of them; 1 if there are just those for isolated files
+    in_processes: bool  # whether all files are decoded in processes, or just isolated ones
 
 
-def divide(settings: Settings, decode_threads: int) -> Memory:
+def divide(settings: Settings, cores: int) -> Memory:
     """Divide the budget. Raises SettingsError, naming the flags and values that contradict."""
     budget, source = _budget(settings)
     free = budget - PROCESS_BYTES
@@ -51,7 +56,8 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
         settings.max_request_mib * MIB, min(DEFAULT_IN_FLIGHT_MIB * MIB, free // 8)
     )
     request = settings.max_request_mib * MIB or min(DEFAULT_REQUEST_MIB * MIB, requests)
-    decode = min(MAX_DECODE_BYTES * decode_threads, free // 5)
+    most_at_once = max(settings.decode_processes, settings.decode_threads or cores)
+    decode = min(MAX_DECODE_BYTES * most_at_once, free // 5)
     pixels = settings.max_pixels or min(DEFAULT_PIXELS, decode // MIN_PIXEL_BYTES)
     if request > requests:
         raise SettingsError(
@@ -75,14 +81,45 @@ def divide(settings: Settings, decode_threads: int) -> Memory:
             f"{settings.told('max_pixels')} is too much for {source}: decoding an image may take "
             f"{decode // MIB} MiB of it, which is enough for {decode // MIN_PIXEL_BYTES} pixels"
         )
+    left = free - requests - undeclared_bytes(requests, request) - decode
+    processes, threads = _decoders(settings, cores, request, left)
+    processes_bytes = FORK_SERVER_BYTES + processes * process_bytes(request)
+    if processes_bytes > left - MIN_LEFT_BYTES:
+        name = "decode_processes" if settings.decode_processes > 0 else "max_request_mib"
+        raise SettingsError(
+            f"{settings.told(name)} is too much for {source}: processes that decode would take "
+            f"{processes_bytes // MIB} MiB beside the images"
+        )
     return Memory(
         budget_bytes=budget,
         requests_bytes=requests,
         decode_bytes=decode,
-        drawing_bytes=free - requests - undeclared_bytes(requests, request) - decode,
+        drawing_bytes=left - processes_bytes,
         max_request_bytes=request,
         max_pixel_count=pixels,
+        decode_threads=threads,
+        decode_processes=processes,
+        in_processes=settings.decode_processes != 0,
     )
+
+
+def _decoders(settings: Settings, cores: int, request: int, left: int) -> tuple[int, int]:
+    """Return the numbers of decode processes and of images that are decoded at once."""
+    threads = settings.decode_threads or cores
+    if settings.decode_processes == 0:
+        return 1, threads
+    if settings.decode_processes > 0:
+        return settings.decode_processes, settings.decode_processes
+    fitting = (left // 2 - FORK_SERVER_BYTES) // process_bytes(request)
+    processes = max(1, min(threads, fitting))
+    return processes, processes
+
+
+def decoding(memory: Memory) -> str:
+    """Return where images are decoded, in words."""
+    if memory.in_processes:
+        return f"in {memory.decode_processes} processes"
+    return f"in {memory.decode_threads} threads, JPEG 2000 in a process"
 
 
 def beyond_process_share(cache_bytes: int) -> int:

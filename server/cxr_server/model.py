@@ -15,15 +15,22 @@ from PIL import Image
 from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import cache_home, resolve
-from cxr_server.imaging.codecs import read_size
+from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
 from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
+from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.engines import DeviceLost, Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.model_input import Evidence, ModelInput
-from cxr_server.inference.preprocess import Preprocessing, preprocess, preprocessing_of
+from cxr_server.inference.preprocess import (
+    Job,
+    Preprocessing,
+    hold_of,
+    preprocess,
+    preprocessing_of,
+)
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
@@ -55,33 +62,39 @@ class ServingModel:
         preprocessing: Preprocessing,
         engine: Engine,
         start_engine: Callable[[], Engine],
+        processes: DecodeProcesses,
         settings: Settings,
         memory: Memory,
         lifecycle: Lifecycle,
         metrics: Metrics,
     ) -> None:
-        decode_threads = settings.decode_threads or usable_cores()
         self.manifest = bundle.manifest
         self.cache = EvidenceCache(settings.cache_entries)
-        self.scheduler = Scheduler(engine, decode_threads=decode_threads)
+        self.scheduler = Scheduler(engine, decode_threads=memory.decode_threads)
         self.limits = DecodeLimits(
             settings.min_side_px, settings.max_side_px, memory.max_pixel_count
         )
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self._decode_budget = ThreadBudget(memory.decode_bytes)
         self._preprocessing = preprocessing
+        self.processes = processes
+        self._in_processes = memory.in_processes
         self._supervisor = EngineSupervisor(
             engine, bundle, start_engine, self.scheduler, lifecycle, metrics
         )
         self._files = WorkerPool("files", 1, settings.max_in_flight)
-        self._drawing = WorkerPool("drawing", decode_threads, settings.max_in_flight)
+        drawing_threads = settings.decode_threads or usable_cores()
+        self._drawing = WorkerPool("drawing", drawing_threads, settings.max_in_flight)
         self._slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
 
     @classmethod
     async def load(
         cls, settings: Settings, memory: Memory, lifecycle: Lifecycle, metrics: Metrics
     ) -> "ServingModel":
-        """Load the bundle and start an engine for it. Raises BundleError and EngineUnavailable."""
+        """Load the bundle and start an engine for it.
+
+        Raises BundleError, EngineUnavailable and DecodeProcessesUnavailable.
+        """
         home = Path(settings.bundle_home) if settings.bundle_home else None
         bundle = await threads.run("loading", lambda: load_bundle(resolve(settings.model, home)))
         preprocessing = preprocessing_of(bundle.manifest)
@@ -93,10 +106,19 @@ class ServingModel:
             precision=settings.precision,
         )
         first = partial(start, settings.engine, device=settings.device or None)
-        engine = await threads.run("loading", first)
+        processes = decode_processes(memory, bundle.manifest.input_side_px, metrics)
+        try:
+            if memory.in_processes:  # beside the engine, which takes longer
+                processes.start()
+            engine = await threads.run("loading", first)
+        except BaseException:
+            processes.close()
+            raise
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
-        return cls(bundle, preprocessing, engine, again, settings, memory, lifecycle, metrics)
+        return cls(
+            bundle, preprocessing, engine, again, processes, settings, memory, lifecycle, metrics
+        )
 
     @property
     def engine(self) -> Engine:
@@ -105,7 +127,8 @@ class ServingModel:
 
     async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""
-        return await self._read(partial(read_size, image, self.limits), call)
+        header = (await self._read(partial(read, image, self.limits), call)).header
+        return header.height_px, header.width_px
 
     async def evidence(
         self,
@@ -116,13 +139,21 @@ class ServingModel:
         strict: bool = False,
         options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
         needs_input: bool = False,
-        needs_radiograph: bool = False,
+        needs_whole: bool = False,
     ) -> tuple[Evidence, ModelInput | None]:
         """Return an image's evidence, from the cache if possible, and the input if it was made.
 
         The input is always made if it or the whole image is needed. `strict` and the errors are
         those of `preprocess`, and `Scheduler.submit` has errors of its own.
         """
+        job = Job(
+            preprocessing=self._preprocessing,
+            side_px=self.manifest.input_side_px,
+            limits=self.limits,
+            options=options,
+            strict=strict,
+            keep_whole=needs_whole,
+        )
         key = b""
         if self.cache.capacity and len(image) <= HASHED_ON_LOOP_BYTES:
             key = self.cache.key_of(image)
@@ -132,21 +163,10 @@ class ServingModel:
         evidence = self.cache.get(key)
         if evidence and strict:
             refuse_unlikely(evidence.warnings, evidence.facts.display_range)
-        if evidence and not (needs_input or needs_radiograph):
+        if evidence and not (needs_input or needs_whole):
             return evidence, None
         made, evidence_khw = await self.scheduler.submit(
-            partial(
-                preprocess,
-                image,
-                self._preprocessing,
-                side_px=self.manifest.input_side_px,
-                limits=self.limits,
-                options=options,
-                strict=strict,
-                keep_radiograph=needs_radiograph,
-                budget=self._decode_budget,
-                check=call.check,
-            ),
+            self._decoding(image, job, call),
             stages=stages,
             caller=call.caller,
             deadline=call.deadline,
@@ -158,6 +178,14 @@ class ServingModel:
             evidence = Evidence(copied_khw, made.picture_hw, made.facts, made.warnings)
             self.cache.put(key, evidence)
         return evidence, made
+
+    def _decoding(self, image: bytes, job: Job, call: Call) -> Callable[[], ModelInput]:
+        """Return what a decode thread does with an image: the work itself, or to wait for it."""
+        hold, check = hold_of(self._decode_budget, call.check), call.check
+        in_process = partial(self.processes.preprocess, image, job, hold=hold, check=check)
+        if self._in_processes:
+            return in_process
+        return partial(preprocess, image, job, hold=hold, check=check, isolated=in_process)
 
     async def _read(self, read: Callable[[], R], call: Call) -> R:
         """Read a file in a thread that does nothing else, so that nothing slow is ahead."""
@@ -226,3 +254,11 @@ class ServingModel:
         for pool in (self._files, self._drawing, self._slow_maps):
             pool.close()
         await self._supervisor.close()
+        await threads.run("closing", self.processes.close)
+
+
+def decode_processes(memory: Memory, side_px: int, metrics: Metrics) -> DecodeProcesses:
+    """Return the processes that decode images, none of which is started yet."""
+    result_bytes = 5 * side_px**2 + memory.max_pixel_count  # input, picture, and the whole image
+    arena_bytes = max(memory.max_request_bytes, result_bytes)
+    return DecodeProcesses(memory.decode_processes, arena_bytes=arena_bytes, metrics=metrics)

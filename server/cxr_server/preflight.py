@@ -38,7 +38,7 @@ def check_environment(settings: Settings) -> Iterator[str]:
 
 def check_memory(settings: Settings) -> Iterator[str]:
     """Divide the memory budget. Raises SettingsError."""
-    divide(settings, settings.decode_threads or usable_cores())
+    divide(settings, usable_cores())
     yield from ()
 
 

@@ -152,7 +152,7 @@ class InferenceService:
         in_flight: Callable[[], int],
     ) -> None:
         self._settings = settings
-        self.memory = divide(settings, settings.decode_threads or usable_cores())
+        self.memory = divide(settings, usable_cores())
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._in_flight = in_flight
@@ -253,7 +253,7 @@ class InferenceService:
             strict=request.strict_input,
             options=request.dicom,
             needs_input=method.needs_engine,
-            needs_radiograph=request.render.needs_radiograph,
+            needs_whole=request.render.needs_radiograph,
         )
         scored = findings(evidence.evidence_khw, model.manifest)
         explanations = await model.draw(
@@ -267,7 +267,7 @@ class InferenceService:
                 options=request.render,
                 heatmap_labels=request.heatmap_labels,
                 image_chw=made.image_chw if made else None,
-                radiograph=made.radiograph if made else None,
+                whole_hw=made.whole_hw if made else None,
                 check=call.check,
             ),
             call,

@@ -201,7 +201,7 @@ def test_a_map_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("file_format", list(RenderFormat))
 def test_the_original_is_drawn_from_the_radiograph(file_format: RenderFormat) -> None:
     options = RenderOptions(frame=RenderFrame.ORIGINAL, format=file_format, opacity=0)
-    (only,) = explained("Mass", options=options, radiograph=RADIOGRAPH)
+    (only,) = explained("Mass", options=options, whole_hw=RADIOGRAPH.display_hw())
     picture = pixels_of(only.heatmap)
     assert Image.fromarray(picture).size == (400, 300)
     difference = np.abs(picture.astype(int) - RADIOGRAPH.pixels_hw[..., None])

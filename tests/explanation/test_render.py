@@ -67,7 +67,7 @@ def file_of(
     height_px, width_px = radiograph.height_px, radiograph.width_px
     facts = ImageFacts("PNG", 8, height_px, width_px, XRV.crop(height_px, width_px))
     evidence = Evidence(np.zeros((1, 7, 7), np.float32), PICTURE_HW, facts, ())
-    renderer = Renderer(evidence, options, radiograph if with_pixels else None)
+    renderer = Renderer(evidence, options, radiograph.display_hw() if with_pixels else None)
     return renderer.render(
         Caption(
             finding=finding,
@@ -488,7 +488,7 @@ def draw(side_px):
     finding, model = Finding("Mass", 4, 0, 0.5, 0.5, 0.5), load_bundle(PHANTOM_PATH).manifest
     caption = Caption(finding=finding, model=model, method="m", scale=options.scale, heat=heat)
     before = most_bytes()
-    Renderer(evidence, options, Radiograph(noise_hw, 255, "PNG", 8)).render(caption)
+    Renderer(evidence, options, noise_hw).render(caption)
     return most_bytes() - before
 
 options = RenderOptions(

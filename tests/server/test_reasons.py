@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import numpy as np
@@ -18,8 +19,10 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.access import new_token
 from cxr_server.app import App
+from cxr_server.imaging.codecs import CODECS
 from cxr_server.lifecycle import Phase
 from cxr_server.settings import parse
+from hostile_codecs import HostileCodec, hostile
 from images import chest_like, png
 from readme_tables import reasons
 from serving import ServerProcess
@@ -103,6 +106,13 @@ async def explanation_too_large(app: App, channel: grpc.aio.Channel) -> None:
     await explain(pb.ExplainRequest(image=image, labels=labels, render=render))
 
 
+async def decoder_failed(app: App, channel: grpc.aio.Channel) -> None:
+    with patch.dict(CODECS, {"HOSTILE": HostileCodec()}):
+        await app.load()
+    stub = ChestXrayServiceStub(channel)
+    await stub.Predict(pb.PredictRequest(image=hostile("abort")))
+
+
 async def model_loading(app: App, channel: grpc.aio.Channel) -> None:
     await predict(channel)
 
@@ -126,6 +136,7 @@ STATES: dict[str, tuple[Provocation, tuple[str, ...]]] = {
     "QUEUE_FULL": (queue_full, ("--max-in-flight", "1")),
     "MEMORY_FULL": (memory_full, ("--max-in-flight-mib", "1")),
     "EXPLANATION_TOO_LARGE": (explanation_too_large, ("--memory-budget-mib", "768")),
+    "IMAGE_DECODER_FAILED": (decoder_failed, ("--decode-processes", "1")),
     "MODEL_LOADING": (model_loading, ()),
     "DRAINING": (draining, ()),
     "DEADLINE_EXPIRED": (deadline_expired, ("--upload-timeout-s", "0.1")),

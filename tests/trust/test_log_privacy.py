@@ -24,7 +24,7 @@ KEYS = {
     "request_bytes", "cached", "model", "engine", "pause_s", "grace_s", "attempt",
     "error", "exception", "tokens", "caller", "signal", "version", "settings", "address",
     "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
-    "decode_threads", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
+    "decoding", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
     "max_drawn_pixels", "detail", "file", "precision", "largest_difference",
 }  # fmt: skip
 """All keys that a log line may have."""

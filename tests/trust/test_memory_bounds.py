@@ -168,7 +168,7 @@ async def test_large_explanations_side_by_side_stay_below_the_budget(
 async def test_callers_that_do_not_read_hold_their_slots_and_no_more_memory(
     server: ServerProcess, stub: ChestXrayServiceStub
 ) -> None:
-    request = asking(6, noise(1024), side_px=1024)
+    request = asking(2, noise(1024), side_px=1024)
     with peak_pss(server.process.pid) as peak_mib:
         async with unread(server.address, stub, request, 4 * SLOTS) as calls:
             async with asyncio.timeout(200):

@@ -17,15 +17,20 @@ from typing import Any
 import numpy as np
 
 from cxr_server import settings
+from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, resolve
+from cxr_server.bundles.store import PHANTOM_PATH, bundle_home, cache_home, list_bundles, resolve
 from cxr_server.errors import OperatorError
+from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
-from cxr_server.inference.preprocess import preprocessing_of
+from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocessing_of
 from cxr_server.inference.verify import verify_engine
+from cxr_server.memory import decoding, divide
+from cxr_server.model import decode_processes
+from cxr_server.observability.metrics import Metrics
 from cxr_server.preflight import PREFLIGHT, PreflightCheck
 from cxr_server.settings import Settings, SettingsError
 
@@ -79,6 +84,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield Check("settings", "ok", "values and limits fit together")
     for check in PREFLIGHT:
         yield _preflight(check, chosen)
+    yield _attempt("decoding", "fail", _decode, chosen)
     yield from _bundles_and_engines(chosen)
 
 
@@ -140,6 +146,24 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
             yield Check(f"engine {name}", "note", reason)
         else:
             yield _attempt(f"engine {name}", "note", _infer, bundle, partial(start, name))
+
+
+def _decode(chosen: Settings) -> str:
+    """Decode the probe of the phantom in a process, and tell where images are decoded."""
+    memory = divide(chosen, usable_cores())
+    manifest = load_bundle(PHANTOM_PATH).manifest
+    assert manifest.probe
+    image = (PHANTOM_PATH / manifest.probe.file).read_bytes()
+    job = Job(preprocessing=XRV, side_px=manifest.input_side_px, limits=DecodeLimits())
+    hold = hold_of(ThreadBudget(memory.decode_bytes), _no_check)
+    start_s = time.perf_counter()
+    with closing(decode_processes(memory, job.side_px, Metrics())) as processes:
+        processes.preprocess(image, job, hold=hold, check=_no_check)
+        started_s = time.perf_counter() - start_s
+    return f"{decoding(memory)}; the first was started in {started_s:.1f} s"
+
+
+def _no_check() -> None: ...
 
 
 def _verify(path: Path) -> str:

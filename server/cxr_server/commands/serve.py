@@ -2,10 +2,8 @@
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
-from contextlib import suppress
 from typing import Any
 
 # Read when numpy and gRPC are imported. Requests share the cores already, so numpy needs no threads
@@ -17,7 +15,7 @@ import structlog
 
 from cxr_server import __version__, settings
 from cxr_server.errors import OperatorError
-from cxr_server.inference import threads
+from cxr_server.inference import allocator, threads
 from cxr_server.lifecycle import exit_at_once, exit_by_signal
 from cxr_server.observability import logs
 from cxr_server.preflight import PREFLIGHT
@@ -50,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(chosen: settings.Settings) -> int:
     """Serve, and log what prevents it. Returns the exit status."""
     try:
-        _keep_freed_memory()
+        allocator.keep_freed_memory()
         from cxr_server import app  # takes a while, so that signals and the log come first
 
         return asyncio.run(app.serve(chosen))
@@ -66,10 +64,3 @@ def _not_default(chosen: settings.Settings) -> dict[str, Any]:
     """Return the settings that differ from their defaults. None of them holds a secret itself."""
     values = ((option, getattr(chosen, option.name)) for option in settings.options())
     return {option.name: value for option, value in values if value != option.default}
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep the memory of images, which the next one would have to fault in again."""
-    with suppress(AttributeError):  # another C library
-        for parameter, limit_mib in ((-3, 8), (-1, 32)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            ctypes.CDLL(None).mallopt(parameter, limit_mib * settings.MIB)

@@ -12,8 +12,8 @@ FILE_BYTES, SENT_BYTES = 3, 6
 DRAWN_BYTES = 18
 """For a pixel of the picture that is being drawn: background, layers of heat and colour, legend,
 the encoder's rows. Measured with noise, where it was 14."""
-KEPT_BYTES = 5
-"""For a pixel of the original image, of 16 bits, while it is drawn on."""
+KEPT_BYTES = 2
+"""For a pixel of the original image, which is a picture of 8 bits, while it is drawn on."""
 NUMBERS_BYTES = 2**14  # all but the picture of one explanation
 
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cxr_server.explanation.footprint import picture_size
 from cxr_server.explanation.options import RenderFrame, RenderKind, RenderOptions
 from cxr_server.geometry import Box
-from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.model_input import Evidence
 
 HATCH_GREYS, EDGE_GREY = (200, 40), 208  # on and between the stripes
@@ -58,7 +58,7 @@ def frame_of(evidence: Evidence, options: RenderOptions) -> Frame:
 
 
 def background(
-    frame: Frame, evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
+    frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
 ) -> Image.Image:
     """Return the RGB picture that heat is drawn on: the radiograph, or black for heat alone.
 
@@ -72,9 +72,9 @@ def background(
         strength = options.opacity
         pixels_hw = evidence.picture_hw
         if options.needs_radiograph:
-            if radiograph is None:
+            if whole_hw is None:
                 raise ValueError("an overlay of the original image needs its pixels")
-            pixels_hw = radiograph.display_hw()
+            pixels_hw = whole_hw
         grey = Image.fromarray(pixels_hw)
         if grey.size != frame.size:
             grey = grey.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -23,7 +23,6 @@ from cxr_server.explanation.heatmap import (
 from cxr_server.explanation.options import RenderOptions
 from cxr_server.explanation.regions import Peak, Region, peak, regions
 from cxr_server.explanation.render import Renderer
-from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.engines import Engine, SaliencyEngine
 from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scoring import Finding
@@ -104,19 +103,19 @@ def explain(
     options: RenderOptions = RenderOptions(),  # noqa: B008 -- frozen
     heatmap_labels: Collection[str] = (),
     image_chw: NDArray[np.float32] | None = None,
-    radiograph: Radiograph | None = None,
+    whole_hw: NDArray[np.uint8] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Explanation]:
     """Explain findings in the order of `labels`. Blocks; each step makes and draws one map.
 
     `findings` are all that the model has, in the order of the evidence. Without `heatmap_labels`
     every map is drawn. `image_chw`, the network's input, is given if `MethodSpec.needs_engine`;
-    `radiograph` if `RenderOptions.needs_radiograph`. `check`, called between the parts of a step,
-    raises to end the work.
+    `whole_hw`, the whole image as a picture, if `RenderOptions.needs_radiograph`. `check`, called
+    between the parts of a step, raises to end the work.
     """
     rows = {finding.label: row for row, finding in enumerate(findings)}
     spec, side_px = METHODS[method], evidence.picture_hw.shape[0]
-    renderer = Renderer(evidence, options, radiograph)
+    renderer = Renderer(evidence, options, whole_hw)
     for label in labels:
         row = rows[label]
         evidence_hw = evidence.evidence_khw[row]

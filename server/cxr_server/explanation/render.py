@@ -11,7 +11,6 @@ from cxr_server.explanation.encode import jpeg, png
 from cxr_server.explanation.frame import background, frame_of
 from cxr_server.explanation.legend import add_legend
 from cxr_server.explanation.options import RenderFormat, RenderKind, RenderOptions
-from cxr_server.imaging.radiograph import Radiograph
 from cxr_server.inference.model_input import Evidence
 
 OPAQUE_FROM = 0.5
@@ -23,13 +22,13 @@ class Renderer:
     """Draws the heat maps of one image; the whole image is given if `needs_radiograph`."""
 
     def __init__(
-        self, evidence: Evidence, options: RenderOptions, radiograph: Radiograph | None
+        self, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
     ) -> None:
         self._options = options
         if options.kind is RenderKind.NONE:
             return
         self._frame = frame_of(evidence, options)
-        self._background = background(self._frame, evidence, options, radiograph)
+        self._background = background(self._frame, evidence, options, whole_hw)
         self._opacity_of_level = _opacity_of_level(options)
 
     def render(self, caption: Caption) -> bytes:

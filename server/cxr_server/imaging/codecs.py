@@ -3,7 +3,7 @@
 To add a format, write a module with a class like those in `png` and `jpeg`, and add it to `CODECS`.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -62,46 +62,54 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(name for name, codec in CODECS.items() if codec.why_not() is None)
 
 
-def read_size(data: bytes, limits: DecodeLimits) -> tuple[int, int]:
-    """Return height and width of an image file, as stored. Raises as `decode`, but for pixels."""
-    header = _codec_for(data).read_header(data)
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file whose header was read, and is within the limits."""
+
+    codec: Codec
+    header: Header
+
+    def radiograph(self, options: DecodeOptions) -> Radiograph:
+        """Decode to an upright greyscale image. Raises ImageUnreadable; see `decode`."""
+        codec, header = self.codec, self.header
+        pixels_hw, warnings, padding_hw = codec.decode(header, options)
+        if header.orientation != 1:
+            pixels_hw = upright(pixels_hw, header.orientation)
+            warnings = (*warnings, InputWarning.REORIENTED)
+        max_value = int(np.iinfo(pixels_hw.dtype).max)
+        presentation = options.presentation if codec.name == DicomCodec.name else None
+        return Radiograph(
+            pixels_hw,
+            max_value,
+            codec.name,
+            header.bit_depth,
+            warnings,
+            padding_hw=padding_hw,
+            presentation=presentation,
+        )
+
+
+def read(data: bytes, limits: DecodeLimits) -> ImageFile:
+    """Read all but the pixels of an image file. Raises as `decode`, but for pixels."""
+    codec = _codec_for(data)
+    header = codec.read_header(data)
     limits.check(header.height_px, header.width_px)
-    return header.height_px, header.width_px
+    return ImageFile(codec, header)
 
 
 def decode(
     data: bytes,
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 -- frozen
     options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
-    before_pixels: Callable[[int], object] = lambda _: None,
 ) -> Radiograph:
     """Decode an image file to an upright greyscale image.
 
-    `before_pixels` is called with the bytes that decoding takes at most, before it takes them.
     Grey of 1, 2, 4 and 8 bits becomes 0..255; 16 bits stay 16 bits. Colour becomes luma (ITU-R
     BT.601, as Pillow's "L"); JPEG delivers its own luma channel. Transparent pixels are blended
     over black. The stated orientation is applied. DICOM becomes 16 bits, as `dicom.grey` says.
     Raises one of the kinds of ImageError.
     """
-    codec = _codec_for(data)
-    header = codec.read_header(data)
-    limits.check(header.height_px, header.width_px)
-    before_pixels(header.decode_bytes)
-    pixels_hw, warnings, padding_hw = codec.decode(header, options)
-    if header.orientation != 1:
-        pixels_hw = upright(pixels_hw, header.orientation)
-        warnings = (*warnings, InputWarning.REORIENTED)
-    max_value = int(np.iinfo(pixels_hw.dtype).max)
-    presentation = options.presentation if codec.name == DicomCodec.name else None
-    return Radiograph(
-        pixels_hw,
-        max_value,
-        codec.name,
-        header.bit_depth,
-        warnings,
-        padding_hw=padding_hw,
-        presentation=presentation,
-    )
+    return read(data, limits).radiograph(options)
 
 
 def _codec_for(data: bytes) -> Codec:

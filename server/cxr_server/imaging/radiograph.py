@@ -98,7 +98,8 @@ class Header:
 
     The size is the one before any rotation, the bit depth that of a channel, and the orientation
     one of EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode, which takes
-    `decode_bytes` at most.
+    `decode_bytes` at most. `isolated` says that its decoder has had faults of memory, so that it
+    must not run in the process of the server.
     """
 
     height_px: int
@@ -107,6 +108,7 @@ class Header:
     orientation: int
     pixel_data: Any
     decode_bytes: int
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

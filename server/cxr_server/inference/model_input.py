@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.geometry import Box
-from cxr_server.imaging.radiograph import DicomPresentation, InputWarning, Radiograph
+from cxr_server.imaging.radiograph import DicomPresentation, InputWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class ModelInput:
     picture_hw: NDArray[np.uint8]  # the same as a picture [side, side], black is 0
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]
-    radiograph: Radiograph | None = None  # the whole image, if it was asked for
+    whole_hw: NDArray[np.uint8] | None = None
+    """The whole upright image as a picture (`Radiograph.display_hw`), if it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

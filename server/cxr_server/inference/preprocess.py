@@ -3,9 +3,9 @@
 To add a preprocessing, write a class and add an instance to `PREPROCESSINGS`.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from cxr_server.bundles.manifest import BundleError, Description
 from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
-from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.codecs import read
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Radiograph
 from cxr_server.inference.model_input import ImageFacts, ModelInput
 from cxr_server.inference.resize import resize_operator
@@ -109,51 +109,81 @@ def preprocessing_of(manifest: Description) -> Preprocessing:
     raise BundleError(f"bundle {manifest.name} needs the preprocessing {wanted}: {reason}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to make of an image file: the network's input, a square of `side_px`.
+
+    `strict` refuses an image that does not look like a frontal chest radiograph; `keep_whole`
+    keeps the whole image as a picture.
+    """
+
+    preprocessing: Preprocessing
+    side_px: int
+    limits: DecodeLimits
+    options: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
+    strict: bool = False
+    keep_whole: bool = False
+
+
+class Hold(Protocol):
+    """Holds memory while a block runs."""
+
+    def __call__(self, decode_bytes: int, beside_bytes: int) -> AbstractContextManager[None]:
+        """Wait for what decoding takes and for what is kept beside it.
+
+        Raises ImageTooManyPixels if decoding alone takes more than there is, and whatever ends the
+        wait.
+        """
+
+
+def hold_of(budget: ThreadBudget, check: Callable[[], None]) -> Hold:
+    """Return how a thread holds bytes of the budget. `check` raises to end the wait."""
+
+    @contextmanager
+    def hold(decode_bytes: int, beside_bytes: int) -> Iterator[None]:
+        limit_bytes = budget.limit_bytes
+        if decode_bytes > limit_bytes:
+            raise ImageTooManyPixels(
+                f"Decoding the image takes {decode_bytes // 2**20} MiB of memory; this server has "
+                f"{limit_bytes // 2**20} MiB for it. Send it in greyscale, or smaller."
+            )
+        with budget.hold(min(decode_bytes + beside_bytes, limit_bytes), check):
+            yield
+
+    return hold
+
+
 def preprocess(
     image: bytes,
-    preprocessing: Preprocessing,
+    job: Job,
     *,
-    side_px: int,
-    limits: DecodeLimits,
-    options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
-    strict: bool = False,
-    keep_radiograph: bool = False,
-    budget: ThreadBudget,
+    hold: Hold,
     check: Callable[[], None],
+    isolated: Callable[[], ModelInput] | None = None,
 ) -> ModelInput:
-    """Decode, check and preprocess an image file to a square of `side_px`. Blocks.
+    """Decode, check and preprocess an image file. Blocks.
 
-    `strict` refuses an image that does not look like a frontal chest radiograph;
-    `keep_radiograph` keeps the whole image in the result. What decoding takes is held of the
-    budget. `check`, called between the steps, raises to end the work. Raises ImageError.
+    What decoding takes is held meanwhile. `check`, called between the steps, raises to end the
+    work. `isolated` does the work elsewhere if the header demands it. Raises ImageError.
     """
-    with ExitStack() as held:
-        radiograph = decode(image, limits, options, partial(_take, held, budget, check))
+    file = read(image, job.limits)
+    header = file.header
+    if isolated and header.isolated:
+        return isolated()
+    whole_bytes = header.height_px * header.width_px if job.keep_whole else 0
+    # Where another process decodes, the whole image is there twice until it is handed over.
+    with hold(header.decode_bytes, 2 * whole_bytes):
         check()
-        return _prepare(radiograph, preprocessing, side_px, strict, keep_radiograph)
+        radiograph = file.radiograph(job.options)
+        check()
+        return _prepare(radiograph, job)
 
 
-def _take(
-    held: ExitStack, budget: ThreadBudget, check: Callable[[], None], decode_bytes: int
-) -> None:
-    if decode_bytes > budget.limit_bytes:
-        raise ImageTooManyPixels(
-            f"Decoding the image takes {decode_bytes // 2**20} MiB of memory; this server has "
-            f"{budget.limit_bytes // 2**20} MiB for it. Send it in greyscale, or smaller."
-        )
-    held.enter_context(budget.hold(decode_bytes, check))
-
-
-def _prepare(
-    radiograph: Radiograph,
-    preprocessing: Preprocessing,
-    side_px: int,
-    strict: bool,
-    keep_radiograph: bool,
-) -> ModelInput:
+def _prepare(radiograph: Radiograph, job: Job) -> ModelInput:
+    preprocessing, side_px = job.preprocessing, job.side_px
     warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
     display_range = radiograph.display_range
-    if strict:
+    if job.strict:
         quality.refuse_unlikely(warnings, display_range)
     height_px, width_px = radiograph.height_px, radiograph.width_px
     crop = preprocessing.crop(height_px, width_px)
@@ -168,5 +198,5 @@ def _prepare(
     )
     image_chw = preprocessing.image_chw(radiograph, side_px)
     picture_hw = preprocessing.picture_hw(image_chw, radiograph)
-    whole = radiograph if keep_radiograph else None
-    return ModelInput(image_chw, picture_hw, facts, warnings, whole)
+    whole_hw = radiograph.display_hw() if job.keep_whole else None
+    return ModelInput(image_chw, picture_hw, facts, warnings, whole_hw)

@@ -10,7 +10,7 @@ from cxr_server.errors import ImageError
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import EngineUnavailable, first_line
-from cxr_server.inference.preprocess import preprocess, preprocessing_of
+from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 from cxr_server.inference.scoring import findings
 
 TOLERANCE = 1e-3
@@ -51,15 +51,16 @@ def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
 
 def probe_input(file: bytes, description: Description) -> NDArray[np.float32]:
     """Return the network's input [1, S, S] for a probe's file. Raises ImageError, BundleError."""
-    made = preprocess(
-        file,
-        preprocessing_of(description),
+    job = Job(
+        preprocessing=preprocessing_of(description),
         side_px=description.input_side_px,
         limits=DecodeLimits(),
-        budget=ThreadBudget(PROBE_LIMIT_BYTES),
-        check=lambda: None,
     )
-    return made.image_chw
+
+    def check() -> None: ...
+
+    hold = hold_of(ThreadBudget(PROBE_LIMIT_BYTES), check)
+    return preprocess(file, job, hold=hold, check=check).image_chw
 
 
 def _evidence(engine: Engine, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:

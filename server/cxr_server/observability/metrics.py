@@ -44,6 +44,9 @@ class Metrics:
         self._dropped = counter("cxr_calls_dropped", "Calls cancelled or expired.", ["cause"])
         self._callers = counter("cxr_caller_calls", "Calls by the name of their token.", ["caller"])
         self.engine_failures = counter("cxr_engine_failures", "Failures of the engine.")
+        self.decode_processes_ended = counter(
+            "cxr_decode_processes_ended", "Decode processes that ended or were ended.", ["cause"]
+        )
 
     def started(self, call: Call) -> None:
         """Count a call as in flight until it has `finished`."""

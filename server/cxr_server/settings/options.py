@@ -68,6 +68,13 @@ class Settings:
     max_call_s: float = _option(300.0, "longest call, sending included, seconds", low=1.0)
     cache_entries: int = _option(1024, "radiographs whose evidence is kept; 0: none", low=0)
     decode_threads: int = _option(0, "images decoded at once; 0: one per core", low=0, high=256)
+    decode_processes: int = _option(
+        -1,
+        "processes that decode, one image each; 0: threads do, but for JPEG 2000; -1: one for each"
+        " decode thread, memory permitting",
+        low=-1,
+        high=256,
+    )
     engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", "model", low=0, high=1024)
     reflection: bool = _option(True, "serve gRPC reflection", "network")
     drain_pause_s: float = _option(0.0, "lame-duck time after SIGTERM, s", "network", low=0.0)

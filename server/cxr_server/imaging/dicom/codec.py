@@ -47,7 +47,9 @@ class DicomCodec:
         attributes = image.attributes
         height_px, width_px = attributes.height_px, attributes.width_px
         decode_bytes = len(data) + BYTES_PER_PIXEL * height_px * width_px
-        return Header(height_px, width_px, attributes.bits_stored, 1, image, decode_bytes)
+        syntax = SYNTAXES.get(image.elements.transfer_syntax)
+        isolated = syntax is not None and syntax.isolated
+        return Header(height_px, width_px, attributes.bits_stored, 1, image, decode_bytes, isolated)
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode to 16 bits, white is 65535. Raises ImageUnreadable."""

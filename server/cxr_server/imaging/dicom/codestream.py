@@ -29,11 +29,20 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers: DHT, JPG, DAC
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """How the pixels of a transfer syntax are encoded: how to check and to decode a frame."""
+    """How the pixels of a transfer syntax are encoded: how to check and to decode a frame.
+
+    `isolated` is that of `Header`. OpenJPEG 2.5.4 writes beyond its memory (OSV-2025-219), and has
+    no release without that fault.
+    """
 
     name: str
     check: Callable[[bytes, Attributes], None]
     decode: Callable[[bytes, Attributes], Stored]
+
+    @property
+    def isolated(self) -> bool:
+        """Whether OpenJPEG decodes it."""
+        return self.decode is _jpeg2000
 
 
 def decode_frame(frame: bytes, syntax: Syntax, attributes: Attributes) -> Stored:

@@ -1,0 +1,17 @@
+"""Allocator: how glibc keeps the memory of images."""
+
+import ctypes
+from contextlib import suppress
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory(mmap_mib: int = 8, trim_mib: int = 32) -> None:
+    """Keep freed memory for the next image: glibc would return it, and fault it in again.
+
+    Blocks from `mmap_mib` on are returned at once, and all but `trim_mib` at the end of the heap.
+    """
+    with suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, mmap_mib * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, trim_mib * 2**20)

@@ -1,0 +1,194 @@
+"""Pool: shares decode processes between threads, and replaces those that have ended."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from cxr_server.errors import Draining, ImageDecoderFailed
+from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable, ForkServer
+from cxr_server.inference.decode_processes.process import (
+    CHECK_INTERVAL_S,
+    Cause,
+    DecodeProcess,
+    ProcessEnded,
+)
+from cxr_server.inference.model_input import ModelInput
+from cxr_server.inference.preprocess import Hold, Job
+from cxr_server.observability.metrics import Metrics
+
+TIME_LIMIT_S = 60.0
+"""For the header, and again for the pixels of an image. JPEG 2000 of 50 million pixels takes about
+10 s of an idle core."""
+GRACE_S = 0.5
+"""Time for a process to end its work by itself once nobody waits for it."""
+
+_TRIES = 2
+_MESSAGES = {
+    Cause.TIME: "The decoder took longer than {limit_s:g} s on this file, and was ended.",
+    Cause.MEMORY: "The decoder took more memory than the file's header states, and was ended.",
+}
+_CRASHED = "The decoder crashed on this file."
+log = structlog.get_logger("cxr_server")
+
+
+class DecodeProcesses:
+    """Up to `limit` processes, forked when they are needed, each for one image at a time.
+
+    A process serves many images, and is replaced when it has ended. `arena_bytes` are the most
+    that an image file takes, or its results.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        arena_bytes: int,
+        metrics: Metrics,
+        time_limit_s: float = TIME_LIMIT_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self.limit = limit
+        self._arena_bytes = arena_bytes
+        self._metrics = metrics
+        self._time_limit_s, self._grace_s = time_limit_s, grace_s
+        self._fork_server: ForkServer | None = None
+        self._idle: list[DecodeProcess] = []
+        self._working: set[DecodeProcess] = set()
+        self._taken = 0  # processes that work, or that are being started
+        self._closed = False
+        self._changed = threading.Condition()  # guards all of the above
+
+    def __len__(self) -> int:
+        """Return the number of processes now."""
+        return len(self._idle) + len(self._working)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids."""
+        with self._changed:
+            return [process.pid for process in (*self._idle, *self._working)]
+
+    def start(self) -> None:
+        """Start the fork server, which takes a while, before the first image needs it.
+
+        Raises DecodeProcessesUnavailable.
+        """
+        with self._changed:
+            self._forking()
+
+    def preprocess(
+        self, image: bytes, job: Job, *, hold: Hold, check: Callable[[], None]
+    ) -> ModelInput:
+        """Do the work of `preprocess.preprocess` in a process.
+
+        Raises ImageDecoderFailed, RaisedInProcess, DecodeProcessesUnavailable, and as that does.
+        """
+        cause: Cause | None = None
+        for attempt in range(1, _TRIES + 1):
+            try:
+                process = self._take(check)
+            except DecodeProcessesUnavailable:  # perhaps just the fork server was killed
+                if attempt == _TRIES:
+                    raise
+                continue
+            try:
+                return process.run(image, job, hold, check)
+            except ProcessEnded:
+                cause = process.cause
+                if cause is not Cause.KILLED:  # by another: perhaps not because of this image
+                    break
+            finally:
+                self._give_back(process)
+        if cause is Cause.CLOSED:
+            raise Draining("the server is shutting down")
+        message = _MESSAGES.get(cause, _CRASHED) if cause else _CRASHED
+        raise ImageDecoderFailed(message.format(limit_s=self._time_limit_s))
+
+    def close(self) -> None:
+        """End all processes. Images that are being decoded fail with Draining."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            idle, self._idle = self._idle, []
+            for process in self._working:
+                process.kill()
+            fork_server, self._fork_server = self._fork_server, None
+        for process in idle:
+            process.close()
+        if fork_server:
+            fork_server.close()
+
+    def _forking(self) -> ForkServer:
+        if self._closed:
+            raise Draining("the server is shutting down")
+        if self._fork_server and self._fork_server.has_ended:
+            log.error("fork server ended")
+            self._fork_server.close()
+            self._fork_server = None
+        if self._fork_server is None:
+            self._fork_server = ForkServer()
+        return self._fork_server
+
+    def _take(self, check: Callable[[], None]) -> DecodeProcess:
+        """Return a process that works, alone, for the caller. Raises what `check` raises."""
+        ended: list[DecodeProcess] = []
+        with self._changed:
+            while not self._closed and self._taken >= self.limit:
+                self._changed.wait(CHECK_INTERVAL_S)
+                check()
+            fork_server = self._forking()
+            self._taken += 1
+            process = None
+            while self._idle and process is None:
+                found = self._idle.pop()
+                if found.has_ended:
+                    ended.append(found)
+                else:
+                    process = found
+                    self._working.add(found)
+        try:
+            for each in ended:
+                each.close()
+                self._note(each)
+            if process is None:
+                process = DecodeProcess(
+                    fork_server,
+                    arena_bytes=self._arena_bytes,
+                    time_limit_s=self._time_limit_s,
+                    grace_s=self._grace_s,
+                    check=check,
+                )
+                with self._changed:
+                    self._working.add(process)
+        except BaseException:
+            self._free_place()
+            raise
+        return process
+
+    def _give_back(self, process: DecodeProcess) -> None:
+        with self._changed:
+            self._working.discard(process)
+            is_usable = process.cause is None and not self._closed
+            if is_usable:
+                self._idle.append(process)
+        if not is_usable:
+            process.close()
+            self._note(process)
+        self._free_place()
+
+    def _free_place(self) -> None:
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+    def _note(self, process: DecodeProcess) -> None:
+        """Log and count a process that has ended, unless this has ended it."""
+        cause = process.cause or Cause.KILLED
+        if cause is Cause.CLOSED:
+            return
+        self._metrics.decode_processes_ended.labels(cause.value).inc()
+        code = process.exit_code
+        by = signal.Signals(-code).name if code is not None and code < 0 else None
+        log.warning("decode process ended", cause=cause.value, exit_code=code, signal=by)

@@ -1,0 +1,11 @@
+"""Sizes: what decode processes take beside the images, for the budget and for their limits."""
+
+FORK_SERVER_BYTES = 24 * 2**20
+WORKER_BYTES = 32 * 2**20
+"""What a worker may take beside the image: its own changes of memory that it shares with the fork
+server, its half of the arena, what its allocator keeps, and what no header states."""
+
+
+def process_bytes(max_request_bytes: int) -> int:
+    """Return what a worker takes beside the pixels, with its copy of the image file."""
+    return WORKER_BYTES + max_request_bytes
