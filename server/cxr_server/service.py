@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.drawing import most_drawn_px, room_to_draw
 from cxr_server.errors import (
+    ImageDecoderFailed,
     InvalidField,
     MethodUnavailable,
     ModelLoading,
@@ -27,6 +28,7 @@ from cxr_server.explanation.methods import (
 from cxr_server.explanation.options import HeatScale, RenderOptions
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
+from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
@@ -161,7 +163,8 @@ class InferenceService:
     async def load(self) -> ServingModel:
         """Load the model, explain an image to warm it up, and enter SERVING.
 
-        Raises BundleError, and EngineUnavailable also if the engine fails on that image.
+        Raises BundleError, DecodeProcessesUnavailable, and EngineUnavailable also if the engine
+        fails on that image.
         """
         model = await ServingModel.load(self._settings, self.memory, self._lifecycle, self._metrics)
         image = model.warm_up_image()
@@ -171,6 +174,9 @@ class InferenceService:
         )
         try:
             await self._explain(model, request, call)
+        except (DecodeProcessesUnavailable, ImageDecoderFailed) as error:
+            await model.close()
+            raise DecodeProcessesUnavailable(f"cannot decode while warming up: {error}") from error
         except (RequestError, EngineFailure) as error:
             await model.close()
             raise EngineUnavailable("the engine failed while warming up") from error

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -182,3 +183,13 @@ def test_a_picture_of_the_whole_image_is_the_same_from_threads_and_processes() -
             pictures.append(only.heatmap)
     assert pictures[0] == pictures[1]
     assert len(pictures[0]) > 10_000
+
+
+def test_a_server_whose_codecs_cannot_be_imported_does_not_start_and_says_why() -> None:
+    local = PROGRAM.replace("HostileCodec()", "type('Local', (HostileCodec,), {})()")
+    command = [sys.executable, "-c", local, "serve", "--listen", "127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "what is registered cannot be imported" in done.stderr
+    assert "Local" in done.stderr
+    assert "Traceback" not in done.stderr
