@@ -77,7 +77,7 @@ class ImageUnreadable(ImageError, reason="IMAGE_UNREADABLE"):
 
 
 class ImageFormatUnsupported(ImageError, reason="IMAGE_FORMAT_UNSUPPORTED"):
-    """The file is neither PNG nor JPEG, or of a variant that is not supported."""
+    """The file is not DICOM, PNG or JPEG, or of a variant that is not supported."""
 
 
 class ImageDecoderFailed(ImageError, reason="IMAGE_DECODER_FAILED"):
