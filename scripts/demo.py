@@ -121,7 +121,8 @@ def main(radiographs: list[str]) -> int:
         if radiographs and not real:
             say(
                 f"{REAL_MODEL} could not be prepared, as was said above: the phantom model answers"
-                " in its place, and its scores mean nothing"
+                " in its place, and its scores mean nothing. With a copy of the weights:"
+                f' make demo RADIOGRAPH={shlex.quote(radiographs[0])} DEMO_PREPARE="--from FILE"'
             )
             show_radiographs(radiographs, address)
     if real:

@@ -100,6 +100,7 @@ def test_without_the_real_model_the_phantom_answers_and_says_what_that_is_worth(
     assert reason in line
     _, for_film = done.stdout.split(f"== {ALL} could not be prepared, as was said above: the phan")
     assert "scores mean nothing" in for_film
+    assert f'make demo RADIOGRAPH={film} DEMO_PREPARE="--from FILE"' in for_film
     assert "film.dcm: phantom 0.1.0\n" in for_film
     assert not Path(homes["CXR_BUNDLE_HOME"]).exists()
 

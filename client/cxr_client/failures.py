@@ -54,6 +54,9 @@ def error_of(call: FailedCall, sent_request_id: str) -> CxrError:
     # gRPC's own size limits use the status of overload, where retrying does not help.
     if kind is OverloadedError and not reason and (size := _TOO_LARGE.search(message)):
         return _too_large(size, code, request_id)
+    if code is grpc.StatusCode.UNIMPLEMENTED and not reason:
+        # gRPC says no more than "Method not found!".
+        message = "the server does not know this call: it is another one, or a health-only port"
     return kind(
         message or f"the call ended with {code.name}",
         code=code,

@@ -112,20 +112,24 @@ def check_model(settings: Settings) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class PreflightCheck:
-    """One check: `run` yields warnings and raises OperatorError; `passed` says what is right."""
+    """One check: `run` yields warnings and raises OperatorError; `passed` says what is right.
+
+    `setting` names the setting without which there is nothing to check.
+    """
 
     name: str
     run: Callable[[Settings], Iterator[str]]
     passed: str
+    setting: str = ""
 
 
 PREFLIGHT = (
     PreflightCheck("environment", check_environment, "no unknown CXR_* variable"),
     PreflightCheck("memory budget", check_memory, "enough for the limits"),
     PreflightCheck("model", check_model, "found"),
-    PreflightCheck("bundle home", check_bundle_home, "usable, if given"),
+    PreflightCheck("bundle home", check_bundle_home, "found", "bundle_home"),
     PreflightCheck("cache folder", check_cache, "can be written to"),
-    PreflightCheck("TLS files", check_tls, "usable, if given"),
-    PreflightCheck("tokens file", check_tokens, "usable, if given"),
+    PreflightCheck("TLS files", check_tls, "usable", "tls_cert"),
+    PreflightCheck("tokens file", check_tokens, "usable", "tokens_file"),
     PreflightCheck("addresses", check_listen, "can be listened on"),
 )

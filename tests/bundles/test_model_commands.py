@@ -215,6 +215,16 @@ def test_doctor_fails_where_serve_would(home, tmp_path, capsys, monkeypatch):
     assert "did you mean CXR_MAX_PIXELS?" in found["settings"]["detail"]
 
 
+def test_doctor_tells_a_file_that_is_not_given_from_one_that_is_right(home, tmp_path, capsys):
+    tokens = tmp_path / "tokens"
+    assert main(["token", "ward-3", "--file", str(tokens)]) == 0
+    capsys.readouterr()
+    assert main(["doctor", "--json", "--tokens-file", str(tokens), *ANY_PORT]) == 0
+    found = checks(capsys, can_serve=True)
+    assert found["tokens file"]["detail"] == "usable"
+    assert found["TLS files"]["detail"] == "none given"
+
+
 def test_doctor_notes_what_serve_would_warn_of(home, capsys):
     assert main(["doctor", "--json", "--cache-dir", "/proc/nosuch", *ANY_PORT]) == 0
     found = checks(capsys, can_serve=True)

@@ -57,7 +57,7 @@ def test_a_label_is_known_by_any_case_and_by_its_file_name(
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        ("efusion", '"efusion"; did you mean Effusion?'),
+        ("efusion", '"efusion"; did you mean Effusion? "cxr model" lists'),
         ("effusion,nodule", '"effusion,nodule"; give --label once for each finding'),
         ("xyz", '"xyz"; "cxr model" lists all 3 (see cxr explain --help)'),
     ],

@@ -1,6 +1,7 @@
 """`cxr health`, `cxr model`, `cxr version`, and how each command reaches the server."""
 
 import json
+import re
 import socket
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,8 @@ def test_model_describes_findings_and_limits(cxr: Run) -> None:
     assert out.splitlines()[0].split() == ["model", "fake", "1"]
     assert "Effusion" in out
     assert NOTICE in out
+    (limits,) = (line for line in out.splitlines() if line.startswith("limits "))
+    assert re.search(r" [\d.]+ MiB, .* [\d.]+ megapixels; [\d.]+ megapixels drawn", limits)
     _, out, _ = cxr("model", "--json")
     assert json.loads(out)["findings"][0]["threshold"] == 0.25
 

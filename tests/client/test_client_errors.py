@@ -39,6 +39,12 @@ def test_every_status_but_ok_has_its_exception() -> None:
     assert set(BY_STATUS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
 
 
+def test_a_call_that_the_server_does_not_know_says_which_servers_do_not() -> None:
+    error = error_of(Ended(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "id-1")
+    assert isinstance(error, errors.ProtocolError)
+    assert "a health-only port" in error.message
+
+
 def test_every_exception_is_raised_for_something() -> None:
     by_size = {errors.RequestTooLargeError, errors.ResponseTooLargeError}
     assert {*BY_STATUS.values(), *BY_REASON.values(), *by_size} == EXCEPTIONS - {CxrError}

@@ -71,6 +71,13 @@ def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
         assert f"{server.address} does not answer" in said
 
 
+def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(tls: list[str]) -> None:
+    with ServerProcess(*tls) as server:
+        status, said = health("--listen", server.address)
+    assert status == 1
+    assert said.endswith(" (it may require TLS: give the --tls-cert of serve)\n")
+
+
 def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path: Path) -> None:
     mutual = [*tls, "--tls-client-ca", str(tmp_path / "ca" / "ca.pem")]
     probes = f"127.0.0.1:{free_port()}"

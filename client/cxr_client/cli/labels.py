@@ -26,7 +26,8 @@ def resolve(option: str, typed: Sequence[str], known: Sequence[str]) -> list[str
             hint = nearest(word, known)
             if "," in word:
                 hint = f"; give {option} once for each finding"
-            hint += f'; "cxr model" lists all {len(known)}'
+            hint += "" if hint.endswith("?") else ";"
+            hint += f' "cxr model" lists all {len(known)}'
             raise UsageError(f'{option}: the model has no finding "{word}"{hint}')
     return list(labels)
 

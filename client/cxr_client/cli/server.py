@@ -76,8 +76,8 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         ["formats", ", ".join(described.image_formats)],
         [
             "limits",
-            f"{limits.max_request_bytes} bytes, sides of {limits.min_side_px} to "
-            f"{limits.max_side_px} px, {limits.max_pixel_count} pixels; "
-            f"{limits.max_drawn_pixels} pixels drawn in one call",
+            f"{limits.max_request_bytes / 2**20:.4g} MiB, sides of {limits.min_side_px} to "
+            f"{limits.max_side_px} px, {limits.max_pixel_count / 1e6:.4g} megapixels; "
+            f"{limits.max_drawn_pixels / 1e6:.4g} megapixels drawn in one call",
         ],
     ]

@@ -114,7 +114,10 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
         warnings = list(check.run(chosen))
     except OperatorError as error:
         return Check(check.name, "fail", str(error))
-    return Check(check.name, "note" if warnings else "ok", "; ".join(warnings) or check.passed)
+    if warnings:
+        return Check(check.name, "note", "; ".join(warnings))
+    given = not check.setting or getattr(chosen, check.setting)
+    return Check(check.name, "ok", check.passed if given else "none given")
 
 
 def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:

@@ -1,5 +1,6 @@
 """Probe: asks a server with given settings, on this machine, for its standard health."""
 
+import re
 import ssl
 from dataclasses import replace
 from ipaddress import ip_address
@@ -42,7 +43,11 @@ def check_health(settings: Settings, timeout_s: float) -> str:
         try:
             answer = check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            raise Unhealthy(f"{address} does not answer: {error.details()}") from None
+            details = error.details() or ""
+            # What a server with TLS does to a plaintext connection.
+            may_be_tls = credentials is None and re.search("closed|reset", details)
+            hint = " (it may require TLS: give the --tls-cert of serve)" if may_be_tls else ""
+            raise Unhealthy(f"{address} does not answer: {details}{hint}") from None
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise Unhealthy(f"{address} answers {status}")
