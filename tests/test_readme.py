@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,6 +18,8 @@ from cxr_server.commands import prepare
 from cxr_server.convert.catalog import CATALOG
 from readme_tables import errors_table, settings_table, table_in_readme
 from serving import ServerProcess
+from trust.certificates import Authority
+from trust.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -82,8 +85,8 @@ def run(code: str, folder: Path, address: str = ADDRESS, language: str = "bash")
 def test_every_command_block_says_how_it_is_tested() -> None:
     code_blocks = re.findall(r"^```(?:bash|python|sh|console)$", README, re.MULTILINE)
     assert len(code_blocks) == len(BLOCKS)
-    modes = {"ci", "setup", "pip", "serve", "live", "printed", "prepare", "grpcurl", "container"}
-    assert {block.mode for block in BLOCKS} <= modes
+    modes = {"ci", "setup", "pip", "serve", "secured", "live", "printed", "prepare", "grpcurl"}
+    assert {block.mode for block in BLOCKS} <= {*modes, "container"}
 
 
 def test_the_first_commands_are_what_ci_runs() -> None:
@@ -119,6 +122,32 @@ def test_the_live_commands_answer(shell: Path, phantom_server: ServerProcess) ->
     pictures = [shell / "effusion.png", *(shell / "heatmaps").glob("*.png")]
     assert len(pictures) == 1 + 2 * len(list((shell / "phantoms").glob("*.png")))
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_the_commands_for_tls_and_tokens_answer(tmp_path: Path) -> None:
+    ca = Authority(tmp_path, "ca")
+    certificate, key = ca.sign(tmp_path / "signed", "server")
+    (block,) = blocks("secured")
+    token, serve, health = block.code.splitlines()
+    run(token, tmp_path)
+    flags = shlex.split(serve)[2:]
+    assert settings.parse(flags, {}).tokens_file == "tokens"
+    own = {"server.pem": certificate, "server.key": key, "tokens": tmp_path / "tokens"}
+    own |= {"0.0.0.0:50051": "127.0.0.1:0"}
+    with ServerProcess(*(str(own.get(word, word)) for word in flags)) as server:
+        health = health.replace("cxr.example.org:50051", server.address)
+        assert run(health, tmp_path).startswith("SERVING: phantom ")
+
+
+def test_every_metric_is_listed() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        ServerProcess("--metrics-listen", address),
+        urlopen(f"http://{address}/metrics", timeout=30) as page,
+    ):
+        told = set(re.findall(r"^# HELP (\w+)", page.read().decode(), re.MULTILINE))
+    created = {name for name in told if name.endswith("_created")}
+    assert set(re.findall(r"`((?:cxr|rpc)_[a-z_]+)`", README)) & told == told - created
 
 
 def test_the_grpcurl_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:
