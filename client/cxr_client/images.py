@@ -73,7 +73,8 @@ ImageSource = (
 )
 """The bytes of a DICOM, PNG or JPEG file, its path, a binary file object, a data set of pydicom, a
 PIL image, or an array of uint8 or uint16 [height, width]. Images and arrays are sent as PNG,
-without loss. The elements of a data set that are about the patient are not sent."""
+without loss. Files are sent whole, patient data in a DICOM header included; of a data set, the
+elements about the patient are left out."""
 
 
 def read_image(image: ImageSource, max_bytes: int) -> bytes:
