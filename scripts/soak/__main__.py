@@ -9,7 +9,8 @@ and the run ends as soon as it takes more.
 
 `make soak` runs it on a full-size DenseNet-121 with random weights. SOAK_SECONDS (300) is the time
 under load. The exit status says whether the claims hold; `--untimed` leaves out those that depend
-on the machine. Callers and server share the machine, so callers reduce what the server can reach.
+on the machine. Callers and server share the machine, so callers reduce what the server can reach:
+goodput is compared as the server's processor time for a correct result.
 """
 
 import argparse
@@ -58,7 +59,10 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
     callers = Callers(server.address)
     await callers.open()
     await callers.saturate(max(2.0, seconds / 20))  # warm up
+    cpu_s = server.cpu_s()
+    results = len(callers.tally.right)
     capacity = await callers.saturate(max(3.0, seconds / 10))
+    saturated_ms = 1000 * (server.cpu_s() - cpu_s) / (len(callers.tally.right) - results)
     print(f"saturated: {capacity:.1f} correct results/s")
     prober = subprocess.Popen(
         [sys.executable, "-m", "scripts.soak", "--probe", server.address],
@@ -68,7 +72,7 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
     callers.tally = Tally()
     pss_mib: list[float] = []
     sampling = asyncio.create_task(sample_memory(server, pss_mib))
-    started = time.monotonic()
+    started, cpu_s = time.monotonic(), server.cpu_s()
     await callers.offer(OVERLOAD * capacity, seconds / 10)  # warm-up: the memory of a full queue
     warm = len(pss_mib)
     pending = await callers.offer(OVERLOAD * capacity, seconds * 6 / 10)
@@ -79,7 +83,9 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
         statistics.median(pss_mib[warm : warm + tenth]),
         statistics.median(pss_mib[-tenth:]),
     )
-    goodput = sum(when <= ended for when in callers.tally.right) / (ended - started)
+    results = sum(when <= ended for when in callers.tally.right)
+    goodput = results / (ended - started)
+    overloaded_ms = 1000 * (server.cpu_s() - cpu_s) / max(results, 1)
     health_ms = sorted(json.loads(await asyncio.to_thread(lambda: prober.communicate()[0])))
     hostile = HostileCallers(callers)
     attack = asyncio.create_task(hostile.run(seconds * 3 / 10))
@@ -102,6 +108,7 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
             lost=lost_calls(callers.tally, server),
             capacity_per_s=capacity,
             goodput_per_s=goodput,
+            cpu_ms=(saturated_ms, overloaded_ms),
             health_ms=health_ms,
             hostile=hostile,
             dropped_lines=server.dropped_lines(),

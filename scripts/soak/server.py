@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 from scripts.soak.cgroup import Cgroup
 
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 MEMORY_MIB = 2048
 """The limit in docker-compose.yml and deploy/kubernetes.yaml."""
 
@@ -49,6 +51,10 @@ class Server:
     def pss_mib(self) -> float:
         """Return the proportional set size of the process and all that it started, MiB."""
         return sum(_pss_kib(process) for process in _tree(self.process.pid)) / 1024
+
+    def cpu_s(self) -> float:
+        """Return the processor time of the process and all that it started, seconds."""
+        return sum(_cpu_ticks(process) for process in _tree(self.process.pid)) / TICKS_PER_S
 
     async def end(self) -> int:
         """Wait until the process has ended by itself. Returns its exit status."""
@@ -95,6 +101,13 @@ def _tree(process: int) -> Iterator[int]:
         for file in Path(f"/proc/{process}/task").glob("*/children"):
             for child in file.read_text().split():
                 yield from _tree(int(child))
+
+
+def _cpu_ticks(process: int) -> int:
+    with suppress(OSError):  # it has ended
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])  # user and system time
+    return 0
 
 
 def _pss_kib(process: int) -> int:
