@@ -91,12 +91,20 @@ class AsyncClient(Connection):
         top_k: int | None = None,
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
+        include_embedding: bool | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
         """Score a chest radiograph, as `Client.predict`."""
         steps = calls.predict(
-            self._link, image, top_k, strict_input, presentation, timeout_s, request_id
+            self._link,
+            image,
+            top_k,
+            strict_input,
+            presentation,
+            include_embedding,
+            timeout_s,
+            request_id,
         )
         return await self._run_bounded(steps)
 
@@ -110,6 +118,7 @@ class AsyncClient(Connection):
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
+        include_embedding: bool | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -123,6 +132,7 @@ class AsyncClient(Connection):
             render,
             strict_input,
             presentation,
+            include_embedding,
             timeout_s,
             request_id,
         )

@@ -59,6 +59,7 @@ def predict(
     top_k: int | None,
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
+    include_embedding: bool | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[Prediction]:
@@ -66,7 +67,11 @@ def predict(
     deadline = _deadline(link, timeout_s)
     data: bytes = yield Read(image, link.settings.max_request_bytes)
     request = predict_request(
-        data, top_k=top_k, strict_input=strict_input, presentation=presentation
+        data,
+        top_k=top_k,
+        strict_input=strict_input,
+        presentation=presentation,
+        include_embedding=include_embedding,
     )
     del data
     return (yield from _call(link, "Predict", request, Prediction.of, deadline, request_id))
@@ -81,6 +86,7 @@ def explain(
     render: RenderOptions | None,
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
+    include_embedding: bool | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[ExplanationSet]:
@@ -96,6 +102,7 @@ def explain(
         render=render,
         strict_input=strict_input,
         presentation=presentation,
+        include_embedding=include_embedding,
     )
     del data
 

@@ -71,6 +71,7 @@ class Client(Connection):
         top_k: int | None = None,
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
+        include_embedding: bool | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -85,6 +86,7 @@ class Client(Connection):
                 (`ImageError`) instead of answering with warnings. Default: false.
             presentation: How stored values of a DICOM image become grey. Default: AS_SHOWN, as a
                 viewer shows the image at first. STORED is what torchxrayvision reads.
+            include_embedding: Return the network's features, too (`embedding`). Default: false.
             timeout_s: Deadline over all attempts, in seconds. Default: the client's.
             request_id: Id of the call in the server's log, 1 to 64 of the characters A-Z, a-z,
                 0-9, '.', '_', ':' and '-'. Default: a random one.
@@ -96,7 +98,14 @@ class Client(Connection):
             ValueError: An argument is invalid.
         """
         steps = calls.predict(
-            self._link, image, top_k, strict_input, presentation, timeout_s, request_id
+            self._link,
+            image,
+            top_k,
+            strict_input,
+            presentation,
+            include_embedding,
+            timeout_s,
+            request_id,
         )
         return self._run(steps)
 
@@ -110,6 +119,7 @@ class Client(Connection):
         render: RenderOptions | None = None,
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
+        include_embedding: bool | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -126,6 +136,7 @@ class Client(Connection):
             render: How the map is drawn.
             strict_input: As in `predict`.
             presentation: As in `predict`.
+            include_embedding: As in `predict`.
             timeout_s: As in `predict`.
             request_id: As in `predict`.
 
@@ -144,6 +155,7 @@ class Client(Connection):
             render,
             strict_input,
             presentation,
+            include_embedding,
             timeout_s,
             request_id,
         )

@@ -195,3 +195,4 @@ class WarningCode(ContractEnum):
     POSSIBLY_ROTATED = auto()
     POSSIBLY_NOT_CHEST = auto()
     LETTERBOXED = auto()
+    UNTYPICAL_IMAGE = auto()

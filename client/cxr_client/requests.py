@@ -88,6 +88,7 @@ def predict_request(
     top_k: int | None,
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
+    include_embedding: bool | None,
 ) -> pb.PredictRequest:
     """Build the request of Predict.
 
@@ -99,6 +100,7 @@ def predict_request(
         top_k=top_k,
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
+        include_embedding=_optional(include_embedding),
     )
 
 
@@ -111,6 +113,7 @@ def explain_request(
     render: RenderOptions | None,
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
+    include_embedding: bool | None,
 ) -> pb.ExplainRequest:
     """Build the request of Explain.
 
@@ -130,6 +133,7 @@ def explain_request(
         render=None if render is None else render.to_proto(),
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
+        include_embedding=_optional(include_embedding),
     )
 
 

@@ -23,7 +23,9 @@ class Prediction(Result):
     """The findings on one radiograph, best first.
 
     `prediction["Effusion"]` is the finding with that label; iterating yields all findings.
-    `notice` is a sentence on the permitted use: show it wherever results are shown.
+    `notice` is a sentence on the permitted use: show it wherever results are shown. `typicality`
+    in [0, 1] is the share of the model's reference films that are less typical, None if it has no
+    reference. `embedding` is empty unless it was asked for.
     """
 
     findings: tuple[Finding, ...]
@@ -33,6 +35,8 @@ class Prediction(Result):
     timing: Timing
     request_id: str
     notice: str
+    typicality: float | None = None
+    embedding: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, response: pb.PredictResponse, request_id: str) -> Self:
@@ -51,6 +55,8 @@ class Prediction(Result):
             timing=Timing.of(response.timing),
             request_id=response.request_id or request_id,
             notice=response.notice,
+            typicality=_typicality(response),
+            embedding=tuple(response.embedding),
         )
 
     def __getitem__(self, label: str) -> Finding:
@@ -79,7 +85,8 @@ class ExplanationSet(Result):
 
     `explained["Effusion"]` is the explanation of that finding; iterating yields all explanations.
     `findings` are all findings that the model scores, best first, explained or not. `notice` is
-    a sentence on the permitted use: show it wherever results are shown.
+    a sentence on the permitted use: show it wherever results are shown. `typicality` and
+    `embedding` are as in `Prediction`.
     """
 
     explanations: tuple[Explanation, ...]
@@ -90,6 +97,8 @@ class ExplanationSet(Result):
     timing: Timing
     request_id: str
     notice: str
+    typicality: float | None = None
+    embedding: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, response: pb.ExplainResponse, request_id: str, labels: Sequence[str]) -> Self:
@@ -113,6 +122,8 @@ class ExplanationSet(Result):
             timing=Timing.of(response.timing),
             request_id=response.request_id or request_id,
             notice=response.notice,
+            typicality=_typicality(response),
+            embedding=tuple(response.embedding),
         )
 
     def __getitem__(self, label: str) -> Explanation:
@@ -134,3 +145,7 @@ class ExplanationSet(Result):
 
     def __iter__(self) -> Iterator[Explanation]:
         return iter(self.explanations)
+
+
+def _typicality(response: pb.PredictResponse | pb.ExplainResponse) -> float | None:
+    return response.typicality if response.HasField("typicality") else None

@@ -4,26 +4,35 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from cxr_phantom.dataset import VALIDATION_SEED, draw_set
 from cxr_phantom.retrain import REPORT_NAME, WEIGHTS_NAME
 from cxr_server import __version__
 from cxr_server.bundles.architectures import DenseNet
-from cxr_server.bundles.load import MANIFEST_NAME, load_bundle
+from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Description, Reliability
 from cxr_server.convert.parity import check_parity
+from cxr_server.convert.reference import add_reference
 from cxr_server.convert.write import write_bundle
+from cxr_server.inference.engines import infer
+from cxr_server.inference.engines.registry import choose_engine
+from cxr_server.inference.preprocess import HALF_RANGE
 
 NOTICES = (
     "A phantom: trained on synthetic images, to test the service. It says nothing about patients.",
     "For research use only, not for diagnosis.",
     "A score is an operating-point score: 0.5 is the decision boundary. It is not a probability.",
 )
+REFERENCE_FILMS = 300
+LARGE_PX = 512
 INTENDED_USE = "Testing and demonstrating the service. Says nothing about patients."
 
 
@@ -45,7 +54,24 @@ def pack(source: Path, output: Path) -> Path:
         description = Description(**{name: getattr(manifest, name) for name in fields})
     else:
         description = _trained(source, len(state["classifier.bias"]))
-    return write_bundle(output, state, description, lambda bundle: print(check_parity(bundle)))
+    write_bundle(output, state, description, lambda bundle: print(check_parity(bundle)))
+    bundle = load_bundle(output)
+    return add_reference(bundle, drawn_embeddings(bundle, VALIDATION_SEED, REFERENCE_FILMS)).path
+
+
+def drawn_embeddings(bundle: Bundle, first_seed: int, films: int) -> NDArray[np.float32]:
+    """Return the embeddings [N, C] of drawn films, half of them drawn large and resized."""
+    half = films // 2
+    sets = (
+        draw_set(range(first_seed, first_seed + half), blur=True),
+        draw_set(range(first_seed + half, first_seed + films), size_px=LARGE_PX),
+    )
+    pixels_nhw = np.concatenate([each.pixels_nhw for each in sets])
+    images_nchw = (pixels_nhw[:, None] * np.float32(2 / 255) - 1) * np.float32(HALF_RANGE)
+    with closing(choose_engine(bundle, "openvino", device="CPU")) as engine:
+        embedding_nc = infer(engine, images_nchw).embedding_nc
+    assert embedding_nc is not None  # the graph was written a moment ago
+    return embedding_nc
 
 
 def _trained(source: Path, outputs: int) -> Description:

@@ -1,4 +1,4 @@
-"""The `cxr-server` command: serve, health, prepare, models, doctor, token, phantom-samples."""
+"""The `cxr-server` command: serve, health, prepare, fit-reference, models, doctor, ..."""
 
 import argparse
 import difflib
@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "serve a model",
     "health": "ask a server on this machine whether it serves",
     "prepare": "download or read a model's weights and convert them to a bundle",
+    "fit-reference": "tell typical images of a model by a folder of films",
     "models": "list the models that can be prepared and the bundles that exist",
     "doctor": "check whether this machine can serve",
     "token": "create a bearer token and its line for the tokens file",
@@ -136,7 +137,9 @@ def _reserve_standard_descriptors() -> None:
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"cxr_server.commands.{command.removeprefix('phantom-')}")
+    return importlib.import_module(
+        f"cxr_server.commands.{command.removeprefix('phantom-').replace('-', '_')}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.store import cache_home, resolve
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
 from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
-from cxr_server.inference.engines import DeviceLost, Engine
+from cxr_server.inference.engines import DeviceLost, Engine, Output
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import (
@@ -34,6 +34,7 @@ from cxr_server.inference.preprocess import (
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
+from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory, beyond_process_share
@@ -79,6 +80,7 @@ class ServingModel:
         self._preprocessing = preprocessing
         self.processes = processes
         self._in_processes = memory.in_processes
+        self._reference = load_reference(bundle)
         self._supervisor = EngineSupervisor(
             engine, bundle, start_engine, self.scheduler, lifecycle, metrics
         )
@@ -165,18 +167,17 @@ class ServingModel:
             refuse_unlikely(evidence.warnings, evidence.facts.display_range)
         if evidence and not (needs_input or needs_whole):
             return evidence, None
-        made, evidence_khw = await self.scheduler.submit(
+        made, output = await self.scheduler.submit(
             self._decoding(image, job, call),
             stages=stages,
             caller=call.caller,
             deadline=call.deadline,
             infer=evidence is None,
         )
-        if evidence is None:
-            # A copy, since a row of a batch would keep the whole batch alive in the cache.
-            copied_khw = np.array(evidence_khw)
-            evidence = Evidence(copied_khw, made.picture_hw, made.facts, made.warnings)
+        if output is not None:
+            evidence = self._evidence_of(made, output)
             self.cache.put(key, evidence)
+        assert evidence is not None  # it was cached, or the engine has run
         return evidence, made
 
     def _decoding(self, image: bytes, job: Job, call: Call) -> Callable[[], ModelInput]:
@@ -186,6 +187,24 @@ class ServingModel:
         if self._in_processes:
             return in_process
         return partial(preprocess, image, job, hold=hold, check=check, isolated=in_process)
+
+    def _evidence_of(self, made: ModelInput, output: Output) -> Evidence:
+        """Return copies, since rows of a batch would keep the whole batch alive in the cache."""
+        embedding_c, typicality, warnings = None, None, made.warnings
+        if output.embedding_c is not None:
+            embedding_c = np.array(output.embedding_c)
+            if self._reference:
+                typicality = self._reference.typicality(embedding_c)
+                if typicality < UNTYPICAL_BELOW:
+                    warnings = (*warnings, InputWarning.UNTYPICAL_IMAGE)
+        return Evidence(
+            np.array(output.evidence_khw),
+            made.picture_hw,
+            made.facts,
+            warnings,
+            embedding_c,
+            typicality,
+        )
 
     async def _read(self, read: Callable[[], R], call: Call) -> R:
         """Read a file in a thread that does nothing else, so that nothing slow is ahead."""

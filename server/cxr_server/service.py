@@ -53,6 +53,7 @@ class PredictRequest:
     top_k: int = 5
     strict_input: bool = False
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
+    include_embedding: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -70,6 +71,7 @@ class ExplainRequest:
     render: RenderOptions = RenderOptions()  # noqa: RUF009 -- frozen
     strict_input: bool = False
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
+    include_embedding: bool = False
 
     def __post_init__(self) -> None:
         if len(self.labels) > MAX_LABELS:
@@ -93,6 +95,7 @@ class PredictResult:
     evidence: Evidence
     stages: Stages
     model: Manifest
+    include_embedding: bool = False
 
     @property
     def cached(self) -> bool:
@@ -204,7 +207,11 @@ class InferenceService:
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         self._metrics.stages(stages.seconds())
         return PredictResult(
-            findings=scored, evidence=evidence, stages=stages, model=model.manifest
+            findings=scored,
+            evidence=evidence,
+            stages=stages,
+            model=model.manifest,
+            include_embedding=request.include_embedding,
         )
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
@@ -287,6 +294,7 @@ class InferenceService:
             evidence=evidence,
             stages=stages,
             model=model.manifest,
+            include_embedding=request.include_embedding,
         )
 
     def _loaded(self) -> ServingModel:

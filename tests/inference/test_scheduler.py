@@ -80,10 +80,10 @@ def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
 
 async def answer(run: Scheduler, number: int, **options: object) -> int:
     options.setdefault("stages", Stages())
-    image, evidence_khw = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
+    image, output = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
     assert image.number == number
-    assert evidence_khw is not None
-    return int(evidence_khw[0, 0, 0])
+    assert output is not None
+    return int(output.evidence_khw[0, 0, 0])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -146,7 +146,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
             await asyncio.sleep(chance.random() / 500)
             task.cancel()
         try:
-            image, evidence_khw = await task
+            image, output = await task
         except asyncio.CancelledError:
             assert kind == "cancel"
             return "cancelled"
@@ -159,7 +159,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
             assert fault_rate
             return "failed"
         assert image.number == number
-        assert evidence_khw.ravel().tolist() == [number]
+        assert output.evidence_khw.ravel().tolist() == [number]
         return "answered"
 
     async def main() -> None:

@@ -105,6 +105,7 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_POSSIBLY_ROTATED: _ClassVar[WarningCode]
     WARNING_CODE_POSSIBLY_NOT_CHEST: _ClassVar[WarningCode]
     WARNING_CODE_LETTERBOXED: _ClassVar[WarningCode]
+    WARNING_CODE_UNTYPICAL_IMAGE: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
 SERVING_STATUS_SERVING: ServingStatus
@@ -167,21 +168,24 @@ WARNING_CODE_PRESENTATION_CONFLICT: WarningCode
 WARNING_CODE_POSSIBLY_ROTATED: WarningCode
 WARNING_CODE_POSSIBLY_NOT_CHEST: WarningCode
 WARNING_CODE_LETTERBOXED: WarningCode
+WARNING_CODE_UNTYPICAL_IMAGE: WarningCode
 
 class PredictRequest(_message.Message):
-    __slots__ = ("image", "top_k", "strict_input", "dicom")
+    __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
     DICOM_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     strict_input: bool
     dicom: DicomOptions
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ...) -> None: ...
+    include_embedding: bool
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ...) -> None: ...
 
 class PredictResponse(_message.Message):
-    __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice")
+    __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice", "typicality", "embedding")
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INFO_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +193,8 @@ class PredictResponse(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    TYPICALITY_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     model: Model
     image_info: ImageInfo
@@ -196,10 +202,12 @@ class PredictResponse(_message.Message):
     timing: Timing
     request_id: str
     notice: str
-    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
+    typicality: float
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom")
+    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom", "include_embedding")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +215,7 @@ class ExplainRequest(_message.Message):
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_LABELS_FIELD_NUMBER: _ClassVar[int]
     DICOM_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     labels: _containers.RepeatedScalarFieldContainer[str]
     method: ExplanationMethod
@@ -214,10 +223,11 @@ class ExplainRequest(_message.Message):
     strict_input: bool
     heatmap_labels: _containers.RepeatedScalarFieldContainer[str]
     dicom: DicomOptions
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ...) -> None: ...
+    include_embedding: bool
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings")
+    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings", "typicality", "embedding")
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INFO_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +236,8 @@ class ExplainResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    TYPICALITY_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
     model: Model
     image_info: ImageInfo
@@ -234,7 +246,9 @@ class ExplainResponse(_message.Message):
     request_id: str
     notice: str
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
-    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+    typicality: float
+    embedding: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class HealthRequest(_message.Message):
     __slots__ = ()

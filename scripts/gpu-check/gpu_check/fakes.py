@@ -49,13 +49,14 @@ class Event:
 class Graph:
     """A graph that calls what was captured."""
 
-    evidence: torch.Tensor
-    call: Callable[[], torch.Tensor]
+    outputs: tuple[torch.Tensor, ...]
+    call: Callable[[], tuple[torch.Tensor, ...]]
 
     def replay(self) -> None:
         """Call the network again."""
         with torch.inference_mode():
-            self.evidence.copy_(self.call())
+            for output, made in zip(self.outputs, self.call(), strict=True):
+                output.copy_(made)
 
 
 @contextlib.contextmanager
@@ -74,13 +75,13 @@ class CapturedNet(EvidenceNet):
     def __init__(self, densenet: Any, device: str, *rest: Any) -> None:
         super().__init__(densenet, "cpu", *rest)
 
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+    def __call__(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run, and remember the call while a graph is captured."""
-        evidence: torch.Tensor = super().__call__(image)
+        outputs: tuple[torch.Tensor, ...] = super().__call__(image)
         if _capturing:
             call = super().__call__
-            _capturing[-1].evidence, _capturing[-1].call = evidence, lambda: call(image)
-        return evidence
+            _capturing[-1].outputs, _capturing[-1].call = outputs, lambda: call(image)
+        return outputs
 
 
 class FakeTorch:

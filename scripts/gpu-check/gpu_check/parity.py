@@ -92,7 +92,7 @@ def check_scores(bundle: Bundle) -> dict[str, Any]:
         use_tf32(tf32)
         net = EvidenceNet(module, DEVICE, dtype)
         with torch.inference_mode():
-            evidence_nkhw = net(torch.from_numpy(images).to(DEVICE)).cpu().numpy()
+            evidence_nkhw = net(torch.from_numpy(images).to(DEVICE))[0].cpu().numpy()
         found[name] = difference(scores_of(evidence_nkhw, bundle), expected)
     use_tf32(False)
     return found

@@ -73,6 +73,16 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of each finding, computed in float32 by the forward pass that conversion checks against."""
 
 
+class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reference of typical images: a file of the bundle, and what it was made from."""
+
+    file: Line
+    films: Annotated[int, Meta(ge=1)]
+    create_time: Time
+    preprocessing_id: Identifier
+    weights_sha256: Sha256
+
+
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the maker states. Tuples of findings follow the evidence's rows. Raises ValueError."""
 
@@ -118,6 +128,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What is added to the mean evidence to give a logit."""
     files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
     probe: Probe | msgspec.UnsetType = msgspec.UNSET  # bundles made elsewhere may have none
+    reference: FittedOn | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +141,13 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise ValueError("probe needs one score for each finding")
             if self.probe.file not in self.files:
                 raise ValueError("files must name the file of probe")
+
+        if self.reference is not msgspec.UNSET:
+            made_of = (self.reference.weights_sha256, self.reference.preprocessing_id)
+            if made_of != (self.weights_sha256, self.preprocessing_id):
+                raise ValueError("reference was made with other weights or another preprocessing")
+            if self.reference.file not in self.files:
+                raise ValueError("files must name the file of reference")
 
     @property
     def weights_sha256(self) -> str:

@@ -54,6 +54,9 @@ MESSAGES: dict[InputWarning, str] = {
     InputWarning.LETTERBOXED: (
         "The image has wide borders of one grey value; crop it to the exposed field."
     ),
+    InputWarning.UNTYPICAL_IMAGE: (
+        "To the network the image is unlike the films of the model's reference."
+    ),
 }
 """The text for each warning; see `message`."""
 

@@ -42,3 +42,5 @@ class Evidence:
     picture_hw: NDArray[np.uint8]
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]
+    embedding_c: NDArray[np.float32] | None = None  # None if the bundle's model gives none
+    typicality: float | None = None  # see `Reference.typicality`; None without a reference

@@ -18,12 +18,11 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
-from cxr_server.inference.engines import DeviceLost, Engine
+from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.stages import Stage, Stages
@@ -116,16 +115,16 @@ class Scheduler:
         caller: str = "",
         deadline: float = float("inf"),
         infer: bool = True,
-    ) -> tuple[P, NDArray[np.float32] | None]:
+    ) -> tuple[P, Output | None]:
         """Run `prepare` in a thread and, if `infer`, the engine, in the caller's turn.
 
-        Returns what `prepare` made, which holds the network's input as `image_chw`, and its
-        evidence [K, h, w]. The deadline is on the clock of `time.monotonic`.
+        Returns what `prepare` made, which holds the network's input as `image_chw`, and what the
+        engine made of that. The deadline is on the clock of `time.monotonic`.
 
         Raises DeadlineExpired, EngineFailure, Draining once closed, ModelLoading if the engine has
         failed and is not rebuilt, and whatever `prepare` raises.
         """
-        answer: asyncio.Future[tuple[P, NDArray[np.float32] | None]]
+        answer: asyncio.Future[tuple[P, Output | None]]
         answer = asyncio.get_running_loop().create_future()
         request = PendingRequest(prepare, infer, deadline, stages, answer)
         with self._lock:
@@ -211,7 +210,8 @@ class Scheduler:
             call = self._calls.begin(batch)
         try:
             images = [request.prepared.image_chw for request in batch]
-            evidence = engine.evidence(images[0][None] if len(images) == 1 else np.stack(images))
+            batch_nchw = images[0][None] if len(images) == 1 else np.stack(images)
+            evidence, embeddings = infer(engine, batch_nchw)
             if len(evidence) != len(batch):
                 raise ValueError(f"evidence of {len(evidence)} images for {len(batch)}")
             if not np.isfinite(evidence).all():
@@ -222,9 +222,11 @@ class Scheduler:
         end_s = time.monotonic()
         with self._lock:
             self._calls.answered(call, end_s)
-        for request, evidence_khw in zip(batch, evidence, strict=True):
+        for index, request in enumerate(batch):
             request.record(Stage.INFERENCE, call.start_s, end_s)
-            self._on_loop(complete, request.answer, (request.prepared, evidence_khw))
+            embedding_c = None if embeddings is None else embeddings[index]
+            output = Output(evidence[index], embedding_c)
+            self._on_loop(complete, request.answer, (request.prepared, output))
         return True
 
     def _next_batch(self) -> list[PendingRequest]:

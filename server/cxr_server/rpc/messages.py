@@ -159,6 +159,8 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
         "timing": pb.Timing(evidence_cached=result.cached, **durations),
         "request_id": request_id,
         "notice": result.model.notice,
+        "typicality": result.evidence.typicality,
+        "embedding": result.evidence.embedding_c if result.include_embedding else None,
     }
 
 

@@ -29,14 +29,20 @@ class Graph:
     def model(self, maps: Any, class_count: int, name: str) -> Any:
         """Return the model of image -> evidence: a linear layer applied at every position.
 
-        That is a 1x1 convolution with `classifier.weight`, without the bias.
+        That is a 1x1 convolution with `classifier.weight`, without the bias. The second output is
+        the embedding [N, C]: the mean of the maps [N, C, h, w] over their grid.
         """
         self._weight("classifier.bias", class_count)
         kernel = self._weight("classifier.weight", class_count, maps.shape[1])[:, :, None, None]
         weight = self._constant(kernel, "classifier.weight")
         evidence = self._ops.convolution(maps, weight, [1, 1], [0, 0], [0, 0], [1, 1])
-        output = self._ops.result(evidence, name="evidence")
-        return openvino.Model([output], [self.image], name)
+        grid = self._ops.constant([2, 3], np.int64)
+        embedding = self._ops.reduce_mean(maps, grid, keep_dims=False)
+        outputs = [
+            self._ops.result(evidence, name="evidence"),
+            self._ops.result(embedding, name="embedding"),
+        ]
+        return openvino.Model(outputs, [self.image], name)
 
     def conv(
         self, x: Any, name: str, channels: int, size: int, *, norm: str = "", stride: int = 1

@@ -7,7 +7,7 @@ of their own: test for them with `isinstance`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,36 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the device, once no call of `evidence` runs. None may follow."""
+
+
+@runtime_checkable
+class EmbeddingEngine(Engine, Protocol):
+    """An engine whose pass also gives the embedding."""
+
+    def infer(self, batch_nchw: NDArray[np.float32]) -> "Inferred":
+        """Return the evidence, as `evidence` does, and the embedding of each image."""
+
+
+class Inferred(NamedTuple):
+    """What one pass of a network gives."""
+
+    evidence_nkhw: NDArray[np.float32]
+    embedding_nc: NDArray[np.float32] | None
+    """The features, averaged over the grid. None if the bundle's model does not give them."""
+
+
+class Output(NamedTuple):
+    """The same of one image."""
+
+    evidence_khw: NDArray[np.float32]
+    embedding_c: NDArray[np.float32] | None
+
+
+def infer(engine: Engine, batch_nchw: NDArray[np.float32]) -> Inferred:
+    """Run an engine of either kind."""
+    if isinstance(engine, EmbeddingEngine):
+        return engine.infer(batch_nchw)
+    return Inferred(engine.evidence(batch_nchw), None)
 
 
 @runtime_checkable

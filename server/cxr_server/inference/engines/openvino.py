@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle, file_entry
+from cxr_server.inference.engines import Inferred
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
@@ -65,11 +66,17 @@ class OpenVINOEngine:
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return evidence: see `Engine`. Raises ValueError for images of another shape."""
+        return self.infer(batch_nchw).evidence_nkhw
+
+    def infer(self, batch_nchw: NDArray[np.float32]) -> Inferred:
+        """Return evidence and embeddings; bundles made before embeddings give none."""
         with self._lock:
             model = self._throughput if self._running else self._latency
             self._running += 1
         try:
-            return np.concatenate([model.infer(image_chw[None]) for image_chw in batch_nchw])
+            outputs = zip(*(model.infer(image_chw[None]) for image_chw in batch_nchw), strict=True)
+            evidence, *embedding = (np.concatenate(parts) for parts in outputs)
+            return Inferred(evidence, embedding[0] if embedding else None)
         finally:
             with self._lock:
                 self._running -= 1
@@ -110,16 +117,17 @@ class _CompiledModel:
             types = [each[hint] for each in devices]
         return min(PRECISION_NAMES[each.to_string()] for each in types)
 
-    def infer(self, image_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, image_nchw: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return the outputs in the order of the graph: the evidence comes first."""
         if image_nchw.shape != self._input_shape:
             raise ValueError(f"expected an image of {self._input_shape}, got {image_nchw.shape}")
         try:
             request = self._idle.pop()  # atomic, like append
         except IndexError:
             request = self._model.create_infer_request()
-        evidence: NDArray[np.float32] = request.infer(image_nchw, share_inputs=True)[0]
+        outputs = list(request.infer(image_nchw, share_inputs=True).values())
         self._idle.append(request)
-        return evidence
+        return outputs
 
 
 def _open_cache(folder: Path) -> bool:

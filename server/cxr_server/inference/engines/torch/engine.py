@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import FLOAT32, DeviceLost
+from cxr_server.inference.engines import FLOAT32, DeviceLost, Inferred
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import first_line
 from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
@@ -20,8 +20,11 @@ from cxr_server.inference.engines.torch.saliency import Saliency
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 CUDA_STREAMS = 2  # concurrent batches on a GPU: one is computed while the other is copied
 
-Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Computes the evidence of one batch at a time. The batch has one of the engine's sizes."""
+Outputs = tuple[NDArray[np.float32], ...]
+"""Evidence and embeddings of a batch."""
+
+Runner = Callable[[NDArray[np.float32]], Outputs]
+"""Computes one batch at a time. The batch has one of the engine's sizes."""
 
 
 class TorchEngine:
@@ -76,14 +79,19 @@ class TorchEngine:
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the evidence [N, K, h, w] in logits of images [N, 1, S, S] in [-1024, 1024]."""
+        return self.infer(batch_nchw).evidence_nkhw
+
+    def infer(self, batch_nchw: NDArray[np.float32]) -> Inferred:
+        """Return evidence and embeddings: see `EmbeddingEngine`."""
         run = self._idle.get()
         try:
             with self._noticing_loss():
-                evidence = []
+                parts = []
                 for start in range(0, len(batch_nchw), self.max_batch):
                     part_nchw = batch_nchw[start : start + self.max_batch]
-                    evidence.append(run(padded(part_nchw, self._sizes))[: len(part_nchw)])
-                return np.concatenate(evidence)
+                    made = run(padded(part_nchw, self._sizes))
+                    parts.append([output[: len(part_nchw)] for output in made])
+                return Inferred(*(np.concatenate(each) for each in zip(*parts, strict=True)))
         finally:
             self._idle.put(run)
 
@@ -132,10 +140,9 @@ def padded(batch_nchw: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.
     return result
 
 
-def _run_on_cpu(net: EvidenceNet, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run_on_cpu(net: EvidenceNet, batch_nchw: NDArray[np.float32]) -> Outputs:
     with torch.inference_mode():
-        evidence: NDArray[np.float32] = net(torch.from_numpy(batch_nchw)).numpy()
-    return evidence
+        return tuple(output.numpy() for output in net(torch.from_numpy(batch_nchw)))
 
 
 class _CudaRunner:
@@ -160,25 +167,30 @@ class _CudaRunner:
         # Smaller graphs fit the memory of the largest.
         self._graphs = {size: self._capture(size, pool) for size in sorted(sizes, reverse=True)}
         largest = self._graphs[max(sizes)][1]
-        self._host_evidence = torch.empty(largest.shape, dtype=torch.float32, pin_memory=True)
+        self._host_outputs = [
+            torch.empty(output.shape, dtype=torch.float32, pin_memory=True) for output in largest
+        ]
 
-    def run(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the evidence of a batch whose size was captured."""
+    def run(self, batch_nchw: NDArray[np.float32]) -> Outputs:
+        """Return evidence and embeddings of a batch whose size was captured."""
         size = len(batch_nchw)
-        graph, evidence = self._graphs[size]
-        host_images, host_evidence = self._host_images[:size], self._host_evidence[:size]
+        graph, outputs = self._graphs[size]
+        host_images = self._host_images[:size]
+        host_outputs = [host[:size] for host in self._host_outputs]
         host_images.copy_(torch.from_numpy(batch_nchw))
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             self._images[:size].copy_(host_images, non_blocking=True)
             graph.replay()
-            host_evidence.copy_(evidence, non_blocking=True)
+            for host, output in zip(host_outputs, outputs, strict=True):
+                host.copy_(output, non_blocking=True)
             self._done.record()
         self._done.synchronize()
-        evidence_nkhw: NDArray[np.float32] = host_evidence.numpy().copy()
-        return evidence_nkhw
+        return tuple(host.numpy().copy() for host in host_outputs)
 
-    def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        """Return the graph of a batch size and the evidence that its replay writes."""
+    def _capture(
+        self, size: int, pool: Any
+    ) -> tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...]]:
+        """Return the graph of a batch size and the outputs that its replay writes."""
         images, graph = self._images[:size], torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.device(self._device):
             with torch.cuda.stream(self._stream):
@@ -189,5 +201,5 @@ class _CudaRunner:
             with torch.cuda.graph(
                 graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
             ):
-                evidence: torch.Tensor = self._net(images)
-        return graph, evidence
+                outputs: tuple[torch.Tensor, ...] = self._net(images)
+        return graph, outputs

@@ -58,10 +58,14 @@ class EvidenceNet(nn.Module):
         features: Tensor = self._features(image)
         return features
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in float32."""
-        evidence: Tensor = self.classify(torch.relu(self.features(image)).to(torch.float32))
-        return evidence.contiguous()
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the evidence [N, K, h, w], in logits, of images [N, 1, S, S] in float32.
+
+        The second tensor is the embedding [N, C]: the mean of the rectified maps over the grid.
+        """
+        maps = torch.relu(self.features(image)).to(torch.float32)
+        evidence: Tensor = self.classify(maps)
+        return evidence.contiguous(), maps.mean((2, 3))
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -1,0 +1,73 @@
+"""`cxr-server fit-reference`: a folder of films -> a bundle that tells typical images."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.budget import ThreadBudget
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.store import resolve
+from cxr_server.convert.reference import add_reference
+from cxr_server.errors import ImageError
+from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.inference.engines import Engine, infer
+from cxr_server.inference.engines.registry import choose_engine
+from cxr_server.inference.preprocess import preprocess, preprocessing_of
+from cxr_server.inference.verify import verify_engine
+
+DECODE_BYTES = 2**30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="name or folder of a prepared bundle")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="usual frontal films of your own, 50 or more"
+    )
+    parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Store the reference in the bundle. Returns 0. Raises BundleError and OSError."""
+    bundle = load_bundle(resolve(args.bundle, args.bundle_home))
+    if not args.folder.is_dir():
+        raise BundleError(f"{args.folder} is no folder")
+    with closing(choose_engine(bundle, "openvino", device="CPU")) as engine:
+        verify_engine(engine, bundle)
+        embeddings = list(_embeddings(bundle, engine, args.folder))
+    used = [each for each in embeddings if each is not None]
+    skipped = len(embeddings) - len(used)
+    print(f"{len(used)} films are used; {skipped} files are no images or no frontal chests")
+    folder = add_reference(bundle, np.array(used)).path
+    print(f"{folder} has a reference now: start the server again to use it")
+    return 0
+
+
+def _embeddings(
+    bundle: Bundle, engine: Engine, folder: Path
+) -> Iterator[NDArray[np.float32] | None]:
+    """Yield the embedding of each file below the folder, None for one that is refused."""
+    preprocessing, side_px = preprocessing_of(bundle.manifest), bundle.manifest.input_side_px
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            made = preprocess(
+                path.read_bytes(),
+                preprocessing,
+                side_px=side_px,
+                limits=DecodeLimits(),
+                strict=True,
+                budget=ThreadBudget(DECODE_BYTES),
+                check=lambda: None,
+            )
+        except ImageError:
+            yield None
+            continue
+        embedding_nc = infer(engine, made.image_chw[None]).embedding_nc
+        if embedding_nc is None:
+            raise BundleError(f"{bundle.path} gives no embedding: prepare it again")
+        yield embedding_nc[0]
