@@ -5,7 +5,9 @@ import shutil
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import openvino
 import pytest
 import skimage.data
 from PIL import Image
@@ -13,7 +15,7 @@ from PIL import Image
 from cxr_phantom.draw import draw_phantom
 from cxr_phantom.pack import drawn_embeddings
 from cxr_server.__main__ import main
-from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.load import Bundle, file_entry, load_bundle
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.convert.reference import add_reference
 from cxr_server.imaging.codecs import decode
@@ -109,6 +111,29 @@ def test_the_phantoms_reference_can_be_made_again(phantom_bundle: Bundle, tmp_pa
     assert made.manifest.reference.films == 60
     assert made.manifest.reference.weights_sha256 == phantom_bundle.manifest.weights_sha256
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+def test_a_bundle_made_before_embeddings_serves_without_them(
+    phantom_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(phantom_bundle.path, tmp_path / "old"))
+    graph = openvino.Core().read_model(phantom_bundle.file("openvino/model.xml"))
+    old = openvino.Model([graph.get_results()[0]], graph.get_parameters(), "old")
+    openvino.save_model(old, folder / "openvino/model.xml", compress_to_fp16=False)
+    names = ("openvino/model.xml", "openvino/model.bin")
+    files = phantom_bundle.manifest.files | {name: file_entry(folder / name) for name in names}
+    manifest = msgspec.structs.replace(phantom_bundle.manifest, files=files)
+    (folder / "model.json").write_text(manifest.to_json())
+    images = np.zeros((2, 1, 224, 224), np.float32)
+    found = infer(OpenVINOEngine(load_bundle(folder)), images)
+    assert found.embedding_nc is None
+    expected = OpenVINOEngine(phantom_bundle).evidence(images)
+    np.testing.assert_allclose(found.evidence_nkhw, expected, atol=1e-5)
+    films_path = tmp_path / "films"
+    films_path.mkdir()
+    write_films(films_path, 1)
+    assert main(["fit-reference", str(folder), str(films_path)]) == 1
+    assert "prepare it again" in capsys.readouterr().err
 
 
 def write_films(folder: Path, count: int) -> None:
