@@ -20,10 +20,12 @@ ALL, NIH = "densenet121-res224-all", "densenet121-res224-nih"
 def demo(
     *radiographs: Path, output: Path, command: list[str] | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
+    # Under `make test`, make would print more and take other options.
+    inherited = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     return subprocess.run(
         command or [sys.executable, "scripts/demo.py", *map(str, radiographs)],
         cwd=ROOT,
-        env={**os.environ, "DEMO_OUTPUT": str(output), **environment},
+        env={**inherited, "DEMO_OUTPUT": str(output), **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -11,7 +11,7 @@ import msgspec
 import platformdirs
 import pytest
 
-from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.load import Bundle, file_entry, load_bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import (
     PHANTOM_PATH,
@@ -20,6 +20,7 @@ from cxr_server.bundles.store import (
     list_bundles,
     resolve,
 )
+from cxr_server.inference.typicality import load_reference
 
 
 @pytest.fixture
@@ -61,6 +62,7 @@ def test_a_bundle_is_read_whole(bundle):
         "openvino/model.xml",
         "openvino/model.bin",
         "probe.png",
+        "reference.npz",
     }
     assert bundle.manifest.evidence_side == 7
     assert len(bundle.manifest.thresholds) == len(bundle.manifest.bias) == 6
@@ -199,7 +201,7 @@ def test_a_manifest_with_a_wrong_field_is_refused_by_name_though_its_hash_fits(
         load_bundle(bundle)
 
 
-FIELDS = set(Manifest.__struct_fields__) - {"probe"}
+FIELDS = set(Manifest.__struct_fields__) - {"probe", "reference"}
 
 
 @pytest.mark.parametrize("field", sorted(FIELDS))
@@ -207,6 +209,31 @@ def test_a_manifest_without_a_field_is_refused(bundle, field):
     reseal(bundle, lambda content: content.pop(field))
     with pytest.raises(BundleError, match=r"model\.json"):
         load_bundle(bundle)
+
+
+def test_a_bundle_without_a_reference_is_read(bundle):
+    (bundle / "reference.npz").unlink()
+
+    def without(content):
+        del content["reference"], content["files"]["reference.npz"]
+
+    reseal(bundle, without)
+    assert load_reference(load_bundle(bundle)) is None
+
+
+def test_a_reference_of_other_weights_is_refused(bundle):
+    reseal(bundle, lambda content: content["reference"].update(weights_sha256="0" * 64))
+    with pytest.raises(BundleError, match="reference was made with other weights"):
+        load_bundle(bundle)
+
+
+def test_a_reference_that_cannot_be_read_is_refused(bundle):
+    file = bundle / "reference.npz"
+    file.write_bytes(b"PK\x03\x04")
+    entry = {"sha256": file_entry(file).sha256, "bytes": 4}
+    reseal(bundle, lambda content: content["files"].update({"reference.npz": entry}))
+    with pytest.raises(BundleError, match=r"reference\.npz"):
+        load_reference(load_bundle(bundle))
 
 
 def test_a_bundle_without_a_probe_is_read(bundle):

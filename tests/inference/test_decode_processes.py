@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import threading
 import time
@@ -300,6 +301,19 @@ def test_more_threads_than_processes_share_them() -> None:
         answers = list(threads.map(processes.decode, [hostile("nap")] * 4))
         assert [answer.facts.height_px for answer in answers] == [64] * 4
         assert len(processes) == 1
+
+
+def test_a_server_with_more_than_1024_descriptors_starts_processes() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with decoders(1) as processes:
+            assert processes.preprocess(GOOD, JOB, hold=hold, check=check).facts.width_px
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_memory_of_a_large_image_is_given_back(processes: Decoders) -> None:

@@ -17,7 +17,7 @@ from cxr_server.errors import ImageError
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine, infer
 from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.preprocess import preprocess, preprocessing_of
+from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 from cxr_server.inference.verify import verify_engine
 
 DECODE_BYTES = 2**30
@@ -52,18 +52,16 @@ def _embeddings(
     bundle: Bundle, engine: Engine, folder: Path
 ) -> Iterator[NDArray[np.float32] | None]:
     """Yield the embedding of each file below the folder, None for one that is refused."""
-    preprocessing, side_px = preprocessing_of(bundle.manifest), bundle.manifest.input_side_px
+    job = Job(
+        preprocessing=preprocessing_of(bundle.manifest),
+        side_px=bundle.manifest.input_side_px,
+        limits=DecodeLimits(),
+        strict=True,
+    )
+    hold = hold_of(ThreadBudget(DECODE_BYTES), _never_ends)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            made = preprocess(
-                path.read_bytes(),
-                preprocessing,
-                side_px=side_px,
-                limits=DecodeLimits(),
-                strict=True,
-                budget=ThreadBudget(DECODE_BYTES),
-                check=lambda: None,
-            )
+            made = preprocess(path.read_bytes(), job, hold=hold, check=_never_ends)
         except ImageError:
             yield None
             continue
@@ -71,3 +69,7 @@ def _embeddings(
         if embedding_nc is None:
             raise BundleError(f"{bundle.path} gives no embedding: prepare it again")
         yield embedding_nc[0]
+
+
+def _never_ends() -> None:
+    """No deadline ends the work of this command."""

@@ -8,6 +8,7 @@ components are kept, and all other directions share one variance.
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,5 +129,5 @@ def load_reference(bundle: Bundle) -> Reference | None:
     try:
         with np.load(bundle.file(stated.file)) as stored:
             return Reference(*(stored[name] for name in Reference.__slots__))
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, EOFError, OSError, BadZipFile) as error:
         raise BundleError(f"{stated.file}: {error}") from None

@@ -29,6 +29,8 @@ class LogLines:
         self._queued_bytes = 0
         self._lock = threading.RLock()
         self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        self._writable = select.poll()
+        self._writable.register(self._descriptor, select.POLLOUT)
         threading.Thread(target=self._work, name="log", daemon=True).start()
 
     def put(self, line: str) -> None:
@@ -72,7 +74,7 @@ class LogLines:
                     self._torn = written < len(rest)
                     rest = rest[written:]
                 except BlockingIOError:  # another process has made the shared pipe non-blocking
-                    select.select((), (self._descriptor,), ())
+                    self._writable.poll()
         except OSError:
             return False
         return True

@@ -69,8 +69,11 @@ def _serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     states: dict[int, int] = {}  # process id -> its pipe
+    poll = select.poll()  # not select(), whose descriptors end at 1023: the server may have more
+    poll.register(control, select.POLLIN)
+    poll.register(woken, select.POLLIN)
     while True:
-        readable, _, _ = select.select([control.fileno(), woken], [], [])
+        readable = [fd for fd, _ in poll.poll()]
         if woken in readable:
             os.read(woken, MAX_BYTES)
             _reap(states)
