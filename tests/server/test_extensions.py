@@ -142,7 +142,10 @@ def bundle_with(folder: Path, preprocessing_id: str) -> Path:
     shutil.copytree(PHANTOM_PATH, folder)
     manifest = load_bundle(PHANTOM_PATH).manifest
     changed = msgspec.structs.replace(
-        manifest, preprocessing_id=preprocessing_id, probe=msgspec.UNSET
+        manifest,
+        preprocessing_id=preprocessing_id,
+        probe=msgspec.UNSET,
+        reference=msgspec.UNSET,  # it was made with the other preprocessing
     )
     (folder / "model.json").write_text(changed.to_json())
     return folder

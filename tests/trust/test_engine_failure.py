@@ -365,7 +365,7 @@ def start(bundle, options):
     if made:
         threading.Event().wait()  # as a driver does that has lost its card
     made.append(spec.open(bundle, options))
-    whole = made[0].evidence
+    whole = made[0].infer
 
     def once(batch):
         if len(made) > 2:
@@ -373,7 +373,7 @@ def start(bundle, options):
         made.append(None)
         return whole(batch)
 
-    made[0].evidence = once
+    made[0].infer = once
     return made[0]
 
 ENGINES["openvino"] = replace(spec, open=start)

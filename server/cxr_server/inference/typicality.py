@@ -127,7 +127,7 @@ def load_reference(bundle: Bundle) -> Reference | None:
     if not stated:
         return None
     try:
-        with np.load(bundle.file(stated.file)) as stored:
+        with np.load(io.BytesIO(bundle.file(stated.file).read_bytes())) as stored:
             return Reference(*(stored[name] for name in Reference.__slots__))
     except (KeyError, ValueError, EOFError, OSError, BadZipFile) as error:
         raise BundleError(f"{stated.file}: {error}") from None
