@@ -29,8 +29,6 @@ class LogLines:
         self._queued_bytes = 0
         self._lock = threading.RLock()
         self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
-        self._writable = select.poll()
-        self._writable.register(self._descriptor, select.POLLOUT)
         threading.Thread(target=self._work, name="log", daemon=True).start()
 
     def put(self, line: str) -> None:
@@ -74,7 +72,9 @@ class LogLines:
                     self._torn = written < len(rest)
                     rest = rest[written:]
                 except BlockingIOError:  # another process has made the shared pipe non-blocking
-                    self._writable.poll()
+                    writable = select.poll()
+                    writable.register(self._descriptor, select.POLLOUT)
+                    writable.poll()
         except OSError:
             return False
         return True
