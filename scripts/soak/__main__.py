@@ -9,8 +9,8 @@ and the run ends as soon as it takes more.
 
 `make soak` runs it on a full-size DenseNet-121 with random weights. SOAK_SECONDS (300) is the time
 under load. The exit status says whether the claims hold; `--untimed` leaves out those that depend
-on the machine. Callers and server share the machine, so callers reduce what the server can reach:
-goodput is compared as the server's processor time for a correct result.
+on the machine. Callers and server share the machine, so callers reduce what the server can reach;
+the server's processor time for a correct result, which they do not change, is printed beside it.
 """
 
 import argparse
