@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from cxr_phantom.dataset import VALIDATION_SEED, draw_set
-from cxr_phantom.retrain import REPORT_NAME, WEIGHTS_NAME
+from cxr_phantom.training_files import REPORT_NAME, WEIGHTS_NAME
 from cxr_server import __version__
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, load_bundle

@@ -17,9 +17,8 @@ from cxr_phantom.dataset import HELD_OUT_SEED, TRAIN_SEED, VALIDATION_SEED, Phan
 from cxr_phantom.findings import FINDINGS
 from cxr_phantom.metrics import evaluate, format_table, operating_point
 from cxr_phantom.train import EpochDone, TrainingConfig, infer, state_of, train_network
+from cxr_phantom.training_files import REPORT_NAME, WEIGHTS_NAME
 
-WEIGHTS_NAME = "weights.safetensors"
-REPORT_NAME = "training.json"
 LIBRARIES = ("numpy", "scipy", "torch", "torchxrayvision")
 
 
