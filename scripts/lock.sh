@@ -10,18 +10,18 @@ uv=${UV:-.venv/bin/uv}
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-package cxr-client --no-emit-package cxr-server --no-annotate \
-        --custom-compile-command "make lock" "$@" client/pyproject.toml server/pyproject.toml
+        --custom-compile-command "make lock" --extra viewer "$@" client/pyproject.toml server/pyproject.toml
 }
 
 # The generator of the stubs, in an environment of its own (ADR 1).
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --custom-compile-command "make lock" "$@" --group pyproject.toml:stubs \
     --output-file locks/stubs.txt
-# Serving and conversion: no torch.
+# Serving, conversion and the viewer: no torch.
 compile "${@}" --group pyproject.toml:build --output-file locks/serve.txt
 # Linters and the tests that need no torch.
 compile "${@}" --group pyproject.toml:build --group pyproject.toml:test \
     --constraint locks/serve.txt --output-file locks/test.txt phantom/pyproject.toml
-# Everything: the torch engine, the phantom's training and the benchmarks.
+# Everything: the torch engine, the phantom's training, the benchmarks and the browser tests.
 compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra torch \
     --constraint locks/test.txt --output-file locks/dev.txt phantom/pyproject.toml
