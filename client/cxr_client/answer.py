@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.enums import DicomPresentation, ImageFormat, WarningCode
+from cxr_client.picture import shown
 
 
 class Result:
@@ -23,6 +24,16 @@ class Result:
         """Return the fields as JSON values, without pictures."""
         fields: dict[str, Any] = _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
         return fields
+
+    def __repr__(self) -> str:
+        # A picture has hundreds of kilobytes, and belongs neither on a terminal nor in a log.
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        values = ((name, getattr(self, name)) for name in names)
+        texts = (
+            f"{name}={shown(value) if isinstance(value, bytes) else repr(value)}"
+            for name, value in values
+        )
+        return f"{type(self).__name__}({', '.join(texts)})"
 
 
 class SameFields:

@@ -83,14 +83,15 @@ ExplanationMethodName = Literal[
 
 
 class RenderKind(ContractEnum):
-    """What to draw: heat over the radiograph, heat alone, or nothing."""
+    """What to draw: heat over the radiograph, heat alone, nothing, or the radiograph alone."""
 
     OVERLAY = auto()
     HEATMAP = auto()
     NONE = auto()
+    RADIOGRAPH = auto()
 
 
-RenderKindName = Literal["OVERLAY", "HEATMAP", "NONE"]
+RenderKindName = Literal["OVERLAY", "HEATMAP", "NONE", "RADIOGRAPH"]
 """The names of `RenderKind`."""
 
 

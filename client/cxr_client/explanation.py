@@ -1,8 +1,5 @@
 """Explanation: where the evidence for one finding lies, as a frozen dataclass. Next: results."""
 
-import dataclasses
-import io
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,15 +9,12 @@ from cxr_client.answer import Box, Finding, Result, SameFields
 from cxr_client.config import StrPath
 from cxr_client.enums import ExplanationMethod, RenderFormat
 from cxr_client.errors import ProtocolError
+from cxr_client.picture import format_of, open_picture, save_picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
-
-_SIGNATURES = {RenderFormat.PNG: b"\x89PNG\r\n\x1a\n", RenderFormat.JPEG: b"\xff\xd8\xff"}
-_SUFFIXES = {RenderFormat.PNG: (".png",), RenderFormat.JPEG: (".jpg", ".jpeg")}
-_NO_PICTURE = "there is no picture: none was requested for this finding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,7 @@ class Explanation(Result):
             ProtocolError: The picture is neither PNG nor JPEG, or the evidence grid is
                 inconsistent.
         """
-        if explanation.heatmap and _format_of(explanation.heatmap) is None:
+        if explanation.heatmap and format_of(explanation.heatmap) is None:
             raise ProtocolError("a heatmap in the reply is neither a PNG nor a JPEG file")
         return cls(
             finding=Finding.of(explanation.finding),
@@ -120,14 +114,7 @@ class Explanation(Result):
     @property
     def heatmap_format(self) -> RenderFormat | None:
         """The format of the picture; None where there is none."""
-        return _format_of(self.heatmap)
-
-    def __repr__(self) -> str:
-        # A picture has hundreds of kilobytes, and belongs neither on a terminal nor in a log.
-        picture = f"<{self.heatmap_format}, {len(self.heatmap)} bytes>" if self.heatmap else "None"
-        values = {field.name: repr(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        values["heatmap"] = picture
-        return f"Explanation({', '.join(f'{name}={value}' for name, value in values.items())})"
+        return format_of(self.heatmap)
 
     def _repr_png_(self) -> bytes | None:
         """Return the picture for a notebook."""
@@ -143,44 +130,15 @@ class Explanation(Result):
         Raises:
             ValueError: There is no picture.
         """
-        from PIL import Image
-
-        if not self.heatmap:
-            raise ValueError(_NO_PICTURE)
-        return Image.open(io.BytesIO(self.heatmap))
+        return open_picture(self.heatmap)
 
     def save(self, path: StrPath) -> Path:
-        """Write the picture to a file: under another name first, so that no part of it is left.
+        """Write the picture to a file, whole or not at all; return the path of the file.
 
-        Returns:
-            The path of the file. Where `path` does not end in a suffix of the picture's format,
-            ".png" or ".jpg" is appended.
+        Where `path` does not end in a suffix of the picture's format, ".png" or ".jpg" is appended.
 
         Raises:
             ValueError: There is no picture, or `path` ends in a suffix of the other format.
             OSError: The file cannot be written.
         """
-        image_format = self.heatmap_format
-        if image_format is None:
-            raise ValueError(_NO_PICTURE)
-        file = Path(path)
-        suffix = file.suffix.lower()
-        if suffix not in _SUFFIXES[image_format]:
-            if any(suffix in suffixes for suffixes in _SUFFIXES.values()):
-                raise ValueError(f"the picture is a {image_format} file, not {file.suffix}")
-            file = file.with_name(file.name + _SUFFIXES[image_format][0])
-        part = file.with_name(f".cxr-{secrets.token_hex(8)}.part")
-        try:
-            part.write_bytes(self.heatmap)
-            part.replace(file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return file
-
-
-def _format_of(picture: bytes) -> RenderFormat | None:
-    for image_format, signature in _SIGNATURES.items():
-        if picture.startswith(signature):
-            return image_format
-    return None
+        return save_picture(self.heatmap, path)

@@ -32,7 +32,8 @@ class RenderOptions:
     """
 
     kind: RenderKind | RenderKindName | None = None
-    """What to draw. Default: OVERLAY, heat over the radiograph."""
+    """What to draw. Default: OVERLAY, heat over the radiograph. With RADIOGRAPH no map is drawn:
+    `ExplanationSet.radiograph` is the radiograph as the server reads it."""
 
     frame: RenderFrame | RenderFrameName | None = None
     """The frame to draw in. Default: MODEL_INPUT, the square that the network saw."""
@@ -41,8 +42,7 @@ class RenderOptions:
     """Colours. Default: INFERNO."""
 
     opacity: float | None = None
-    """Opacity of full heat over the radiograph, in [0, 1]. Default: 0.5. With 0, a picture in the
-    frame ORIGINAL is the radiograph as the server reads it."""
+    """Opacity of full heat over the radiograph, in [0, 1]. Default: 0.5."""
 
     legend: bool | None = None
     """Whether to draw a panel beside the map with finding, score, model and scale. Default: no."""

@@ -16,6 +16,7 @@ from cxr_client.answer import (
 )
 from cxr_client.errors import ProtocolError
 from cxr_client.explanation import Explanation
+from cxr_client.picture import format_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +80,15 @@ class Prediction(Result):
         return iter(self.findings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ExplanationSet(Result):
     """The explanations of one radiograph, one for each requested label, in that order.
 
     `explained["Effusion"]` is the explanation of that finding; iterating yields all explanations.
     `findings` are all findings that the model scores, best first, explained or not. `notice` is
     a sentence on the permitted use: show it wherever results are shown. `typicality` and
-    `embedding` are as in `Prediction`.
+    `embedding` are as in `Prediction`. `radiograph` is a PNG or JPEG file of the radiograph as the
+    server reads it, upright and grey; it is empty unless `RenderKind.RADIOGRAPH` was asked for.
     """
 
     explanations: tuple[Explanation, ...]
@@ -99,6 +101,7 @@ class ExplanationSet(Result):
     notice: str
     typicality: float | None = None
     embedding: tuple[float, ...] = ()
+    radiograph: bytes = b""
 
     @classmethod
     def of(cls, response: pb.ExplainResponse, request_id: str, labels: Sequence[str]) -> Self:
@@ -111,6 +114,8 @@ class ExplanationSet(Result):
         explained = [explanation.finding.label for explanation in explanations]
         if not (explanations and response.findings and response.HasField("model")):
             raise ProtocolError("the reply to Explain has no explanations, findings or model")
+        if response.radiograph and format_of(response.radiograph) is None:
+            raise ProtocolError("the radiograph in the reply is neither a PNG nor a JPEG file")
         if labels and explained != list(labels):
             raise ProtocolError("the reply to Explain explains other findings than requested")
         return cls(
@@ -124,6 +129,7 @@ class ExplanationSet(Result):
             notice=response.notice,
             typicality=_typicality(response),
             embedding=tuple(response.embedding),
+            radiograph=response.radiograph,
         )
 
     def __getitem__(self, label: str) -> Explanation:

@@ -24,10 +24,12 @@ async def room_to_draw(
     """
     if render.kind is RenderKind.NONE:
         return Share(model.drawing_budget, 0)
+    if render.kind is RenderKind.RADIOGRAPH:
+        pictures = 1  # however many maps there are
     frame_px, kept_px = (model.manifest.input_side_px,) * 2, 0
     if render.frame is RenderFrame.ORIGINAL:
         frame_px = await model.image_size(image, call)
-        kept_px = math.prod(frame_px) if render.needs_radiograph else 0
+        kept_px = math.prod(frame_px) if render.needs_whole else 0
     drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
     if drawing.drawn_px > (most_px := most_drawn_px(model)):
         several = "s" if pictures > 1 else ""

@@ -25,7 +25,8 @@ from cxr_server.explanation.methods import (
     available,
     explain,
 )
-from cxr_server.explanation.options import HeatScale, RenderOptions
+from cxr_server.explanation.options import HeatScale, RenderKind, RenderOptions
+from cxr_server.explanation.render import render_radiograph
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
@@ -111,9 +112,13 @@ class PredictResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainResult(PredictResult):
-    """The same, with the explanations in the order of the request's labels."""
+    """The same, with the explanations in the order of the request's labels.
+
+    `radiograph` is a file in `RenderOptions.format`, empty unless it was asked for.
+    """
 
     explanations: tuple[Explanation, ...]
+    radiograph: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,8 +271,9 @@ class InferenceService:
             strict=request.strict_input,
             options=request.dicom,
             needs_input=method.needs_engine,
-            needs_whole=request.render.needs_radiograph,
+            needs_whole=request.render.needs_whole,
         )
+        whole_hw = made.whole_hw if made else None
         scored = findings(evidence.evidence_khw, model.manifest)
         explanations = await model.draw(
             lambda engine: explain(
@@ -280,16 +286,26 @@ class InferenceService:
                 options=request.render,
                 heatmap_labels=request.heatmap_labels,
                 image_chw=made.image_chw if made else None,
-                whole_hw=made.whole_hw if made else None,
+                whole_hw=whole_hw,
                 check=call.check,
             ),
             call,
             stages,
             slow=method.needs_engine,
         )
-        share.shrink(answer_bytes(len(each.heatmap) for each in explanations))
+        radiograph = b""
+        if request.render.kind is RenderKind.RADIOGRAPH:
+            (radiograph,) = await model.draw(
+                lambda _: (render_radiograph(evidence, request.render, whole_hw) for _ in "1"),
+                call,
+                stages,
+                slow=False,
+            )
+        files = (radiograph, *(each.heatmap for each in explanations))
+        share.shrink(answer_bytes(map(len, files)))
         return ExplainResult(
             explanations=tuple(explanations),
+            radiograph=radiograph,
             findings=ranked(scored),
             evidence=evidence,
             stages=stages,

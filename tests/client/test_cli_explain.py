@@ -32,6 +32,37 @@ def test_a_picture_is_written_for_each_label_without_overwriting(
     assert str(output / "b" / "c" / "y-Effusion.png") in out
 
 
+@pytest.mark.parametrize("file_format", ["png", "jpeg"])
+def test_the_radiograph_is_written_once_for_all_labels(
+    cxr: Run, folder: Path, file_format: str
+) -> None:
+    output = folder / "out"
+    options = ["--kind", "radiograph", "--label", "all", "--json", "--format", file_format]
+    options += ["--heatmap-label", "nodule", "--output", output]
+    status, out, err = cxr("explain", *options, folder)
+    suffix = {"png": ".png", "jpeg": ".jpg"}[file_format]
+    assert status == 0
+    stems = ["a", "b/c/y", "b/x", "z"]
+    assert names_in(output) == sorted(f"{stem}-radiograph{suffix}" for stem in stems)
+    assert f"{len(stems)} pictures written" in err
+    for line in map(json.loads, out.splitlines()):
+        assert len(line["explanations"]) == 3
+        (picture,) = {each["picture"] for each in line["explanations"]}
+        assert Path(picture).read_bytes()
+        assert "radiograph" not in line
+
+
+def test_a_radiograph_that_is_too_large_is_not_asked_for_in_parts(
+    cxr: Run, fake: FakeServer, folder: Path
+) -> None:
+    fake.script(failure("INVALID_ARGUMENT", "EXPLANATION_TOO_LARGE", "too large"), rpc="Explain")
+    arguments = ["--kind", "radiograph", "--label", "all", "--output", folder / "out"]
+    status, _, err = cxr("explain", *arguments, folder / "a.JPG")
+    assert status == 1
+    assert "too large" in err
+    assert [call.rpc for call in fake.calls].count("Explain") == 1
+
+
 def test_all_labels_of_the_model_are_explained_without_naming_them(
     cxr: Run, fake: FakeServer, folder: Path
 ) -> None:

@@ -48,8 +48,8 @@ MESSAGES = [
 def filled(message: Any) -> Any:
     """Give every field of a message, and of those inside it, a value of its own."""
     for number, field in enumerate(message.DESCRIPTOR.fields, start=1):
-        if field.name == "heatmap":
-            message.heatmap = PNG
+        if field.name in ("heatmap", "radiograph"):
+            setattr(message, field.name, PNG)
         elif field.message_type and field.message_type.GetOptions().map_entry:
             getattr(message, field.name)["a/b"] = "c"
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -203,6 +203,13 @@ def test_an_inconsistent_explanation_is_a_protocol_error(explanation: pb.Explana
         Explanation.of(explanation)
 
 
+def test_a_radiograph_that_is_no_picture_is_a_protocol_error() -> None:
+    response = filled(pb.ExplainResponse())
+    response.radiograph = b"GIF89a"
+    with pytest.raises(ProtocolError, match="the radiograph in the reply"):
+        ExplanationSet.of(response, "id", ())
+
+
 def test_explanations_of_other_findings_are_a_protocol_error() -> None:
     response = filled(pb.ExplainResponse())
     label = response.explanations[0].finding.label
@@ -324,7 +331,11 @@ def test_an_explanation_is_looked_up_by_its_label() -> None:
 
 def test_no_representation_prints_a_picture() -> None:
     explanation = dataclasses.replace(explained().explanations[0], heatmap=PNG + bytes(58_047))
-    explanations = dataclasses.replace(explained(), explanations=(explanation,))
+    explanations = dataclasses.replace(
+        explained(), explanations=(explanation,), radiograph=PNG + bytes(2_000_000)
+    )
+    assert "radiograph=<PNG, 2000008 bytes>" in repr(explanations)
+    assert "radiograph=None" in repr(dataclasses.replace(explanations, radiograph=b""))
     for shown in (repr(explanation), str(explanation), f"{explanations}"):
         assert "heatmap=<PNG, 58055 bytes>" in shown
         assert "\\x89" not in shown
@@ -341,6 +352,7 @@ def test_a_result_becomes_json_without_pictures() -> None:
     fields = explained().to_dict()
     assert fields["explanations"][0]["finding"]["label"] == "Effusion"
     assert "heatmap" not in fields["explanations"][0]
+    assert "radiograph" not in fields
 
 
 def test_a_notebook_and_pillow_show_the_picture() -> None:

@@ -61,6 +61,21 @@ def test_its_pictures_are_real_files_of_the_requested_format(image_format: Rende
     assert numbers.heatmap_format is None
 
 
+@pytest.mark.parametrize("image_format", list(RenderFormat))
+def test_the_radiograph_is_a_picture_without_a_mark(image_format: RenderFormat) -> None:
+    image = pytest.importorskip("PIL.Image")
+    with FakeServer() as server, Client(server.address) as client:
+        render = RenderOptions(kind="RADIOGRAPH", format=image_format)
+        explained = client.explain(b"image", labels=["Nodule", "Effusion"], render=render)
+        maps = client.explain(b"image")
+    with image.open(io.BytesIO(explained.radiograph)) as picture:
+        picture.load()
+        assert picture.format == image_format
+    assert b"cxr-serve" not in explained.radiograph
+    assert [each.heatmap for each in explained] == [b"", b""]
+    assert maps.radiograph == b""
+
+
 def test_an_error_is_what_the_client_raises_for_the_server_s(ask: Ask) -> None:
     with FakeServer() as server:
         server.script(

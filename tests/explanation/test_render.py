@@ -227,10 +227,10 @@ def test_a_heat_map_alone_is_the_maps_colours(color_map: ColorMap) -> None:
 def test_heat_alone_needs_no_pixels_and_an_overlay_of_the_original_does() -> None:
     radiograph = grey(300, 400)
     heat_alone = RenderOptions(kind=RenderKind.HEATMAP, frame=RenderFrame.ORIGINAL)
-    assert not heat_alone.needs_radiograph
+    assert not heat_alone.needs_whole
     assert file_of(radiograph, heat_alone, with_pixels=False) == file_of(radiograph, heat_alone)
-    assert ORIGINAL.needs_radiograph
-    assert not RenderOptions().needs_radiograph
+    assert ORIGINAL.needs_whole
+    assert not RenderOptions().needs_whole
     with pytest.raises(ValueError, match="pixels"):
         file_of(radiograph, ORIGINAL, with_pixels=False)
 

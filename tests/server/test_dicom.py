@@ -102,9 +102,11 @@ def test_a_real_radiograph_is_scored_and_drawn_with_bright_bones(
     image = RG1.read_bytes()
     reply = phantom_stub.Predict(pb.PredictRequest(image=image))
     assert codes(reply) & {"POSSIBLY_INVERTED", "NOT_CHEST", "LATERAL_VIEW", "MIRRORED"} == set()
-    render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL, opacity=0, max_side_px=512)
-    (only,) = phantom_stub.Explain(pb.ExplainRequest(image=image, render=render)).explanations
-    shown_hw = pixels_of(only.heatmap)[..., 0].astype(int)
+    render = pb.RenderOptions(
+        kind=pb.RENDER_KIND_RADIOGRAPH, frame=pb.RENDER_FRAME_ORIGINAL, max_side_px=512
+    )
+    explained = phantom_stub.Explain(pb.ExplainRequest(image=image, render=render))
+    shown_hw = pixels_of(explained.radiograph).astype(int)
     height, width = shown_hw.shape
     spine = shown_hw[height * 6 // 10 : height * 8 // 10, width * 47 // 100 : width * 53 // 100]
     lung = shown_hw[height * 3 // 10 : height * 4 // 10, width * 20 // 100 : width * 30 // 100]

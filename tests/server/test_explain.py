@@ -14,10 +14,11 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_phantom.draw import draw_phantom
 from images import chest_like, jpeg, pixels_of, png
 
-OVERLAY, HEATMAP, NONE = (
+OVERLAY, HEATMAP, NONE, RADIOGRAPH = (
     pb.RENDER_KIND_OVERLAY,
     pb.RENDER_KIND_HEATMAP,
     pb.RENDER_KIND_NONE,
+    pb.RENDER_KIND_RADIOGRAPH,
 )
 MODEL_INPUT, ORIGINAL = pb.RENDER_FRAME_MODEL_INPUT, pb.RENDER_FRAME_ORIGINAL
 

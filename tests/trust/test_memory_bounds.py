@@ -153,6 +153,22 @@ async def test_fewer_pictures_smaller_ones_or_none_are_answered(
         assert sum(bool(each.heatmap) for each in reply.explanations) == pictures
 
 
+async def test_the_radiograph_counts_as_one_picture_however_many_labels_are_explained(
+    stub: ChestXrayServiceStub,
+) -> None:
+    limits = (await stub.DescribeModel(pb.DescribeModelRequest())).limits
+    fits = asking(18, noise(1024), side_px=1024)
+    fits.render.kind = pb.RENDER_KIND_RADIOGRAPH
+    reply = await stub.Explain(fits, timeout=200)
+    assert len(reply.explanations) == 18
+    assert reply.radiograph
+    too_large = asking(18, noise(math.isqrt(limits.max_drawn_pixels) + 10), side_px=4096)
+    too_large.render.kind = pb.RENDER_KIND_RADIOGRAPH
+    error = await failed(stub.Explain(too_large, timeout=60))
+    assert reason_of(error) == "EXPLANATION_TOO_LARGE"
+    assert "1 picture of" in error.details()
+
+
 async def test_large_explanations_side_by_side_stay_below_the_budget(
     server: ServerProcess, stub: ChestXrayServiceStub
 ) -> None:

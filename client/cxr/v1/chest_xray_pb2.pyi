@@ -34,6 +34,7 @@ class RenderKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RENDER_KIND_OVERLAY: _ClassVar[RenderKind]
     RENDER_KIND_HEATMAP: _ClassVar[RenderKind]
     RENDER_KIND_NONE: _ClassVar[RenderKind]
+    RENDER_KIND_RADIOGRAPH: _ClassVar[RenderKind]
 
 class RenderFrame(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -121,6 +122,7 @@ RENDER_KIND_UNSPECIFIED: RenderKind
 RENDER_KIND_OVERLAY: RenderKind
 RENDER_KIND_HEATMAP: RenderKind
 RENDER_KIND_NONE: RenderKind
+RENDER_KIND_RADIOGRAPH: RenderKind
 RENDER_FRAME_UNSPECIFIED: RenderFrame
 RENDER_FRAME_MODEL_INPUT: RenderFrame
 RENDER_FRAME_ORIGINAL: RenderFrame
@@ -227,7 +229,7 @@ class ExplainRequest(_message.Message):
     def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings", "typicality", "embedding")
+    __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings", "typicality", "embedding", "radiograph")
     EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INFO_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +240,7 @@ class ExplainResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     TYPICALITY_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    RADIOGRAPH_FIELD_NUMBER: _ClassVar[int]
     explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
     model: Model
     image_info: ImageInfo
@@ -248,7 +251,8 @@ class ExplainResponse(_message.Message):
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     typicality: float
     embedding: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
+    radiograph: bytes
+    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ..., radiograph: _Optional[bytes] = ...) -> None: ...
 
 class HealthRequest(_message.Message):
     __slots__ = ()

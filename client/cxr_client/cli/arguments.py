@@ -185,7 +185,11 @@ def _add_findings(parser: Parser) -> None:
 def _add_drawing(parser: Parser) -> None:
     group = parser.add_argument_group("drawing")
     group.add_argument("--method", **_choice(ExplanationMethod), help="default: GRAD_CAM")
-    group.add_argument("--kind", **_choice(RenderKind), help="default: OVERLAY")
+    group.add_argument(
+        "--kind",
+        **_choice(RenderKind),
+        help="RADIOGRAPH: the radiograph as the server reads it, once (default: OVERLAY)",
+    )
     group.add_argument(
         "--frame", **_choice(RenderFrame), default="ORIGINAL", help="default: ORIGINAL"
     )

@@ -47,8 +47,9 @@ class Explainer:
     async def _ask(self, image: bytes, labels: Sequence[str]) -> ExplanationSet:
         """Explain labels in one call, or in several where the server does not draw all in one."""
         drawn = [label for label in self.drawn if label in labels]
+        once = self.render.kind == RenderKind.RADIOGRAPH
         # No label to draw would mean that all are drawn.
-        nothing = bool(self.drawn) and not drawn
+        nothing = bool(self.drawn) and not drawn and not once
         try:
             return await self.client.explain(
                 image,
@@ -60,7 +61,7 @@ class Explainer:
                 presentation=self.presentation,
             )
         except CxrError as error:
-            if error.reason != "EXPLANATION_TOO_LARGE" or len(labels) < 2:
+            if error.reason != "EXPLANATION_TOO_LARGE" or len(labels) < 2 or once:
                 raise
         middle = len(labels) // 2
         first = await self._ask(image, labels[:middle])

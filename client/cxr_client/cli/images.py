@@ -71,11 +71,9 @@ async def explain(arguments: argparse.Namespace) -> int:
 
         async def answer(job: Job) -> Answered:
             explained = await explainer.explain(await asyncio.to_thread(job.read, max_bytes))
-            saved = [
-                await asyncio.to_thread(pictures.save, each, arguments.output, job)
-                for each in explained.explanations
-            ]
-            return explained, saved
+            return explained, await asyncio.to_thread(
+                pictures.save, explained, arguments.output, job
+            )
 
         return await _run(arguments, answer, explains=True)
 

@@ -24,7 +24,8 @@ from cxr_client.results import ExplanationSet, Prediction
 Answer = Prediction | ExplanationSet
 Failure = CxrError | FileError
 Pictures = Sequence[Path | None]
-"""The file written for each explanation; None where there is no picture. Empty for predictions."""
+"""The file written for each explanation; None where there is no picture. Empty for predictions.
+Explanations may share one: the radiograph."""
 
 
 class Writer(Protocol):

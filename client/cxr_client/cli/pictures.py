@@ -6,7 +6,9 @@ from pathlib import Path
 
 from cxr_client.cli.files import FileError, Job, os_message
 from cxr_client.cli.usage import UsageError
-from cxr_client.explanation import Explanation
+from cxr_client.enums import RenderKind
+from cxr_client.picture import save_picture
+from cxr_client.results import ExplanationSet
 
 
 def prepare(folder: Path) -> None:
@@ -23,18 +25,28 @@ def prepare(folder: Path) -> None:
         raise UsageError(f"--output {folder}: {os_message(error)}") from None
 
 
-def save(explanation: Explanation, folder: Path, job: Job) -> Path | None:
-    """Write the picture of one explanation; return its path, or None where there is no picture.
+def save(explained: ExplanationSet, folder: Path, job: Job) -> list[Path | None]:
+    """Write the pictures; return that of each explanation, None where there is none.
+
+    The radiograph is written once, and is the picture of every explanation.
 
     Raises:
-        FileError: It cannot be written.
+        FileError: One cannot be written.
     """
-    if not explanation.heatmap:
-        return None
-    label = re.sub(r"[^A-Za-z0-9_-]", "_", explanation.finding.label)  # Never out of the folder.
-    path = folder / job.output_stem.with_name(f"{job.output_stem.name}-{label}")
+    if explained.radiograph:
+        path = _save(explained.radiograph, folder, job, RenderKind.RADIOGRAPH.lower())
+        return [path] * len(explained.explanations)
+    return [
+        _save(each.heatmap, folder, job, each.finding.label) if each.heatmap else None
+        for each in explained.explanations
+    ]
+
+
+def _save(picture: bytes, folder: Path, job: Job, what: str) -> Path:
+    suffix = re.sub(r"[^A-Za-z0-9_-]", "_", what)  # Never out of the folder.
+    path = folder / job.output_stem.with_name(f"{job.output_stem.name}-{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return explanation.save(path)
+        return save_picture(picture, path)
     except OSError as error:
         raise FileError("OUTPUT", f"cannot write {path}: {os_message(error)}") from None

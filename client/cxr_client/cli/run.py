@@ -86,7 +86,7 @@ class _Report:
         with self.progress.aside(terminal=self._terminal):
             self._writer.answer(name, answer, pictures)
             self.progress.answered += 1
-            self._pictures += sum(picture is not None for picture in pictures)
+            self._pictures += len(set(pictures) - {None})
         self.progress.draw()
 
     def failed(self, name: str, failure: Failure) -> None:

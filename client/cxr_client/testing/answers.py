@@ -32,8 +32,8 @@ _IMAGE = pb.ImageInfo(
     bit_depth=8,
     crop_box=pb.Box(x_px=80, y_px=0, width_px=480, height_px=480),
 )
-# Grey pictures of 8 x 8 pixels, with the mark of cxr-serve's own pictures.
-_PICTURES = {
+# Grey pictures of 8 x 8 pixels, with the mark of cxr-serve's own heat maps.
+_HEATMAPS = {
     pb.RENDER_FORMAT_PNG: base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAG3RFWHRjeHItc2VydmUAeyJtb2RlbCI6ICJmYWtl"
         "In3NESakAAAAEElEQVR4nGNMYIAAJgaKGAAdKABwUSM10wAAAABJRU5ErkJggg=="
@@ -42,6 +42,18 @@ _PICTURES = {
         "/9j/4AAQSkZJRgABAQAAAQABAAD//gAdY3hyLXNlcnZlIHsibW9kZWwiOiAiZmFrZSJ9/9sAQwADAgIDAgIDAwMD"
         "BAMDBAUIBQUEBAUKBwcGCAwKDAwLCgsLDQ4SEA0OEQ4LCxAWEBETFBUVFQwPFxgWFBgSFBUU/8AACwgACAAIAQER"
         "AP/EABQAAQAAAAAAAAAAAAAAAAAAAAf/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/9oACAEBAAA/ACp//9k="
+    ),
+}
+# The same without the mark.
+_RADIOGRAPHS = {
+    pb.RENDER_FORMAT_PNG: base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR4nGNMYIAAJgaKGAAdKABwUSM10wAAAABJRU5E"
+        "rkJggg=="
+    ),
+    pb.RENDER_FORMAT_JPEG: base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAMCAgMCAgMDAwMEAwMEBQgFBQQEBQoHBwYIDAoMDAsKCwsNDhIQDQ4RDgsL"
+        "EBYQERMUFRUVDA8XGBYUGBIUFRT/wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAB//EABQQAQAAAAAAAAAA"
+        "AAAAAAAAAAD/2gAIAQEAAD8AKn//2Q=="
     ),
 }
 
@@ -60,7 +72,14 @@ def default_answer(request: Any) -> Message:
             explanations = [
                 _explanation(label, request) for label in request.labels or [_FINDINGS[0].label]
             ]
-            return pb.ExplainResponse(explanations=explanations, findings=_FINDINGS, **_common())
+            render = request.render
+            shows_radiograph = render.kind == pb.RENDER_KIND_RADIOGRAPH
+            return pb.ExplainResponse(
+                explanations=explanations,
+                findings=_FINDINGS,
+                radiograph=_RADIOGRAPHS[_format_of(render)] if shows_radiograph else b"",
+                **_common(),
+            )
         case pb.HealthRequest():
             return pb.HealthResponse(
                 status=pb.SERVING_STATUS_SERVING,
@@ -95,12 +114,13 @@ def _explanation(label: str, request: pb.ExplainRequest) -> pb.Explanation:
     finding.label = label
     logit = math.log(finding.probability / (1 - finding.probability))
     render = request.render
-    drawn = render.kind != pb.RENDER_KIND_NONE and label in (request.heatmap_labels or [label])
+    draws_maps = render.kind not in (pb.RENDER_KIND_RADIOGRAPH, pb.RENDER_KIND_NONE)
+    drawn = draws_maps and label in (request.heatmap_labels or [label])
     cell_px = _IMAGE.crop_box.width_px / _GRID_SIDE
     middle = _GRID_SIDE // 2
     return pb.Explanation(
         finding=finding,
-        heatmap=_PICTURES[render.format or pb.RENDER_FORMAT_PNG] if drawn else b"",
+        heatmap=_HEATMAPS[_format_of(render)] if drawn else b"",
         # A single cell in the middle carries all of the evidence: the mean is 1.
         evidence=pb.EvidenceGrid(
             rows=_GRID_SIDE,
@@ -125,6 +145,10 @@ def _explanation(label: str, request: pb.ExplainRequest) -> pb.Explanation:
         ],
         method=request.method or pb.EXPLANATION_METHOD_GRAD_CAM,
     )
+
+
+def _format_of(render: pb.RenderOptions) -> pb.RenderFormat:
+    return render.format or pb.RENDER_FORMAT_PNG
 
 
 def _description() -> pb.DescribeModelResponse:

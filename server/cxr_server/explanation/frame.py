@@ -57,6 +57,21 @@ def frame_of(evidence: Evidence, options: RenderOptions) -> Frame:
     return Frame(width, height, Box(left, top, max(1, right - left), max(1, bottom - top)))
 
 
+def radiograph(
+    frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
+) -> Image.Image:
+    """Return the radiograph in a frame, grey; the whole image is given if `needs_whole`."""
+    pixels_hw = evidence.picture_hw
+    if options.needs_whole:
+        if whole_hw is None:
+            raise ValueError("a picture of the original image needs its pixels")
+        pixels_hw = whole_hw
+    grey = Image.fromarray(pixels_hw)
+    if grey.size != frame.size:
+        grey = grey.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return grey
+
+
 def background(
     frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
 ) -> Image.Image:
@@ -70,14 +85,7 @@ def background(
         grey = Image.new("L", frame.size)
     else:
         strength = options.opacity
-        pixels_hw = evidence.picture_hw
-        if options.needs_radiograph:
-            if whole_hw is None:
-                raise ValueError("an overlay of the original image needs its pixels")
-            pixels_hw = whole_hw
-        grey = Image.fromarray(pixels_hw)
-        if grey.size != frame.size:
-            grey = grey.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        grey = radiograph(frame, evidence, options, whole_hw)
     if frame.unseen and strength:
         _mark_unseen(grey, frame, strength)
     return grey.convert("RGB")

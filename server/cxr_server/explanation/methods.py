@@ -110,7 +110,7 @@ def explain(
 
     `findings` are all that the model has, in the order of the evidence. Without `heatmap_labels`
     every map is drawn. `image_chw`, the network's input, is given if `MethodSpec.needs_engine`;
-    `whole_hw`, the whole image as a picture, if `RenderOptions.needs_radiograph`. `check`, called
+    `whole_hw`, the whole image as a picture, if `RenderOptions.needs_whole`. `check`, called
     between the parts of a step, raises to end the work.
     """
     rows = {finding.label: row for row, finding in enumerate(findings)}

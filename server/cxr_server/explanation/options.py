@@ -22,6 +22,7 @@ class RenderKind(StrEnum):
     OVERLAY = "OVERLAY"
     HEATMAP = "HEATMAP"
     NONE = "NONE"
+    RADIOGRAPH = "RADIOGRAPH"
 
 
 class RenderFrame(StrEnum):
@@ -90,6 +91,12 @@ class RenderOptions:
         return self.fixed_scale_logits or FIXED_SCALE_LOGITS
 
     @property
-    def needs_radiograph(self) -> bool:
+    def draws_maps(self) -> bool:
+        """Whether there is a picture of each map."""
+        return self.kind in (RenderKind.OVERLAY, RenderKind.HEATMAP)
+
+    @property
+    def needs_whole(self) -> bool:
         """Whether the pixels of the whole image are drawn."""
-        return self.kind is RenderKind.OVERLAY and self.frame is RenderFrame.ORIGINAL
+        shows_it = self.kind in (RenderKind.OVERLAY, RenderKind.RADIOGRAPH)
+        return shows_it and self.frame is RenderFrame.ORIGINAL

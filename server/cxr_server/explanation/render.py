@@ -1,4 +1,4 @@
-"""Render: HeatMap (over a radiograph) -> picture file. The last step of Explain."""
+"""Render: HeatMap (over a radiograph), or radiograph -> picture file. The last step of Explain."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,39 +8,39 @@ from cxr_server.explanation.caption import Caption
 from cxr_server.explanation.colormaps import colors
 from cxr_server.explanation.contours import draw_contours
 from cxr_server.explanation.encode import jpeg, png
-from cxr_server.explanation.frame import background, frame_of
+from cxr_server.explanation.frame import background, frame_of, radiograph
 from cxr_server.explanation.legend import add_legend
 from cxr_server.explanation.options import RenderFormat, RenderKind, RenderOptions
 from cxr_server.inference.model_input import Evidence
 
+_ENCODERS = {RenderFormat.PNG: png, RenderFormat.JPEG: jpeg}
 OPAQUE_FROM = 0.5
 """Heat from which an overlay has its full opacity; below, the opacity follows the heat. Regions
 end at half of the highest heat as well."""
 
 
 class Renderer:
-    """Draws the heat maps of one image; the whole image is given if `needs_radiograph`."""
+    """Draws the heat maps of one image; the whole image is given if `needs_whole`."""
 
     def __init__(
         self, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
     ) -> None:
         self._options = options
-        if options.kind is RenderKind.NONE:
+        if not options.draws_maps:
             return
         self._frame = frame_of(evidence, options)
         self._background = background(self._frame, evidence, options, whole_hw)
         self._opacity_of_level = _opacity_of_level(options)
 
     def render(self, caption: Caption) -> bytes:
-        """Return the heat map of a caption as a picture file; empty for `RenderKind.NONE`.
+        """Return the heat map of a caption as a picture file; empty unless `draws_maps`.
 
         The opacity of an overlay follows the heat: without heat the radiograph shows as is.
         Outside of what the network saw there is no heat.
         """
-        if self._options.kind is RenderKind.NONE:
+        if not self._options.draws_maps:
             return b""
-        encode = jpeg if self._options.format is RenderFormat.JPEG else png
-        return encode(self._drawn(caption), caption.to_json())
+        return _ENCODERS[self._options.format](self._drawn(caption), caption.to_json())
 
     def _drawn(self, caption: Caption) -> Image.Image:
         options, seen, heat = self._options, self._frame.seen, caption.heat
@@ -63,6 +63,17 @@ class Renderer:
                 contours=options.contours,
             )
         return picture
+
+
+def render_radiograph(
+    evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
+) -> bytes:
+    """Return the radiograph as a picture file without a mark: it may be sent again.
+
+    The pixels are those of an overlay without heat. The whole image is given if `needs_whole`.
+    """
+    picture = radiograph(frame_of(evidence, options), evidence, options, whole_hw)
+    return _ENCODERS[options.format](picture, None)
 
 
 def _opacity_of_level(options: RenderOptions) -> NDArray[np.uint8]:

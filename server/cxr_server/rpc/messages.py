@@ -91,6 +91,8 @@ def explain_response(result: service.ExplainResult, request_id: str) -> bytes:
         size = len(message) + len(picture_head) + len(each.heatmap)
         head = _field_head(pb.ExplainResponse.EXPLANATIONS_FIELD_NUMBER, size)
         parts += head, message, picture_head, each.heatmap
+    head = _field_head(pb.ExplainResponse.RADIOGRAPH_FIELD_NUMBER, len(result.radiograph))
+    parts += head, result.radiograph
     return b"".join(parts)
 
 
