@@ -25,12 +25,14 @@ from cxr_client.cli.status import (
 )
 from cxr_client.cli.text import printable
 from cxr_client.cli.usage import UsageError
+from cxr_client.cli.view import view
 from cxr_client.errors import CxrError, UnauthenticatedError, UnavailableError
 from cxr_client.link import log
 
 COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
     "predict": images.predict,
     "explain": images.explain,
+    "view": view,
     "health": server.health,
     "model": server.model,
     "version": server.version,

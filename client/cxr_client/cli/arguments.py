@@ -12,6 +12,7 @@ from cxr_client.cli.usage import (
     nearest,
     number,
     one_of,
+    port,
     refuse_unknown,
     seconds,
     whole,
@@ -91,6 +92,9 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         help="folder for the pictures (default: heatmaps)",
     )
     _add_drawing(explain)
+
+    view = command("view", "serve a page to look at radiographs, findings and heatmaps")
+    _add_page(view)
 
     health = command("health", "show the state of the server")
     health.add_argument(
@@ -216,6 +220,46 @@ def _add_drawing(parser: Parser) -> None:
     )
     group.add_argument(
         "--contours", action="store_true", default=None, help="outline the regions of the map"
+    )
+
+
+def _add_page(parser: Parser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="folder whose images the page lists"
+    )
+    group = parser.add_argument_group("page")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen (default: 127.0.0.1, for this machine alone)",
+    )
+    group.add_argument(
+        "--port", type=port, default=3000, metavar="N", help="0: any (default: 3000)"
+    )
+    group.add_argument(
+        "--https-cert", type=Path, metavar="PEM", help="certificate of the page, to serve HTTPS"
+    )
+    group.add_argument(
+        "--https-key", type=Path, metavar="PEM", help="private key of that certificate"
+    )
+    group.add_argument(
+        "--allow-http",
+        action="store_true",
+        help="allow plaintext from other machines, in a trusted network",
+    )
+    group.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name under which a browser reaches the page, such as a proxy's; repeatable",
+    )
+    group.add_argument(
+        "--follow", action="store_true", help="search linked folders inside the folder, too"
+    )
+    group.add_argument(
+        "--jobs", type=whole, default=4, metavar="N", help="concurrent explanations (default: 4)"
     )
 
 

@@ -110,7 +110,7 @@ def connect(arguments: argparse.Namespace) -> AsyncClient:
             timeout_s=arguments.timeout,
             max_request_bytes=arguments.max_request_mib * 2**20,
             max_response_bytes=arguments.max_response_mib * 2**20,
-            tls=_tls(arguments),
+            tls=tls_of(arguments),
             retry=RetryConfig(max_attempts=arguments.max_attempts),
             token=_token(arguments),
             insecure=arguments.insecure,
@@ -131,8 +131,12 @@ def server_of(arguments: argparse.Namespace) -> str:
     return str(_given(arguments, "server")[1] or DEFAULT_SERVER)
 
 
-def _tls(arguments: argparse.Namespace) -> TLSConfig | None:
-    """Return what is typed, and for the rest the environment, unless plaintext is asked for."""
+def tls_of(arguments: argparse.Namespace) -> TLSConfig | None:
+    """Return what is typed, and for the rest the environment, unless plaintext is asked for.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
     options = {name: _typed(arguments, f"tls.{name}") for name in TLS_VARIABLES}
     typed = {name: value for name, value in options.items() if value}
     wanted = arguments.tls or bool(typed)

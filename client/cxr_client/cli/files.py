@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cxr_client.cli.sniff import HEAD_BYTES, NO_IMAGE, is_heatmap, kind_of
+from cxr_client.cli.sniff import HEAD_BYTES, IMAGES, NO_IMAGE, is_heatmap, kind_of
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom"}
-_IMAGES = {"DICOM", "PNG", "JPEG"}
 
 
 class FileError(Exception):
@@ -180,9 +179,9 @@ def _kind_to_skip(file: Path) -> str | None:
     kind = kind_of(head)
     if kind == "DICOM" or (named and kind not in NO_IMAGE):
         return None
-    if not file.suffix and kind in _IMAGES:
+    if not file.suffix and kind in IMAGES:
         return None
-    return f"{kind} named {file.suffix}" if kind in _IMAGES else kind
+    return f"{kind} named {file.suffix}" if kind in IMAGES else kind
 
 
 def _plural(kind: str) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 HEAD_BYTES = 4096
 """How many bytes of a file `kind_of` needs."""
 
+IMAGES = {"DICOM", "PNG", "JPEG"}
+"""The formats to send, as `kind_of` names them."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _SIGNATURES = (

@@ -81,6 +81,13 @@ def whole(text: str) -> int:
     return number
 
 
+def port(text: str) -> int:
+    """Return the number of a port; 0 is any."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number from 0 to 65535')
+    return int(text)
+
+
 def whole_or_all(text: str) -> int:
     """Return a whole number of at least 1; for "all", the largest that the contract takes."""
     if text.lower() == "all":

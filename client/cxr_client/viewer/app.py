@@ -1,0 +1,165 @@
+"""App: the routes of the page and of its API."""
+
+import mimetypes
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from cxr_client import __version__
+from cxr_client.enums import DicomPresentation
+from cxr_client.errors import CxrError
+from cxr_client.link import log
+from cxr_client.viewer.body import read_body
+from cxr_client.viewer.calls import Slots, while_connected
+from cxr_client.viewer.failures import Refusal, fields_of
+from cxr_client.viewer.films import Films
+from cxr_client.viewer.relay import Relay
+from cxr_client.viewer.security import Security
+from cxr_client.viewer.thumbnails import Thumbnails
+
+NOTICE = "For research use only. Not for diagnosis, and not a medical device."
+_STATIC = Path(__file__).parent / "static"
+_BYTES = "application/octet-stream"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    relay: Relay, films: Films, *, slots: int, allowed_hosts: Iterable[str]
+) -> Starlette:
+    """Return the application.
+
+    Args:
+        relay: The model server.
+        films: The films that the page lists.
+        slots: How many explanations may be in flight.
+        allowed_hosts: Names under which the page is reached, beside addresses and "localhost".
+    """
+    # The table of the system may call modules plain text, which browsers refuse.
+    mimetypes.add_type("text/javascript", ".js")
+    api = _Api(relay, films, Slots(slots))
+    return Starlette(
+        routes=[
+            Mount("/api", routes=api.routes()),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ],
+        middleware=[Middleware(Security, allowed_hosts=allowed_hosts)],
+    )
+
+
+class _Api:
+    """The endpoints. Failures are answers with `error`, since browsers log other statuses."""
+
+    def __init__(self, relay: Relay, films: Films, slots: Slots) -> None:
+        self._relay = relay
+        self._films = films
+        self._slots = slots
+        self._thumbnails = Thumbnails()
+
+    def routes(self) -> list[Route]:
+        endpoints: list[tuple[str, str, Endpoint]] = [
+            ("GET", "/state", self.state),
+            ("POST", "/explanations", self.explain_upload),
+            ("POST", "/films/{id}/explanation", self.explain_film),
+            ("GET", "/films/{id}", self.film),
+            ("GET", "/films/{id}/thumbnail", self.thumbnail),
+        ]
+        return [
+            Route(path, _answering(endpoint), methods=[method])
+            for method, path, endpoint in endpoints
+        ]
+
+    async def state(self, request: Request) -> Response:
+        server, model = await self._relay.state()
+        films = await self._films.listed()
+        content = {
+            "server": server,
+            "model": model,
+            "films": films,
+            "notice": NOTICE,
+            "version": __version__,
+        }
+        return JSONResponse(content)
+
+    async def explain_upload(self, request: Request) -> Response:
+        presentation, max_side_px = _presentation(request), _max_side_px(request)
+        with self._slots.taken():
+            model = await self._relay.model()
+            image = await read_body(request, self._relay.max_image_bytes(model))
+            work = self._relay.explain(image, model, presentation, max_side_px)
+            return Response(await while_connected(request, work), media_type=_BYTES)
+
+    async def explain_film(self, request: Request) -> Response:
+        presentation, max_side_px = _presentation(request), _max_side_px(request)
+        film = self._films[request.path_params["id"]]
+
+        async def work() -> bytes:
+            model = await self._relay.model()
+            image = await film.read(self._relay.max_image_bytes(model))
+            return await self._relay.explain(image, model, presentation, max_side_px)
+
+        with self._slots.taken():
+            return Response(await while_connected(request, work()), media_type=_BYTES)
+
+    async def film(self, request: Request) -> Response:
+        film = self._films[request.path_params["id"]]
+        with self._slots.taken():
+            data = await film.read(self._relay.max_bytes)
+        name = quote(Path(film.name).name)
+        headers = {"content-disposition": f"attachment; filename*=utf-8''{name}"}
+        return Response(data, headers=headers, media_type=_BYTES)
+
+    async def thumbnail(self, request: Request) -> Response:
+        film = self._films[request.path_params["id"]]
+
+        async def draw() -> bytes:
+            return await self._relay.thumbnail(await film.read(self._relay.max_bytes))
+
+        work = self._thumbnails.of(film.id, draw)
+        return Response(await while_connected(request, work), media_type="image/png")
+
+
+def _answering(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that answers failures as JSON with `error`."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (CxrError, Refusal) as error:
+            return JSONResponse({"error": fields_of(error)})
+        except ClientDisconnect:
+            return Response()  # Nobody reads it.
+        except Exception as error:
+            # Where it happened, but not its message: that of an OSError names a file.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("unexpected %s in the web server:\n%s", type(error).__name__, where)
+            unexpected = Refusal("INTERNAL", "The web server has failed.")
+            return JSONResponse({"error": fields_of(unexpected)})
+
+    return answer
+
+
+def _presentation(request: Request) -> DicomPresentation | None:
+    text = request.query_params.get("presentation")
+    if text is None:
+        return None
+    if text.upper().replace("-", "_") not in DicomPresentation.choices():
+        raise Refusal("INVALID_FIELD", "presentation is neither as-shown nor stored.")
+    return DicomPresentation(text)
+
+
+def _max_side_px(request: Request) -> int | None:
+    text = request.query_params.get("max_side_px")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Refusal("INVALID_FIELD", "max_side_px is not a number of pixels.")
+    return int(text)

@@ -1,0 +1,76 @@
+"""Serve: listens, answers until a signal, and ends calls in flight after two seconds."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+_GRACE_S = 2
+_MAX_CONNECTIONS = 256
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REASONS = {
+    errno.EADDRINUSE: "it is in use: stop what listens there, or choose another one",
+    errno.EACCES: "this user may not open it: choose one above 1023",
+    errno.EADDRNOTAVAIL: "the address is not one of this machine",
+}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 is any free one.
+
+    Raises:
+        OSError: Its `strerror` says what is wrong.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except socket.gaierror as error:
+        raise OSError(error.errno, "the name cannot be resolved") from None
+    except OSError as error:
+        number = error.errno or 0
+        raise OSError(number, _REASONS.get(number, os.strerror(number))) from None
+
+
+async def serve(
+    app: Starlette, listener: socket.socket, *, cert: Path | None, key: Path | None
+) -> None:
+    """Answer until SIGINT or SIGTERM; a second SIGINT does not wait for calls in flight."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        # A line for each request would hold ids alone, and no name; errors are logged by the app.
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    try:
+        await server.serve([listener])
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `serve`: uvicorn would raise them again in the end."""
+        yield
