@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.callers import Task
-from benchmarks.processes import Worker
+from benchmarks.processes import Worker, tree
 from benchmarks.systems import COMPILED, LOGS, OURS, Running
 
 from gpu_check.common import CPU, DEVICE
 
 FLAGS = (
     *("--engine", "torch", "--device", DEVICE, "--log-format", "json"),
-    *("--max-in-flight", "1024", "--max-in-flight-mib", "4096", "--cache-dir", str(COMPILED)),
+    *("--max-in-flight", "1024", "--max-in-flight-mib", "1024", "--cache-dir", str(COMPILED)),
 )
 VARIANT = Path(__file__).with_name("variant.py")
 
@@ -102,12 +102,16 @@ def measure(
 
 
 def thread_times_ms(pid: int) -> dict[tuple[int, str], float]:
-    """Return the processor time of each thread of a process so far, by id and name."""
+    """Return the processor time of each thread so far, by id and name.
+
+    Of a process and its descendants, such as those that decode.
+    """
     found = {}
-    for folder in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # a thread that has ended meanwhile
-            run_ns = int((folder / "schedstat").read_text().split()[0])
-            found[int(folder.name), (folder / "comm").read_text().strip()] = run_ns / 1e6
+    for process in tree(pid):
+        with suppress(OSError):  # a process or thread that has ended meanwhile
+            for folder in Path(f"/proc/{process.pid}/task").iterdir():
+                run_ns = int((folder / "schedstat").read_text().split()[0])
+                found[int(folder.name), (folder / "comm").read_text().strip()] = run_ns / 1e6
     return found
 
 
