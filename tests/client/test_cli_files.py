@@ -93,6 +93,25 @@ def test_what_is_skipped_is_counted_by_kind(cxr: Run, tmp_path: Path) -> None:
     )
 
 
+def test_a_heatmap_that_another_program_has_saved_again_is_skipped_and_is_no_failure(
+    cxr: Run, tmp_path: Path
+) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + bytes(4)
+
+    header, mark = chunk(b"IHDR", bytes(13)), chunk(b"tEXt", b"cxr-serve\0{}")
+    profile, pixels = chunk(b"iCCP", bytes(9000)), chunk(b"IDAT", bytes(9000))
+    comment = b"\xff\xfe\0\x0ecxr-serve {}"
+    (tmp_path / "a.png").write_bytes(PNG + header + profile + pixels)
+    (tmp_path / "b.png").write_bytes(PNG + header + profile + mark + pixels)
+    (tmp_path / "c.png").write_bytes(PNG + header + pixels + mark)
+    (tmp_path / "d.jpg").write_bytes(JPEG + b"\x27\x10" + bytes(9998) + comment)
+    status, out, err = cxr("predict", "--json", tmp_path)
+    assert status == 0
+    assert files_in(out, tmp_path) == ["a.png"]
+    assert skipped_in(err) == "3 heatmaps"
+
+
 def test_what_is_no_regular_file_is_passed_over(cxr: Run, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     os.mkfifo(tmp_path / "fifo.png")

@@ -1,5 +1,7 @@
 """What the first bytes of a file tell the client."""
 
+from io import BytesIO
+
 import pytest
 
 from cxr_client.cli.sniff import is_heatmap, kind_of
@@ -26,6 +28,8 @@ APP0 = segment(0xE0, b"JFIF\0")
     [
         PNG + HEADER + MARK,
         PNG + HEADER + chunk(b"iCCP", bytes(50)) + MARK,
+        PNG + HEADER + chunk(b"iCCP", bytes(500_000)) + MARK,
+        PNG + HEADER + chunk(b"IDAT", bytes(8192)) * 1000 + MARK,
         # What other programs make of the text.
         PNG + HEADER + chunk(b"zTXt", b"cxr-serve\0\0{}"),
         PNG + HEADER + chunk(b"iTXt", b"cxr-serve\0\0\0\0\0{}"),
@@ -33,11 +37,12 @@ APP0 = segment(0xE0, b"JFIF\0")
         PNG + HEADER + chunk(b"IDAT", bytes(50)) + MARK + chunk(b"IEND", b""),
         b"\xff\xd8" + COMMENT,
         b"\xff\xd8" + APP0 + COMMENT,
+        b"\xff\xd8" + segment(0xE2, bytes(60_000)) * 3 + COMMENT,  # Behind a colour profile.
         b"\xff\xd8" + APP0 + b"\xff" + COMMENT,  # With a fill byte.
     ],
 )
 def test_a_picture_with_the_mark_is_ours(data: bytes) -> None:
-    assert is_heatmap(data)
+    assert is_heatmap(BytesIO(data))
 
 
 @pytest.mark.parametrize(
@@ -58,11 +63,11 @@ def test_a_picture_with_the_mark_is_ours(data: bytes) -> None:
     ],
 )
 def test_other_files_are_not(data: bytes) -> None:
-    assert not is_heatmap(data)
+    assert not is_heatmap(BytesIO(data))
 
 
 @pytest.mark.parametrize("size", range(0, 200, 7))
 def test_a_file_may_end_anywhere(size: int) -> None:
     whole = PNG + HEADER + chunk(b"iCCP", bytes(150)) + MARK
-    assert not is_heatmap(whole[:size])
+    assert not is_heatmap(BytesIO(whole[:size]))
     assert kind_of(whole[:size]) == ("PNG" if size >= 8 else "other file")

@@ -1,5 +1,6 @@
 """Files: paths on the command line -> images to send, in order. Next: run."""
 
+import io
 import os
 import stat
 import sys
@@ -54,7 +55,7 @@ class Job:
                     data = file.read(max_bytes + 1)
             except OSError as error:
                 raise FileError("FILE_UNREADABLE", os_message(error)) from None
-        if is_heatmap(data):
+        if is_heatmap(io.BytesIO(data)):
             sentence = "This picture was drawn by cxr-serve; send the radiograph that it shows."
             raise FileError("IMAGE_IS_HEATMAP", sentence)
         return data
@@ -168,14 +169,14 @@ def _kind_to_skip(file: Path) -> str | None:
         # Nothing but a regular file is opened: opening a FIFO waits for its writer.
         if not stat.S_ISREG(file.stat().st_mode):
             return "special file"
-        with file.open("rb") as opened:
+        with file.open("rb", buffering=0) as opened:
             head = opened.read(HEAD_BYTES)
+            if is_heatmap(opened):
+                return "heatmap"
     except OSError:
         if os.path.islink(file) and not os.path.exists(file):
             return "broken link"
         return None if named else "unreadable file"
-    if is_heatmap(head):
-        return "heatmap"
     kind = kind_of(head)
     if kind == "DICOM" or (named and kind not in NO_IMAGE):
         return None

@@ -1,6 +1,7 @@
-"""Sniff: the first bytes of a file -> what it is. Next: files."""
+"""Sniff: the first bytes of a file, and its texts -> what it is. Next: files."""
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 HEAD_BYTES = 4096
 """How many bytes of a file `kind_of` needs."""
@@ -40,6 +41,7 @@ _CLASS_UID = b"\2\0\2\0UI"  # Media Storage SOP Class UID, in the file meta info
 
 _MARK = b"cxr-serve"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_MAX_PARTS = 4096  # of a file of 32 MiB, with 8 KiB each as libpng writes them
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
 
@@ -63,20 +65,23 @@ def _dicom_object(head: bytes) -> str:
     return "DICOM"
 
 
-def is_heatmap(data: bytes) -> bool:
-    """Return whether a PNG or JPEG file, or its first part, is a picture drawn by cxr-serve.
+def is_heatmap(file: BinaryIO) -> bool:
+    """Return whether a PNG or JPEG file is a picture drawn by cxr-serve. Seeks, and reads little.
 
     Such a picture carries "cxr-serve" as the keyword of a text chunk, of any of the three kinds
     since other programs may have saved it again, or before a space in a comment.
     """
-    if data.startswith(_PNG):
+    start = _read(file, 0, len(_PNG))
+    if start == _PNG:
+        mark = _MARK + b"\0"
         return any(
-            kind in _TEXTS and data.startswith(_MARK + b"\0", at) for kind, at in _chunks(data)
+            kind in _TEXTS and _read(file, at, len(mark)) == mark for kind, at in _chunks(file)
         )
-    if data.startswith(_JPEG):
+    if start.startswith(_JPEG):
+        mark = _MARK + b" "
         return any(
-            marker == _COMMENT and data.startswith(_MARK + b" ", at)
-            for marker, at in _segments(data)
+            marker == _COMMENT and _read(file, at, len(mark)) == mark
+            for marker, at in _segments(file)
         )
     return False
 
@@ -88,25 +93,33 @@ def _is_bare_dicom(head: bytes) -> bool:
     return group in (b"\x02\0", b"\x08\0") and (explicit or length == b"\0\0")
 
 
-def _chunks(png: bytes) -> Iterator[tuple[bytes, int]]:
+def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _chunks(png: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield the type and the offset of the data of each chunk."""
     at = len(_PNG)
-    while at + 8 <= len(png):
-        yield png[at + 4 : at + 8], at + 8
-        at += 12 + int.from_bytes(png[at : at + 4])
+    for _ in range(_MAX_PARTS):
+        head = _read(png, at, 8)
+        if len(head) < 8:
+            return
+        yield head[4:], at + 8
+        at += 12 + int.from_bytes(head[:4])
 
 
-def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+def _segments(jpeg: BinaryIO) -> Iterator[tuple[int, int]]:
     """Yield the marker and the offset of the payload of each segment before the first scan."""
     at = 2
-    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
-        marker = jpeg[at + 1]
-        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+    for _ in range(_MAX_PARTS):
+        head = _read(jpeg, at, 4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] in (_START_OF_SCAN, _END_OF_IMAGE):
             return
-        if marker == 0xFF:  # A fill byte.
+        if head[1] == 0xFF:  # A fill byte.
             at += 1
-        elif marker in _STANDALONE:
+        elif head[1] in _STANDALONE:
             at += 2
         else:
-            yield marker, at + 4
-            at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+            yield head[1], at + 4
+            at += 2 + int.from_bytes(head[2:])
