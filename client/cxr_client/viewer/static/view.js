@@ -1,0 +1,327 @@
+// @ts-check
+/**
+ * View: a picture on a canvas that people zoom, pan, window and point at.
+ *
+ * The style sheet gives the canvas its size, the view gives it as many pixels as the screen has
+ * there. `touch-action` is the view's: at fit, one finger scrolls the page.
+ */
+
+import { Camera } from "./camera.js";
+import { listen } from "./gestures.js";
+import { FIXED_SCALE_LOGITS, legend } from "./heat.js";
+import { drawMarks } from "./marks.js";
+import { FULL_WINDOW, Picture } from "./picture.js";
+
+/** @typedef {import("./camera.js").Point} Point */
+/** @typedef {import("./picture.js").Film} Film */
+
+/**
+ * What is drawn, all of it: see `PictureOptions`, `HeatOptions`, `ColorOptions` and `Marks`.
+ * @typedef {import("./picture.js").Options & import("./marks.js").Marks} ViewOptions
+ */
+
+/**
+ * What is under the pointer: pixel of the original image, its grey level of 256, and the cell of
+ * the evidence grid with its evidence, null outside of what the network saw.
+ * @typedef {object} Reading
+ * @property {number} x_px
+ * @property {number} y_px
+ * @property {number} grey
+ * @property {number | null} logits
+ * @property {number | null} row
+ * @property {number | null} column
+ */
+
+/** How a film is displayed: `zoom` of 1 fits. @typedef {{zoom: number, level: number, width: number}} Display */
+
+/** @type {ViewOptions} */
+const DEFAULTS = {
+  kind: "OVERLAY",
+  frame: "ORIGINAL",
+  colorMap: "INFERNO",
+  opacity: 0.5,
+  scale: "PER_MAP",
+  fixedScaleLogits: FIXED_SCALE_LOGITS,
+  negative: false,
+  heatOn: true,
+  contours: false,
+  crop: false,
+  regions: false,
+  peak: false,
+};
+
+/** Share of the canvas by which an arrow key pans. */
+const PAN_SHARE = 0.1;
+
+export class View {
+  #canvas;
+  #context;
+  #onPointer;
+  #onDisplay;
+  #options = DEFAULTS;
+  #camera = new Camera();
+  #listening = new AbortController();
+  #isScheduled = false;
+  /** Pixels of the screen for a CSS pixel. */
+  #density = 1;
+  /** @type {Picture | null} */
+  #picture = null;
+  /** @type {string | undefined} */
+  #reported;
+
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {{onPointer?: (reading: Reading | null) => void, onDisplay?: (display: Display) => void}} [listeners]
+   */
+  constructor(canvas, { onPointer = () => {}, onDisplay = () => {} } = {}) {
+    const context = canvas.getContext("2d");
+    if (context === null) throw new Error("the browser offers no 2D canvas");
+    this.#canvas = canvas;
+    this.#context = context;
+    this.#onPointer = onPointer;
+    this.#onDisplay = onDisplay;
+    this.#camera.listeners.add(this.#changed);
+    const { signal } = this.#listening;
+    const actions = {
+      zoom: this.zoom,
+      fit: this.fit,
+      pan: this.#pan,
+      window: this.#windowBy,
+      point: this.#point,
+      step: this.#step,
+    };
+    listen(canvas, actions, signal);
+    const observer = new ResizeObserver(([entry]) => this.#resize(entry));
+    try {
+      observer.observe(canvas, { box: "device-pixel-content-box" });
+    } catch {
+      observer.observe(canvas); // Safari
+    }
+    signal.addEventListener("abort", () => observer.disconnect());
+  }
+
+  /**
+   * Show a film. A new radiograph is shown whole and with all its grey levels; with the same one,
+   * zoom and window stay as they are.
+   * @param {Film | null} film
+   */
+  show(film) {
+    const before = this.#picture;
+    this.#picture = film && new Picture(film, this.#options, before);
+    if (film?.radiograph !== before?.film.radiograph) {
+      this.#camera.fit();
+      this.#camera.pointAt(null);
+    }
+    this.#changed();
+  }
+
+  /**
+   * Change how it is drawn; what is not named stays.
+   * @param {Partial<ViewOptions>} options
+   * @throws {RangeError} the colour map is GRAY over the radiograph: it looks like anatomy
+   */
+  set(options) {
+    const all = { ...this.#options, ...options };
+    if (all.kind === "OVERLAY" && all.colorMap === "GRAY") {
+      throw new RangeError("GRAY is for heat alone: over the radiograph it looks like anatomy");
+    }
+    this.#options = all;
+    if (this.#picture) this.#picture.options = all;
+    this.#changed();
+  }
+
+  /** The legend of what is shown; null without a heat map. */
+  get legend() {
+    const heat = this.#picture?.heat;
+    return heat && this.#options.heatOn ? legend(heat, this.#options) : null;
+  }
+
+  /**
+   * Zoom by a factor about a point of the canvas, in CSS pixels; unset: its middle.
+   * @param {number} factor
+   * @param {Point} [at]
+   */
+  zoom = (factor, at) => {
+    if (!this.#picture) return;
+    const { width, height } = this.#canvas;
+    const pixel = at ? this.#pixelAt(at) : { x: width / 2, y: height / 2 };
+    this.#camera.zoomAt(factor, pixel, this.#picture.frame, this.#canvas);
+  };
+
+  /** Show the whole picture. */
+  fit = () => this.#camera.fit();
+
+  /**
+   * Show grey levels around `level` as black to white, `width` of them. Display only; without
+   * arguments, all levels are shown as they are.
+   * @param {number} [level]
+   * @param {number} [width]
+   */
+  window(level = FULL_WINDOW.level, width = FULL_WINDOW.width) {
+    if (!this.#picture) return;
+    this.#picture.window = {
+      level: Math.min(Math.max(level, 0), 256),
+      width: Math.min(Math.max(width, 2), 512),
+    };
+    this.#changed();
+  }
+
+  /**
+   * Share zoom, pan and pointer with another view from now on; null: with none.
+   * @param {View | null} other
+   */
+  link(other) {
+    this.#camera.listeners.delete(this.#changed);
+    this.#camera = other ? other.#camera : new Camera();
+    this.#camera.listeners.add(this.#changed);
+    this.#changed();
+  }
+
+  /**
+   * Return the whole picture as a PNG file, in the size that the server draws and as it is
+   * displayed now but for zoom and pan.
+   * @returns {Promise<Blob>}
+   */
+  snapshot() {
+    const picture = this.#picture;
+    if (!picture) throw new Error("there is no picture");
+    const { width, height } = picture.frame;
+    const canvas = new OffscreenCanvas(width, height);
+    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    picture.draw(context);
+    const line = Math.max(1, Math.max(width, height) / 700);
+    drawMarks(context, picture, { scale: 1, left: 0, top: 0 }, this.#options, line);
+    return canvas.convertToBlob({ type: "image/png" });
+  }
+
+  /** Stop listening and drawing. */
+  dispose() {
+    this.#listening.abort();
+    this.#camera.listeners.delete(this.#changed);
+    this.#picture = null;
+  }
+
+  /** @param {ResizeObserverEntry} entry */
+  #resize(entry) {
+    const box = entry.devicePixelContentBoxSize?.[0];
+    const { width, height } = entry.contentRect;
+    this.#density = width > 0 && box ? box.inlineSize / width : window.devicePixelRatio;
+    this.#canvas.width = box?.inlineSize ?? Math.round(width * this.#density);
+    this.#canvas.height = box?.blockSize ?? Math.round(height * this.#density);
+    this.#draw(); // a new size has emptied the canvas
+  }
+
+  #changed = () => {
+    this.#report();
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    requestAnimationFrame(() => {
+      this.#isScheduled = false;
+      this.#draw();
+    });
+  };
+
+  #draw() {
+    const context = this.#context;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    const placement = this.#placement;
+    if (!this.#picture || !placement) return;
+    const { scale, left, top } = placement;
+    context.setTransform(scale, 0, 0, scale, left, top);
+    this.#picture.draw(context);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    const marks = { ...this.#options, cell: this.#reading };
+    drawMarks(context, this.#picture, placement, marks, this.#density);
+  }
+
+  /** Where the picture is on the canvas; null while there is none or the canvas has no size. */
+  get #placement() {
+    const { width, height } = this.#canvas;
+    if (!this.#picture || !width || !height) return null;
+    return this.#camera.placement(this.#picture.frame, { width, height });
+  }
+
+  /** What is under the pointer. @returns {Reading | null} */
+  get #reading() {
+    const { pointer } = this.#camera;
+    return pointer && this.#picture ? this.#picture.read(pointer) : null;
+  }
+
+  /** Tell the listeners what has changed for them. */
+  #report() {
+    this.#canvas.style.touchAction = this.#camera.zoom > 1 ? "none" : "pan-y";
+    const reading = this.#reading;
+    const display = { zoom: this.#camera.zoom, ...(this.#picture?.window ?? FULL_WINDOW) };
+    const state = JSON.stringify([reading, display]);
+    if (state === this.#reported) return;
+    this.#reported = state;
+    this.#onPointer(reading);
+    this.#onDisplay(display);
+  }
+
+  /**
+   * Return a point of the canvas in its own pixels.
+   * @param {Point} at in CSS pixels
+   */
+  #pixelAt(at) {
+    return { x: at.x * this.#density, y: at.y * this.#density };
+  }
+
+  /** @param {Point | null} at */
+  #point = (at) => {
+    const placement = this.#placement;
+    if (!at || !placement || !this.#picture) return this.#camera.pointAt(null);
+    const { width, height } = this.#picture.frame;
+    const { x, y } = this.#pixelAt(at);
+    this.#camera.pointAt({
+      x: (x - placement.left) / placement.scale / width,
+      y: (y - placement.top) / placement.scale / height,
+    });
+  };
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  #pan = (x, y) => {
+    if (!this.#picture) return;
+    const moved = this.#pixelAt({ x, y });
+    this.#camera.panBy(moved.x, moved.y, this.#picture.frame, this.#canvas);
+  };
+
+  /**
+   * @param {number} level
+   * @param {number} width
+   */
+  #windowBy = (level, width) => {
+    const now = this.#picture?.window ?? FULL_WINDOW;
+    this.window(now.level + level, now.width + width);
+  };
+
+  /**
+   * Read the next cell; beyond the grid, pan.
+   * @param {number} columns
+   * @param {number} rows
+   */
+  #step = (columns, rows) => {
+    const placement = this.#placement;
+    if (!this.#picture || !placement) return;
+    const next = this.#picture.neighbour(this.#reading, columns, rows);
+    const { width, height } = this.#canvas;
+    if (!next) {
+      this.#pan(
+        (-columns * PAN_SHARE * width) / this.#density,
+        (-rows * PAN_SHARE * height) / this.#density,
+      );
+      return;
+    }
+    const { frame } = this.#picture;
+    const x = placement.left + next.x * frame.width * placement.scale;
+    const y = placement.top + next.y * frame.height * placement.scale;
+    if (x < 0 || y < 0 || x >= width || y >= height) {
+      this.#camera.panBy(width / 2 - x, height / 2 - y, frame, this.#canvas);
+    }
+    this.#camera.pointAt(next);
+  };
+}
