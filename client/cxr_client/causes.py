@@ -5,6 +5,7 @@ import re
 NO_ANSWER = "nothing answers there"
 
 _CLOSED = "it closed the connection"
+_OTHER_NAME = "its certificate is for another name; if that is expected, set tls.server_name to it"
 _CAUSES = {
     r"Connection refused": "connection refused",
     r"resolving|resolution|name not found|not known": "the name cannot be resolved",
@@ -13,7 +14,7 @@ _CAUSES = {
     r"No such file": "there is no such socket",
     r"Permission denied": "permission denied",
     r"CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted",
-    r"Hostname Verification|not in peer certificate": "its certificate is for another name",
+    r"Hostname Verification|not in peer certificate": _OTHER_NAME,
     r"WRONG_VERSION_NUMBER": "it does not use TLS",
     r"create security handshaker": "a TLS file is not valid, or the key is another one's",
     r"[Hh]andshake failed": "the TLS handshake failed",

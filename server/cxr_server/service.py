@@ -83,7 +83,8 @@ class ExplainRequest:
             raise InvalidField("heatmap_labels must be among labels", field="heatmap_labels")
         if self.render.scale is HeatScale.FIXED and METHODS[self.method].needs_engine:
             raise InvalidField(
-                f"{self.method} makes relative maps, without a unit: scale FIXED is for GRAD_CAM",
+                f"{self.method} makes relative maps, without a unit: "
+                "scale FIXED is for method GRAD_CAM",
                 field="render.scale",
             )
 

@@ -54,6 +54,22 @@ def test_grpc_adds_no_lines_of_its_own(tmp_path: Path) -> None:
     assert "its certificate is not trusted" in done.stderr
 
 
+def test_a_certificate_for_another_name_hints_at_the_option(
+    cxr: Run, authority: Authority, folder: Path
+) -> None:
+    security = ["--ca-file", authority.folder / "ca.pem", "--tls-server-name", "other.example.org"]
+    with FakeServer(credentials=authority.server_credentials(mutual=False)) as fake:
+        for command in (["health"], ["predict", folder / "a.JPG"]):
+            where = ["--server", fake.address, "--timeout", 1, *security]
+            status, _, err = cxr(*command, *where)
+            assert status == 3
+            lines = [line for line in err.splitlines() if "another name" in line]
+            assert lines
+            for line in lines:
+                assert "if that is expected, set --tls-server-name to it" in line
+            assert "tls.server_name" not in err
+
+
 def test_a_token_of_the_environment_may_end_in_a_newline(
     cxr: Run, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,51 @@ def test_an_option_that_the_server_refuses_ends_the_run_with_one_line_in_its_nam
     assert err == "cxr: --max-side 5: must be from 32 to 4096 (see cxr explain --help)\n"
 
 
+@pytest.mark.parametrize(
+    ("field", "message", "line"),
+    [
+        (
+            "render.fixed_scale_logits",
+            "fixed_scale_logits needs scale FIXED",
+            "--fixed-scale 40.0: needs --scale FIXED",
+        ),
+        (
+            "render.color_map",
+            "color_map must be in colour for kind OVERLAY: grey heat looks like anatomy",
+            "--color-map GRAY: must be in colour for --kind OVERLAY: grey heat looks like anatomy",
+        ),
+        (
+            "render.scale",
+            "LAYER_CAM makes relative maps, without a unit: scale FIXED is for method GRAD_CAM",
+            "--scale FIXED: LAYER_CAM makes relative maps, without a unit: --scale FIXED is for "
+            "--method GRAD_CAM",
+        ),
+        (
+            "dicom.presentation",
+            "presentation is not a known value",
+            "--presentation STORED: is not a known value",
+        ),
+    ],
+)
+def test_a_refusal_names_other_options_as_they_are_typed(
+    cxr: Run, fake: FakeServer, folder: Path, field: str, message: str, line: str
+) -> None:
+    fake.script(failure("INVALID_ARGUMENT", "INVALID_FIELD", message, violations={field: message}))
+    options = [
+        "--fixed-scale",
+        "40",
+        "--color-map",
+        "gray",
+        "--scale",
+        "fixed",
+        "--presentation",
+        "stored",
+    ]
+    status, _, err = cxr("explain", *options, "--output", folder / "out", folder / "a.JPG")
+    assert status == 2
+    assert err == f"cxr: {line} (see cxr explain --help)\n"
+
+
 def test_a_failure_of_one_image_names_options_instead_of_fields(
     cxr: Run, fake: FakeServer, folder: Path
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from cxr_client.causes import cause_of
 
 PREFIX = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: "
+OTHER_NAME = "its certificate is for another name; if that is expected, set tls.server_name to it"
 TEXTS = [
     ("Failed to connect to remote host: Connection refused", "connection refused"),
     (
@@ -25,11 +26,11 @@ TEXTS = [
     (
         "Custom verification check failed with error: UNAUTHENTICATED: Hostname Verification "
         "Check failed.",
-        "its certificate is for another name",
+        OTHER_NAME,
     ),
     (
         "Peer name other.example.org is not in peer certificate",
-        "its certificate is for another name",
+        OTHER_NAME,
     ),
     (
         "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:100000f7:SSL routines:"

@@ -68,7 +68,9 @@ def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask)
     ca = authority.folder / "ca.pem"
     causes = {
         "its certificate is not trusted": TLSConfig(),
-        "its certificate is for another name": TLSConfig(ca=ca, server_name="other.example.org"),
+        "its certificate is for another name; if that is expected, set tls.server_name to it": (
+            TLSConfig(ca=ca, server_name="other.example.org")
+        ),
         "it closed the connection (it may require TLS)": None,
     }
     credentials = authority.server_credentials(mutual=False)

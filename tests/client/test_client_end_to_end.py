@@ -123,8 +123,8 @@ def test_the_server_s_refusals_arrive_as_exceptions(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--color-map gray", "--color-map GRAY: must be in colour for kind OVERLAY"),
-        ("--fixed-scale 30", "--fixed-scale 30.0: needs scale FIXED"),
+        ("--color-map gray", "--color-map GRAY: must be in colour for --kind OVERLAY"),
+        ("--fixed-scale 30", "--fixed-scale 30.0: needs --scale FIXED"),
         ("--scale fixed --fixed-scale 3", "--fixed-scale 3.0: must be from 10 to 1000"),
         ("--scale fixed --method layer-cam", "--scale FIXED: LAYER_CAM makes relative maps"),
     ],

@@ -16,6 +16,7 @@ from cxr_client.cli.arguments import parse
 from cxr_client.cli.completion import completion
 from cxr_client.cli.files import os_message
 from cxr_client.cli.progress import NoticeHandler
+from cxr_client.cli.refusals import with_options
 from cxr_client.cli.status import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(f"{error} (see cxr {arguments.command} --help)", EXIT_USAGE)
     except CxrError as error:
         refused = isinstance(error, UnavailableError | UnauthenticatedError)
-        return _end(str(error), EXIT_SERVER if refused else EXIT_FAILED)
+        return _end(with_options(error), EXIT_SERVER if refused else EXIT_FAILED)
     finally:
         log.removeHandler(handler)
     return status

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from cxr_client.cli.refusals import with_options
 from cxr_client.cli.text import duration, printable
 
 _REDRAW_S = 0.1
@@ -73,4 +74,5 @@ class NoticeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
         erase = "\r\x1b[K" if sys.stderr.isatty() else ""
-        print(f"{erase}cxr: {printable(record.getMessage())}", file=sys.stderr, flush=True)
+        text = printable(with_options(record.getMessage()))
+        print(f"{erase}cxr: {text}", file=sys.stderr, flush=True)

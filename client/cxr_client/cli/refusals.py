@@ -1,4 +1,4 @@
-"""Refusals: an error of the server that an option causes -> a usage error in its name."""
+"""Refusals: what the server or the client says of fields and settings -> the same, of options."""
 
 import argparse
 import re
@@ -23,20 +23,30 @@ _OPTIONS = {
     "format": "--format",
     "fixed_scale_logits": "--fixed-scale",
     "contours": "--contours",
+    "presentation": "--presentation",
     "max_request_bytes": "--max-request-mib",
     "max_response_bytes": "--max-response-mib",
+    "tls.server_name": "--tls-server-name",
 }
-"""The option of each field of a request, and of the client's limits."""
+"""The option of each field of a request, and of the client's settings that messages name."""
 
+_WORDS = "|".join(map(re.escape, _OPTIONS))
+_NAMES = "|".join(re.escape(field) for field in _OPTIONS if not field.isalpha())
 _FIELD = re.compile(
-    rf"\brender\.({'|'.join(_OPTIONS)})\b|\b({'|'.join(f for f in _OPTIONS if '_' in f)})\b"
+    rf"\b(?:render|dicom)\.({_WORDS})\b|\b({_NAMES})\b|\b({_WORDS}) (?=[A-Z][A-Z_]+\b)"
 )
-"""A field in a message; one of a single word is a word like others, unless its path is given."""
+"""A field in a message. One of a single word is a word like others, unless its path precedes it or
+a value follows it, as in "scale FIXED"."""
 
 
 def with_options(message: object) -> str:
-    """Return a message of the server with options in place of the fields of a request."""
-    return _FIELD.sub(lambda found: _OPTIONS[found[1] or found[2]], str(message))
+    """Return a message with options in place of the fields of a request and of settings."""
+
+    def option(found: re.Match[str]) -> str:
+        blank = " " if found[3] else ""
+        return _OPTIONS[found[1] or found[2] or found[3]] + blank
+
+    return _FIELD.sub(option, str(message))
 
 
 def usage_error(error: Exception, arguments: argparse.Namespace) -> UsageError | None:
