@@ -43,6 +43,29 @@ def test_one_image_gets_a_table_with_marks_warnings_and_the_notice(cxr: Run, fol
     assert lines[-1] == NOTICE
 
 
+@pytest.mark.parametrize(
+    "command", [["predict"], ["explain"], ["explain", "--above-threshold", "--label", "Nodule"]]
+)
+def test_json_has_the_embedding_where_it_is_asked_for_and_the_typicality(
+    cxr: Run, fake: FakeServer, folder: Path, command: list[str]
+) -> None:
+    fake.answer("Predict", default_answer)
+    where = ["--output", folder / "out"] if command[0] == "explain" else []
+    for asked, embedding in ((["--include-embedding"], [0.0, 0.5, 1.25, 0.0]), ([], [])):
+        status, out, _ = cxr(*command, "--json", *asked, *where, folder / "a.JPG")
+        assert status == 0
+        assert json.loads(out)["embedding"] == embedding
+        assert json.loads(out)["typicality"] == 0.5
+
+
+def test_the_embedding_needs_json(cxr: Run, fake: FakeServer, folder: Path) -> None:
+    for form in ([], ["--csv"], ["-v"]):
+        status, out, err = cxr("predict", "--include-embedding", *form, folder)
+        assert (status, out) == (2, "")
+        assert err.startswith("cxr: --include-embedding: only JSON has room for it; give --json (")
+    assert not fake.calls
+
+
 def test_several_images_get_a_line_each_in_aligned_columns(
     cxr: Run, fake: FakeServer, folder: Path
 ) -> None:

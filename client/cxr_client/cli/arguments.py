@@ -150,6 +150,11 @@ def _add_output(parser: Parser) -> Any:
     form = group.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per image")
     form.add_argument("--csv", action="store_true", help="print one CSV row per finding")
+    group.add_argument(
+        "--include-embedding",
+        action="store_true",
+        help="print the network's features, too; with --json",
+    )
     detail = group.add_mutually_exclusive_group()
     detail.add_argument(
         "-v",

@@ -29,13 +29,18 @@ class Explainer:
     render: RenderOptions
     strict_input: bool | None
     presentation: DicomPresentation | None
+    include_embedding: bool | None
 
     async def explain(self, image: bytes) -> ExplanationSet:
         """Return the explanations of an image; none where no finding is above its threshold."""
         if not self.above_threshold:
             return await self._ask(image, self.labels)
         scored = await self.client.predict(
-            image, top_k=ALL, strict_input=self.strict_input, presentation=self.presentation
+            image,
+            top_k=ALL,
+            strict_input=self.strict_input,
+            presentation=self.presentation,
+            include_embedding=self.include_embedding,
         )
         labels = [
             finding.label
@@ -59,6 +64,7 @@ class Explainer:
                 render=replace(self.render, kind=RenderKind.NONE) if nothing else self.render,
                 strict_input=self.strict_input,
                 presentation=self.presentation,
+                include_embedding=self.include_embedding,
             )
         except CxrError as error:
             if error.reason != "EXPLANATION_TOO_LARGE" or len(labels) < 2 or once:
@@ -79,4 +85,6 @@ def _no_explanations(scored: Prediction) -> ExplanationSet:
         timing=scored.timing,
         request_id=scored.request_id,
         notice=scored.notice,
+        typicality=scored.typicality,
+        embedding=scored.embedding,
     )

@@ -23,6 +23,7 @@ from cxr_client.requests import RenderOptions
 
 async def predict(arguments: argparse.Namespace) -> int:
     """Score every image."""
+    _check(arguments)
     max_bytes = arguments.max_request_mib * 2**20
     async with connect(arguments) as client:
 
@@ -33,6 +34,7 @@ async def predict(arguments: argparse.Namespace) -> int:
                 top_k=arguments.top_k,
                 strict_input=arguments.strict or None,
                 presentation=arguments.presentation,
+                include_embedding=arguments.include_embedding or None,
             )
             return predicted, []
 
@@ -41,6 +43,7 @@ async def predict(arguments: argparse.Namespace) -> int:
 
 async def explain(arguments: argparse.Namespace) -> int:
     """Explain findings in every image and write the pictures."""
+    _check(arguments)
     max_bytes = arguments.max_request_mib * 2**20
     render = RenderOptions(
         kind=arguments.kind,
@@ -67,6 +70,7 @@ async def explain(arguments: argparse.Namespace) -> int:
             render=render,
             strict_input=arguments.strict or None,
             presentation=arguments.presentation,
+            include_embedding=arguments.include_embedding or None,
         )
 
         async def answer(job: Job) -> Answered:
@@ -76,6 +80,11 @@ async def explain(arguments: argparse.Namespace) -> int:
             )
 
         return await _run(arguments, answer, explains=True)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.include_embedding and not arguments.json:
+        raise UsageError("--include-embedding: only JSON has room for it; give --json")
 
 
 async def _labels(

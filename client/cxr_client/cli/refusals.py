@@ -10,6 +10,7 @@ _REASONS = {"INVALID_FIELD", "UNKNOWN_LABEL", "METHOD_UNAVAILABLE"}
 _OPTIONS = {
     "top_k": "--top-k",
     "strict_input": "--strict",
+    "include_embedding": "--include-embedding",
     "labels": "--label",
     "heatmap_labels": "--heatmap-label",
     "method": "--method",

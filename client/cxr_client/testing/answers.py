@@ -24,6 +24,7 @@ _FINDINGS = (
     pb.Finding(label="Cardiomegaly", class_index=1, score=0.25, probability=0.25, threshold=0.5),
     pb.Finding(label="Nodule", class_index=2, score=0.125, probability=0.0625, threshold=0.25),
 )
+_EMBEDDING = (0.0, 0.5, 1.25, 0.0)
 _GRID_SIDE = 7
 _IMAGE = pb.ImageInfo(
     format=pb.IMAGE_FORMAT_PNG,
@@ -67,7 +68,7 @@ def default_answer(request: Any) -> Message:
     match request:
         case pb.PredictRequest():
             top_k = request.top_k if request.HasField("top_k") else len(_FINDINGS)
-            return pb.PredictResponse(findings=_FINDINGS[:top_k], **_common())
+            return pb.PredictResponse(findings=_FINDINGS[:top_k], **_common(request))
         case pb.ExplainRequest():
             explanations = [
                 _explanation(label, request) for label in request.labels or [_FINDINGS[0].label]
@@ -78,7 +79,7 @@ def default_answer(request: Any) -> Message:
                 explanations=explanations,
                 findings=_FINDINGS,
                 radiograph=_RADIOGRAPHS[_format_of(render)] if shows_radiograph else b"",
-                **_common(),
+                **_common(request),
             )
         case pb.HealthRequest():
             return pb.HealthResponse(
@@ -95,7 +96,7 @@ def default_answer(request: Any) -> Message:
     raise TypeError(f"no answer to a {type(request).__name__}")
 
 
-def _common() -> dict[str, Any]:
+def _common(request: pb.PredictRequest | pb.ExplainRequest) -> dict[str, Any]:
     return {
         "model": _MODEL,
         "image_info": _IMAGE,
@@ -105,6 +106,8 @@ def _common() -> dict[str, Any]:
             inference_duration=Duration(nanos=20_000_000),
         ),
         "notice": NOTICE,
+        "typicality": 0.5,
+        "embedding": _EMBEDDING if request.include_embedding else (),
     }
 
 
