@@ -8,6 +8,7 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 BUF := $(BIN)/buf
 PYTEST_ARGS ?=
+VIEW_ARGS ?=
 export RADIOGRAPH ?=
 
 SERVE_STAMP := $(VENV)/.installed-serve
@@ -18,7 +19,7 @@ PYPROJECTS := client/pyproject.toml server/pyproject.toml
 PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-serve install-test demo test test-fast coverage lint lint-page type proto \
+.PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode
 
@@ -65,6 +66,9 @@ lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatibl
 
 demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE: yours, with the real model
 	@$(PY) scripts/demo.py "$$RADIOGRAPH"
+
+view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until Ctrl-C; VIEW_ARGS="--port 0 FOLDER"
+	@$(PY) -m scripts.view $(VIEW_ARGS)
 
 # A process for each core; the tests of a file share their server.
 PARALLEL := -n auto --dist loadfile

@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 _EXTRA = {"anyio", "click", "h11", "starlette", "uvicorn"}
 _ANY_ADDRESS = {"0.0.0.0", "::"}
-_THUMBNAILS = 2
 
 
 async def view(arguments: argparse.Namespace) -> int:
     """Serve the page until a signal ends it."""
     try:
-        from cxr_client.viewer.app import create_app
+        from cxr_client.viewer.app import BACKGROUND, create_app
         from cxr_client.viewer.films import Films
         from cxr_client.viewer.relay import Relay
         from cxr_client.viewer.serve import listen, serve
@@ -40,7 +39,7 @@ async def view(arguments: argparse.Namespace) -> int:
     follow: bool = arguments.follow
     films = Films(None if folder is None else lambda: _films_in(folder, follow=follow))
     async with (
-        connect(_with(arguments, jobs=arguments.jobs + _THUMBNAILS)) as images,
+        connect(_with(arguments, jobs=arguments.jobs + BACKGROUND)) as images,
         # The page asks for the state again and again.
         connect(_with(arguments, jobs=1, max_attempts=1)) as status,
     ):

@@ -1,5 +1,6 @@
 """App: the routes of the page and of its API."""
 
+import asyncio
 import mimetypes
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
@@ -7,11 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from cxr_client import __version__
 from cxr_client.enums import DicomPresentation
@@ -28,13 +29,15 @@ from cxr_client.viewer.thumbnails import Thumbnails
 NOTICE = "For research use only. Not for diagnosis, and not a medical device."
 _STATIC = Path(__file__).parent / "static"
 _BYTES = "application/octet-stream"
+_THUMBNAIL_BYTES = 16 * 2**20
+
+BACKGROUND = 2
+"""How many films are read for a thumbnail or a download at a time."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(
-    relay: Relay, films: Films, *, slots: int, allowed_hosts: Iterable[str]
-) -> Starlette:
+def create_app(relay: Relay, films: Films, *, slots: int, allowed_hosts: Iterable[str]) -> ASGIApp:
     """Return the application.
 
     Args:
@@ -46,13 +49,11 @@ def create_app(
     # The table of the system may call modules plain text, which browsers refuse.
     mimetypes.add_type("text/javascript", ".js")
     api = _Api(relay, films, Slots(slots))
-    return Starlette(
-        routes=[
-            Mount("/api", routes=api.routes()),
-            Mount("/", StaticFiles(directory=_STATIC, html=True)),
-        ],
-        middleware=[Middleware(Security, allowed_hosts=allowed_hosts)],
-    )
+    routes = [
+        Mount("/api", routes=api.routes()),
+        Mount("/", StaticFiles(directory=_STATIC, html=True)),
+    ]
+    return Security(Starlette(routes=routes), allowed_hosts)
 
 
 class _Api:
@@ -62,7 +63,9 @@ class _Api:
         self._relay = relay
         self._films = films
         self._slots = slots
-        self._thumbnails = Thumbnails()
+        # A strip asks for many thumbnails at once: explanations must not wait for all of them.
+        self._background = asyncio.Semaphore(BACKGROUND)
+        self._thumbnails = Thumbnails(_THUMBNAIL_BYTES)
 
     def routes(self) -> list[Route]:
         endpoints: list[tuple[str, str, Endpoint]] = [
@@ -111,7 +114,7 @@ class _Api:
 
     async def film(self, request: Request) -> Response:
         film = self._films[request.path_params["id"]]
-        with self._slots.taken():
+        async with self._background:
             data = await film.read(self._relay.max_bytes)
         name = quote(Path(film.name).name)
         headers = {"content-disposition": f"attachment; filename*=utf-8''{name}"}
@@ -120,11 +123,14 @@ class _Api:
     async def thumbnail(self, request: Request) -> Response:
         film = self._films[request.path_params["id"]]
 
-        async def draw() -> bytes:
-            return await self._relay.thumbnail(await film.read(self._relay.max_bytes))
+        async def work() -> bytes:
+            async with self._background:
+                png = await self._relay.thumbnail(await film.read(self._relay.max_bytes))
+            self._thumbnails.put(film.id, png)
+            return png
 
-        work = self._thumbnails.of(film.id, draw)
-        return Response(await while_connected(request, work), media_type="image/png")
+        png = self._thumbnails.get(film.id) or await while_connected(request, work())
+        return Response(png, media_type="image/png")
 
 
 def _answering(endpoint: Endpoint) -> Endpoint:

@@ -76,7 +76,7 @@ class Relay:
         max_side_px: int | None,
     ) -> bytes:
         """Explain every finding; return the answer in its frame, radiograph included."""
-        explained: Any = await self._images.explain(
+        explained = await self._images.explain(
             image,
             labels=[finding.label for finding in model.findings],
             presentation=presentation,
@@ -87,9 +87,8 @@ class Relay:
     async def thumbnail(self, image: bytes) -> bytes:
         """Return a small picture of the radiograph, PNG."""
         render = _radiograph(_THUMBNAIL_SIDE_PX)
-        explained: Any = await self._images.explain(image, render=render)
-        png: bytes = explained.radiograph
-        return png
+        explained = await self._images.explain(image, render=render)
+        return explained.radiograph
 
 
 def framed(fields: dict[str, Any], picture: bytes) -> bytes:
@@ -99,8 +98,7 @@ def framed(fields: dict[str, Any], picture: bytes) -> bytes:
 
 
 def _radiograph(max_side_px: int | None) -> RenderOptions:
-    kind: Any = "RADIOGRAPH"
-    return RenderOptions(kind=kind, frame="ORIGINAL", max_side_px=max_side_px)
+    return RenderOptions(kind="RADIOGRAPH", frame="ORIGINAL", max_side_px=max_side_px)
 
 
 def _serving(health: Health) -> dict[str, Any]:

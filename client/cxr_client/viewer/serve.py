@@ -1,6 +1,5 @@
 """Serve: listens, answers until a signal, and ends calls in flight after two seconds."""
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 _GRACE_S = 2
 _MAX_CONNECTIONS = 256
@@ -39,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: Starlette, listener: socket.socket, *, cert: Path | None, key: Path | None
+    app: ASGIApp, listener: socket.socket, *, cert: Path | None, key: Path | None
 ) -> None:
     """Answer until SIGINT or SIGTERM; a second SIGINT does not wait for calls in flight."""
     config = uvicorn.Config(
@@ -59,14 +58,12 @@ async def serve(
         ssl_keyfile=key,
     )
     server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+    before = {number: signal.signal(number, server.handle_exit) for number in _SIGNALS}
     try:
         await server.serve([listener])
     finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Server(uvicorn.Server):

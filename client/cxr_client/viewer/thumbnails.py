@@ -1,33 +1,27 @@
-"""Thumbnails: a film -> a small PNG file, drawn by the model server and kept for a while."""
+"""Thumbnails: the small pictures that were used last, kept in memory."""
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-
-_MAX_BYTES = 16 * 2**20
-_AT_A_TIME = 2
 
 
 class Thumbnails:
-    """The thumbnails that were used last, up to 16 MiB; nothing is written to a disk."""
+    """PNG files by the id of their film, up to a number of bytes; the least recent ones go."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
-        # A strip asks for many at once: an explanation must not wait for all of them.
-        self._places = asyncio.Semaphore(_AT_A_TIME)
 
-    async def of(self, film_id: str, draw: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the thumbnail of a film; `draw` makes one that is not kept."""
-        async with self._places:
-            if film_id not in self._kept:
-                self._keep(film_id, await draw())
+    def get(self, film_id: str) -> bytes | None:
+        """Return the thumbnail of a film; None if there is none."""
+        png = self._kept.get(film_id)
+        if png is not None:
             self._kept.move_to_end(film_id)
-            return self._kept[film_id]
+        return png
 
-    def _keep(self, film_id: str, png: bytes) -> None:
+    def put(self, film_id: str, png: bytes) -> None:
+        """Keep the thumbnail of a film."""
+        self._kept_bytes += len(png) - len(self._kept.pop(film_id, b""))
         self._kept[film_id] = png
-        self._kept_bytes += len(png)
-        while self._kept_bytes > _MAX_BYTES and len(self._kept) > 1:
+        while self._kept_bytes > self._max_bytes:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= len(dropped)
