@@ -44,7 +44,7 @@ def test_bash_completes_files_where_a_file_is_meant(cxr: Run) -> None:
 def test_a_script_has_every_command_and_option_of_the_help(cxr: Run, shell: str) -> None:
     status, script, err = cxr("completion", shell)
     assert (status, err) == (0, "")
-    for command in ("predict", "explain", "health", "model", "version", "completion"):
+    for command in ("predict", "explain", "report", "health", "model", "version", "completion"):
         assert command in script
     _, text, _ = cxr("explain", "--help")
     options = set(re.findall(r"--[a-z-]+[a-z]", text))

@@ -89,7 +89,7 @@ def test_plaintext_that_is_asked_for_overrides_the_environment(
     assert cxr("health", "--insecure")[0] == 0
 
 
-@pytest.mark.parametrize("command", ["predict", "explain", "health", "model", "version"])
+@pytest.mark.parametrize("command", ["predict", "explain", "report", "health", "model", "version"])
 def test_the_help_of_a_command_is_in_groups(cxr: Run, command: str) -> None:
     status, out, _ = cxr(command, "--help")
     assert status == 0

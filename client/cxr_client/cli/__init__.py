@@ -14,9 +14,10 @@ from typing import Any
 from cxr_client.cli import images, server
 from cxr_client.cli.arguments import parse
 from cxr_client.cli.completion import completion
-from cxr_client.cli.files import os_message
+from cxr_client.cli.files import FileError, os_message
 from cxr_client.cli.progress import NoticeHandler
 from cxr_client.cli.refusals import with_options
+from cxr_client.cli.report.command import report
 from cxr_client.cli.status import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
     "predict": images.predict,
     "explain": images.explain,
     "view": view,
+    "report": report,
     "health": server.health,
     "model": server.model,
     "version": server.version,
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return EXIT_BROKEN_PIPE
+    except FileError as error:  # Of a report.
+        return _end(error.message, EXIT_FAILED)
     except OSError as error:  # Of the output: those of files are errors of their own.
         _discard_output()
         return _end(f"standard output: {os_message(error)}", EXIT_FAILED)

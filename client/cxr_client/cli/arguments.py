@@ -96,6 +96,18 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     view = command("view", "serve a page to look at radiographs, findings and heatmaps")
     _add_page(view)
 
+    report = command("report", "write an HTML page of many radiographs, with their findings")
+    _add_images(report)
+    group = report.add_argument_group("output")
+    group.add_argument(
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="the page, which needs no other file (default: report.html)",
+    )
+    _add_quiet(group)
+
     health = command("health", "show the state of the server")
     health.add_argument(
         "--wait", type=seconds, metavar="SECONDS", help="wait up to this long until it is serving"
@@ -136,11 +148,6 @@ def _add_images(parser: Parser) -> None:
         help="how stored values of DICOM become grey (default: AS_SHOWN)",
     )
     group.add_argument(
-        "--by-study",
-        action="store_true",
-        help="order DICOM images by study and series; in JSON and CSV, with their UIDs",
-    )
-    group.add_argument(
         "--jobs", type=whole, default=4, metavar="N", help="concurrent calls (default: 4)"
     )
 
@@ -162,10 +169,19 @@ def _add_output(parser: Parser) -> Any:
         action="store_true",
         help="print a table for each of several images; in CSV, the model and the request id too",
     )
-    detail.add_argument(
-        "-q", "--quiet", action="store_true", help="print no progress and no summary"
+    _add_quiet(detail)
+    group.add_argument(
+        "--by-study",
+        action="store_true",
+        help="order DICOM images by study and series; in JSON and CSV, with their UIDs",
     )
     return group
+
+
+def _add_quiet(group: Any) -> None:
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="print no progress and no summary"
+    )
 
 
 def _add_findings(parser: Parser) -> None:

@@ -21,6 +21,20 @@ from cxr_client.enums import RenderKind
 from cxr_client.requests import RenderOptions
 
 
+def find(arguments: argparse.Namespace) -> Search:
+    """Return the images that the command line names.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found = search(
+        arguments.files, follow=arguments.follow, max_bytes=arguments.max_request_mib * 2**20
+    )
+    if not (found.jobs or found.failures):
+        raise UsageError(_nothing_in(arguments.files, found))
+    return found
+
+
 async def predict(arguments: argparse.Namespace) -> int:
     """Score every image."""
     _check(arguments)
@@ -110,11 +124,7 @@ async def _run(
     explains: bool,
 ) -> int:
     """Answer all images; return the exit status."""
-    found = search(
-        arguments.files, follow=arguments.follow, max_bytes=arguments.max_request_mib * 2**20
-    )
-    if not (found.jobs or found.failures):
-        raise UsageError(_nothing_in(arguments.files, found))
+    found = find(arguments)
     studies = group(found) if arguments.by_study else Studies()
     return await run(
         found,

@@ -1,0 +1,1 @@
+"""Report: the answers to many images -> one HTML file that needs nothing else."""
