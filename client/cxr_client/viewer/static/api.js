@@ -1,0 +1,182 @@
+// @ts-check
+/** The web server of this page: requests -> answers and errors. The page talks to nothing else. */
+
+/**
+ * @typedef {{x_px: number, y_px: number, width_px: number, height_px: number}} Box
+ * @typedef {{label: string, class_index: number, score: number, probability: number,
+ *   threshold: number, above_threshold: boolean}} Finding
+ * @typedef {{rows: number, columns: number, values: number[]}} EvidenceGrid
+ * @typedef {{finding: Finding, evidence: EvidenceGrid, logit: number,
+ *   peak: {x_px: number, y_px: number, value: number} | null,
+ *   regions: {box: Box, peak_value: number, threshold: number}[],
+ *   no_positive_evidence: boolean, method: string}} Explanation
+ * @typedef {{name: string, version: string, weights_sha256: string, intended_use: string}} Model
+ * @typedef {{format: string, width_px: number, height_px: number, bit_depth: number,
+ *   crop_box: Box, presentation: string}} ImageInfo
+ * @typedef {{decode_ms: number | null, queue_ms: number | null, inference_ms: number | null,
+ *   render_ms: number | null, evidence_cached: boolean}} Timing
+ * @typedef {{explanations: Explanation[], findings: Finding[], model: Model,
+ *   image_info: ImageInfo, warnings: {code: string, message: string}[], timing: Timing,
+ *   request_id: string, notice: string, typicality: number | null}} Result `ExplanationSet.to_dict()`
+ * @typedef {{result: Result, radiograph: ImageBitmap}} Answer
+ * @typedef {{label: string, reliability: string, reliability_note: string}} FindingDescription
+ * @typedef {{model: Model, architecture: string, findings: FindingDescription[],
+ *   input_side_px: number, preprocessing_id: string, evidence_side: number,
+ *   file_sha256: Record<string, string>, upstream_sha256: string,
+ *   limits: {max_request_bytes: number}, license: string, notices: string[],
+ *   create_time: string | null, precision: string}} ModelDescription
+ * @typedef {{address: string, tls: boolean, state: string, message: string, hint: string,
+ *   server_version: string, engine: string, device: string, precision: string,
+ *   in_flight_count: number}} Server
+ * @typedef {{server: Server, model: ModelDescription | null,
+ *   films: {id: string, name: string, group: "sample" | "folder"}[], notice: string,
+ *   version: string}} State
+ * @typedef {{key: string, name: string, group: "sample" | "folder" | "opened", id?: string,
+ *   file?: File}} Film A film of the web server has an id, one that was opened here a file.
+ * @typedef {"as-shown" | "stored"} Presentation
+ */
+
+/** What went wrong, and what to do about it. */
+export class ViewerError extends Error {
+  /**
+   * @param {{reason: string, message: string, hint?: string, retry_after_s?: number | null,
+   *   request_id?: string | null}} fields
+   */
+  constructor(fields) {
+    super(fields.message);
+    this.reason = fields.reason;
+    this.hint = fields.hint ?? "";
+    this.retryAfterS = fields.retry_after_s ?? null;
+    this.requestId = fields.request_id ?? "";
+  }
+}
+
+const ANSWER = "application/octet-stream";
+
+/** @returns {Promise<State>} */
+export async function getState() {
+  const response = await request("api/state", {});
+  return response.json();
+}
+
+/**
+ * Score a film and fetch the evidence of all findings with the radiograph as the server read it.
+ * @param {Film} film
+ * @param {{presentation?: Presentation, maxSidePx?: number, signal?: AbortSignal}} [options]
+ * @returns {Promise<Answer>}
+ */
+export async function explain(film, { presentation = "as-shown", maxSidePx, signal } = {}) {
+  const query = new URLSearchParams({ presentation });
+  if (maxSidePx) query.set("max_side_px", String(maxSidePx));
+  const path = film.file
+    ? "api/explanations"
+    : `api/films/${encodeURIComponent(film.id ?? "")}/explanation`;
+  // A file that is gone, or was changed since, fails here rather than as a broken connection.
+  const body = film.file && (await bytesOf(film.file));
+  const response = await request(`${path}?${query}`, { method: "POST", body, signal });
+  const { json, rest } = unframe(await response.arrayBuffer());
+  const radiograph = await createImageBitmap(new Blob([rest], { type: "image/png" }));
+  return { result: json, radiograph };
+}
+
+/** @param {Film} film */
+export const fileUrl = (film) => `api/films/${encodeURIComponent(film.id ?? "")}`;
+/** @param {Film} film */
+export const thumbnailUrl = (film) => `${fileUrl(film)}/thumbnail`;
+
+/**
+ * Answers, the most recent ones kept: going back to a film takes no request.
+ */
+export class Answers {
+  #limit;
+  /** @type {Map<string, Promise<Answer>>} */
+  #kept = new Map();
+
+  /** @param {number} limit Answers to keep; each holds about 4 MiB of pixels. */
+  constructor(limit) {
+    this.#limit = limit;
+  }
+
+  /**
+   * @param {Film} film
+   * @param {Presentation} presentation
+   * @returns {Promise<Answer>}
+   */
+  get(film, presentation) {
+    const key = `${film.key} ${presentation}`;
+    const kept = this.#kept.get(key) ?? explain(film, { presentation });
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    kept.catch(() => this.#kept.delete(key));
+    const [oldest] = this.#kept.keys();
+    if (this.#kept.size > this.#limit) this.#kept.delete(oldest);
+    return kept;
+  }
+
+  /** Forget all of them: another model answers now. */
+  clear() {
+    this.#kept.clear();
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ */
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", ...options });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ViewerError({
+      reason: "VIEWER_UNREACHABLE",
+      message: "The web server of this page does not answer.",
+      hint: "Start it again; the page connects by itself.",
+    });
+  }
+  const isAnswer = response.headers.get("content-type")?.startsWith(ANSWER);
+  if (isAnswer && response.ok) return response;
+  const text = await response.text();
+  const fields = parsed(text);
+  if (fields?.error) throw new ViewerError(fields.error);
+  if (!response.ok || !fields) {
+    throw new ViewerError({
+      reason: `HTTP_${response.status}`,
+      message: "The web server refused the request.",
+    });
+  }
+  return new Response(text);
+}
+
+/**
+ * Split an answer: uint32 (big-endian) length of the JSON, the JSON, the bytes of a PNG.
+ * @param {ArrayBuffer} buffer
+ */
+function unframe(buffer) {
+  const length = new DataView(buffer).getUint32(0);
+  const json = new TextDecoder().decode(new Uint8Array(buffer, 4, length));
+  return { json: /** @type {Result} */ (JSON.parse(json)), rest: buffer.slice(4 + length) };
+}
+
+/** @param {string} text */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {File} file */
+async function bytesOf(file) {
+  try {
+    return await file.arrayBuffer();
+  } catch {
+    throw new ViewerError({
+      reason: "FILE_UNREADABLE",
+      message: `The file ${file.name} cannot be read.`,
+      hint: "It was moved, changed or removed since it was opened. Open it again.",
+    });
+  }
+}

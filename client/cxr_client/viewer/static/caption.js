@@ -1,0 +1,136 @@
+// @ts-check
+/** Caption: what a pane shows -> a PNG with a strip that says what it is, and the mark in the file. */
+
+import { marked, markOf } from "./exports.js";
+import { spoken, three } from "./findings.js";
+
+const GROUND = "#101010";
+const TEXT = "#ebebeb";
+const FAINT = "#aaaaaa";
+const FONT = "system-ui, sans-serif";
+
+/**
+ * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {OffscreenCanvasRenderingContext2D} Context
+ */
+
+/**
+ * The panes as one PNG file, side by side, each with its caption.
+ * @param {Pane[]} panes With answers.
+ * @param {{scale: string}} settings
+ */
+export async function captioned(panes, settings) {
+  const pictures = await Promise.all(
+    panes.map(async ({ view }) => createImageBitmap(await view.snapshot())),
+  );
+  const width = Math.max(...pictures.map((picture) => picture.width));
+  const height = Math.max(...pictures.map((picture) => picture.height));
+  const text = Math.max(13, Math.round(width / 64));
+  const canvas = new OffscreenCanvas(width * panes.length, height + 10 * text);
+  const context = /** @type {Context} */ (canvas.getContext("2d"));
+  context.fillStyle = GROUND;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  let lowest = height;
+  panes.forEach((pane, index) => {
+    context.drawImage(pictures[index], index * width, 0);
+    lowest = Math.max(
+      lowest,
+      drawCaption(context, pane, {
+        left: index * width + text,
+        top: height + text,
+        room: width - 2 * text,
+        text,
+      }),
+    );
+  });
+  const cut = new OffscreenCanvas(canvas.width, lowest);
+  cut.getContext("2d")?.drawImage(canvas, 0, 0);
+  const png = new Uint8Array(await (await cut.convertToBlob()).arrayBuffer());
+  return marked(
+    png,
+    panes.flatMap((pane) => marksOf(pane, settings.scale)),
+  );
+}
+
+/** @param {Pane} pane @param {string} scale */
+function marksOf({ answer, explanation, view }, scale) {
+  return answer && explanation
+    ? [markOf(answer.result, explanation, scale, view.legend ?? { low: 0, high: 0 })]
+    : [];
+}
+
+/**
+ * @param {Context} context
+ * @param {Pane} pane
+ * @param {{left: number, top: number, room: number, text: number}} place
+ * @returns {number} Where the caption ends.
+ */
+function drawCaption(context, { answer, explanation, view }, { left, top, room, text }) {
+  if (!answer || !explanation) return top;
+  const { finding, method } = explanation;
+  const { model, notice } = answer.result;
+  const line = Math.round(1.45 * text);
+  context.textBaseline = "top";
+  context.fillStyle = TEXT;
+  context.font = `600 ${Math.round(1.25 * text)}px ${FONT}`;
+  context.fillText(`${spoken(finding.label)}  ${three(finding.score)}`, left, top);
+  if (view.legend) drawLegend(context, view.legend, { left: left + room, top, text });
+  context.font = `${text}px ${FONT}`;
+  context.fillStyle = FAINT;
+  const facts = [
+    `score; 0.5 is the decision boundary (threshold ${three(finding.threshold)})`,
+    `${model.name} ${model.version}, weights ${model.weights_sha256.slice(0, 12)}, ${method}`,
+  ];
+  let at = top + 1.4 * line;
+  for (const fact of facts) {
+    for (const words of wrapped(context, fact, room)) at = write(context, words, left, at, line);
+  }
+  context.fillStyle = TEXT;
+  for (const words of wrapped(context, notice, room)) at = write(context, words, left, at, line);
+  return Math.ceil(at + text / 2);
+}
+
+/**
+ * @param {Context} context @param {string} words
+ * @param {number} left @param {number} top @param {number} line
+ */
+function write(context, words, left, top, line) {
+  context.fillText(words, left, top);
+  return top + line;
+}
+
+/**
+ * The colours with their limits, aligned to the right.
+ * @param {Context} context
+ * @param {import("./heat.js").Legend} legend
+ * @param {{left: number, top: number, text: number}} place
+ */
+function drawLegend(context, { colors, limits, unit }, { left: right, top, text }) {
+  context.font = `${text}px ${FONT}`;
+  context.textAlign = "right";
+  const least = limits[0];
+  const most = `${limits[2]}  ${unit}`;
+  context.fillStyle = TEXT;
+  context.fillText(most, right, top);
+  const bar = 9 * text;
+  const from = right - context.measureText(most).width - text / 2 - bar;
+  colors.forEach((color, level) => {
+    context.fillStyle = color;
+    context.fillRect(from + (level * bar) / 256, top, bar / 256 + 1, text);
+  });
+  context.fillStyle = TEXT;
+  context.fillText(least, from - text / 2, top);
+  context.textAlign = "left";
+}
+
+/** @param {Context} context @param {string} sentence @param {number} room */
+function wrapped(context, sentence, room) {
+  /** @type {string[]} */
+  const lines = [];
+  for (const word of sentence.split(" ")) {
+    const longer = lines.length ? `${lines[lines.length - 1]} ${word}` : word;
+    if (lines.length && context.measureText(longer).width <= room) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}

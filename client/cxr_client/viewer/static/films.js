@@ -1,0 +1,235 @@
+// @ts-check
+/** Films: those of the web server and those opened here -> the strip, and the ways to open files. */
+
+import { thumbnailUrl } from "./api.js";
+
+/** @typedef {import("./api.js").Film} Film */
+
+const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples, drawn" };
+/** A thumbnail's side, in pixels. */
+const THUMBNAIL_PX = 128;
+/** Most films of one drop: a strip of more is no longer looked through. */
+const MOST_FILES = 2000;
+const NOT_FILMS = /(^|\/)\.|\.(txt|csv|json|xml|html?|md|pdf|zip|gz|py|js|docx?|xlsx?)$/i;
+
+/** The strip of thumbnails. One film is chosen; next and previous go on from it. */
+export class FilmStrip {
+  #root;
+  #onOpen;
+  /** @type {Film[]} */
+  #films = [];
+  /** @type {Map<string, HTMLButtonElement>} */
+  #buttons = new Map();
+  #chosen = "";
+
+  /**
+   * @param {HTMLElement} root
+   * @param {(film: Film) => void} onOpen
+   */
+  constructor(root, onOpen) {
+    this.#root = root;
+    this.#onOpen = onOpen;
+  }
+
+  /** The films, in the order of the strip. */
+  get films() {
+    return this.#films;
+  }
+
+  /** @param {{id: string, name: string, group: "sample" | "folder"}[]} films Of the web server. */
+  setServed(films) {
+    const served = films.map((film) => ({ ...film, key: `served ${film.id}` }));
+    const opened = this.#films.filter((film) => film.file);
+    if (
+      served.map(keyOf).join() ===
+      this.#films
+        .filter((film) => !film.file)
+        .map(keyOf)
+        .join()
+    )
+      return;
+    this.#set([...opened, ...served]);
+  }
+
+  /**
+   * Add files; one that is there already is not added again.
+   * @param {File[]} files
+   * @returns {Film | undefined} The first of them.
+   */
+  add(files) {
+    const added = files.slice(0, MOST_FILES).map((file) => {
+      const name = file.webkitRelativePath || file.name;
+      const key = `file ${name} ${file.size} ${file.lastModified}`;
+      return (
+        this.#films.find((film) => film.key === key) ??
+        /** @type {Film} */ ({ key, name: file.name, group: "opened", file })
+      );
+    });
+    const isNew = added.filter((film) => !this.#films.includes(film));
+    if (isNew.length)
+      this.#set([
+        ...this.#films.filter((film) => film.file),
+        ...isNew,
+        ...this.#films.filter((film) => !film.file),
+      ]);
+    return added[0];
+  }
+
+  /** @param {string} key */
+  choose(key) {
+    this.#chosen = key;
+    for (const [each, button] of this.#buttons) {
+      if (each === key) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+    this.#buttons.get(key)?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  /** @param {number} step @returns {Film | undefined} The film that many places on. */
+  neighbour(step) {
+    const at = this.#films.findIndex((film) => film.key === this.#chosen);
+    return at < 0 ? this.#films[0] : this.#films[at + step];
+  }
+
+  /** @param {Film} film @param {ImageBitmap} radiograph Draw a thumbnail of an opened file. */
+  picture(film, radiograph) {
+    const image = this.#buttons.get(film.key)?.querySelector("img");
+    if (!film.file || !image || image.src) return;
+    const share = Math.min(1, THUMBNAIL_PX / Math.max(radiograph.width, radiograph.height));
+    const canvas = new OffscreenCanvas(
+      Math.max(1, Math.round(radiograph.width * share)),
+      Math.max(1, Math.round(radiograph.height * share)),
+    );
+    canvas.getContext("2d")?.drawImage(radiograph, 0, 0, canvas.width, canvas.height);
+    canvas.convertToBlob().then((blob) => {
+      image.src = URL.createObjectURL(blob);
+    });
+  }
+
+  /** @param {Film} film @param {boolean} failed */
+  mark(film, failed) {
+    this.#buttons.get(film.key)?.classList.toggle("failed", failed);
+  }
+
+  /** @param {Film[]} films */
+  #set(films) {
+    const kept = this.#buttons;
+    this.#films = films;
+    this.#buttons = new Map(
+      films.map((film) => [film.key, kept.get(film.key) ?? this.#button(film)]),
+    );
+    const groups = Object.entries(GROUPS).map(([group, title]) => {
+      const members = films.filter((film) => film.group === group);
+      if (!members.length) return [];
+      const part = Object.assign(document.createElement("section"), { className: "group" });
+      const heading = Object.assign(document.createElement("h2"), { textContent: title });
+      part.append(
+        heading,
+        ...members.map((film) => /** @type {HTMLButtonElement} */ (this.#buttons.get(film.key))),
+      );
+      return [part];
+    });
+    this.#root.replaceChildren(...groups.flat());
+    this.choose(this.#chosen);
+  }
+
+  /** @param {Film} film */
+  #button(film) {
+    const button = filmButton(film);
+    button.addEventListener("click", () => this.#onOpen(film));
+    return button;
+  }
+}
+
+/** @param {Film} film A thumbnail with its name. */
+export function filmButton(film) {
+  const template = /** @type {HTMLTemplateElement} */ (document.querySelector("#film-template"));
+  const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
+  const button = /** @type {HTMLButtonElement} */ (copy.firstElementChild);
+  const name = /** @type {HTMLElement} */ (button.querySelector(".name"));
+  name.textContent = film.name;
+  button.title = film.name;
+  if (film.id)
+    /** @type {HTMLImageElement} */ (button.querySelector("img")).src = thumbnailUrl(film);
+  return button;
+}
+
+/**
+ * Take files that are chosen, dropped (folders, too) or pasted.
+ * @param {HTMLInputElement[]} inputs
+ * @param {HTMLElement} hint Shown while files hover over the page.
+ * @param {(files: File[]) => void} onFiles
+ */
+export function takeFiles(inputs, hint, onFiles) {
+  const take = (/** @type {Iterable<File>} */ files) => {
+    const films = [...files].filter(
+      (file) => !NOT_FILMS.test(file.webkitRelativePath || file.name),
+    );
+    if (films.length) onFiles(films);
+  };
+  for (const input of inputs) {
+    input.addEventListener("change", () => {
+      take(
+        [...(input.files ?? [])].sort((a, b) =>
+          collator.compare(a.webkitRelativePath, b.webkitRelativePath),
+        ),
+      );
+      input.value = "";
+    });
+  }
+  addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    hint.hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) hint.hidden = true;
+  });
+  addEventListener("drop", async (event) => {
+    event.preventDefault();
+    hint.hidden = true;
+    const entries = [...(event.dataTransfer?.items ?? [])].flatMap(
+      (item) => item.webkitGetAsEntry() ?? [],
+    );
+    const files = [...(event.dataTransfer?.files ?? [])];
+    take(entries.length ? await filesOf(entries) : files);
+  });
+  addEventListener("paste", (event) => take(event.clipboardData?.files ?? []));
+}
+
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+/**
+ * @param {FileSystemEntry[]} entries
+ * @returns {Promise<File[]>} Their files, those of folders in the order of their names.
+ */
+async function filesOf(entries) {
+  /** @type {File[]} */
+  const files = [];
+  const waiting = [...entries];
+  for (let entry = waiting.shift(); entry && files.length < MOST_FILES; entry = waiting.shift()) {
+    if (entry.name.startsWith(".")) continue;
+    if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
+    else waiting.unshift(...(await childrenOf(/** @type {FileSystemDirectoryEntry} */ (entry))));
+  }
+  return files;
+}
+
+/** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
+const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+
+/** @param {FileSystemDirectoryEntry} folder */
+async function childrenOf(folder) {
+  const reader = folder.createReader();
+  /** @type {FileSystemEntry[]} */
+  const children = [];
+  for (;;) {
+    // A reader gives a part of a folder at a time, and nothing at its end.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return children.sort((a, b) => collator.compare(a.name, b.name));
+    children.push(...some);
+  }
+}
+
+/** @param {Film} film */
+const keyOf = (film) => film.key;

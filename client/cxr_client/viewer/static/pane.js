@@ -1,0 +1,124 @@
+// @ts-check
+/** Pane: one picture with its title, its legend and what lies under the pointer. */
+
+import { sentenceOf, spoken, three } from "./findings.js";
+import { View } from "./view.js";
+
+/**
+ * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./api.js").Film} Film
+ */
+
+/** A film with the map of one finding. Two of them side by side make a comparison. */
+export class Pane {
+  /** @type {Film | null} */
+  film = null;
+  /** @type {Answer | null} */
+  answer = null;
+  label = "";
+  #root;
+  #canvas;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {string} letter
+   * @param {(display: import("./view.js").Display) => void} onDisplay
+   */
+  constructor(root, letter, onDisplay) {
+    this.#root = root;
+    root.setAttribute("aria-label", `Picture ${letter}`);
+    root.querySelectorAll(".pick b").forEach((mark) => {
+      mark.textContent = letter;
+    });
+    this.#canvas = /** @type {HTMLCanvasElement} */ (root.querySelector(".stage canvas"));
+    this.view = new View(this.#canvas, {
+      onPointer: (reading) => this.#text("readout", reading ? readingText(reading) : ""),
+      onDisplay,
+    });
+  }
+
+  /** The explanation that is shown. */
+  get explanation() {
+    return (
+      this.answer?.result.explanations.find((each) => each.finding.label === this.label) ?? null
+    );
+  }
+
+  /** @param {boolean} active Whether the strip and the findings act on this pane. */
+  setActive(active) {
+    this.#root.classList.toggle("active", active);
+    this.#root.querySelector(".pick")?.setAttribute("aria-pressed", String(active));
+  }
+
+  /** @param {() => void} onPick */
+  onPick(onPick) {
+    this.#root.addEventListener("pointerdown", onPick, { capture: true });
+    this.#root.querySelector(".pick")?.addEventListener("click", onPick);
+  }
+
+  /** @param {Film | null} film A film whose answer is to come; null empties the pane. */
+  expect(film) {
+    this.film = film;
+    this.answer = null;
+    this.#root.dataset.state = film ? "loading" : "empty";
+    this.#text("film", film?.name ?? "No film");
+    for (const field of ["finding", "score", "low", "high", "unit", "readout"])
+      this.#text(field, "");
+    this.#canvas.setAttribute("aria-label", film ? `Reading ${film.name}` : "No film is open");
+  }
+
+  /**
+   * @param {Answer} answer Of the expected film.
+   * @param {string} label
+   * @param {number} [inputSidePx] Side of the network's input.
+   */
+  show(answer, label, inputSidePx) {
+    if (!this.film) return;
+    this.answer = answer;
+    this.label = label;
+    const { explanation } = this;
+    if (!explanation) return;
+    const { result, radiograph } = answer;
+    this.view.show({ radiograph, info: result.image_info, explanation, inputSidePx });
+    this.#root.dataset.state = "shown";
+    this.#text("finding", spoken(label));
+    this.#text("score", three(explanation.finding.score));
+    this.#root.classList.toggle("above", explanation.finding.above_threshold);
+    this.#canvas.setAttribute("aria-label", sentenceOf(this.film.name, result, explanation));
+    this.#legend();
+  }
+
+  /** @param {Record<string, any>} settings */
+  set(settings) {
+    this.view.set(settings);
+    this.#legend();
+  }
+
+  #legend() {
+    const { legend } = this.view;
+    this.#root.classList.toggle("no-heat", !legend);
+    if (!legend) return;
+    this.#text("low", legend.limits[0]);
+    this.#text("high", legend.limits[2]);
+    this.#text("unit", legend.hasEvidence ? "logits" : "logits; no evidence of 1 logit or more");
+    const canvas = /** @type {HTMLCanvasElement} */ (this.#root.querySelector(".legend canvas"));
+    const context = canvas.getContext("2d");
+    legend.colors.forEach((color, level) => {
+      if (context) context.fillStyle = color;
+      context?.fillRect(level, 0, 1, 1);
+    });
+  }
+
+  /** @param {string} field @param {string} text */
+  #text(field, text) {
+    const part = this.#root.querySelector(`[data-field=${field}]`);
+    if (part) part.textContent = text;
+  }
+}
+
+/** @param {import("./view.js").Reading} reading */
+function readingText({ x_px, y_px, grey, logits, row, column }) {
+  const place = `x ${Math.floor(x_px)}  y ${Math.floor(y_px)}  grey ${grey}`;
+  if (logits === null) return `${place}  not seen by the network`;
+  return `${place}  ${logits.toFixed(2)} logits in row ${Number(row) + 1}, column ${Number(column) + 1}`;
+}
