@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ async def view(arguments: argparse.Namespace) -> int:
             told = f"--host {arguments.host} --port {arguments.port}"
             raise UsageError(f"{told}: {os_message(error)}") from None
         films.refresh()
-        _announce(arguments, listener)
-        await serve(app, listener, cert=arguments.https_cert, key=arguments.https_key)
+        started = partial(_announce, arguments, listener)
+        await serve(app, listener, started, cert=arguments.https_cert, key=arguments.https_key)
     return EXIT_OK
 
 

@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -38,9 +38,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp, listener: socket.socket, *, cert: Path | None, key: Path | None
+    app: ASGIApp,
+    listener: socket.socket,
+    started: Callable[[], None],
+    *,
+    cert: Path | None,
+    key: Path | None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM; a second SIGINT does not wait for calls in flight."""
+    """Answer until SIGINT or SIGTERM; a second SIGINT does not wait for calls in flight.
+
+    Args:
+        app: What answers.
+        listener: A listening socket.
+        started: Called as soon as requests are answered, and signals end it cleanly.
+        cert: Certificate chain, PEM; None for plaintext.
+        key: Private key of the certificate, PEM.
+    """
     config = uvicorn.Config(
         app,
         http="h11",
@@ -57,7 +70,7 @@ async def serve(
         ssl_certfile=cert,
         ssl_keyfile=key,
     )
-    server = _Server(config)
+    server = _Server(config, started)
     before = {number: signal.signal(number, server.handle_exit) for number in _SIGNALS}
     try:
         await server.serve([listener])
@@ -67,7 +80,15 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `serve`: uvicorn would raise them again in the end."""
+        # `serve` handles them: uvicorn would raise them again in the end.
         yield
