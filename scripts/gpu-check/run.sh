@@ -58,7 +58,7 @@ selection=(-m gpu tests/inference/test_engines.py) # others need more packages
 python_step machine 40
 python_step assets 90
 step tests 100 "$python" -m pytest -p no:cacheprovider -o timeout=100 "${selection[@]}"
-python_step parity 90
+python_step parity 130
 python_step served 180
 python_step rates 110
 python_step faults 70

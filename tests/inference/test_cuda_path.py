@@ -39,7 +39,7 @@ def on_cuda(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     fakes.install(monkeypatch.setattr)
     threads = torch.get_num_threads()
-    torch.backends.cudnn.fp32_precision = "tf32"  # torch's default for convolutions
+    torch.backends.cudnn.conv.fp32_precision = "tf32"  # torch's default for convolutions
     yield lambda **options: TorchEngine(bundle, device="cuda:0", batch_sizes=SIZES, **options)
     torch.set_num_threads(threads)
 

@@ -23,7 +23,8 @@ def synchronize() -> None:
 
 def use_tf32(on: bool) -> None:
     """Let float32 arithmetic on the card use TF32, or not."""
-    torch.backends.cudnn.fp32_precision = "tf32" if on else "ieee"
+    # `cudnn.fp32_precision` does not reach convolutions in torch 2.11 (pytorch/pytorch#179445).
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if on else "ieee"
 
 
 def images(size: int, side_px: int = 224) -> torch.Tensor:

@@ -57,7 +57,10 @@ class TorchEngine:
         # On CUDA, the host only copies: idle threads of a team would spin between batches.
         torch.set_num_threads(1 if cuda else threads or usable_cores())
         # TF32 has 10 bits of mantissa, and convolutions on CUDA use it by default.
-        torch.backends.cudnn.fp32_precision = "ieee"
+        # Set for each operation: in torch 2.11 `cudnn.fp32_precision` does not reach convolutions
+        # (pytorch/pytorch#179445).
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
