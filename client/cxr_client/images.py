@@ -31,6 +31,8 @@ _TAGS = (
     0x0018_5101,
     0x0020_0020,
 )
+# Of its file meta information; applications also name themselves there.
+_META = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -98,7 +100,7 @@ def read_image(image: ImageSource, max_bytes: int) -> bytes:
     if hasattr(image, "mode") and hasattr(image, "getexif"):
         return _png_of_pil(image)
     if hasattr(image, "save_as") and hasattr(image, "file_meta"):
-        return _file_of_dataset(image)
+        return file_of_dataset(image)
     if hasattr(image, "__array__"):
         return _png_of_array(image.__array__())
     if hasattr(image, "read"):
@@ -122,15 +124,18 @@ def _read_file(file: Any, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _file_of_dataset(dataset: Any) -> bytes:
+def file_of_dataset(dataset: Any) -> bytes:
     """Write the elements that say what the image is; those about the patient are left out."""
     import pydicom  # whoever has a data set of it has it
 
     sent = pydicom.Dataset()
-    for element in dataset:
-        if element.tag.group in _GROUPS or element.tag in _TAGS:
-            sent[element.tag] = element
-    sent.file_meta = dataset.file_meta
+    for tag in dataset.keys():  # noqa: SIM118 -- iterating it would parse every element
+        if tag.group in _GROUPS or tag in _TAGS:
+            sent[tag] = dataset[tag]
+    sent.file_meta = pydicom.dataset.FileMetaDataset()
+    for keyword in _META:
+        if keyword in dataset.file_meta:
+            setattr(sent.file_meta, keyword, dataset.file_meta[keyword].value)
     file = io.BytesIO()
     sent.save_as(file, enforce_file_format=True)
     return file.getvalue()

@@ -148,6 +148,11 @@ def _add_images(parser: Parser) -> None:
         help="how stored values of DICOM become grey (default: AS_SHOWN)",
     )
     group.add_argument(
+        "--strip-header",
+        action="store_true",
+        help="send nothing of a DICOM header that is about the patient; needs pydicom",
+    )
+    group.add_argument(
         "--jobs", type=whole, default=4, metavar="N", help="concurrent calls (default: 4)"
     )
 

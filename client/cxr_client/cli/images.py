@@ -14,6 +14,7 @@ from cxr_client.cli.labels import resolve
 from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
 from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.run import Answered, run
+from cxr_client.cli.strip import reader
 from cxr_client.cli.studies import Studies, group
 from cxr_client.cli.table import LineWriter, TableWriter
 from cxr_client.cli.usage import UsageError
@@ -38,11 +39,11 @@ def find(arguments: argparse.Namespace) -> Search:
 async def predict(arguments: argparse.Namespace) -> int:
     """Score every image."""
     _check(arguments)
-    max_bytes = arguments.max_request_mib * 2**20
+    read = reader(arguments)
     async with connect(arguments) as client:
 
         async def answer(job: Job) -> Answered:
-            image = await asyncio.to_thread(job.read, max_bytes)
+            image = await asyncio.to_thread(read, job)
             predicted = await client.predict(
                 image,
                 top_k=arguments.top_k,
@@ -58,7 +59,7 @@ async def predict(arguments: argparse.Namespace) -> int:
 async def explain(arguments: argparse.Namespace) -> int:
     """Explain findings in every image and write the pictures."""
     _check(arguments)
-    max_bytes = arguments.max_request_mib * 2**20
+    read = reader(arguments)
     render = RenderOptions(
         kind=arguments.kind,
         frame=arguments.frame,
@@ -88,7 +89,8 @@ async def explain(arguments: argparse.Namespace) -> int:
         )
 
         async def answer(job: Job) -> Answered:
-            explained = await explainer.explain(await asyncio.to_thread(job.read, max_bytes))
+            image = await asyncio.to_thread(read, job)
+            explained = await explainer.explain(image)
             return explained, await asyncio.to_thread(
                 pictures.save, explained, arguments.output, job
             )

@@ -13,6 +13,7 @@ from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.report.facts import Facts
 from cxr_client.cli.report.writer import ReportWriter, prepare
 from cxr_client.cli.run import Answered, run
+from cxr_client.cli.strip import reader
 from cxr_client.enums import RenderFormat, RenderFrame, RenderKind
 from cxr_client.requests import RenderOptions
 
@@ -28,14 +29,14 @@ _THUMBNAIL = RenderOptions(
 
 async def report(arguments: argparse.Namespace) -> int:
     """Explain the top finding of every image and write the report."""
-    max_bytes = arguments.max_request_mib * 2**20
+    read = reader(arguments)
     found = find(arguments)
     prepare(arguments.output)
     async with connect(arguments) as client:
 
         async def answer(job: Job) -> Answered:
             explained = await client.explain(
-                await asyncio.to_thread(job.read, max_bytes),
+                await asyncio.to_thread(read, job),
                 render=_THUMBNAIL,
                 strict_input=arguments.strict or None,
                 presentation=arguments.presentation,
