@@ -24,7 +24,8 @@ def synchronize() -> None:
 def use_tf32(on: bool) -> None:
     """Let float32 arithmetic on the card use TF32, or not."""
     # `cudnn.fp32_precision` does not reach convolutions in torch 2.11 (pytorch/pytorch#179445).
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if on else "ieee"
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    convolutions.fp32_precision = "tf32" if on else "ieee"
 
 
 def images(size: int, side_px: int = 224) -> torch.Tensor:

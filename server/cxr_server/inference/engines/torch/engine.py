@@ -59,7 +59,7 @@ class TorchEngine:
         # TF32 has 10 bits of mantissa, and convolutions on CUDA use it by default.
         # Set for each operation: in torch 2.11 `cudnn.fp32_precision` does not reach convolutions
         # (pytorch/pytorch#179445).
-        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = "ieee"
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
