@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **os.environ,
     "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    "NO_PROXY": "localhost,127.0.0.1,127.0.0.2",
+    "no_grpc_proxy": "localhost,127.0.0.1,127.0.0.2",
 }
 Predict = Callable[..., "subprocess.CompletedProcess[str]"]
 
