@@ -2,7 +2,7 @@
 `python tests/colormap_tables.py > client/cxr_client/viewer/static/colormaps.js`.
 
 Evidence against a finding has colours of its own: one hue that the map of the evidence for it does
-not have, as light as the level is high.
+not have, lighter and more vivid the higher the level.
 """
 
 from pathlib import Path
@@ -14,15 +14,16 @@ from skimage.color import lab2rgb, rgb2lab
 from cxr_server.explanation.colormaps import ColorMap, colors
 
 MODULE = Path(__file__).parents[1] / "client/cxr_client/viewer/static/colormaps.js"
-BLUE, MAGENTA = 265.0, 330.0
+BLUE, VIOLET = 255.0, 305.0  # hues of CIELAB, in degrees
 HUES = {
     ColorMap.INFERNO: BLUE,
-    ColorMap.VIRIDIS: MAGENTA,
-    ColorMap.JET: MAGENTA,
+    ColorMap.VIRIDIS: VIOLET,
+    ColorMap.JET: VIOLET,
     ColorMap.GRAY: BLUE,
 }
-"""Hue of the colours against, CIELAB, in degrees. Inferno runs from purple through orange to
-yellow, viridis from blue through green to yellow, jet from blue through all hues to red."""
+"""Hues of the evidence against. Where their opacity is full, inferno runs from purple through
+orange to yellow, viridis from teal to yellow, jet from green to red."""
+LIGHTNESS, CHROMA = (5, 36, 67), (10, 50, 70)  # of no, half and full heat
 COLORS_A_LINE = 15
 
 HEAD = """// @ts-check
@@ -56,21 +57,20 @@ function table(lines) {
 def against(hue: float) -> NDArray[np.uint8]:
     """Return the colours of one hue, uint8 [256, 3], from dark to light."""
     level = np.linspace(0, 1, 256)
-    chroma = 75 * np.sin(np.pi * (0.15 + 0.7 * level))
     direction = np.array([np.cos(np.deg2rad(hue)), np.sin(np.deg2rad(hue))])
+    lightness, chroma = (np.interp(level, [0, 0.5, 1], each) for each in (LIGHTNESS, CHROMA))
     while True:
-        lab = np.column_stack([5 + 85 * level, chroma[:, None] * direction])
-        is_outside = np.abs(rgb2lab(lab2rgb(lab)) - lab).max(axis=1) > 0.5
-        if not is_outside.any():
+        lab = np.column_stack([lightness, chroma[:, None] * direction])
+        if np.abs(rgb2lab(lab2rgb(lab)) - lab).max() < 1:
             return np.rint(255 * lab2rgb(lab)).astype(np.uint8)
-        chroma[is_outside] *= 0.98  # until sRGB has the colour
+        chroma *= 0.98  # until sRGB has all of the colours
 
 
 def module() -> str:
     """Return the text of colormaps.js."""
     maps = {color_map: colors(color_map) for color_map in ColorMap}
-    by_hue = {"BLUE": against(BLUE), "MAGENTA": against(MAGENTA)}
-    names = {BLUE: "BLUE", MAGENTA: "MAGENTA"}
+    by_hue = {"BLUE": against(BLUE), "VIOLET": against(VIOLET)}
+    names = {BLUE: "BLUE", VIOLET: "VIOLET"}
     text = HEAD
     for name, rgb in {**{str(each): rgb for each, rgb in maps.items()}, **by_hue}.items():
         text += f"\nconst {name} = table([\n"

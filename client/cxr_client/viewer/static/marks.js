@@ -1,9 +1,10 @@
 // @ts-check
 /**
- * Marks: crop box, regions, peak and the cell under the pointer, drawn over a picture in lines of
- * the same width at any zoom: white within black, which can be seen on any ground.
+ * Marks: crop box, contours, regions, peak and the cell under the pointer, drawn over a picture in
+ * lines of the same width at any zoom: white within black, which can be seen on any ground.
  */
 
+import { cellBox } from "./reading.js";
 import { peakPoint, regionBoxes } from "./regions.js";
 
 /** @typedef {import("./picture.js").Context} Context */
@@ -14,78 +15,92 @@ import { peakPoint, regionBoxes } from "./regions.js";
  * Which marks are drawn.
  * @typedef {object} Marks
  * @property {boolean} crop
+ * @property {boolean} contours
  * @property {boolean} regions
  * @property {boolean} peak
  */
 
-/** @typedef {{row: number | null, column: number | null}} Cell */
-
-/** Radius of the ring around the peak, in lines. */
-const PEAK_RADIUS = 7;
-/** Dashes of the crop box and of a cell, in lines. */
-const [CROP_DASHES, CELL_DASHES] = [
-  [8, 5],
-  [2, 3],
-];
+/** Radius of the ring around the peak, and where its hairs begin and end, in lines. */
+const [RING, HAIR_START, HAIR_END] = [7, 4, 12];
+/** Dashes of the crop box, in lines. */
+const CROP_DASHES = [8, 5];
+/** Length of the corners of a cell, as a share of its sides. */
+const CORNER = 0.2;
 
 /**
  * Draw the marks.
  * @param {Context} context whose pixels are those of the canvas
  * @param {Picture} picture
  * @param {import("./camera.js").Placement} placement of the picture on the canvas
- * @param {Marks & {heatOn: boolean, cell?: Cell | null}} marks
+ * @param {Marks & {heatOn: boolean, reading?: import("./reading.js").Reading | null}} marks
  * @param {number} line width of a line, in pixels
  */
 export function drawMarks(context, picture, placement, marks, line) {
   const { info, explanation } = picture.film;
   /** @param {Box} box of the original image */
-  const outline = (box, dashes = /** @type {number[]} */ ([])) => {
+  const onCanvas = (box) => {
     const { x_px, y_px, width_px, height_px } = picture.toPicture(box);
     const { scale, left, top } = placement;
-    const path = new Path2D();
-    path.rect(left + x_px * scale, top + y_px * scale, width_px * scale, height_px * scale);
-    stroke(context, path, line, dashes);
+    return new DOMMatrix([
+      width_px * scale,
+      0,
+      0,
+      height_px * scale,
+      left + x_px * scale,
+      top + y_px * scale,
+    ]);
   };
-  if (marks.crop) outline(info.crop_box, CROP_DASHES);
-  if (marks.cell && explanation) {
-    const box = cellBox(info.crop_box, explanation.evidence, marks.cell);
-    if (box) outline(box, CELL_DASHES);
-  }
+  /** @param {Box} box @param {Path2D} path in shares of the box @param {number[]} [dashes] */
+  const draw = (box, path, dashes = []) => {
+    const placed = new Path2D();
+    placed.addPath(path, onCanvas(box));
+    stroke(context, placed, line, dashes);
+  };
   const { heat } = picture;
-  if (!heat || !marks.heatOn) return;
-  if (marks.regions) for (const box of regionBoxes(heat, info.crop_box)) outline(box);
-  const peak = marks.peak && peakPoint(heat, info.crop_box);
-  if (peak) {
-    const at = picture.toPicture({ ...peak, width_px: 0, height_px: 0 });
-    const x = placement.left + at.x_px * placement.scale;
-    const y = placement.top + at.y_px * placement.scale;
-    const path = new Path2D();
-    path.arc(x, y, PEAK_RADIUS * line, 0, 2 * Math.PI);
-    for (const [across, down] of [
-      [1, 0],
-      [-1, 0],
-      [0, 1],
-      [0, -1],
-    ]) {
-      path.moveTo(x + across * (PEAK_RADIUS - 3) * line, y + down * (PEAK_RADIUS - 3) * line);
-      path.lineTo(x + across * (PEAK_RADIUS + 5) * line, y + down * (PEAK_RADIUS + 5) * line);
+  if (marks.crop) draw(info.crop_box, outline(), CROP_DASHES);
+  if (heat && marks.heatOn) {
+    if (marks.contours) draw(info.crop_box, picture.contourPath);
+    if (marks.regions) for (const box of regionBoxes(heat, info.crop_box)) draw(box, outline());
+    const peak = marks.peak && peakPoint(heat, info.crop_box);
+    if (peak) {
+      const { e, f } = onCanvas({ ...peak, width_px: 0, height_px: 0 });
+      stroke(context, crossHairs(e, f, line), line, []);
     }
-    stroke(context, path, line, []);
+  }
+  const { row = null, column = null } = marks.reading ?? {};
+  if (row !== null && column !== null && explanation) {
+    draw(cellBox(info.crop_box, explanation.evidence, { row, column }), corners());
   }
 }
 
-/**
- * Return a cell of the evidence grid in the original image.
- * @param {Box} crop that the grid covers
- * @param {import("./heat.js").EvidenceGrid} grid
- * @param {Cell} cell
- * @returns {Box | null} null for no cell
- */
-export function cellBox(crop, grid, { row, column }) {
-  if (row === null || column === null) return null;
-  const [width_px, height_px] = [crop.width_px / grid.columns, crop.height_px / grid.rows];
-  const [x_px, y_px] = [crop.x_px + column * width_px, crop.y_px + row * height_px];
-  return { x_px, y_px, width_px, height_px };
+function outline() {
+  const path = new Path2D();
+  path.rect(0, 0, 1, 1);
+  return path;
+}
+
+function corners() {
+  const path = new Path2D();
+  for (const x of [0, 1]) {
+    for (const y of [0, 1]) {
+      path.moveTo(x, y + CORNER * (1 - 2 * y));
+      path.lineTo(x, y);
+      path.lineTo(x + CORNER * (1 - 2 * x), y);
+    }
+  }
+  return path;
+}
+
+/** @param {number} x @param {number} y @param {number} line */
+function crossHairs(x, y, line) {
+  const path = new Path2D();
+  path.arc(x, y, RING * line, 0, 2 * Math.PI);
+  for (let quarter = 0; quarter < 4; quarter++) {
+    const [across, down] = [Math.cos((quarter * Math.PI) / 2), Math.sin((quarter * Math.PI) / 2)];
+    path.moveTo(x + across * HAIR_START * line, y + down * HAIR_START * line);
+    path.lineTo(x + across * HAIR_END * line, y + down * HAIR_END * line);
+  }
+  return path;
 }
 
 /**
@@ -95,6 +110,7 @@ export function cellBox(crop, grid, { row, column }) {
  * @param {number[]} dashes in lines; none: solid
  */
 function stroke(context, path, line, dashes) {
+  context.lineCap = "round";
   context.setLineDash([]);
   context.lineWidth = 3 * line;
   context.strokeStyle = "rgb(0 0 0 / 0.6)";

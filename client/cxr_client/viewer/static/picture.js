@@ -4,9 +4,10 @@
  * kept as long as what they show is the same. Places are in pixels of the picture.
  */
 
+import { contourLine, contourSegments, contours } from "./contours.js";
 import { EDGE_GREY, edgeOf, frameOf, HATCH_OPACITY, hasUnseen, hatching } from "./frame.js";
-import { cellAt, colorize, heatMap, levelsOf } from "./heat.js";
-import { contourLine, contours } from "./regions.js";
+import { colorize, heatMap, levelsOf } from "./heat.js";
+import { FULL_WINDOW, isFull, windowed } from "./window.js";
 
 /** @typedef {import("./camera.js").Point} Point */
 /** @typedef {import("./frame.js").Box} Box */
@@ -30,17 +31,10 @@ import { contourLine, contours } from "./regions.js";
  * @typedef {object} PictureOptions
  * @property {"ORIGINAL" | "MODEL_INPUT"} frame
  * @property {boolean} heatOn
- * @property {boolean} contours
  */
 
 /** @typedef {import("./heat.js").HeatOptions & import("./heat.js").ColorOptions} HeatChoice */
 /** @typedef {PictureOptions & HeatChoice} Options */
-
-/** Grey levels that become black to white, as a DICOM window: `level` is in the middle. */
-/** @typedef {{level: number, width: number}} Window */
-
-/** The window that shows each grey level as it is. */
-export const FULL_WINDOW = Object.freeze({ level: 128, width: 256 });
 
 const DEFAULT_INPUT_SIDE_PX = 224;
 
@@ -56,7 +50,7 @@ export class Picture {
   film;
   /** @type {Options} */
   options;
-  /** @type {Window} */
+  /** Display only. @type {import("./window.js").Window} */
   window = FULL_WINDOW;
 
   /**
@@ -97,13 +91,20 @@ export class Picture {
     return heat;
   }
 
+  /** The part of the original image that is shown. @returns {Box} */
+  get shown() {
+    const { info } = this.film;
+    if (this.options.frame === "MODEL_INPUT") return info.crop_box;
+    return { x_px: 0, y_px: 0, width_px: info.width_px, height_px: info.height_px };
+  }
+
   /**
    * Return a box of the original image in this picture.
    * @param {Box} box
    * @returns {Box}
    */
   toPicture(box) {
-    const { x_px, y_px, width_px, height_px } = this.#shown;
+    const { x_px, y_px, width_px, height_px } = this.shown;
     const { width, height } = this.frame;
     return {
       x_px: ((box.x_px - x_px) * width) / width_px,
@@ -114,61 +115,14 @@ export class Picture {
   }
 
   /**
-   * Return what is at a point of the picture, given as shares of its sides; null outside.
+   * Return the grey level at a point of the original image, in pixels.
    * @param {Point} at
    */
-  read(at) {
-    if (!(at.x >= 0 && at.x < 1 && at.y >= 0 && at.y < 1)) return null;
-    const { info, explanation } = this.film;
-    const shown = this.#shown;
-    const x_px = shown.x_px + at.x * shown.width_px;
-    const y_px = shown.y_px + at.y * shown.height_px;
-    const crop = info.crop_box;
-    const [x, y] = [(x_px - crop.x_px) / crop.width_px, (y_px - crop.y_px) / crop.height_px];
-    const cell = explanation && cellAt(explanation.evidence, x, y);
-    const source = this.#source;
-    const column = Math.floor((x_px / info.width_px) * source.bitmap.width);
-    const row = Math.floor((y_px / info.height_px) * source.bitmap.height);
-    const inSource = source.isWhole
-      ? row * source.bitmap.width + column
-      : Math.floor(at.y * source.bitmap.height) * source.bitmap.width +
-        Math.floor(at.x * source.bitmap.width);
-    return {
-      x_px: Math.floor(x_px),
-      y_px: Math.floor(y_px),
-      grey: this.#greys[inSource],
-      logits: cell ? cell.logits : null,
-      row: cell ? cell.row : null,
-      column: cell ? cell.column : null,
-    };
-  }
-
-  /**
-   * Return the middle of a cell beside that of a reading, as shares of the picture's sides; without
-   * a reading, the middle of the cell with the most evidence. Null where there is no such cell.
-   * @param {{row: number | null, column: number | null} | null} reading
-   * @param {number} columns
-   * @param {number} rows
-   * @returns {Point | null}
-   */
-  neighbour(reading, columns, rows) {
-    const grid = this.film.explanation?.evidence;
-    if (!grid) return null;
-    let column = (reading?.column ?? 0) + columns;
-    let row = (reading?.row ?? 0) + rows;
-    if (reading === null || reading.row === null) {
-      const values = Array.from(grid.values);
-      const highest = values.indexOf(Math.max(...values));
-      row = Math.floor(highest / grid.columns);
-      column = highest % grid.columns;
-    }
-    if (row < 0 || row >= grid.rows || column < 0 || column >= grid.columns) return null;
-    const crop = this.toPicture(this.film.info.crop_box);
-    const { width, height } = this.frame;
-    return {
-      x: (crop.x_px + ((column + 0.5) * crop.width_px) / grid.columns) / width,
-      y: (crop.y_px + ((row + 0.5) * crop.height_px) / grid.rows) / height,
-    };
+  greyAt({ x, y }) {
+    const { bitmap, part } = this.#source;
+    const column = Math.floor(((x - part.x_px) / part.width_px) * bitmap.width);
+    const row = Math.floor(((y - part.y_px) / part.height_px) * bitmap.height);
+    return this.#greys[row * bitmap.width + column];
   }
 
   /**
@@ -193,28 +147,42 @@ export class Picture {
     context.globalAlpha = strength;
     context.drawImage(this.#heatLayer(heat, width_px, height_px), x_px, y_px);
     context.globalAlpha = 1;
-    if (!this.options.contours) return;
-    const outlines = this.#contourLayer(heat, frame);
-    if (outlines) context.drawImage(outlines, x_px, y_px);
   }
 
-  /** The part of the original image that is shown. @returns {Box} */
-  get #shown() {
-    const { info } = this.film;
-    if (this.options.frame === "MODEL_INPUT") return info.crop_box;
-    return { x_px: 0, y_px: 0, width_px: info.width_px, height_px: info.height_px };
+  /**
+   * Draw the contours as the server does.
+   * @param {Context} context
+   */
+  drawContours(context) {
+    const { frame, heat } = this;
+    const outlines = heat && this.#contourLayer(heat, frame);
+    if (outlines) context.drawImage(outlines, frame.seen.x_px, frame.seen.y_px);
   }
 
-  /** The radiograph to draw, and whether it is the whole image. */
+  /** The contours as a path in shares of the square that the network saw. @returns {Path2D} */
+  get contourPath() {
+    const { heat } = this;
+    return this.#keep("contour path", [heat], () => {
+      const path = new Path2D();
+      for (const [from, to] of heat ? contourSegments(heat) : []) {
+        path.moveTo(...from);
+        path.lineTo(...to);
+      }
+      return path;
+    });
+  }
+
+  /** The radiograph to draw, and which part of the original image it is. */
   get #source() {
-    const { radiograph, modelInput } = this.film;
+    const { radiograph, modelInput, info } = this.film;
     if (this.options.frame === "MODEL_INPUT" && modelInput) {
-      return { bitmap: modelInput, isWhole: false };
+      return { bitmap: modelInput, part: info.crop_box };
     }
-    return { bitmap: radiograph, isWhole: true };
+    const part = { x_px: 0, y_px: 0, width_px: info.width_px, height_px: info.height_px };
+    return { bitmap: radiograph, part };
   }
 
-  /** The grey levels of the radiograph. @returns {Uint8Array} */
+  /** The grey levels of the radiograph to draw. @returns {Uint8Array} */
   get #greys() {
     const { bitmap } = this.#source;
     return this.#keep("greys", [bitmap], () => {
@@ -232,21 +200,18 @@ export class Picture {
    * @param {Frame} frame
    */
   #drawRadiograph(context, frame) {
-    const { bitmap, isWhole } = this.#source;
+    const { bitmap } = this.#source;
     const { level, width } = this.window;
-    const isFull = level === FULL_WINDOW.level && width === FULL_WINDOW.width;
-    const source = isFull
+    const source = isFull(this.window)
       ? bitmap
       : this.#keep("window", [bitmap, level, width], () =>
           layerOf(windowed(this.#greys, this.window), bitmap.width, bitmap.height),
         );
     const { radiograph, info } = this.film;
-    const part =
-      isWhole && this.options.frame === "MODEL_INPUT"
-        ? frameOf(radiograph.width, radiograph.height, info).seen
-        : { x_px: 0, y_px: 0, width_px: bitmap.width, height_px: bitmap.height };
-    const { x_px, y_px, width_px, height_px } = part;
-    context.drawImage(source, x_px, y_px, width_px, height_px, 0, 0, frame.width, frame.height);
+    const isPart = this.options.frame === "MODEL_INPUT" && bitmap === radiograph;
+    const { seen } = frameOf(bitmap.width, bitmap.height, info);
+    const [x, y] = isPart ? [seen.x_px, seen.y_px] : [0, 0];
+    context.drawImage(source, x, y, frame.width, frame.height, 0, 0, frame.width, frame.height);
   }
 
   /**
@@ -310,26 +275,6 @@ export class Picture {
     this.#kept.set(name, { inputs, layer });
     return layer;
   }
-}
-
-/**
- * Return grey levels in a window as RGBA, by the linear function of DICOM (PS3.3, C.11.2.1.2).
- * @param {Uint8Array} greys
- * @param {Window} window
- * @returns {Uint8ClampedArray<ArrayBuffer>}
- */
-export function windowed(greys, { level, width }) {
-  const shown = Uint8ClampedArray.from({ length: 256 }, (_, grey) =>
-    width > 1
-      ? ((grey - (level - 0.5)) / (width - 1) + 0.5) * 255
-      : 255 * Number(grey > level - 0.5),
-  );
-  const pixels = new Uint8ClampedArray(4 * greys.length);
-  for (let at = 0; at < greys.length; at++) {
-    pixels[4 * at] = pixels[4 * at + 1] = pixels[4 * at + 2] = shown[greys[at]];
-    pixels[4 * at + 3] = 255;
-  }
-  return pixels;
 }
 
 /**

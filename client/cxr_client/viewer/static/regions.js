@@ -1,10 +1,8 @@
 // @ts-check
 /**
- * Regions: heat map -> its peak, its regions and their outlines, equal to the server's
- * `cxr_server/explanation/regions.py` and `contours.py`. Pure.
+ * Regions: heat map -> its peak and the boxes around its regions, equal to the server's
+ * `cxr_server/explanation/regions.py`. Pure.
  */
-
-import { levelsOf } from "./heat.js";
 
 /** Share of a map's highest value down to which a region reaches. */
 export const REGION_HEIGHT = 0.5;
@@ -84,71 +82,4 @@ function boxIn(crop, side, left, top, right, bottom) {
     width_px: Math.ceil((right * crop.width_px) / side) - x_px,
     height_px: Math.ceil((bottom * crop.height_px) / side) - y_px,
   };
-}
-
-/**
- * Return the outlines of a map's regions as RGBA: a white line inside of them and a black one
- * around them, which can be seen on dark and bright ground; transparent elsewhere.
- * @param {HeatMap} heat
- * @param {number} width of what the network saw in the picture, in pixels
- * @param {number} height
- * @param {number} line width of each line, in pixels
- * @returns {Uint8ClampedArray<ArrayBuffer> | null} null without any heat
- */
-export function contours(heat, width, height, line) {
-  if (!(heat.highest > 0)) return null;
-  const isInside = levelsOf(heat, width, height, heat.highest);
-  for (let at = 0; at < isInside.length; at++) {
-    isInside[at] = isInside[at] >= 255 * REGION_HEIGHT ? 1 : 0;
-  }
-  const [halo, white] = new Uint32Array(Uint8Array.of(0, 0, 0, 255, 255, 255, 255, 255).buffer);
-  const pixels = new Uint32Array(width * height);
-  /** Pixels of the lines that were added last. @type {number[]} */
-  let added = [];
-  /** @param {number} at */
-  const add = (at) => {
-    if (pixels[at]) return;
-    pixels[at] = isInside[at] ? white : halo;
-    added.push(at);
-  };
-  for (let row = 0; row < height; row++) {
-    for (let at = row * width; at < (row + 1) * width; at++) {
-      const below = at + width;
-      if (at + 1 < (row + 1) * width && isInside[at] !== isInside[at + 1]) {
-        add(at);
-        add(at + 1);
-      }
-      if (row + 1 < height && isInside[at] !== isInside[below]) {
-        add(at);
-        add(below);
-      }
-    }
-  }
-  // Each line grows away from the border, along rows and columns.
-  for (let width_px = 1; width_px < line; width_px++) {
-    const border = added;
-    added = [];
-    for (const at of border) {
-      const column = at % width;
-      const sides = [
-        at - width,
-        at + width,
-        column > 0 ? at - 1 : -1,
-        column < width - 1 ? at + 1 : -1,
-      ];
-      for (const next of sides) {
-        if (next >= 0 && next < pixels.length && isInside[next] === isInside[at]) add(next);
-      }
-    }
-  }
-  return new Uint8ClampedArray(pixels.buffer);
-}
-
-/**
- * Return the width of a contour's lines on a picture of this size, in pixels.
- * @param {number} width
- * @param {number} height
- */
-export function contourLine(width, height) {
-  return Math.max(1, Math.floor(Math.max(width, height) / 400));
 }

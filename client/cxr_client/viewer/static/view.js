@@ -10,7 +10,9 @@ import { Camera } from "./camera.js";
 import { listen } from "./gestures.js";
 import { FIXED_SCALE_LOGITS, legend } from "./heat.js";
 import { drawMarks } from "./marks.js";
-import { FULL_WINDOW, Picture } from "./picture.js";
+import { Picture } from "./picture.js";
+import { besideReading, readingAt } from "./reading.js";
+import { bounded, FULL_WINDOW } from "./window.js";
 
 /** @typedef {import("./camera.js").Point} Point */
 /** @typedef {import("./picture.js").Film} Film */
@@ -20,17 +22,7 @@ import { FULL_WINDOW, Picture } from "./picture.js";
  * @typedef {import("./picture.js").Options & import("./marks.js").Marks} ViewOptions
  */
 
-/**
- * What is under the pointer: pixel of the original image, its grey level of 256, and the cell of
- * the evidence grid with its evidence, null outside of what the network saw.
- * @typedef {object} Reading
- * @property {number} x_px
- * @property {number} y_px
- * @property {number} grey
- * @property {number | null} logits
- * @property {number | null} row
- * @property {number | null} column
- */
+/** @typedef {import("./reading.js").Reading} Reading */
 
 /** How a film is displayed: `zoom` of 1 fits. @typedef {{zoom: number, level: number, width: number}} Display */
 
@@ -159,10 +151,7 @@ export class View {
    */
   window(level = FULL_WINDOW.level, width = FULL_WINDOW.width) {
     if (!this.#picture) return;
-    this.#picture.window = {
-      level: Math.min(Math.max(level, 0), 256),
-      width: Math.min(Math.max(width, 2), 512),
-    };
+    this.#picture.window = bounded({ level, width });
     this.#changed();
   }
 
@@ -189,8 +178,11 @@ export class View {
     const canvas = new OffscreenCanvas(width, height);
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
     picture.draw(context);
+    const { heatOn, contours } = this.#options;
+    if (heatOn && contours) picture.drawContours(context);
+    const marks = { ...this.#options, contours: false };
     const line = Math.max(1, Math.max(width, height) / 700);
-    drawMarks(context, picture, { scale: 1, left: 0, top: 0 }, this.#options, line);
+    drawMarks(context, picture, { scale: 1, left: 0, top: 0 }, marks, line);
     return canvas.convertToBlob({ type: "image/png" });
   }
 
@@ -231,7 +223,7 @@ export class View {
     context.setTransform(scale, 0, 0, scale, left, top);
     this.#picture.draw(context);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    const marks = { ...this.#options, cell: this.#reading };
+    const marks = { ...this.#options, reading: this.#reading };
     drawMarks(context, this.#picture, placement, marks, this.#density);
   }
 
@@ -245,7 +237,7 @@ export class View {
   /** What is under the pointer. @returns {Reading | null} */
   get #reading() {
     const { pointer } = this.#camera;
-    return pointer && this.#picture ? this.#picture.read(pointer) : null;
+    return pointer && this.#picture ? readingAt(this.#picture, pointer) : null;
   }
 
   /** Tell the listeners what has changed for them. */
@@ -260,10 +252,7 @@ export class View {
     this.#onDisplay(display);
   }
 
-  /**
-   * Return a point of the canvas in its own pixels.
-   * @param {Point} at in CSS pixels
-   */
+  /** Return a point of the canvas in its own pixels. @param {Point} at in CSS pixels */
   #pixelAt(at) {
     return { x: at.x * this.#density, y: at.y * this.#density };
   }
@@ -280,43 +269,31 @@ export class View {
     });
   };
 
-  /**
-   * @param {number} x
-   * @param {number} y
-   */
+  /** @param {number} x @param {number} y */
   #pan = (x, y) => {
     if (!this.#picture) return;
     const moved = this.#pixelAt({ x, y });
     this.#camera.panBy(moved.x, moved.y, this.#picture.frame, this.#canvas);
   };
 
-  /**
-   * @param {number} level
-   * @param {number} width
-   */
+  /** @param {number} level @param {number} width */
   #windowBy = (level, width) => {
     const now = this.#picture?.window ?? FULL_WINDOW;
     this.window(now.level + level, now.width + width);
   };
 
-  /**
-   * Read the next cell; beyond the grid, pan.
-   * @param {number} columns
-   * @param {number} rows
-   */
+  /** Read the next cell; beyond the grid, pan. @param {number} columns @param {number} rows */
   #step = (columns, rows) => {
     const placement = this.#placement;
     if (!this.#picture || !placement) return;
-    const next = this.#picture.neighbour(this.#reading, columns, rows);
+    const next = besideReading(this.#picture, this.#reading, columns, rows);
     const { width, height } = this.#canvas;
+    const { frame } = this.#picture;
     if (!next) {
-      this.#pan(
-        (-columns * PAN_SHARE * width) / this.#density,
-        (-rows * PAN_SHARE * height) / this.#density,
-      );
+      const [x, y] = [-columns * PAN_SHARE * width, -rows * PAN_SHARE * height];
+      this.#camera.panBy(x, y, frame, this.#canvas);
       return;
     }
-    const { frame } = this.#picture;
     const x = placement.left + next.x * frame.width * placement.scale;
     const y = placement.top + next.y * frame.height * placement.scale;
     if (x < 0 || y < 0 || x >= width || y >= height) {
