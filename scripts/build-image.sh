@@ -60,6 +60,16 @@ b run "$container" -- sh -euc '
     cxr predict --top-k 1 /tmp/phantoms
     cxr explain --output /tmp/heatmaps /tmp/phantoms
     ls -l /tmp/heatmaps
+    cxr view --port 0 /tmp/phantoms >/tmp/url &
+    view=$!
+    for _ in $(seq 120); do [ -s /tmp/url ] && break; kill -0 $view; sleep 0.5; done
+    python3 -c "
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1])
+state = urllib.request.urlopen(sys.argv[1] + \"api/state\").read()
+assert b\"serving\" in state and b\"phantom-mass-4.png\" in state, state" "$(cat /tmp/url)"
+    kill -TERM $view
+    wait $view
     kill -TERM $server
     wait $server
     echo "stopped cleanly"

@@ -20,6 +20,7 @@ from readme_tables import errors_table, settings_table, table_in_readme
 from serving import ServerProcess
 from trust.certificates import Authority
 from trust.ports import free_port
+from viewer_process import ViewerProcess
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -86,7 +87,7 @@ def test_every_command_block_says_how_it_is_tested() -> None:
     code_blocks = re.findall(r"^```(?:bash|python|sh|console)$", README, re.MULTILINE)
     assert len(code_blocks) == len(BLOCKS)
     modes = {"ci", "setup", "pip", "serve", "secured", "live", "printed", "prepare", "grpcurl"}
-    assert {block.mode for block in BLOCKS} <= {*modes, "container"}
+    assert {block.mode for block in BLOCKS} <= {*modes, "container", "view"}
 
 
 def test_the_first_commands_are_what_ci_runs() -> None:
@@ -193,6 +194,17 @@ def test_the_decisions_are_listed_with_their_status_and_date() -> None:
             r"^Status: (\w+) · Date: (\d{4}-\d\d-\d\d)", page.read_text(), re.MULTILINE
         ).groups()
         assert f"| [{number}]({page.name}) | {title} | {status} | {date} |" in index
+
+
+def test_the_commands_for_the_page_serve_it(shell: Path, phantom_server: ServerProcess) -> None:
+    (block,) = blocks("view")
+    make, (*command, folder) = block.commands
+    assert make == ["make", "view"]
+    assert command == ["cxr", "view"]
+    with ViewerProcess(phantom_server.address, shell / folder) as page:
+        state = page.ask("api/state").json
+    assert state["server"]["state"] == "serving"
+    assert {"sample", "folder"} == {film["group"] for film in state["films"]}
 
 
 def test_the_commands_for_a_real_model_are_understood() -> None:
