@@ -49,13 +49,13 @@ def between(facts: Facts) -> str:
 
 def tail(facts: Facts) -> str:
     """Return the document after the rows of the failures."""
-    described, model = facts.model, facts.model.model
+    described, model, upstream = facts.model, facts.model.model, facts.model.upstream_sha256
     rows = {
         "Model": f"{model.name} {model.version}",
         "Intended use": model.intended_use,
         "Architecture": described.architecture,
         "Weights, SHA-256": model.weights_sha256,
-        "Upstream file, SHA-256": described.upstream_sha256 or "none: trained for this bundle",
+        **({"Converted from, SHA-256": upstream} if upstream else {}),
         **{f"{name}, SHA-256": value for name, value in sorted(described.file_sha256.items())},
         "Preprocessing": described.preprocessing_id,
         "Precision": described.precision,
@@ -107,11 +107,11 @@ def _other_models(facts: Facts) -> str:
 
 def _finding_row(finding: FindingDescription) -> str:
     known = finding.reliability is not Reliability.UNSPECIFIED
-    notes = filter(None, (finding.reliability if known else "", finding.reliability_note))
+    reliability = f"{finding.reliability.capitalize()}. " if known else ""
     return (
         f'<tr role="row"><th role="rowheader" scope="row">{spoken(finding.label)}</th>'
         f'<td role="cell">{finding.threshold:.4f}</td>'
-        f'<td role="cell">{text(": ".join(notes))}</td></tr>\n'
+        f'<td role="cell">{text(reliability + finding.reliability_note)}</td></tr>\n'
     )
 
 

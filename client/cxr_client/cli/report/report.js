@@ -18,6 +18,8 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   /** @type {(text: string | undefined) => number[]} */
   const numbers = (text) => (text ? text.split(" ").map(Number) : []);
+  /** @type {(item: Element) => string} Without the mark of a weak finding. */
+  const labelOf = (item) => one(".label", item).firstChild.data.trim();
   const order = new Intl.Collator(undefined, { numeric: true });
 
   /** @type {Film[]} */
@@ -92,15 +94,18 @@
   function choose() {
     const label = chosen() < 0 ? "" : filters.elements.finding.value;
     for (const film of films) {
-      one(".chosen", film.row)?.remove();
-      if (!label || Number.isNaN(score(film))) continue;
-      const item = one(".scores li", film.row).cloneNode(true);
+      const list = one(".scores ul", film.row);
+      one(".chosen", list)?.remove();
+      for (const item of list.children) item.hidden = false;
+      const listed = all(".scores li", film.row).find((item) => labelOf(item) === label);
+      if (!listed) continue;
+      const item = list.firstElementChild.cloneNode(true);
       item.className = film.above.has(chosen()) ? "chosen above" : "chosen";
-      one(".label", item).textContent = label;
-      one(".value", item).textContent = score(film).toFixed(3);
+      for (const part of [".label", ".value"]) one(part, item).replaceWith(one(part, listed).cloneNode(true));
       one(".bar", item).setAttribute("x", String(Math.min(50, 100 * score(film))));
       one(".bar", item).setAttribute("width", String(Math.abs(100 * score(film) - 50)));
-      one(".scores ul", film.row).prepend(item);
+      if (listed.parentElement === list) listed.hidden = true;
+      list.prepend(item);
     }
     one("button", one("th[data-sort=score]")).textContent = label ? `Score of ${label}` : "Score";
   }
