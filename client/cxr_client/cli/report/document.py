@@ -21,7 +21,7 @@ from cxr_client.enums import Reliability, WarningCode
 
 def head(facts: Facts) -> str:
     """Return the document up to the rows of the films."""
-    style, script = _resource("report.css"), _resource("report.js")
+    style, script = _style(), _resource("report.js")
     links = ['<li><a href="#films">Films</a></li>', '<li><a href="#model">Model</a></li>']
     if facts.failures:
         links.insert(1, '<li><a href="#failures">Failures</a></li>')
@@ -122,6 +122,14 @@ def _count(count: int, noun: str) -> str:
 @cache
 def _resource(name: str) -> str:
     return (files("cxr_client.cli.report") / name).read_text("utf-8")
+
+
+@cache
+def _style() -> str:
+    """Return the style: the viewer's colours, type and sizes, and the rules of the report."""
+    viewer = (files("cxr_client") / "viewer/static/style.css").read_text("utf-8")
+    start = viewer.index(":root {")
+    return viewer[start : viewer.index("}", start) + 2] + _resource("report.css")
 
 
 def _part(number: int) -> Template:

@@ -1,7 +1,5 @@
 // Sorting and filters of the report. The page is complete without them.
 (() => {
-  "use strict";
-
   /**
    * @typedef {object} Film
    * @property {HTMLTableRowElement} row
@@ -26,12 +24,17 @@
   const films = all("#films tbody tr").map((row) => ({
     row,
     name: one(".name", row).textContent,
-    scores: row.dataset.scores.split(" ").map((/** @type {string} */ score) => (score ? Number(score) : NaN)),
+    scores: row.dataset.scores
+      .split(" ")
+      .map((/** @type {string} */ score) => (score ? Number(score) : NaN)),
     top: Number(row.dataset.top),
     above: new Set(numbers(row.dataset.above)),
     warnings: Number(row.dataset.warnings),
   }));
-  const failures = all("#failures tbody tr").map((row) => ({ row, name: one(".name", row).textContent }));
+  const failures = all("#failures tbody tr").map((row) => ({
+    row,
+    name: one(".name", row).textContent,
+  }));
 
   const filters = one("#filters");
   const columns = all("th[data-sort]");
@@ -85,7 +88,10 @@
     if (!compare) return;
     const sign = sorting.descending ? -1 : 1;
     films.sort(
-      (a, b) => Number(isNaN(score(a))) - Number(isNaN(score(b))) || sign * compare(a, b) || order.compare(a.name, b.name),
+      (a, b) =>
+        Number(isNaN(score(a))) - Number(isNaN(score(b))) ||
+        sign * compare(a, b) ||
+        order.compare(a.name, b.name),
     );
     one("#films tbody").append(...films.map((film) => film.row));
   }
@@ -101,7 +107,8 @@
       if (!listed) continue;
       const item = list.firstElementChild.cloneNode(true);
       item.className = film.above.has(chosen()) ? "chosen above" : "chosen";
-      for (const part of [".label", ".value"]) one(part, item).replaceWith(one(part, listed).cloneNode(true));
+      for (const part of [".label", ".value"])
+        one(part, item).replaceWith(one(part, listed).cloneNode(true));
       one(".bar", item).setAttribute("x", String(Math.min(50, 100 * score(film))));
       one(".bar", item).setAttribute("width", String(Math.abs(100 * score(film) - 50)));
       if (listed.parentElement === list) listed.hidden = true;
