@@ -1,6 +1,8 @@
 """`cxr` with the real server and the phantom model."""
 
+import base64
 import json
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cxr_command import cxr_process, names_in
+from html_page import fetched_by, parse
 from serving import ServerProcess
 
 IMAGES = 300
@@ -61,3 +64,60 @@ def test_pictures_of_an_earlier_run_are_not_scored(
     named = cxr_process("predict", *server, tmp_path / "maps" / pictures[0])
     assert named.returncode == 1
     assert b"was drawn by cxr-serve" in named.stderr
+
+
+def test_a_report_of_a_folder_has_its_films_and_says_of_the_other_files_what_they_are(
+    phantom_server: ServerProcess, radiographs: list[Path], tmp_path: Path
+) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for radiograph in radiographs[:3]:
+        (films / radiograph.name).write_bytes(radiograph.read_bytes())
+    (films / "broken.png").write_bytes(radiographs[0].read_bytes()[:3000])
+    (films / "foreign.gif").write_bytes(b"GIF89a")
+    server = ["--server", phantom_server.address]
+    drawn = cxr_process("explain", *server, "--output", films, films / radiographs[0].name)
+    assert drawn.returncode == 0
+    output = tmp_path / "report.html"
+    done = cxr_process("report", *server, "--output", output, films)
+    assert done.returncode == 1
+    assert b"3 answered, 1 failed" in done.stderr
+    page = parse(output.read_text("utf-8"))
+    assert fetched_by(page) == []
+    assert "3 films, 1 failed" in page.text
+    assert "Not read: 1 GIF, 1 heatmap" in page.text
+    (failed,) = page.one("section", id="failures").one("tbody").all("tr")
+    assert "broken.png" in failed.text
+    assert "IMAGE_UNREADABLE" in failed.text
+    scored = cxr_process("predict", "--json", "--top-k", "all", *server, films)
+    answers = [json.loads(line) for line in scored.stdout.splitlines() if b"error" not in line]
+    rows = page.one("section", id="films").one("tbody").all("tr")
+    for row, answer in zip(rows, answers, strict=True):
+        by_class = sorted(answer["findings"], key=lambda finding: finding["class_index"])
+        scores = [finding["score"] for finding in by_class]
+        assert [float(score) for score in row.attributes["data-scores"].split()] == scores
+        assert row.one("span", class_="name").text == Path(answer["file"]).name
+    for image in page.all("img"):
+        picture = base64.b64decode(image.attributes["src"].removeprefix("data:image/jpeg;base64,"))
+        with Image.open(BytesIO(picture)) as opened:
+            assert max(opened.size) == 256
+    thumbnail = tmp_path / "thumbnail.jpg"
+    thumbnail.write_bytes(picture)
+    assert b"was drawn by cxr-serve" in cxr_process("predict", *server, thumbnail).stderr
+
+
+@pytest.mark.slow
+def test_a_report_of_500_films_is_smaller_than_20_megabytes(
+    phantom_server: ServerProcess, radiographs: list[Path], tmp_path: Path
+) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for number in range(500):
+        radiograph = radiographs[number % len(radiographs)]
+        (films / f"{number:03}{radiograph.suffix}").write_bytes(radiograph.read_bytes())
+    output = tmp_path / "report.html"
+    done = cxr_process("report", "--server", phantom_server.address, "--output", output, films)
+    assert done.returncode == 0
+    assert output.stat().st_size < 20e6
+    page = parse(output.read_text("utf-8"))
+    assert len(page.one("section", id="films").one("tbody").all("tr")) == 500
