@@ -2,22 +2,32 @@
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
+from pydicom import uid
 
 from cxr_server.errors import ImageTooManyPixels
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
+from dicom_files import NATIVE, dicom
 from images import jpeg, png
 
 SIDE_PX = 1500
 MARGIN_BYTES = 2**20
 RNG = np.random.default_rng(5)
+PADDING = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9}
 
 
 def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+
+
+def film(syntax: str, bits: int) -> bytes:
+    """A DICOM file whose padding is looked for."""
+    stored_hw = noise(SIDE_PX, SIDE_PX, dtype=np.uint8 if bits == 8 else np.uint16)
+    return dicom(stored_hw >> 1 & 2**bits - 1, bits, syntax, **PADDING)
 
 
 FILES: dict[str, Callable[[], bytes]] = {
@@ -29,6 +39,11 @@ FILES: dict[str, Callable[[], bytes]] = {
     "grey jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX)),
     "colour jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX, 3)),
     "progressive jpeg": lambda: jpeg(noise(SIDE_PX, SIDE_PX, 3), progressive=True),
+    **{
+        f"dicom, {uid.UID(syntax).name}, {bits} bits": partial(film, syntax, bits)
+        for syntax in (*NATIVE, uid.RLELossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless)
+        for bits in (8, 12)
+    },
 }
 
 

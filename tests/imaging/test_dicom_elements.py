@@ -108,6 +108,32 @@ def test_a_deflated_header_is_inflated_up_to_its_bound(
     assert peak_bytes < 3 * MAX_HEADER_BYTES
 
 
+def test_the_header_of_a_large_deflated_file_is_read_without_a_copy_of_its_pixels() -> None:
+    noise_hw = np.random.default_rng(0).integers(0, 2**16, (2000, 2200), dtype=np.uint16)
+    file = dicom_files.dicom(noise_hw, 16, syntax=uid.DeflatedExplicitVRLittleEndian)
+    tracemalloc.start()
+    assert isinstance(read_elements(file).pixels, DeflatedPixels)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < len(file)
+    assert peak_bytes < 3 * MAX_HEADER_BYTES
+
+
+def test_no_more_pixels_are_inflated_than_the_image_has() -> None:
+    meta = dicom_files.dicom(STORED_HW, syntax=uid.DeflatedExplicitVRLittleEndian)
+    start = 144 + struct.unpack_from("<I", meta, 140)[0]
+    dataset = zlib.decompress(meta[start:], -zlib.MAX_WBITS)
+    length = dataset.index(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW")) + 8
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    head = dataset[:length] + struct.pack("<I", 256 * 2**20)
+    bomb = deflater.compress(head) + deflater.compress(bytes(256 * 2**20)) + deflater.flush()
+    tracemalloc.start()
+    assert decode(meta[:start] + bomb).pixels_hw.shape == STORED_HW.shape
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 3 * MAX_HEADER_BYTES
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_every_image_of_pydicom_has_the_attributes_and_pixels_that_pydicom_reads() -> None:
     compared = 0
@@ -134,7 +160,7 @@ def test_every_image_of_pydicom_has_the_attributes_and_pixels_that_pydicom_reads
             fragments = list(generate_fragments(wanted))[1:]
             assert [bytes(each) for each in pixels] == fragments, path
         elif isinstance(pixels, DeflatedPixels):
-            assert pixels.inflated() == wanted, path
+            assert pixels.inflated(pixels.length) == wanted, path
         else:
             assert bytes(pixels) == wanted, path
         compared += 1
@@ -161,7 +187,7 @@ def test_a_file_cut_anywhere_is_refused(syntax: str) -> None:
         try:
             found = read_elements(file[:length])
             if isinstance(found.pixels, DeflatedPixels):
-                found.pixels.inflated()
+                found.pixels.inflated(found.pixels.length)
             assert found.pixels is None, length
         except ImageUnreadable:
             pass

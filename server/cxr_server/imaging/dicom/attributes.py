@@ -26,6 +26,7 @@ _NOT_AN_IMAGE = {
     "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
 }
 """Beginning of the SOP class -> what it is."""
+_UNSTATED = "The DICOM file does not state what its pixels are."
 _LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLD", "RLD"}
 _CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
 _RADIOGRAPHS = {"CR", "DX", "DR", "RG", "OT", "SC", ""}
@@ -84,6 +85,11 @@ class Attributes:
     padding: tuple[int, int] | None
     warnings: tuple[InputWarning, ...]
 
+    @property
+    def cells_bytes(self) -> int:
+        """Bytes of the cells of all pixels."""
+        return self.height_px * self.width_px * self.bits_allocated // 8
+
 
 def attributes_of(elements: Elements) -> Attributes:
     """Read the attributes of an image. Raises ImageFormatUnsupported and ImageUnreadable."""
@@ -102,11 +108,15 @@ def attributes_of(elements: Elements) -> Attributes:
     is_signed = reader.number(0x0028_0103, 0) == 1
     photometric = reader.text(0x0028_0004)
     padding = reader.padding(is_signed, bits_stored)
-    modality_luts, voi_luts = (
-        [reader.of(item).lookup_table(is_signed) for item in items[:1]]
-        for items in (elements.modality_luts, elements.voi_luts)
-    )
-    slope = reader.decimal(0x0028_1053)
+    slope, intercept = reader.decimal(0x0028_1053) or 1.0, reader.decimal(0x0028_1052) or 0.0
+    modality_lut = voi_lut = None
+    if elements.modality_luts:
+        modality_lut = reader.of(elements.modality_luts[0]).lookup_table(is_signed)
+    if elements.voi_luts:  # its inputs are signed if rescaled values can be negative
+        low = -(2 ** (bits_stored - 1)) if is_signed else 0
+        high = low + 2**bits_stored - 1
+        is_input_signed = min(low * slope, high * slope) + intercept < 0 and not modality_lut
+        voi_lut = reader.of(elements.voi_luts[0]).lookup_table(is_input_signed)
     return Attributes(
         height_px=reader.number(0x0028_0010),
         width_px=reader.number(0x0028_0011),
@@ -115,10 +125,10 @@ def attributes_of(elements: Elements) -> Attributes:
         high_bit=high_bit,
         is_signed=is_signed,
         is_inverted=photometric == "MONOCHROME1",
-        slope=1.0 if slope is None or slope == 0 else slope,
-        intercept=reader.decimal(0x0028_1052) or 0.0,
-        modality_lut=modality_luts[0] if modality_luts else None,
-        voi_lut=voi_luts[0] if voi_luts else None,
+        slope=slope,
+        intercept=intercept,
+        modality_lut=modality_lut,
+        voi_lut=voi_lut,
         window=reader.window(),
         padding=padding,
         warnings=_warnings(reader, photometric),
@@ -126,7 +136,7 @@ def attributes_of(elements: Elements) -> Attributes:
 
 
 def _refuse_other_objects(reader: "_Reader") -> None:
-    sop_class = reader.text(0x0008_0016)
+    sop_class = reader.text(0x0008_0016) or reader.text(0x0002_0002)  # a directory has no other
     for start, name in _NOT_AN_IMAGE.items():
         if (sop_class + ".").startswith(start):
             raise ImageFormatUnsupported(f"The DICOM file is {name}, not an image.")
@@ -136,6 +146,8 @@ def _refuse_other_images(reader: "_Reader") -> None:
     if (frames := reader.integer(0x0028_0008)) not in (None, 0, 1):
         raise ImageFormatUnsupported(f"The DICOM file has {frames} frames; send one image.")
     photometric = reader.text(0x0028_0004)
+    if not photometric:
+        raise ImageUnreadable(_UNSTATED)
     if photometric == "PALETTE COLOR":
         raise ImageFormatUnsupported("The DICOM image has a colour palette; send a greyscale one.")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -207,7 +219,7 @@ class _Reader:
         if len(value) >= 2:
             return int(struct.unpack_from(self._order + "H", value)[0])
         if default is None:
-            raise ImageUnreadable("The DICOM file does not state what its pixels are.")
+            raise ImageUnreadable(_UNSTATED)
         return default
 
     def padding(self, is_signed: bool, bits_stored: int) -> tuple[int, int] | None:
@@ -232,7 +244,7 @@ class _Reader:
     def lookup_table(self, is_signed: bool) -> LookupTable:
         """Return the table of a LUT item (PS3.3, C.11.1.1). Raises ImageUnreadable.
 
-        The first input is signed if the pixels are; entries are always unsigned. Of 8-bit
+        The first input is signed if inputs are; entries are always unsigned. Of 8-bit
         tables some writers store each entry in a word, others pack two into it.
         """
         descriptor, data = self._values.get(0x0028_3002, b""), self._values.get(0x0028_3006, b"")

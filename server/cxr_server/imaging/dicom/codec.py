@@ -84,9 +84,8 @@ def read(data: bytes) -> DicomData:
         raise ImageUnreadable("The pixels of the DICOM file contradict its transfer syntax.")
     if pixels is not None and not isinstance(pixels, list):
         length = pixels.length if isinstance(pixels, DeflatedPixels) else len(pixels)
-        cells = attributes.height_px * attributes.width_px
         # An odd length is padded; some writers leave more bytes behind the pixels.
-        if length < cells * attributes.bits_allocated // 8:
+        if length < attributes.cells_bytes:
             raise ImageUnreadable("The pixels of the DICOM file are cut short.")
     return DicomData(elements, attributes)
 
@@ -99,7 +98,7 @@ def stored_values(data: DicomData) -> NDArray[np.unsignedinteger]:
         return decode_frame(b"".join(elements.pixels), syntax, attributes)
     pixels = elements.pixels
     if isinstance(pixels, DeflatedPixels):
-        pixels = pixels.inflated()
+        pixels = pixels.inflated(attributes.cells_bytes)
     assert isinstance(pixels, memoryview)
     height_px, width_px = attributes.height_px, attributes.width_px
     dtype = np.dtype(f"{elements.byte_order}u{attributes.bits_allocated // 8}")

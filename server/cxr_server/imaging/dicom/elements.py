@@ -20,8 +20,9 @@ DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 PREAMBLE_BYTES = 128
 MAX_STEPS = 20_000
 MAX_DEPTH = 16
-MAX_HEADER_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 4 * 2**20
 """Most bytes before the pixels of a deflated file. Bounds what is inflated to find them."""
+INFLATED_AT_ONCE_BYTES = 2**18  # of the compressed ones
 MAX_VALUE_BYTES = 2**17 + 2
 """Longest value that is kept: a lookup table of 65,536 entries of 16 bits."""
 
@@ -29,6 +30,7 @@ MODALITY_LUT_SEQUENCE, VOI_LUT_SEQUENCE = 0x0028_3000, 0x0028_3010
 PIXEL_DATA = 0x7FE0_0010
 WANTED = frozenset(
     {
+        0x0002_0002,  # Media Storage SOP Class UID
         0x0002_0010,  # Transfer Syntax UID
         0x0008_0016,  # SOP Class UID
         0x0008_0060,  # Modality
@@ -82,10 +84,10 @@ class DeflatedPixels:
     offset: int
     length: int
 
-    def inflated(self) -> memoryview:
-        """Return the pixels. Raises ImageUnreadable."""
-        data = _inflate(self.dataset, self.offset + self.length)
-        if len(data) < self.offset + self.length:
+    def inflated(self, size_bytes: int) -> memoryview:
+        """Return the first bytes of the pixels, which may be many more. Raises ImageUnreadable."""
+        data = _inflate(self.dataset, self.offset + size_bytes)
+        if len(data) < self.offset + size_bytes:
             raise ImageUnreadable("The pixels of the DICOM file are cut short.")
         return memoryview(data)[self.offset :]
 
@@ -119,7 +121,7 @@ def read_elements(data: bytes) -> Elements:
     # Without one, the file has DICOM's default transfer syntax.
     stated = meta.values.pop(0x0002_0010, IMPLICIT_VR.encode())
     syntax = stated.rstrip(b"\0 ").decode("ascii", "replace")
-    found = Elements(syntax, {}, ">" if syntax == BIG_ENDIAN else "<")
+    found = Elements(syntax, meta.values, ">" if syntax == BIG_ENDIAN else "<")
     if syntax != DEFLATED:
         _Walk(view, start, found).dataset()
         return found
@@ -129,10 +131,19 @@ def read_elements(data: bytes) -> Elements:
 
 
 def _inflate(deflated: memoryview, max_bytes: int) -> bytes:
-    try:
-        return bytes(decompressobj(-MAX_WBITS).decompress(deflated, max_bytes))
-    except IsalError:  # type: ignore[misc]  # isal's type stub makes it an instance
-        raise ImageUnreadable("The compressed dataset of the DICOM file is broken.") from None
+    """Return the first bytes of a dataset; fewer if it has no more. Raises ImageUnreadable."""
+    inflater, parts, left_bytes = decompressobj(-MAX_WBITS), list[bytes](), max_bytes
+    # In parts: the inflater copies what it is given and does not need.
+    for start in range(0, len(deflated), INFLATED_AT_ONCE_BYTES):
+        try:
+            part = inflater.decompress(deflated[start : start + INFLATED_AT_ONCE_BYTES], left_bytes)
+        except IsalError:  # type: ignore[misc]  # isal's type stub makes it an instance
+            raise ImageUnreadable("The compressed dataset of the DICOM file is broken.") from None
+        parts.append(part)
+        left_bytes -= len(part)
+        if not left_bytes or inflater.eof:
+            break
+    return b"".join(parts)
 
 
 @dataclass(slots=True)
