@@ -1,5 +1,6 @@
 """Pixels of every transfer syntax; damaged ones are errors."""
 
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import uid
+from pydicom.data import get_testdata_file
 
 import dicom_files
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.dicom import codec
-from images import chest_like
+from images import chest_like, jpeg
 
 CHEST_HW = chest_like(96, 80).astype(np.float64) / 255
 LOSSLESS = (
@@ -132,6 +134,14 @@ def test_a_colour_jpeg_behind_a_greyscale_header_is_an_error() -> None:
         decoded(dicom_files.encapsulated(made, bytes(color), uid.JPEGBaseline8Bit))
 
 
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit])
+def test_a_progressive_jpeg_whose_scans_could_go_on_for_hours_is_an_error(syntax: str) -> None:
+    made = dicom_files.dataset(stored(8), 8)
+    frame = jpeg(stored(8), progressive=True)
+    with pytest.raises(ImageUnreadable):
+        decoded(dicom_files.encapsulated(made, frame, syntax))
+
+
 @pytest.mark.parametrize("padding", [b"\0", b"\xff", b"\0\0\0"])
 def test_padding_behind_a_frame_is_passed_over(padding: bytes) -> None:
     for syntax in (uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless):
@@ -165,6 +175,19 @@ def test_what_is_no_single_greyscale_image_is_refused_by_name(name: str) -> None
     attributes, words = REFUSED[name]
     with pytest.raises(ImageFormatUnsupported, match=words):
         codec.read(dicom_files.dicom(stored(12), 12, **attributes))
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "DICOMDIR-bigEnd", "DICOMDIR-implicit"])
+def test_a_directory_is_refused_by_name(name: str) -> None:
+    path = get_testdata_file(name, download=False)
+    assert path
+    with pytest.raises(ImageFormatUnsupported, match="a DICOM directory"):
+        codec.read(Path(str(path)).read_bytes())
+
+
+def test_a_file_that_does_not_say_what_its_pixels_are_is_unreadable() -> None:
+    with pytest.raises(ImageUnreadable, match="does not state"):
+        codec.read(dicom_files.dicom(stored(12), 12, PhotometricInterpretation=None))
 
 
 def test_an_unknown_transfer_syntax_is_refused_by_its_uid() -> None:

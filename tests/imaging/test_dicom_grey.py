@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 import dicom_files
+from cxr_server.errors import ImageUnreadable
 from cxr_server.imaging.dicom import codec
 from cxr_server.imaging.dicom.grey import DicomPresentation, padding_of, to_grey
 from dicom_files import lookup_table
@@ -107,6 +108,38 @@ def test_a_signed_lookup_table_begins_below_zero() -> None:
     file = dicom_files.dicom(stored_hw, 10, ModalityLUTSequence=[lookup_table(-512, table, 12)])
     expected = np.array(table)[stored_hw.astype(int) + 512] / 4095 * 65_535
     assert np.abs(grey(file) - expected).max() < HALF_A_GREY
+
+
+@pytest.mark.parametrize("syntax", dicom_files.NATIVE[:3])  # tables are of little endian
+def test_a_voi_lut_of_rescaled_values_begins_below_zero(syntax: str) -> None:
+    stored_hw, table = stored(12), list(range(4096))
+    file = dicom_files.dicom(
+        stored_hw,
+        12,
+        syntax,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+        VOILUTSequence=[lookup_table(-1024, table, 12)],
+    )
+    assert np.abs(grey(file) - stored_hw / 4095 * 65_535).max() < HALF_A_GREY
+
+
+def test_a_voi_lut_behind_a_modality_lut_begins_at_an_unsigned_value() -> None:
+    stored_hw, table = stored(10, signed=True), list(range(40_000, 41_024))
+    file = dicom_files.dicom(
+        stored_hw,
+        10,
+        ModalityLUTSequence=[lookup_table(-512, table, 16)],
+        VOILUTSequence=[lookup_table(40_000, list(range(1024)), 10)],
+    )
+    expected = (stored_hw.astype(int) + 512) / 1023 * 65_535
+    assert np.abs(grey(file) - expected).max() < HALF_A_GREY
+
+
+@pytest.mark.parametrize("header", [{"RescaleIntercept": "1e20"}, {"RescaleSlope": "1e308"}])
+def test_numbers_that_nothing_can_be_computed_with_are_an_error(header: dict[str, str]) -> None:
+    with pytest.raises(ImageUnreadable, match="rescale or window"):
+        grey(dicom_files.dicom(stored(12), 12, **header))
 
 
 @pytest.mark.parametrize("bits", [8, 10, 11, 12, 13, 15, 16])

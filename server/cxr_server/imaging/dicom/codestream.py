@@ -8,6 +8,7 @@ is cut short keeps CharLS busy for seconds, and OpenJPEG allocates what its head
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import imagecodecs
 import numpy as np
@@ -68,8 +69,12 @@ def _broken() -> ImageUnreadable:
     return ImageUnreadable("The compressed pixels of the DICOM file are broken or cut short.")
 
 
-def _check_jpeg(frame: bytes, attributes: Attributes) -> None:
-    """Check the segments of a JPEG or JPEG-LS stream up to its first scan (ITU-T T.81, T.87)."""
+def _check_jpeg(frame: bytes, attributes: Attributes, kinds: tuple[int, ...]) -> None:
+    """Check the segments of a JPEG or JPEG-LS stream up to its first scan (ITU-T T.81, T.87).
+
+    The frame header must be one of these kinds: no transfer syntax that is read has progressive
+    frames, whose scans, of a few bytes each, go over all pixels.
+    """
     if frame[:2] != _SOI or frame[-2:] != _EOI:
         raise _broken()
     offset, has_frame = 2, False
@@ -86,11 +91,18 @@ def _check_jpeg(frame: bytes, attributes: Attributes) -> None:
             stated = (height, width, components) == (attributes.height_px, attributes.width_px, 1)
             if has_frame or not stated or not 2 <= bits <= attributes.bits_allocated:
                 raise _broken()
+            if marker not in kinds:
+                raise _broken()
             has_frame = True
         elif marker == 0xF8 and frame[offset + 4] != 1:
             raise _broken()  # LSE of JPEG-LS, other than coding parameters: could change the size
         offset += 2 + length
     raise _broken()
+
+
+_check_sequential = partial(_check_jpeg, kinds=(0xC0, 0xC1))
+_check_lossless = partial(_check_jpeg, kinds=(0xC3,))
+_check_ls = partial(_check_jpeg, kinds=(0xF7,))
 
 
 def _check_jpeg2000(frame: bytes, attributes: Attributes) -> None:
@@ -176,12 +188,12 @@ def _rle(frame: bytes, attributes: Attributes) -> Stored:
 
 
 SYNTAXES: dict[str, Syntax] = {
-    "1.2.840.10008.1.2.4.50": Syntax("JPEG Baseline", _check_jpeg, _jpeg),
-    "1.2.840.10008.1.2.4.51": Syntax("JPEG Extended", _check_jpeg, _jpeg),
-    "1.2.840.10008.1.2.4.57": Syntax("JPEG Lossless", _check_jpeg, _jpeg_lossless),
-    "1.2.840.10008.1.2.4.70": Syntax("JPEG Lossless SV1", _check_jpeg, _jpeg_lossless),
-    "1.2.840.10008.1.2.4.80": Syntax("JPEG-LS Lossless", _check_jpeg, _jpeg_ls),
-    "1.2.840.10008.1.2.4.81": Syntax("JPEG-LS Near-Lossless", _check_jpeg, _jpeg_ls),
+    "1.2.840.10008.1.2.4.50": Syntax("JPEG Baseline", _check_sequential, _jpeg),
+    "1.2.840.10008.1.2.4.51": Syntax("JPEG Extended", _check_sequential, _jpeg),
+    "1.2.840.10008.1.2.4.57": Syntax("JPEG Lossless", _check_lossless, _jpeg_lossless),
+    "1.2.840.10008.1.2.4.70": Syntax("JPEG Lossless SV1", _check_lossless, _jpeg_lossless),
+    "1.2.840.10008.1.2.4.80": Syntax("JPEG-LS Lossless", _check_ls, _jpeg_ls),
+    "1.2.840.10008.1.2.4.81": Syntax("JPEG-LS Near-Lossless", _check_ls, _jpeg_ls),
     "1.2.840.10008.1.2.4.90": Syntax("JPEG 2000 Lossless", _check_jpeg2000, _jpeg2000),
     "1.2.840.10008.1.2.4.91": Syntax("JPEG 2000", _check_jpeg2000, _jpeg2000),
     "1.2.840.10008.1.2.4.201": Syntax("HTJ2K Lossless", _check_jpeg2000, _jpeg2000),

@@ -9,6 +9,7 @@ All steps are functions of a single value, so they are composed into a table of
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_server.errors import ImageUnreadable
 from cxr_server.imaging.dicom.attributes import Attributes, LookupTable, VoiFunction, Window
 from cxr_server.imaging.radiograph import DicomPresentation
 
@@ -50,7 +51,8 @@ def grey_table(attributes: Attributes, how: DicomPresentation) -> NDArray[np.uin
 
     AS_SHOWN applies the modality LUT, else the rescale slope; the first VOI LUT, else the first
     window, else the full range; and inverts MONOCHROME1 once. Padding is black. STORED scales
-    the stored values by their greatest and inverts MONOCHROME1.
+    the stored values by their greatest and inverts MONOCHROME1. Raises ImageUnreadable if the
+    header's numbers are too large or too small to compute with.
     """
     bits = attributes.bits_stored
     stored = _stored_values(attributes)
@@ -58,14 +60,10 @@ def grey_table(attributes: Attributes, how: DicomPresentation) -> NDArray[np.uin
     if how is DicomPresentation.STORED:
         share = (stored - low) / (high - low)
     else:
-        values, low, high = _modality(stored, low, high, attributes)
-        if attributes.voi_lut:
-            top = float(2**attributes.voi_lut.bits - 1)
-            share = _looked_up(np.rint(values), attributes.voi_lut) / top
-        elif attributes.window:
-            share = _windowed(values, attributes.window)
-        else:
-            share = (values - low) / (high - low)
+        with np.errstate(all="ignore"):
+            share = _shown(stored, low, high, attributes)
+        if np.isnan(share).any():
+            raise ImageUnreadable("The rescale or window of the DICOM file is out of range.")
     if attributes.is_inverted:
         share = 1 - share
     table = np.rint(np.clip(share, 0, 1) * WHITE).astype(np.uint16)
@@ -86,6 +84,17 @@ def _stored_values(attributes: Attributes) -> Values:
 def _is_padding(stored: Values, padding: tuple[int, int]) -> NDArray[np.bool_]:
     first, last = padding
     return (stored >= first) & (stored <= last)
+
+
+def _shown(stored: Values, low: float, high: float, attributes: Attributes) -> Values:
+    """Return the share of white of stored values from `low` to `high`, before any inversion."""
+    values, low, high = _modality(stored, low, high, attributes)
+    if attributes.voi_lut:
+        top = float(2**attributes.voi_lut.bits - 1)
+        return _looked_up(np.rint(values), attributes.voi_lut) / top
+    if attributes.window:
+        return _windowed(values, attributes.window)
+    return (values - low) / (high - low)
 
 
 def _modality(
