@@ -103,9 +103,10 @@ def test_a_wheel_holds_types_and_licence_and_no_tests(wheels: dict[str, Path], n
     assert not [file for file in files if "test_" in file]
 
 
-def test_the_server_wheel_holds_every_data_file_of_the_package(wheels: dict[str, Path]) -> None:
-    files = set(zipfile.ZipFile(wheels["server"]).namelist())
-    listed = run("git", "ls-files", "cxr_server", cwd=ROOT / "server").split()
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_wheel_holds_every_file_of_the_package(wheels: dict[str, Path], name: str) -> None:
+    files = set(zipfile.ZipFile(wheels[name]).namelist())
+    listed = run("git", "ls-files", f"cxr_{name}", cwd=ROOT / name).split()
     assert listed
     assert set(listed) <= files
 

@@ -109,7 +109,12 @@ def test_certificates_that_cannot_be_used_are_told(authority: Authority) -> None
 
 
 def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
-    assert "there is no such file or folder" in refused(tmp_path / "none")
+    assert f"{tmp_path}/none: No such file or directory" in refused(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["https://films.example.org", "films.example.org:3000", ""])
+def test_an_allowed_host_is_a_name(name: str) -> None:
+    assert "is not the name of a host" in refused("--allowed-host", name)
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

@@ -9,6 +9,7 @@ from typing import Any
 from cxr_client.cli.connect import add_options
 from cxr_client.cli.usage import (
     Parser,
+    host_name,
     nearest,
     number,
     one_of,
@@ -276,6 +277,7 @@ def _add_page(parser: Parser) -> None:
     )
     group.add_argument(
         "--allowed-host",
+        type=host_name,
         action="append",
         default=[],
         metavar="NAME",

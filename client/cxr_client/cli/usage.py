@@ -88,6 +88,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def host_name(text: str) -> str:
+    """Return the name of a host."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        wrong = f'"{text}" is not the name of a host, without scheme and port'
+        raise argparse.ArgumentTypeError(wrong)
+    return text
+
+
 def whole_or_all(text: str) -> int:
     """Return a whole number of at least 1; for "all", the largest that the contract takes."""
     if text.lower() == "all":

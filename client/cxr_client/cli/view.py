@@ -87,8 +87,12 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--host {arguments.host} can be reached from other machines, in plaintext: give"
             " --https-cert and --https-key, or --allow-http where the network itself is trusted"
         )
-    if arguments.folder and not arguments.folder.exists():
-        raise UsageError(f"{arguments.folder}: there is no such file or folder")
+    folder = arguments.folder
+    try:
+        if folder and folder.stat() and folder.is_dir():
+            os.scandir(folder).close()
+    except OSError as error:
+        raise UsageError(f"{folder}: {os_message(error)}") from None
 
 
 def _check_certificate(cert: Path, key: Path) -> None:

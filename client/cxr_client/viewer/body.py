@@ -19,15 +19,16 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise too_large(max_bytes)
-    body = bytearray()
+    chunks, size_bytes = [], 0
     try:
         async with asyncio.timeout(_LONGEST_UPLOAD_S):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
+                chunks.append(chunk)
+                size_bytes += len(chunk)
+                if size_bytes > max_bytes:
                     raise too_large(max_bytes)
     except TimeoutError:
         raise Refusal(
             "UPLOAD_TIMEOUT", f"The upload has taken longer than {_LONGEST_UPLOAD_S} seconds."
         ) from None
-    return bytes(body)
+    return b"".join(chunks)
