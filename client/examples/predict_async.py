@@ -25,7 +25,7 @@ async def examine(client: AsyncClient, image: Path, output: Path) -> Explanation
     scores = [f"{finding.label:<16} {finding.score:.3f}" for finding in explained.findings[:3]]
     top = explained.explanations[0]
     picture = top.save(output / f"{image.stem}-{top.finding.label}.png")
-    print(f"{image.name:<28} {'  '.join(scores)}  wrote {picture}")
+    print(f"{image.name:<36} {'  '.join(scores)}  wrote {picture}")
     return explained
 
 

@@ -75,7 +75,10 @@ def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(tls: lis
     with ServerProcess(*tls) as server:
         status, said = health("--listen", server.address)
     assert status == 1
-    assert said.endswith(" (it may require TLS: give the --tls-cert of serve)\n")
+    assert said.endswith(" (it may require TLS: give --tls-cert and --tls-key as to serve)\n")
+    status, said = health("--listen", server.address, *tls[:2])
+    assert status == 1
+    assert said.endswith(f"--tls-cert {tls[1]} needs --tls-key as well\n")
 
 
 def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cxr_server.errors import OperatorError
 from cxr_server.settings import Address, Settings, SettingsError
+from cxr_server.settings.checks import check_together
 from cxr_server.tls import server_certificate
 
 
@@ -24,6 +25,7 @@ def check_health(settings: Settings, timeout_s: float) -> str:
     The health-only port is asked, if there is one, otherwise the service port. The health service
     needs no token. Under TLS the server must prove to hold the certificate of the settings.
     """
+    check_together(settings)
     options: list[tuple[str, str | int]] = [("grpc.enable_http_proxy", 0)]
     credentials = None
     if settings.health_listen:
@@ -45,9 +47,9 @@ def check_health(settings: Settings, timeout_s: float) -> str:
         except grpc.RpcError as error:
             details = error.details() or ""
             # What a server with TLS does to a plaintext connection.
-            may_be_tls = credentials is None and re.search("closed|reset", details)
-            hint = " (it may require TLS: give the --tls-cert of serve)" if may_be_tls else ""
-            raise Unhealthy(f"{address} does not answer: {details}{hint}") from None
+            if credentials is None and re.search("closed|reset", details):
+                details += " (it may require TLS: give --tls-cert and --tls-key as to serve)"
+            raise Unhealthy(f"{address} does not answer: {details}") from None
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise Unhealthy(f"{address} answers {status}")
