@@ -2,7 +2,7 @@
 /** Caption: what a pane shows -> a PNG with a strip that says what it is, and the mark in the file. */
 
 import { marked, markOf } from "./exports.js";
-import { spoken, three } from "./findings.js";
+import { spoken, three } from "./words.js";
 
 const GROUND = "#101010";
 const TEXT = "#ebebeb";

@@ -8,7 +8,6 @@
  */
 
 const STORED = "cxr-viewer";
-const NAMED_KEYS = { "-": "−", "?": "?" };
 
 /** @typedef {Record<string, string | number | boolean>} Settings */
 
@@ -122,7 +121,7 @@ export function showOutput(input) {
 
 /**
  * Bind every `data-key` of the page, and more keys.
- * @param {Record<string, () => void>} more By `KeyboardEvent.key`.
+ * @param {(key: string) => (() => void) | undefined} more What other keys do now.
  * @param {() => boolean} singleKeys Whether keys without a modifier are on (WCAG 2.1.4).
  */
 export function bindKeys(more, singleKeys) {
@@ -132,7 +131,7 @@ export function bindKeys(more, singleKeys) {
     const key = event.key === "=" ? "+" : event.key;
     if (key.length === 1 && !singleKeys()) return;
     const element = document.querySelector(`[data-key="${CSS.escape(key.toLowerCase())}"]`);
-    const act = more[event.key] ?? (element instanceof HTMLElement && (() => element.click()));
+    const act = more(event.key) ?? (element instanceof HTMLElement && (() => element.click()));
     if (!act) return;
     event.preventDefault();
     act();
@@ -158,19 +157,20 @@ function takesKeys(target, key) {
 /**
  * List the keys of the page: those of `data-key`, after those that are given.
  * @param {HTMLElement} list
- * @param {[string, string][]} more
+ * @param {[string[], string][]} more
  */
 export function listKeys(list, more) {
   const elements = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-key]"));
-  const bound = Array.from(elements, (element) => [element.dataset.key ?? "", nameOf(element)]);
-  for (const [key, name] of [...more, ...bound]) {
+  /** @type {[string[], string][]} */
+  const bound = Array.from(elements, (element) => [[element.dataset.key ?? ""], nameOf(element)]);
+  for (const [keys, name] of [...more, ...bound]) {
     const row = document.createElement("div");
     const term = document.createElement("dt");
     const text = document.createElement("dd");
-    const cap = document.createElement("kbd");
-    cap.textContent =
-      NAMED_KEYS[/** @type {"-"} */ (key)] ?? (key.length === 1 ? key.toUpperCase() : key);
-    term.append(cap);
+    for (const key of keys) {
+      const shown = key.length === 1 ? key.toUpperCase().replace("-", "\u2212") : key;
+      term.append(Object.assign(document.createElement("kbd"), { textContent: shown }), " ");
+    }
     text.textContent = name;
     row.append(term, text);
     list.append(row);

@@ -1,11 +1,11 @@
 // @ts-check
 /** Films: those of the web server and those opened here -> the strip, and the ways to open files. */
 
-import { thumbnailUrl } from "./api.js";
+import { explain, thumbnailUrl } from "./api.js";
 
 /** @typedef {import("./api.js").Film} Film */
 
-const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples, drawn" };
+const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples (drawn)" };
 /** A thumbnail's side, in pixels. */
 const THUMBNAIL_PX = 128;
 /** Most films of one drop: a strip of more is no longer looked through. */
@@ -21,6 +21,10 @@ export class FilmStrip {
   /** @type {Map<string, HTMLButtonElement>} */
   #buttons = new Map();
   #chosen = "";
+  /** Opened files that are in sight and have no thumbnail. @type {Set<Film>} */
+  #wanted = new Set();
+  #isDrawing = false;
+  #sight = new IntersectionObserver((entries) => this.#see(entries));
 
   /**
    * @param {HTMLElement} root
@@ -82,7 +86,8 @@ export class FilmStrip {
       if (each === key) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
     }
-    this.#buttons.get(key)?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    const button = this.#buttons.get(key);
+    if (button) keepInView(this.#root, button);
   }
 
   /** @param {number} step @returns {Film | undefined} The film that many places on. */
@@ -104,6 +109,11 @@ export class FilmStrip {
     canvas.convertToBlob().then((blob) => {
       image.src = URL.createObjectURL(blob);
     });
+  }
+
+  /** @param {Film} film @returns {string} The address of its thumbnail; empty without one. */
+  thumbnailOf(film) {
+    return this.#buttons.get(film.key)?.querySelector("img")?.src ?? "";
   }
 
   /** @param {Film} film @param {boolean} failed */
@@ -133,12 +143,55 @@ export class FilmStrip {
     this.choose(this.#chosen);
   }
 
+  /** @param {IntersectionObserverEntry[]} entries */
+  #see(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const film = this.#films.find(({ key }) => this.#buttons.get(key) === target);
+      if (film && isIntersecting && !this.thumbnailOf(film)) this.#wanted.add(film);
+      else if (film) this.#wanted.delete(film);
+    }
+    this.#drawNext();
+  }
+
+  /** Fetch thumbnails one at a time, so that the film that is looked at comes first. */
+  async #drawNext() {
+    if (this.#isDrawing) return;
+    const [film] = this.#wanted;
+    if (!film) return;
+    this.#wanted.delete(film);
+    this.#isDrawing = true;
+    try {
+      const { radiograph } = await explain(film, { maxSidePx: THUMBNAIL_PX });
+      this.picture(film, radiograph);
+      radiograph.close();
+    } catch {
+      // The film has no thumbnail; opening it says why.
+    } finally {
+      this.#isDrawing = false;
+    }
+    this.#drawNext();
+  }
+
   /** @param {Film} film */
   #button(film) {
     const button = filmButton(film);
+    if (film.file) this.#sight.observe(button);
     button.addEventListener("click", () => this.#onOpen(film));
     return button;
   }
+}
+
+/**
+ * Scroll the strip, and nothing else of the page, so that a film can be seen.
+ * @param {HTMLElement} strip
+ * @param {HTMLElement} film
+ */
+function keepInView(strip, film) {
+  const [outer, inner] = [strip.getBoundingClientRect(), film.getBoundingClientRect()];
+  strip.scrollBy({
+    left: Math.min(0, inner.left - outer.left) || Math.max(0, inner.right - outer.right),
+    top: Math.min(0, inner.top - outer.top) || Math.max(0, inner.bottom - outer.bottom),
+  });
 }
 
 /** @param {Film} film A thumbnail with its name. */
@@ -162,9 +215,8 @@ export function filmButton(film) {
  */
 export function takeFiles(inputs, hint, onFiles) {
   const take = (/** @type {Iterable<File>} */ files) => {
-    const films = [...files].filter(
-      (file) => !NOT_FILMS.test(file.webkitRelativePath || file.name),
-    );
+    // A file that was chosen by itself is sent, whatever it is: the server says why it refuses it.
+    const films = [...files].filter((file) => !NOT_FILMS.test(file.webkitRelativePath));
     if (films.length) onFiles(films);
   };
   for (const input of inputs) {
@@ -208,7 +260,6 @@ async function filesOf(entries) {
   const files = [];
   const waiting = [...entries];
   for (let entry = waiting.shift(); entry && files.length < MOST_FILES; entry = waiting.shift()) {
-    if (entry.name.startsWith(".")) continue;
     if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
     else waiting.unshift(...(await childrenOf(/** @type {FileSystemDirectoryEntry} */ (entry))));
   }
@@ -226,7 +277,10 @@ async function childrenOf(folder) {
   for (;;) {
     // A reader gives a part of a folder at a time, and nothing at its end.
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return children.sort((a, b) => collator.compare(a.name, b.name));
+    if (!some.length) {
+      const films = children.filter(({ name }) => !NOT_FILMS.test(name));
+      return films.sort((a, b) => collator.compare(a.name, b.name));
+    }
     children.push(...some);
   }
 }

@@ -1,6 +1,18 @@
 // @ts-check
 /** Findings: an answer -> warnings, bars around the decision boundary, the chosen finding, facts. */
 
+import {
+  imageFacts,
+  modelFacts,
+  placeOf,
+  reliabilityOf,
+  signed,
+  spoken,
+  summaryOf,
+  three,
+  timingFacts,
+} from "./words.js";
+
 /**
  * @typedef {import("./api.js").Result} Result
  * @typedef {import("./api.js").Explanation} Explanation
@@ -11,41 +23,6 @@
 
 /** The score at which a finding's probability equals its threshold. */
 const BOUNDARY = 0.5;
-
-/** @param {number} value A score, probability or threshold: small values keep their first digits. */
-export const three = (value) => (value > 0 && value < 0.0005 ? "<0.001" : value.toFixed(3));
-
-/** @param {string} label torchxrayvision writes some labels with an underscore. */
-export const spoken = (label) => label.replaceAll("_", " ");
-
-/**
- * Where a map is highest, in words: thirds of what the network saw.
- * @param {Result} result
- * @param {Explanation} explanation
- */
-export function placeOf({ image_info: info }, { peak, no_positive_evidence: none }) {
-  if (none)
-    return "No part of the image supports this finding: its evidence stays below 1 logit everywhere, and its map is empty.";
-  if (!peak) return "The map is the same everywhere.";
-  const box = info.crop_box;
-  const third = (/** @type {number} */ at) => Math.min(2, Math.max(0, Math.floor(3 * at)));
-  const row = ["upper", "middle", "lower"][third((peak.y_px - box.y_px) / box.height_px)];
-  const column = ["left", "middle", "right"][third((peak.x_px - box.x_px) / box.width_px)];
-  const where = row === "middle" && column === "middle" ? "in the middle" : `${row} ${column}`;
-  return `The map is highest ${where === "in the middle" ? where : `at the ${where}`} of the picture, at x ${Math.round(peak.x_px)}, y ${Math.round(peak.y_px)} px.`;
-}
-
-/**
- * What a canvas shows, as a sentence.
- * @param {string} name
- * @param {Result} result
- * @param {Explanation} explanation
- */
-export function sentenceOf(name, result, explanation) {
-  const { finding } = explanation;
-  const side = finding.above_threshold ? "above" : "below";
-  return `Radiograph ${name} with the map of ${spoken(finding.label)}: score ${three(finding.score)}, ${side} the decision boundary of 0.5. ${placeOf(result, explanation)}`;
-}
 
 /** The panel that says what was found, with a radio button for each finding. */
 export class FindingsPanel {
@@ -58,6 +35,7 @@ export class FindingsPanel {
   #result = null;
   /** @type {Map<string, FindingDescription>} */
   #described = new Map();
+  #isNegative = false;
 
   /**
    * @param {HTMLElement} root
@@ -112,6 +90,9 @@ export class FindingsPanel {
         item.dataset.code = code;
         return item;
       });
+      if (!warnings.length) {
+        warnings.push(Object.assign(element("li", "No warnings."), { className: "none" }));
+      }
       part(this.#root, "#warnings").replaceChildren(...warnings);
       this.#rows = result.findings.map((finding) => this.#row(finding));
       this.#list.replaceChildren(...this.#rows);
@@ -119,6 +100,13 @@ export class FindingsPanel {
       fillFacts(part(this.#root, "[data-facts=timing]"), timingFacts(result));
     }
     this.#choose(label);
+  }
+
+  /** @param {boolean} negative Whether the evidence against a finding is shown. */
+  setNegative(negative) {
+    this.#isNegative = negative;
+    const chosen = this.#rows.find((row) => row.tabIndex === 0);
+    this.#choose(chosen?.dataset.label ?? "");
   }
 
   /** @param {number} step Choose the finding that many rows below. */
@@ -146,6 +134,7 @@ export class FindingsPanel {
     this.#list.replaceChildren(...rows);
     fill(part(this.#root, "#chosen"), {
       label: "",
+      side: "",
       score: "",
       probability: "",
       threshold: "",
@@ -170,6 +159,7 @@ export class FindingsPanel {
     row.classList.toggle("above", finding.above_threshold);
     row.classList.toggle("weak", weak);
     row.dataset.label = finding.label;
+    row.title = weak ? reliabilityOf(this.#described.get(finding.label)) : "";
     fill(row, {
       label: spoken(finding.label),
       tag: weak ? "weak" : "",
@@ -225,86 +215,15 @@ export class FindingsPanel {
     const { finding, logit } = explanation;
     fill(part(this.#root, "#chosen"), {
       label: spoken(label),
-      score: `${three(finding.score)}, ${finding.above_threshold ? "above" : "below"} 0.5`,
+      side: finding.above_threshold ? "above the decision boundary" : "below the decision boundary",
+      score: three(finding.score),
       probability: three(finding.probability),
       threshold: three(finding.threshold),
-      logit: logit.toFixed(2),
-      place: placeOf(this.#result, explanation),
+      logit: signed(logit),
+      place: placeOf(this.#result, explanation, this.#isNegative),
       reliability: reliabilityOf(this.#described.get(label)),
     });
   }
-}
-
-/** @param {Result} result */
-function summaryOf({ findings }) {
-  const above = findings.filter((finding) => finding.above_threshold).length;
-  const [top] = findings;
-  return `${above} of ${findings.length} findings above the decision boundary; highest: ${spoken(top.label)}, ${three(top.score)}`;
-}
-
-/** @param {FindingDescription | undefined} described */
-function reliabilityOf(described) {
-  if (!described || described.reliability === "UNSPECIFIED")
-    return "Reliability: nothing is known.";
-  const words = {
-    CONSISTENT: "consistent",
-    UNEVEN: "uneven across test sets",
-    WEAK: "weak; the model's authors hide it or advise against it",
-  };
-  return `Reliability: ${words[/** @type {"WEAK"} */ (described.reliability)] ?? ""}. ${described.reliability_note}`;
-}
-
-/** @param {Result} result @returns {[string, string][]} */
-function imageFacts({ image_info: info, typicality, request_id: request }) {
-  const box = info.crop_box;
-  /** @type {[string, string][]} */
-  const facts = [
-    ["Format", `${info.format}, ${info.bit_depth} bits`],
-    ["Size", `${info.width_px} x ${info.height_px} px`],
-    ["Network saw", `${box.width_px} x ${box.height_px} px from x ${box.x_px}, y ${box.y_px}`],
-  ];
-  if (info.presentation !== "UNSPECIFIED")
-    facts.push(["Presentation", info.presentation === "STORED" ? "stored values" : "as shown"]);
-  if (typicality !== null)
-    facts.push([
-      "Typicality",
-      `${typicality.toFixed(2)}: the share of the model's reference films that are less typical`,
-    ]);
-  return [...facts, ["Request", request]];
-}
-
-/** @param {Result} result @returns {[string, string][]} */
-function timingFacts({ timing }) {
-  const ms = (/** @type {number | null} */ value) =>
-    value === null ? "did not run" : `${value.toFixed(1)} ms`;
-  return [
-    ["Decoding", ms(timing.decode_ms)],
-    ["Waiting", ms(timing.queue_ms)],
-    [
-      "Inference",
-      timing.evidence_cached ? "none: the evidence came from the cache" : ms(timing.inference_ms),
-    ],
-    ["Drawing", ms(timing.render_ms)],
-  ];
-}
-
-/** @param {ModelDescription} description @returns {[string, string][]} */
-function modelFacts({ model, ...rest }) {
-  const files = Object.entries(rest.file_sha256).sort(([a], [b]) => (a < b ? -1 : 1));
-  return [
-    ["Name", `${model.name} ${model.version}`],
-    ["Intended use", model.intended_use],
-    ["Architecture", `${rest.architecture}, ${rest.precision}`],
-    ["Input", `${rest.input_side_px} x ${rest.input_side_px} px, ${rest.preprocessing_id}`],
-    ["Evidence grid", `${rest.evidence_side} x ${rest.evidence_side} cells`],
-    ["Created", rest.create_time ?? "unknown"],
-    ["Licence", rest.license],
-    ["Weights, SHA-256", model.weights_sha256],
-    ...(rest.upstream_sha256
-      ? [/** @type {[string, string]} */ (["Converted from, SHA-256", rest.upstream_sha256])]
-      : []),
-    ...files.map(([path, hash]) => /** @type {[string, string]} */ ([`${path}, SHA-256`, hash])),
-  ];
 }
 
 /** @param {HTMLElement} list @param {[string, string][]} facts */

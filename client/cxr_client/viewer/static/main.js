@@ -2,12 +2,11 @@
 /** The page: its state in one object, and the wiring of everything else. */
 
 import { Answers, getState, ViewerError } from "./api.js";
-import { captioned } from "./caption.js";
 import { bindKeys, bindSettings, bindTheme, listKeys, showOutput } from "./controls.js";
-import { csv, fileName, grpcurl, json, python } from "./exports.js";
 import { FilmStrip, filmButton, takeFiles } from "./films.js";
 import { FindingsPanel } from "./findings.js";
 import { Pane } from "./pane.js";
+import { Sharing } from "./sharing.js";
 import { Problem, ServerLine } from "./status.js";
 
 /**
@@ -49,6 +48,7 @@ const panel = new FindingsPanel(
 );
 const serverLine = new ServerLine(byId("server"), byId("notice"));
 const problem = new Problem(byId("problem"));
+const sharing = new Sharing(byId("toast"));
 
 /** The pane that the strip and the findings act on. */
 const pane = () => panes[state.active];
@@ -61,10 +61,10 @@ async function open(film) {
   const other = panes[1 - state.active];
   const kept = state.comparing ? (other.film?.key === film.key ? target.label : other.label) : "";
   problem.hide();
-  target.expect(film);
+  target.expect(film, strip.thumbnailOf(film));
   strip.choose(film.key);
-  if (target === pane()) panel.loading(film.name);
-  showState();
+  showPanel();
+  byId("panes").scrollIntoView({ block: "nearest" });
   try {
     const answer = await answers.get(film, state.presentation);
     if (target.film !== film) return;
@@ -78,7 +78,7 @@ async function open(film) {
   } catch (error) {
     if (target.film !== film) return;
     strip.mark(film, true);
-    fail(error, film);
+    fail(error, target, film);
   }
 }
 
@@ -87,13 +87,12 @@ function show(target, answer, label) {
   target.show(answer, label, state.server?.model?.input_side_px);
 }
 
-/** @param {unknown} error @param {Film} film */
-function fail(error, film) {
+/** @param {unknown} error @param {Pane} target @param {Film} film */
+function fail(error, target, film) {
   if (!(error instanceof ViewerError)) throw error;
-  pane().expect(null);
-  panel.empty(`${film.name} was not scored.`);
-  problem.show(error, state.server?.server ?? null, () => open(film));
-  showState();
+  target.fail();
+  problem.show(error, { film, server: state.server?.server ?? null, again: () => open(film) });
+  if (target === pane()) showPanel();
 }
 
 /** The answer of the next film is fetched before it is asked for. */
@@ -123,6 +122,7 @@ function openNeighbour(step) {
 function showPanel() {
   const { film, answer, label } = pane();
   if (film && answer) panel.show(film.name, answer.result, label);
+  else if (film && pane().failed) panel.empty(`${film.name} was not scored.`);
   else if (film) panel.loading(film.name);
   else panel.empty("No film is open.");
   byId("presentation-part").hidden = answer?.result.image_info.format !== "DICOM";
@@ -170,64 +170,6 @@ function compare(comparing) {
   showState();
 }
 
-// --- exports
-
-/** @param {string} kind */
-async function save(kind) {
-  const { film, answer, label } = pane();
-  if (!film || !answer) return;
-  const shown = state.comparing ? panes.filter((each) => each.answer) : [pane()];
-  const name = fileName(film.name, kind === "png" ? label : "", kind);
-  const texts = {
-    json: () => json(film.name, answer.result),
-    csv: () => csv(film.name, answer.result),
-  };
-  const content =
-    kind === "png" ? await captioned(shown, state.settings) : texts[/** @type {"csv"} */ (kind)]();
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content]));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  toast(`Saved ${name}`);
-}
-
-/** @param {string} kind */
-async function copy(kind) {
-  const { film, label } = pane();
-  if (!film || !state.server) return;
-  const { address, tls } = state.server.server;
-  const call = {
-    address,
-    tls,
-    name: film.name,
-    label,
-    presentation: state.presentation,
-    drawn: state.settings,
-  };
-  await copyText((kind === "python" ? python : grpcurl)(call));
-}
-
-/** @param {string} text */
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    toast("Copied");
-  } catch {
-    toast("The browser does not let this page copy: it needs HTTPS or localhost.");
-  }
-}
-
-let toastTimer = 0;
-/** @param {string} text */
-function toast(text) {
-  byId("toast").textContent = text;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => {
-    byId("toast").textContent = "";
-  }, 4000);
-}
-
 // --- the server
 
 let pollTimer = 0;
@@ -247,7 +189,8 @@ async function poll() {
   } catch (error) {
     if (!(error instanceof ViewerError)) throw error;
     serverLine.lost();
-    if (panes.every(({ film }) => !film)) problem.show(error, null, poll);
+    if (panes.every(({ film }) => !film))
+      problem.show(error, { film: null, server: null, again: poll });
   }
   showState();
   const isServing = state.server?.server.state === "serving" && !problem.shown;
@@ -301,7 +244,7 @@ const onClick = {
     const isOpen = byId("disclose").getAttribute("aria-expanded") === "true";
     byId("disclose").setAttribute("aria-expanded", String(!isOpen));
   },
-  "copy-command": () => copyText(problem.command),
+  "copy-command": () => sharing.copy(problem.command),
 };
 for (const [id, act] of Object.entries(onClick)) byId(id).addEventListener("click", act);
 for (const id of ["level", "width"])
@@ -309,14 +252,23 @@ for (const id of ["level", "width"])
     setWindow(Number(byId("level").value), Number(byId("width").value)),
   );
 for (const button of document.querySelectorAll("[data-save]")) {
-  button.addEventListener("click", () =>
-    save(/** @type {HTMLElement} */ (button).dataset.save ?? ""),
-  );
+  const kind = /** @type {"png"} */ (/** @type {HTMLElement} */ (button).dataset.save);
+  button.addEventListener("click", () => {
+    const shown = panes.filter((each) => each.answer && (state.comparing || each === pane()));
+    sharing.save(kind, pane(), shown, state.settings);
+  });
 }
 for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", () =>
-    copy(/** @type {HTMLElement} */ (button).dataset.copy ?? ""),
-  );
+  const kind = /** @type {"python"} */ (/** @type {HTMLElement} */ (button).dataset.copy);
+  button.addEventListener("click", () => {
+    const server = state.server?.server;
+    if (server)
+      sharing.copyCall(kind, pane(), {
+        server,
+        presentation: state.presentation,
+        drawn: state.settings,
+      });
+  });
 }
 for (const [index, each] of panes.entries()) each.onPick(() => activate(index));
 byId("compare").addEventListener("change", () => compare(byId("compare").checked));
@@ -325,12 +277,16 @@ byId("presentation").addEventListener("change", () => {
   const { film } = pane();
   if (film) open(film);
 });
-problem.onClose(showState);
+problem.onClose(() => {
+  for (const each of panes) if (each.failed) each.expect(null);
+  showPanel();
+});
 
 bindTheme(byId("theme"));
 bindSettings((settings) => {
   state.settings = settings;
   for (const each of panes) each.set(settings);
+  panel.setNegative(Boolean(settings.negative));
 });
 const keys = {
   ArrowDown: () => panel.step(1),
@@ -338,10 +294,15 @@ const keys = {
   PageDown: () => openNeighbour(1),
   PageUp: () => openNeighbour(-1),
 };
-bindKeys(keys, () => state.settings.singleKeys);
+// Where the page is longer than the window, these keys scroll it.
+const scrolls = () => document.documentElement.scrollHeight > innerHeight + 1;
+bindKeys(
+  (key) => (scrolls() ? undefined : keys[/** @type {"PageUp"} */ (key)]),
+  () => state.settings.singleKeys,
+);
 listKeys(byId("keys"), [
-  ["↓ ↑", "Next, previous finding"],
-  ["Page Down, Page Up", "Next, previous film"],
+  [["↓", "↑"], "Next, previous finding"],
+  [["Page Down", "Page Up"], "Next, previous film"],
 ]);
 takeFiles(
   ["choose-files", "choose-folder", "empty-files", "empty-folder"].map(byId),

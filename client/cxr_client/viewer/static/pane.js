@@ -1,8 +1,8 @@
 // @ts-check
 /** Pane: one picture with its title, its legend and what lies under the pointer. */
 
-import { sentenceOf, spoken, three } from "./findings.js";
 import { View } from "./view.js";
+import { sentenceOf, signed, spoken, three } from "./words.js";
 
 /**
  * @typedef {import("./api.js").Answer} Answer
@@ -16,6 +16,7 @@ export class Pane {
   /** @type {Answer | null} */
   answer = null;
   label = "";
+  #settings = { heatOn: true, negative: false };
   #root;
   #canvas;
 
@@ -56,11 +57,28 @@ export class Pane {
     this.#root.querySelector(".pick")?.addEventListener("click", onPick);
   }
 
-  /** @param {Film | null} film A film whose answer is to come; null empties the pane. */
-  expect(film) {
+  /** Whether its film has no answer, nor will have. */
+  get failed() {
+    return this.#root.dataset.state === "failed";
+  }
+
+  /** There is no answer for the film. */
+  fail() {
+    this.#root.dataset.state = "failed";
+    this.#canvas.setAttribute("aria-label", `${this.film?.name} was not scored`);
+  }
+
+  /**
+   * @param {Film | null} film A film whose answer is to come; null empties the pane.
+   * @param {string} [thumbnail] Shown meanwhile.
+   */
+  expect(film, thumbnail = "") {
     this.film = film;
     this.answer = null;
     this.#root.dataset.state = film ? "loading" : "empty";
+    const preview = /** @type {HTMLImageElement} */ (this.#root.querySelector(".preview"));
+    preview.hidden = !thumbnail;
+    if (thumbnail) preview.src = thumbnail;
     this.#text("film", film?.name ?? "No film");
     for (const field of ["finding", "score", "low", "high", "unit", "readout"])
       this.#text(field, "");
@@ -84,14 +102,22 @@ export class Pane {
     this.#text("finding", spoken(label));
     this.#text("score", three(explanation.finding.score));
     this.#root.classList.toggle("above", explanation.finding.above_threshold);
-    this.#canvas.setAttribute("aria-label", sentenceOf(this.film.name, result, explanation));
-    this.#legend();
+    this.#describe();
   }
 
-  /** @param {Record<string, any>} settings */
+  /** @param {any} settings */
   set(settings) {
+    this.#settings = settings;
     this.view.set(settings);
+    this.#describe();
+  }
+
+  #describe() {
+    const { film, answer, explanation } = this;
     this.#legend();
+    if (!film || !answer || !explanation) return;
+    const sentence = sentenceOf(film.name, answer.result, explanation, this.#settings);
+    this.#canvas.setAttribute("aria-label", sentence);
   }
 
   #legend() {
@@ -100,7 +126,7 @@ export class Pane {
     if (!legend) return;
     this.#text("low", legend.limits[0]);
     this.#text("high", legend.limits[2]);
-    this.#text("unit", legend.hasEvidence ? "logits" : "logits; no evidence of 1 logit or more");
+    this.#text("unit", legend.hasEvidence ? "logits" : "logits; no evidence of 1 or more");
     const canvas = /** @type {HTMLCanvasElement} */ (this.#root.querySelector(".legend canvas"));
     const context = canvas.getContext("2d");
     legend.colors.forEach((color, level) => {
@@ -118,7 +144,7 @@ export class Pane {
 
 /** @param {import("./view.js").Reading} reading */
 function readingText({ x_px, y_px, grey, logits, row, column }) {
-  const place = `x ${Math.floor(x_px)}  y ${Math.floor(y_px)}  grey ${grey}`;
-  if (logits === null) return `${place}  not seen by the network`;
-  return `${place}  ${logits.toFixed(2)} logits in row ${Number(row) + 1}, column ${Number(column) + 1}`;
+  const place = `x ${x_px}  y ${y_px}  grey ${grey}`;
+  if (logits === null) return `not seen by the network  ${place}`;
+  return `${signed(logits)} logits  ${place}  row ${Number(row) + 1}  column ${Number(column) + 1}`;
 }

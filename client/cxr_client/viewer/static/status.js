@@ -131,15 +131,15 @@ export class Problem {
 
   /**
    * @param {ViewerError} error
-   * @param {Server | null} server
-   * @param {() => void} again
+   * @param {{film: import("./api.js").Film | null, server: Server | null, again: () => void}} of
    */
-  show(error, server, again) {
+  show(error, { film, server, again }) {
     if (error.reason !== this.#reason) this.#retries = 0;
     this.#again = again;
     this.#open(
       error.reason,
       {
+        film: film?.name ?? "",
         title: TITLES[/** @type {"DRAINING"} */ (error.reason)] ?? "No answer",
         message: error.message,
         hint: error.hint,
@@ -158,13 +158,14 @@ export class Problem {
     this.#open(
       reason,
       {
+        film: "",
         title:
           server.state === "unreachable"
             ? `No server at ${server.address}`
             : STATES[/** @type {"failed"} */ (server.state)],
         message: server.message,
         hint: server.hint,
-        request: "",
+        request: "This page connects by itself as soon as the server answers.",
       },
       server,
     );
@@ -185,7 +186,7 @@ export class Problem {
 
   /**
    * @param {string} reason
-   * @param {{title: string, message: string, hint: string, request: string}} texts
+   * @param {{film: string, title: string, message: string, hint: string, request: string}} texts
    * @param {Server | null} server
    */
   #open(reason, texts, server) {
