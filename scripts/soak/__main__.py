@@ -58,6 +58,20 @@ def halves(cores: list[int]) -> tuple[list[int], list[int]]:
     return cores[:middle], cores[middle:] or cores
 
 
+def start_prober(address: str) -> subprocess.Popen[bytes]:
+    """Start a process that calls Health: see `probe`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.soak", "--probe", address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+async def latencies_ms(prober: subprocess.Popen[bytes]) -> list[float]:
+    """End a prober. Returns the latencies of its calls, sorted."""
+    return sorted(json.loads(await asyncio.to_thread(lambda: prober.communicate()[0])))
+
+
 async def run(model: str, seconds: float, untimed: bool) -> int:
     """Run the whole soak against one server. Returns the exit status."""
     log = Path(tempfile.mkstemp(prefix="cxr-soak-", suffix=".log")[1])
@@ -69,19 +83,18 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
     callers = Callers(server.address)
     await callers.open()
     await callers.saturate(max(2.0, seconds / 20))  # warm up
+    # Health and memory are asked for in both phases, so that only the load differs.
+    prober = start_prober(server.address)
+    pss_mib: list[float] = []
+    sampling = asyncio.create_task(sample_memory(server, pss_mib))
     cpu_s = server.cpu_s()
     results = len(callers.tally.right)
     capacity = await callers.saturate(max(3.0, seconds / 10))
     saturated_ms = 1000 * (server.cpu_s() - cpu_s) / (len(callers.tally.right) - results)
     print(f"saturated: {capacity:.1f} correct results/s")
-    prober = subprocess.Popen(
-        [sys.executable, "-m", "scripts.soak", "--probe", server.address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    await latencies_ms(prober)
+    prober = start_prober(server.address)
     callers.tally = Tally()
-    pss_mib: list[float] = []
-    sampling = asyncio.create_task(sample_memory(server, pss_mib))
     started, cpu_s = time.monotonic(), server.cpu_s()
     await callers.offer(OVERLOAD * capacity, seconds / 10)  # warm-up: the memory of a full queue
     warm = len(pss_mib)
@@ -96,7 +109,7 @@ async def run(model: str, seconds: float, untimed: bool) -> int:
     results = sum(when <= ended for when in callers.tally.right)
     goodput = results / (ended - started)
     overloaded_ms = 1000 * (server.cpu_s() - cpu_s) / max(results, 1)
-    health_ms = sorted(json.loads(await asyncio.to_thread(lambda: prober.communicate()[0])))
+    health_ms = await latencies_ms(prober)
     hostile = HostileCallers(callers)
     attack = asyncio.create_task(hostile.run(seconds * 3 / 10))
     server.log_is_read.clear()
