@@ -141,7 +141,7 @@ function listenToPointers(canvas, actions, signal) {
  */
 function press(event, actions) {
   const arrow = ARROWS[event.key];
-  if (arrow && event.shiftKey) actions.window(-arrow[1] * KEY_LEVELS, arrow[0] * KEY_LEVELS);
+  if (arrow && event.shiftKey) actions.window((0 - arrow[1]) * KEY_LEVELS, arrow[0] * KEY_LEVELS);
   else if (arrow) actions.step(...arrow);
   else if (event.key === "+" || event.key === "=") actions.zoom(KEY_ZOOM);
   else if (event.key === "-") actions.zoom(1 / KEY_ZOOM);

@@ -2,7 +2,7 @@
 /**
  * Resize: bilinear, as Pillow's `Image.resize(size, BILINEAR)` does it for its modes F and L: a
  * triangle filter with half-pixel centres and repeated edges, which widens to average when it
- * reduces; columns first, then rows. Pure. Used by heat and marks.
+ * reduces; columns first, then rows, which is the order for squares. Pure. Used by heat.
  */
 
 /** Weights of 8-bit images are fixed-point numbers with this many binary places, as in Pillow. */
