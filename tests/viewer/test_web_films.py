@@ -196,6 +196,19 @@ async def test_a_folder_that_takes_long_to_search_does_not_hold_up_the_page() ->
     assert await names(films) == ["late.png"]
 
 
+def test_a_folder_that_hangs_does_not_keep_the_program_from_ending() -> None:
+    end = threading.Event()
+
+    def search() -> list[Film]:
+        end.wait()
+        return []
+
+    try:
+        assert asyncio.run(names(Films(search))) == []
+    finally:
+        end.set()
+
+
 async def test_a_folder_is_searched_once_for_many_questions() -> None:
     searches: list[None] = []
 

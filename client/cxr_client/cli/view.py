@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import ssl
+import stat
 import sys
 from functools import partial
 from pathlib import Path
@@ -87,9 +88,13 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--host {arguments.host} can be reached from other machines, in plaintext: give"
             " --https-cert and --https-key, or --allow-http where the network itself is trusted"
         )
-    folder = arguments.folder
+    if arguments.folder:
+        _check_folder(arguments.folder)
+
+
+def _check_folder(folder: Path) -> None:
     try:
-        if folder and folder.stat() and folder.is_dir():
+        if stat.S_ISDIR(folder.stat().st_mode):
             os.scandir(folder).close()
     except OSError as error:
         raise UsageError(f"{folder}: {os_message(error)}") from None

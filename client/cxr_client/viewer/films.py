@@ -5,15 +5,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_bytes
 from typing import Literal
 
 from cxr_client.viewer.failures import Refusal, too_large
+from cxr_client.viewer.threads import in_thread
 
 _FIRST_SEARCH_S = 2.0
-_RESEARCH_AFTER_S = 30.0
+_AGAIN_AFTER_S = 30.0
 _SEARCH_SHARE = 0.05  # Of the time, at most, a folder is being searched.
 _SAMPLES = Path(__file__).parent / "samples"
 # Ids say nothing about names: a proxy may log them.
@@ -47,7 +49,7 @@ class Film:
         Raises:
             Refusal: It cannot be read, or is larger than `max_bytes`.
         """
-        data = await asyncio.to_thread(self.load, max_bytes)
+        data = await in_thread(partial(self.load, max_bytes))
         if len(data) > max_bytes:
             raise too_large(max_bytes)
         return data
@@ -94,9 +96,9 @@ class Films:
     async def _refresh(self, search: Callable[[], list[Film]]) -> None:
         start_s = time.monotonic()
         with contextlib.suppress(OSError):  # The folder has gone; what was found stays listed.
-            self._films = await asyncio.to_thread(lambda: self._by_id(search()))
+            self._films = await in_thread(lambda: self._by_id(search()))
         took_s = time.monotonic() - start_s
-        self._next_s = time.monotonic() + max(_RESEARCH_AFTER_S, took_s / _SEARCH_SHARE)
+        self._next_s = time.monotonic() + max(_AGAIN_AFTER_S, took_s / _SEARCH_SHARE)
 
     def _by_id(self, found: Iterable[Film]) -> dict[str, Film]:
         return {film.id: film for film in (*found, *self._samples)}
