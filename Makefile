@@ -95,7 +95,7 @@ test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 gpu-check: $(DEV_STAMP) ## test and measure the CUDA engine on an NVIDIA GPU; GPU_CHECK_CPU=1: self-test without one
 	PYTHON=$(PY) scripts/gpu-check/run.sh
 
-lint: $(TEST_STAMP) ## ruff, import-linter and buf, which also refuses breaking changes of the contract
+lint: $(TEST_STAMP) lint-page ## ruff, import-linter, buf, which also refuses breaking changes of the contract; lint-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -89,7 +89,7 @@
     const sign = sorting.descending ? -1 : 1;
     films.sort(
       (a, b) =>
-        Number(isNaN(score(a))) - Number(isNaN(score(b))) ||
+        Number(Number.isNaN(score(a))) - Number(Number.isNaN(score(b))) ||
         sign * compare(a, b) ||
         order.compare(a.name, b.name),
     );

@@ -62,17 +62,21 @@ export async function getState() {
 /**
  * Score a film and fetch the evidence of all findings with the radiograph as the server read it.
  * @param {Film} film
- * @param {{presentation?: Presentation, maxSidePx?: number, signal?: AbortSignal}} [options]
+ * @param {{presentation?: Presentation, maxSidePx?: number, maxBytes?: number,
+ *   signal?: AbortSignal}} [options]
  * @returns {Promise<Answer>}
  */
-export async function explain(film, { presentation = "as-shown", maxSidePx, signal } = {}) {
+export async function explain(
+  film,
+  { presentation = "as-shown", maxSidePx, maxBytes = Infinity, signal } = {},
+) {
   const query = new URLSearchParams({ presentation });
   if (maxSidePx) query.set("max_side_px", String(maxSidePx));
   const path = film.file
     ? "api/explanations"
     : `api/films/${encodeURIComponent(film.id ?? "")}/explanation`;
   // A file that is gone, or was changed since, fails here rather than as a broken connection.
-  const body = film.file && (await bytesOf(film.file));
+  const body = film.file && (await bytesOf(film.file, maxBytes));
   const response = await request(`${path}?${query}`, { method: "POST", body, signal });
   const { json, rest } = unframe(await response.arrayBuffer());
   const radiograph = await createImageBitmap(new Blob([rest], { type: "image/png" }));
@@ -92,6 +96,9 @@ export class Answers {
   /** @type {Map<string, Promise<Answer>>} */
   #kept = new Map();
 
+  /** Largest file that the server takes: what is larger is not sent. */
+  maxBytes = Infinity;
+
   /** @param {number} limit Answers to keep; each holds about 4 MiB of pixels. */
   constructor(limit) {
     this.#limit = limit;
@@ -104,7 +111,7 @@ export class Answers {
    */
   get(film, presentation) {
     const key = `${film.key} ${presentation}`;
-    const kept = this.#kept.get(key) ?? explain(film, { presentation });
+    const kept = this.#kept.get(key) ?? explain(film, { presentation, maxBytes: this.maxBytes });
     this.#kept.delete(key);
     this.#kept.set(key, kept);
     kept.catch(() => this.#kept.delete(key));
@@ -168,8 +175,15 @@ function parsed(text) {
   }
 }
 
-/** @param {File} file */
-async function bytesOf(file) {
+/** @param {File} file @param {number} maxBytes */
+async function bytesOf(file, maxBytes) {
+  if (file.size > maxBytes) {
+    throw new ViewerError({
+      reason: "REQUEST_TOO_LARGE",
+      message: `The file is larger than the limit of ${maxBytes / 2 ** 20} MiB.`,
+      hint: "The option --max-request-mib sets the limit, of cxr-server serve and of cxr view.",
+    });
+  }
   try {
     return await file.arrayBuffer();
   } catch {

@@ -180,6 +180,7 @@ async function poll() {
     state.server = await getState();
     const { server, model, films } = state.server;
     if (before?.model?.model.weights_sha256 !== model?.model.weights_sha256) answers.clear();
+    answers.maxBytes = model?.limits.max_request_bytes ?? Infinity;
     panel.describe(model);
     strip.setServed(films);
     serverLine.show(state.server);

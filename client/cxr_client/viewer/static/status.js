@@ -192,7 +192,7 @@ export class Problem {
   #open(reason, texts, server) {
     clearTimeout(this.#timer);
     const command =
-      (server && server.address.startsWith("127.")) || reason === "VIEWER_UNREACHABLE"
+      server?.address.startsWith("127.") || reason === "VIEWER_UNREACHABLE"
         ? (COMMANDS[/** @type {"UNREACHABLE"} */ (reason)] ?? "")
         : "";
     if (

@@ -1,0 +1,109 @@
+"""Films: every way to open one, and the strip in which one goes on to the next."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import viewer_page as seen
+from images import png
+from serving import ServerProcess
+from viewer_process import ViewerProcess
+
+pytestmark = pytest.mark.browser
+
+NAMES = ["cardiomegaly-effusion-7.png", "effusion-1.png", "film.dcm", "mass-4.png", "wide.jpg"]
+
+
+def names(page: Page) -> list[str]:
+    """Return the names of the films, in the order of the strip, without those of samples."""
+    texts = [text.strip() for text in seen.films(page).all_inner_texts()]
+    return [text for text in texts if not text.startswith("phantom-")]
+
+
+def test_the_page_opens_with_samples_and_says_what_can_be_opened(page: Page) -> None:
+    expect(page).to_have_title("cxr-serve viewer")
+    expect(page.get_by_role("heading", name="Open a chest radiograph")).to_be_visible()
+    card = page.get_by_role("region", name="Open a chest radiograph")
+    pictures = card.locator(".film img")
+    expect(pictures).to_have_count(3)
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+def test_a_sample_is_opened_by_a_click(page: Page) -> None:
+    card = page.get_by_role("region", name="Open a chest radiograph")
+    card.get_by_role("button", name="phantom-pneumothorax-2.png").click()
+    seen.expect_film(page, "phantom-pneumothorax-2.png")
+    expect(seen.chosen(page)).to_contain_text("Pneumothorax")
+    expect(card).to_be_hidden()
+
+
+def test_a_chosen_file_is_scored_and_shown(page: Page, film: Path) -> None:
+    page.get_by_label("Choose files").set_input_files(film)
+    seen.expect_film(page, film.name)
+    expect(seen.current_film(page)).to_have_text(film.name)
+
+
+def test_files_and_folders_are_opened_by_dropping_them(page: Page, folder: Path) -> None:
+    seen.drop(page, folder / "mass-4.png", folder / "effusion-1.png")
+    seen.expect_film(page, "mass-4.png")
+    assert names(page) == ["mass-4.png", "effusion-1.png"]
+    seen.drop(page, folder)
+    seen.expect_film(page, NAMES[0])
+    assert sorted(names(page)) == NAMES
+
+
+def test_a_picture_is_opened_by_pasting_it(page: Page) -> None:
+    seen.paste_picture(page, png())
+    seen.expect_film(page, "image.png")
+
+
+def test_a_folder_is_opened_in_the_order_of_its_names_without_what_is_no_film(
+    page: Page, folder: Path
+) -> None:
+    page.locator("#choose-folder").set_input_files(folder)
+    seen.expect_film(page, NAMES[0])
+    assert names(page) == NAMES
+
+
+def test_buttons_and_keys_go_to_the_next_and_the_previous_film(page: Page, folder: Path) -> None:
+    page.locator("#choose-folder").set_input_files(folder)
+    seen.expect_film(page, NAMES[0])
+    page.get_by_role("button", name="Next film").click()
+    seen.expect_film(page, NAMES[1])
+    page.keyboard.press("n")
+    seen.expect_film(page, NAMES[2])
+    page.keyboard.press("PageDown")
+    seen.expect_film(page, NAMES[3])
+    page.keyboard.press("PageUp")
+    page.keyboard.press("p")
+    seen.expect_film(page, NAMES[1])
+    page.get_by_role("button", name="Previous film").click()
+    seen.expect_film(page, NAMES[0])
+    expect(seen.current_film(page)).to_have_text(NAMES[0])
+
+
+def test_a_film_that_was_shown_is_shown_again_without_a_request(page: Page, folder: Path) -> None:
+    page.locator("#choose-folder").set_input_files(folder)
+    seen.expect_film(page, NAMES[0])
+    for name in NAMES[1:]:
+        page.keyboard.press("PageDown")
+        seen.expect_film(page, name)
+    asked = seen.requests_of(page)
+    page.get_by_role("button", name=NAMES[0], exact=True).click()
+    seen.expect_film(page, NAMES[0])
+    assert asked == []
+
+
+def test_the_folder_of_the_command_is_listed_with_thumbnails_and_its_first_film_opened(
+    open_page: Callable[..., Page], phantom_server: ServerProcess, folder: Path
+) -> None:
+    with ViewerProcess(phantom_server.address, folder) as viewer:
+        page = open_page(viewer.url)
+        seen.expect_film(page, NAMES[0])
+        assert names(page) == NAMES
+        for picture in seen.films(page).locator("img").all():
+            picture.scroll_into_view_if_needed()
+            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
