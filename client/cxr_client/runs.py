@@ -1,0 +1,200 @@
+"""Runs: the journal of a bulk run, a file of JSON lines. Written by `bulk`, read by evaluation.
+
+The first line is a `Header`; every other line is an `ImageRow` or a `FailureRow`, in the order in
+which the images were answered. Lines are only ever appended, so a run that was killed leaves at
+most one torn line, the last: it counts as not written.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, Self, TypedDict, cast
+
+from cxr_client.config import StrPath
+
+FORMAT = "cxr-run"
+FORMAT_VERSION = 1
+
+
+class RunError(ValueError):
+    """A file is no journal of a run, or a line of it is damaged."""
+
+
+class ModelFields(TypedDict):
+    """The model that answered every image of a run."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+
+class Header(TypedDict):
+    """The first line: what all rows have in common. A run is resumed only with the same."""
+
+    kind: Literal["header"]
+    format: str
+    format_version: int
+    model: ModelFields
+    preprocessing_id: str
+    labels: list[str]
+    """In the order of `class_index`."""
+
+    thresholds: dict[str, float]
+    """The operating point of each label, a raw probability."""
+
+    input_side_px: int
+    options: dict[str, Any]
+    """What the answers depend on: how images were read, and what was asked for."""
+
+    client_version: str
+    server_version: str
+    notice: str
+    created: str
+    """ISO 8601, with the offset from UTC."""
+
+
+class FindingFields(TypedDict):
+    """One finding, as `cxr_client.Finding`."""
+
+    label: str
+    score: float
+    probability: float
+    threshold: float
+    above_threshold: bool
+
+
+class EvidenceFields(TypedDict):
+    """A class evidence map in logits, `rows * columns` values, as `cxr_client.EvidenceGrid`."""
+
+    rows: int
+    columns: int
+    values: list[float]
+
+
+class ImageRow(TypedDict):
+    """An image that was answered: every finding, best first."""
+
+    kind: Literal["image"]
+    file: str
+    """The name as given, or its keyed hash."""
+
+    key: str
+    """What identifies the image when a run is resumed."""
+
+    size_bytes: int
+    mtime_ns: int | None
+    """None for standard input."""
+
+    findings: list[FindingFields]
+    warnings: list[str]
+    """Codes, such as "LOW_CONTRAST"."""
+
+    image_info: dict[str, Any]
+    """As `cxr_client.ImageInfo`."""
+
+    typicality: float | None
+    heatmap: str | None
+    """Path of the picture in the folder of heatmaps."""
+
+    request_id: str
+    embedding: NotRequired[int]
+    """Row of the file of embeddings that lies beside the journal."""
+
+    evidence: NotRequired[dict[str, EvidenceFields]]
+    """By label."""
+
+
+class FailureRow(TypedDict):
+    """An image that was refused, or a file that could not be read."""
+
+    kind: Literal["failure"]
+    file: str
+    key: str
+    size_bytes: int | None
+    """None where the file cannot be read."""
+
+    mtime_ns: int | None
+    reason: str
+    message: str
+
+
+Row = ImageRow | FailureRow
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A journal on disk: its header, and its rows, which are read one at a time."""
+
+    path: Path
+    header: Header
+
+    @classmethod
+    def read(cls, path: StrPath) -> Self:
+        """Read the header.
+
+        Raises:
+            OSError: The file cannot be read.
+            RunError: It is no journal, or of a later format.
+        """
+        with Path(path).open("rb") as file:
+            return cls(Path(path), header_of(file.readline()))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows; a torn last line is left out.
+
+        Raises:
+            OSError: The file cannot be read.
+            RunError: A line before the last is damaged.
+        """
+        with self.path.open("rb") as file:
+            file.readline()
+            for number, line in enumerate(file, start=2):
+                if not line.endswith(b"\n"):
+                    return
+                yield row_of(line, number)
+
+    @property
+    def embeddings_path(self) -> Path:
+        """The file of embeddings beside the journal, float32 [rows, features] in NumPy's format."""
+        return self.path.with_name(f"{self.path.name}.embeddings.npy")
+
+
+def header_of(line: bytes) -> Header:
+    """Return the header in the first line of a journal.
+
+    Raises:
+        RunError: It is no header, or of a later format.
+    """
+    fields = _object(line) if line.endswith(b"\n") else None
+    if fields is None or fields.get("kind") != "header" or fields.get("format") != FORMAT:
+        raise RunError("the file is no journal of a run: its first line is no header")
+    if fields.get("format_version") != FORMAT_VERSION:
+        version = fields.get("format_version")
+        raise RunError(f"the journal is of the format version {version}, not {FORMAT_VERSION}")
+    return cast(Header, fields)
+
+
+def row_of(line: bytes, number: int) -> Row:
+    """Return the row in a line.
+
+    Raises:
+        RunError: The line, the `number`th of the journal, is damaged.
+    """
+    fields = _object(line)
+    if fields is None or fields.get("kind") not in ("image", "failure"):
+        raise RunError(f"line {number} of the journal is damaged")
+    return cast(Row, fields)
+
+
+def encode(line: Header | Row) -> bytes:
+    """Return a line of a journal, which is ASCII: names that are not UTF-8 are kept, too."""
+    return json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

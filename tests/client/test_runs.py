@@ -1,0 +1,111 @@
+"""The journal of a bulk run, as it is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr_client.runs import FailureRow, Header, ImageRow, Run, RunError, encode
+
+HEADER: Header = {
+    "kind": "header",
+    "format": "cxr-run",
+    "format_version": 1,
+    "model": {"name": "phantom", "version": "1", "weights_sha256": "ab"},
+    "preprocessing_id": "xrv-224",
+    "labels": ["Effusion"],
+    "thresholds": {"Effusion": 0.25},
+    "input_side_px": 224,
+    "options": {},
+    "client_version": "0.1.0",
+    "server_version": "0.1.0",
+    "notice": "For research use only.",
+    "created": "2026-01-01T00:00:00+00:00",
+}
+IMAGE: ImageRow = {
+    "kind": "image",
+    "file": "films/a.png",
+    "key": "k1",
+    "size_bytes": 10,
+    "mtime_ns": 20,
+    "findings": [
+        {
+            "label": "Effusion",
+            "score": 0.7,
+            "probability": 0.4,
+            "threshold": 0.25,
+            "above_threshold": True,
+        }
+    ],
+    "warnings": ["CROPPED"],
+    "image_info": {},
+    "typicality": None,
+    "heatmap": None,
+    "request_id": "r",
+}
+FAILURE: FailureRow = {
+    "kind": "failure",
+    "file": "films/\udcff.png",
+    "key": "k2",
+    "size_bytes": None,
+    "mtime_ns": None,
+    "reason": "FILE_UNREADABLE",
+    "message": "Permission denied",
+}
+
+
+def _write(path: Path, *lines: Any, tail: bytes = b"") -> Path:
+    path.write_bytes(b"".join(map(encode, lines)) + tail)
+    return path
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    run = Run.read(_write(tmp_path / "run.jsonl", HEADER, IMAGE, FAILURE))
+    assert run.header == HEADER
+    assert list(run.rows()) == [IMAGE, FAILURE]
+
+
+def test_a_name_that_is_not_utf_8_survives_in_an_ascii_file(tmp_path: Path) -> None:
+    path = _write(tmp_path / "run.jsonl", HEADER, FAILURE)
+    assert path.read_bytes().isascii()
+    assert [row["file"] for row in Run.read(path).rows()] == ["films/\udcff.png"]
+
+
+def test_every_cut_of_the_last_line_leaves_the_rows_before_it(tmp_path: Path) -> None:
+    last = encode(IMAGE)
+    for cut in range(len(last)):
+        run = Run.read(_write(tmp_path / "run.jsonl", HEADER, FAILURE, tail=last[:cut]))
+        assert list(run.rows()) == [FAILURE]
+
+
+def test_a_damaged_line_before_the_last_is_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "run.jsonl", HEADER, IMAGE, tail=b"\0\0\n" + encode(IMAGE))
+    with pytest.raises(RunError, match="line 3"):
+        list(Run.read(path).rows())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b"file,score\n",
+        encode(HEADER)[:-1],
+        encode(IMAGE),
+        b"\xff\n",
+        json.dumps({"kind": "header", "format": "other"}).encode() + b"\n",
+    ],
+)
+def test_another_file_is_no_journal(tmp_path: Path, first: bytes) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(first)
+    with pytest.raises(RunError, match="no journal"):
+        Run.read(path)
+
+
+def test_a_later_format_is_refused(tmp_path: Path) -> None:
+    later: Any = HEADER | {"format_version": 2}
+    with pytest.raises(RunError, match="version 2"):
+        Run.read(_write(tmp_path / "run.jsonl", later))
