@@ -29,10 +29,9 @@ def fake() -> Iterator[FakeServer]:
         yield server
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def make_folder(parent: Path) -> Path:
     """Films in folders, beside files that are none and links that lead out of it."""
-    root = tmp_path / "Miller Ann"
+    root = parent / "Miller Ann"
     images = {
         "b.png": PNG + b"1",
         "series/10": DICOM + b"2",
@@ -45,13 +44,26 @@ def folder(tmp_path: Path) -> Path:
     (root / "report.dcm").write_bytes(REPORT)
     (root / "notes.txt").write_bytes(SECRET)
     (root / ".hidden.png").write_bytes(PNG)
-    outside = tmp_path / "outside"
+    outside = parent / "outside"
     outside.mkdir()
     (outside / "other.png").write_bytes(PNG + SECRET)
     (outside / "passwords").write_bytes(SECRET)
     (root / "linked").symlink_to(outside)
     (root / "named.png").symlink_to(outside / "passwords")
     return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that stays as it is."""
+    return make_folder(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def page(fake: FakeServer, folder: Path) -> Iterator[ViewerProcess]:
+    """The page of that folder."""
+    with ViewerProcess(fake.address, folder) as page:
+        yield page
 
 
 def films(page: ViewerProcess) -> dict[str, str]:
@@ -76,40 +88,38 @@ def test_a_single_file_is_a_film(fake: FakeServer, folder: Path) -> None:
         assert list(films(page)) == ["b.png"]
 
 
-def test_a_film_is_downloaded_under_its_name(fake: FakeServer, folder: Path) -> None:
-    with ViewerProcess(fake.address, folder) as page:
-        answer = page.ask(f"api/films/{films(page)['series/a #1?.JPG']}")
+def test_a_film_is_downloaded_under_its_name(page: ViewerProcess) -> None:
+    answer = page.ask(f"api/films/{films(page)['series/a #1?.JPG']}")
     assert answer.body == b"\xff\xd8\xff3"
     disposition = answer.headers["content-disposition"]
     assert disposition == "attachment; filename*=utf-8''a%20%231%3F.JPG"
 
 
-def test_nothing_but_images_leaves_the_folder(fake: FakeServer, folder: Path) -> None:
-    with ViewerProcess(fake.address, folder) as page:
-        listed = films(page)
-        assert "notes.txt" not in listed
-        before = len(fake.calls)
-        for path, body in (("", None), ("/thumbnail", None), ("/explanation", b"")):
-            answer = page.ask(f"api/films/{listed['named.png']}{path}", body)
-            assert answer.reason == "IMAGE_FORMAT_UNSUPPORTED"
-            assert SECRET not in answer.body
-        assert "Explain" not in [call.rpc for call in fake.calls[before:]]
+def test_nothing_but_images_leaves_the_folder(page: ViewerProcess, fake: FakeServer) -> None:
+    listed = films(page)
+    assert "notes.txt" not in listed
+    before = len(fake.calls)
+    for path, body in (("", None), ("/thumbnail", None), ("/explanation", b"")):
+        answer = page.ask(f"api/films/{listed['named.png']}{path}", body)
+        assert answer.reason == "IMAGE_FORMAT_UNSUPPORTED"
+        assert SECRET not in answer.body
+    assert "Explain" not in [call.rpc for call in fake.calls[before:]]
 
 
 @pytest.mark.parametrize(
     "film",
     ["b.png", "..%2foutside%2fpasswords", "%2fetc%2fpasswd", "0" * 24, "", "Miller%20Ann%2fb.png"],
 )
-def test_a_film_has_no_other_name_than_its_id(fake: FakeServer, folder: Path, film: str) -> None:
-    with ViewerProcess(fake.address, folder) as page:
-        for path in ("", "/thumbnail"):
-            answer = page.ask(f"api/films/{film}{path}")
-            assert answer.status == 404 or answer.reason == "FILM_UNKNOWN"
+def test_a_film_has_no_other_name_than_its_id(page: ViewerProcess, film: str) -> None:
+    for path in ("", "/thumbnail"):
+        answer = page.ask(f"api/films/{film}{path}")
+        assert answer.status == 404 or answer.reason == "FILM_UNKNOWN"
 
 
 def test_names_of_files_and_folders_are_neither_logged_nor_told_beyond_the_folder(
-    fake: FakeServer, folder: Path
+    fake: FakeServer, tmp_path: Path
 ) -> None:
+    folder = make_folder(tmp_path)
     with ViewerProcess(fake.address, folder) as page:
         listed = films(page)
         assert all(re.fullmatch("[0-9a-f]{24}", film) for film in listed.values())
@@ -130,12 +140,12 @@ def test_names_of_files_and_folders_are_neither_logged_nor_told_beyond_the_folde
         assert str(folder.parent) not in str(answer.headers)
 
 
-def test_ids_differ_from_process_to_process(fake: FakeServer, folder: Path) -> None:
-    ids = []
-    for _ in range(2):
-        with ViewerProcess(fake.address, folder) as page:
-            ids.append(films(page)["b.png"])
-    assert ids[0] != ids[1]
+def test_ids_differ_from_process_to_process(
+    page: ViewerProcess, fake: FakeServer, folder: Path
+) -> None:
+    with ViewerProcess(fake.address, folder) as other:
+        assert films(other).keys() == films(page).keys()
+        assert films(other)["b.png"] != films(page)["b.png"]
 
 
 def test_a_name_that_is_not_utf_8_is_listed(fake: FakeServer, tmp_path: Path) -> None:
@@ -147,15 +157,15 @@ def test_a_name_that_is_not_utf_8_is_listed(fake: FakeServer, tmp_path: Path) ->
 
 
 def test_the_samples_are_drawn_radiographs_of_the_server(
-    fake: FakeServer, radiographs: list[Path]
+    page: ViewerProcess, radiographs: list[Path]
 ) -> None:
     drawn = {file.name: sha256(file.read_bytes()).digest() for file in radiographs}
-    with ViewerProcess(fake.address) as page:
-        samples = page.ask("api/state").json["films"]
-        assert len(samples) == 3
-        for film in samples:
-            body = page.ask(f"api/films/{film['id']}").body
-            assert sha256(body).digest() == drawn[film["name"]]
+    films = page.ask("api/state").json["films"]
+    samples = [film for film in films if film["group"] == "sample"]
+    assert len(samples) == 3
+    for film in samples:
+        body = page.ask(f"api/films/{film['id']}").body
+        assert sha256(body).digest() == drawn[film["name"]]
 
 
 def test_thousands_of_films_are_listed(fake: FakeServer, tmp_path: Path) -> None:
