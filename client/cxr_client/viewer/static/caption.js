@@ -7,6 +7,7 @@ import { spoken, three } from "./words.js";
 const GROUND = "#101010";
 const TEXT = "#ebebeb";
 const FAINT = "#aaaaaa";
+const GAP_PX = 2;
 const FONT = "system-ui, sans-serif";
 
 /**
@@ -17,7 +18,7 @@ const FONT = "system-ui, sans-serif";
 /**
  * The panes as one PNG file, side by side, each with its caption.
  * @param {Pane[]} panes With answers.
- * @param {{scale: string}} settings
+ * @param {{scale: string, negative: boolean}} settings
  */
 export async function captioned(panes, settings) {
   const pictures = await Promise.all(
@@ -26,20 +27,22 @@ export async function captioned(panes, settings) {
   const width = Math.max(...pictures.map((picture) => picture.width));
   const height = Math.max(...pictures.map((picture) => picture.height));
   const text = Math.max(13, Math.round(width / 64));
-  const canvas = new OffscreenCanvas(width * panes.length, height + 10 * text);
+  const canvas = new OffscreenCanvas((width + GAP_PX) * panes.length - GAP_PX, height + 10 * text);
   const context = /** @type {Context} */ (canvas.getContext("2d"));
   context.fillStyle = GROUND;
   context.fillRect(0, 0, canvas.width, canvas.height);
   let lowest = height;
   panes.forEach((pane, index) => {
-    context.drawImage(pictures[index], index * width, 0);
+    // A line of the ground between the pictures, so that they are told apart.
+    context.drawImage(pictures[index], index * (width + GAP_PX), 0);
     lowest = Math.max(
       lowest,
       drawCaption(context, pane, {
-        left: index * width + text,
+        left: index * (width + GAP_PX) + text,
         top: height + text,
         room: width - 2 * text,
         text,
+        settings,
       }),
     );
   });
@@ -62,10 +65,12 @@ function marksOf({ answer, explanation, view }, scale) {
 /**
  * @param {Context} context
  * @param {Pane} pane
- * @param {{left: number, top: number, room: number, text: number}} place
+ * @param {{left: number, top: number, room: number, text: number,
+ *   settings: {scale: string, negative: boolean}}} place
  * @returns {number} Where the caption ends.
  */
-function drawCaption(context, { answer, explanation, view }, { left, top, room, text }) {
+function drawCaption(context, { answer, explanation, view }, place) {
+  const { left, top, room, text, settings } = place;
   if (!answer || !explanation) return top;
   const { finding, method } = explanation;
   const { model, notice } = answer.result;
@@ -73,13 +78,14 @@ function drawCaption(context, { answer, explanation, view }, { left, top, room, 
   context.textBaseline = "top";
   context.fillStyle = TEXT;
   context.font = `600 ${Math.round(1.25 * text)}px ${FONT}`;
-  context.fillText(`${spoken(finding.label)}  ${three(finding.score)}`, left, top);
+  const against = settings.negative ? "Evidence against " : "";
+  context.fillText(`${against}${spoken(finding.label)}  ${three(finding.score)}`, left, top);
   if (view.legend) drawLegend(context, view.legend, { left: left + room, top, text });
   context.font = `${text}px ${FONT}`;
   context.fillStyle = FAINT;
   const facts = [
     `score; 0.5 is the decision boundary (threshold ${three(finding.threshold)})`,
-    `${model.name} ${model.version}, weights ${model.weights_sha256.slice(0, 12)}, ${method}`,
+    `${model.name} ${model.version}, weights ${model.weights_sha256.slice(0, 12)}, ${method}, ${settings.scale === "FIXED" ? "fixed scale" : "scale of this map"}`,
   ];
   let at = top + 1.4 * line;
   for (const fact of facts) {

@@ -126,7 +126,7 @@ export class Pane {
     if (!legend) return;
     this.#text("low", legend.limits[0]);
     this.#text("high", legend.limits[2]);
-    this.#text("unit", legend.hasEvidence ? "logits" : "logits; no evidence of 1 or more");
+    this.#text("unit", legend.hasEvidence ? "logits" : "logits, no evidence");
     const canvas = /** @type {HTMLCanvasElement} */ (this.#root.querySelector(".legend canvas"));
     const context = canvas.getContext("2d");
     legend.colors.forEach((color, level) => {
