@@ -168,6 +168,8 @@ $(PEERS)/.installed: benchmarks/peers.txt
 
 phantom: $(DEV_STAMP) ## draw the shipped samples, train and pack the phantom bundle (up to an hour)
 	$(PY) -m cxr_phantom draw --output server/cxr_server/bundles/phantom-samples
+	for sample in client/cxr_client/viewer/samples/*.png; do \
+	    cp server/cxr_server/bundles/phantom-samples/$${sample##*/} $$sample; done
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_phantom train --output build/phantom
 	$(PY) -m cxr_phantom pack build/phantom server/cxr_server/bundles/phantom
 

@@ -15,6 +15,7 @@ from cxr_client.cli.files import search
 from cxr_client.testing import FakeServer
 from cxr_client.viewer.failures import Refusal
 from cxr_client.viewer.films import Film, Films
+from cxr_server.bundles.store import SAMPLES_PATH
 from viewer_process import ViewerProcess
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -156,10 +157,8 @@ def test_a_name_that_is_not_utf_8_is_listed(fake: FakeServer, tmp_path: Path) ->
         assert page.ask(f"api/films/{film}").body == PNG
 
 
-def test_the_samples_are_drawn_radiographs_of_the_server(
-    page: ViewerProcess, radiographs: list[Path]
-) -> None:
-    drawn = {file.name: sha256(file.read_bytes()).digest() for file in radiographs}
+def test_the_samples_are_those_of_the_server(page: ViewerProcess) -> None:
+    drawn = {file.name: sha256(file.read_bytes()).digest() for file in SAMPLES_PATH.iterdir()}
     films = page.ask("api/state").json["films"]
     samples = [film for film in films if film["group"] == "sample"]
     assert len(samples) == 3
