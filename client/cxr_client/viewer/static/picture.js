@@ -7,6 +7,7 @@
 import { contourLine, contourSegments, contours } from "./contours.js";
 import { EDGE_GREY, edgeOf, frameOf, HATCH_OPACITY, hasUnseen, hatching } from "./frame.js";
 import { colorize, heatMap, levelsOf } from "./heat.js";
+import { contextOf, Layers, layerOf } from "./layers.js";
 import { FULL_WINDOW, isFull, windowed } from "./window.js";
 
 /** @typedef {import("./camera.js").Point} Point */
@@ -44,8 +45,7 @@ const MOST_HEAT_MAPS = 4;
 const heatMaps = /** @type {WeakMap<object, Map<string, HeatMap>>} */ (new WeakMap());
 
 export class Picture {
-  /** @type {Map<string, {inputs: unknown[], layer: unknown}>} */
-  #kept = new Map();
+  #layers = new Layers();
   /** @type {Film} */
   film;
   /** @type {Options} */
@@ -62,9 +62,14 @@ export class Picture {
     this.film = film;
     this.options = options;
     if (before?.film.radiograph === film.radiograph) {
-      this.#kept = before.#kept;
+      this.#layers = before.#layers;
       this.window = before.window;
     }
+  }
+
+  /** Make all layers anew when they are drawn next. */
+  forget() {
+    this.#layers.forget();
   }
 
   /** @returns {Frame} */
@@ -162,7 +167,7 @@ export class Picture {
   /** The contours as a path in shares of the square that the network saw. @returns {Path2D} */
   get contourPath() {
     const { heat } = this;
-    return this.#keep("contour path", [heat], () => {
+    return this.#layers.keep("contour path", [heat], () => {
       const path = new Path2D();
       for (const [from, to] of heat ? contourSegments(heat) : []) {
         path.moveTo(...from);
@@ -185,7 +190,7 @@ export class Picture {
   /** The grey levels of the radiograph to draw. @returns {Uint8Array} */
   get #greys() {
     const { bitmap } = this.#source;
-    return this.#keep("greys", [bitmap], () => {
+    return this.#layers.keep("greys", [bitmap], () => {
       // In main memory: reading pixels back from a GPU would stall it.
       const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
       const context = contextOf(canvas, { willReadFrequently: true });
@@ -204,7 +209,7 @@ export class Picture {
     const { level, width } = this.window;
     const source = isFull(this.window)
       ? bitmap
-      : this.#keep("window", [bitmap, level, width], () =>
+      : this.#layers.keep("window", [bitmap, level, width], () =>
           layerOf(windowed(this.#greys, this.window), bitmap.width, bitmap.height),
         );
     const { radiograph, info } = this.film;
@@ -221,7 +226,7 @@ export class Picture {
    */
   #drawUnseen(context, frame, strength) {
     const { width, height } = frame;
-    const hatch = this.#keep("hatch", [width, height, this.film.info], () =>
+    const hatch = this.#layers.keep("hatch", [width, height, this.film.info], () =>
       layerOf(hatching(frame), width, height),
     );
     context.globalAlpha = strength * HATCH_OPACITY;
@@ -240,8 +245,10 @@ export class Picture {
    */
   #heatLayer(heat, width, height) {
     const { kind, colorMap, negative } = this.options;
-    const levels = this.#keep("levels", [heat, width, height], () => levelsOf(heat, width, height));
-    return this.#keep("heat", [levels, kind, colorMap, negative], () =>
+    const levels = this.#layers.keep("levels", [heat, width, height], () =>
+      levelsOf(heat, width, height),
+    );
+    return this.#layers.keep("heat", [levels, kind, colorMap, negative], () =>
       layerOf(colorize(levels, kind, colorMap, negative), width, height),
     );
   }
@@ -251,49 +258,14 @@ export class Picture {
    * @param {Frame} frame
    */
   #contourLayer(heat, { width, height, seen }) {
-    return this.#keep("contours", [heat, width, height, seen.width_px, seen.height_px], () => {
-      const line = contourLine(width, height);
-      const pixels = contours(heat, seen.width_px, seen.height_px, line);
-      return pixels && layerOf(pixels, seen.width_px, seen.height_px);
-    });
+    return this.#layers.keep(
+      "contours",
+      [heat, width, height, seen.width_px, seen.height_px],
+      () => {
+        const line = contourLine(width, height);
+        const pixels = contours(heat, seen.width_px, seen.height_px, line);
+        return pixels && layerOf(pixels, seen.width_px, seen.height_px);
+      },
+    );
   }
-
-  /**
-   * Return what `make` returned the last time, if it was for the same inputs.
-   * @template T
-   * @param {string} name
-   * @param {unknown[]} inputs
-   * @param {() => T} make
-   * @returns {T}
-   */
-  #keep(name, inputs, make) {
-    const kept = this.#kept.get(name);
-    if (kept?.inputs.every((input, at) => Object.is(input, inputs[at]))) {
-      return /** @type {T} */ (kept.layer);
-    }
-    const layer = make();
-    this.#kept.set(name, { inputs, layer });
-    return layer;
-  }
-}
-
-/**
- * @param {OffscreenCanvas} canvas
- * @param {CanvasRenderingContext2DSettings} [settings]
- */
-function contextOf(canvas, settings) {
-  const context = canvas.getContext("2d", settings);
-  if (context === null) throw new Error("the browser offers no 2D canvas");
-  return context;
-}
-
-/**
- * @param {Uint8ClampedArray<ArrayBuffer>} pixels RGBA
- * @param {number} width
- * @param {number} height
- */
-function layerOf(pixels, width, height) {
-  const canvas = new OffscreenCanvas(width, height);
-  contextOf(canvas).putImageData(new ImageData(pixels, width, height), 0, 0);
-  return canvas;
 }

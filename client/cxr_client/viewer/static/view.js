@@ -8,8 +8,9 @@
 
 import { Camera } from "./camera.js";
 import { listen } from "./gestures.js";
-import { FIXED_SCALE_LOGITS, legend } from "./heat.js";
+import { legend } from "./heat.js";
 import { drawMarks } from "./marks.js";
+import { changed, DEFAULTS } from "./options.js";
 import { Picture } from "./picture.js";
 import { besideReading, readingAt } from "./reading.js";
 import { bounded, FULL_WINDOW } from "./window.js";
@@ -17,30 +18,10 @@ import { bounded, FULL_WINDOW } from "./window.js";
 /** @typedef {import("./camera.js").Point} Point */
 /** @typedef {import("./picture.js").Film} Film */
 
-/**
- * What is drawn, all of it: see `PictureOptions`, `HeatOptions`, `ColorOptions` and `Marks`.
- * @typedef {import("./picture.js").Options & import("./marks.js").Marks} ViewOptions
- */
-
+/** @typedef {import("./options.js").ViewOptions} ViewOptions */
 /** @typedef {import("./reading.js").Reading} Reading */
 
 /** How a film is displayed: `zoom` of 1 fits. @typedef {{zoom: number, level: number, width: number}} Display */
-
-/** @type {ViewOptions} */
-const DEFAULTS = {
-  kind: "OVERLAY",
-  frame: "ORIGINAL",
-  colorMap: "INFERNO",
-  opacity: 0.5,
-  scale: "PER_MAP",
-  fixedScaleLogits: FIXED_SCALE_LOGITS,
-  negative: false,
-  heatOn: true,
-  contours: false,
-  crop: false,
-  regions: false,
-  peak: false,
-};
 
 /** Share of the canvas by which an arrow key pans. */
 const PAN_SHARE = 0.1;
@@ -50,6 +31,7 @@ export class View {
   #context;
   #onPointer;
   #onDisplay;
+  /** @type {ViewOptions} */
   #options = DEFAULTS;
   #camera = new Camera();
   #listening = new AbortController();
@@ -90,6 +72,7 @@ export class View {
       observer.observe(canvas); // Safari
     }
     signal.addEventListener("abort", () => observer.disconnect());
+    canvas.addEventListener("contextrestored", this.#restore, { signal });
   }
 
   /**
@@ -110,15 +93,11 @@ export class View {
   /**
    * Change how it is drawn; what is not named stays.
    * @param {Partial<ViewOptions>} options
-   * @throws {RangeError} the colour map is GRAY over the radiograph: it looks like anatomy
+   * @throws {RangeError} the colour map is GRAY over the radiograph
    */
   set(options) {
-    const all = { ...this.#options, ...options };
-    if (all.kind === "OVERLAY" && all.colorMap === "GRAY") {
-      throw new RangeError("GRAY is for heat alone: over the radiograph it looks like anatomy");
-    }
-    this.#options = all;
-    if (this.#picture) this.#picture.options = all;
+    this.#options = changed(this.#options, options);
+    if (this.#picture) this.#picture.options = this.#options;
     this.#changed();
   }
 
@@ -202,6 +181,12 @@ export class View {
     this.#canvas.height = box?.blockSize ?? Math.round(height * this.#density);
     this.#draw(); // a new size has emptied the canvas
   }
+
+  /** The graphics processor has lost what was drawn, layers included. */
+  #restore = () => {
+    this.#picture?.forget();
+    this.#changed();
+  };
 
   #changed = () => {
     this.#report();
