@@ -132,6 +132,11 @@ def test_the_lock_for_serving_covers_the_server_and_nothing_heavy() -> None:
     assert not {name for name in pins("serve.txt") if re.match(r"torch|nvidia|triton", name)}
 
 
+def test_the_lock_for_serving_covers_the_page() -> None:
+    needed = needed_by("cxr-client", ("viewer",)) - {"cxr-client"}
+    assert {"starlette", "uvicorn"} <= needed <= set(pins("serve.txt"))
+
+
 def test_both_locks_agree_and_every_pin_has_a_hash() -> None:
     serve, dev = pins("serve.txt"), pins("dev.txt")
     assert serve.items() <= dev.items()
