@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,14 @@ from serving import ServerProcess
 pytest_plugins = ["fixtures_models"]
 
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT ends the programs that a test starts, also where a background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -128,13 +127,11 @@ def test_an_error_inside_the_command_is_not_shown_as_wrong_usage(
         cxr("predict", folder / "a.JPG")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_command_with_a_summary(fake: FakeServer, folder: Path) -> None:
     hold = Hold()
     fake.script(*[hold] * 4)
-    # A background job inherits SIGINT as ignored; a command in the foreground does not.
-    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", interruptible + CXR[2]]
-    command += ["predict", "--server", fake.address, str(folder)]
+    command = [*CXR, "predict", "--server", fake.address, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert hold.wait_entered()
     process.send_signal(signal.SIGINT)

@@ -226,6 +226,7 @@ def test_an_outage_from_the_first_image_on_leaves_the_last_report(
     assert names_in(output.parent) == ["report.html"]
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_the_last_report_and_no_part_of_its_own(
     fake: FakeServer, folder: Path, tmp_path: Path, number: signal.Signals
@@ -235,9 +236,7 @@ def test_an_interrupted_run_leaves_the_last_report_and_no_part_of_its_own(
     output = tmp_path / "o" / "report.html"
     output.parent.mkdir()
     output.write_text("the last one")
-    # A background job inherits SIGINT as ignored; a command in the foreground does not.
-    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", interruptible + CXR[2], "report", "--server", fake.address]
+    command = [*CXR, "report", "--server", fake.address]
     command += ["--output", str(output), str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert hold.wait_entered()

@@ -112,6 +112,7 @@ def test_no_other_file_takes_the_place_of_streams_that_are_closed() -> None:
     assert files[2].startswith("pipe:")
 
 
+@pytest.mark.usefixtures("interruptible")
 async def test_ctrl_c_at_a_pipeline_with_tee_answers_the_call_in_flight(tmp_path: Path) -> None:
     log = tmp_path / "log"
     tee = subprocess.Popen(
