@@ -76,7 +76,7 @@
     for (const radio of filters.elements.show) {
       const count = films.filter(kinds[radio.value]).length;
       const failed = radio.value === "all" || radio.value === "failed" ? failures.length : 0;
-      one("output", radio.parentElement).textContent = String(count + failed);
+      one(".count", radio.parentElement).textContent = String(count + failed);
     }
     const shown = [...films, ...failures].filter((entry) => !entry.row.hidden).length;
     one("#shown").textContent = `${shown} of ${films.length + failures.length} files shown`;
