@@ -10,7 +10,6 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from email.message import Message
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,21 +53,21 @@ class ViewerProcess:
         self.command = [*CXR, *map(str, words)]
         self.env = {**os.environ, **(env or {})}
         self.url = ""
-        self.log_path = Path(tempfile.mkstemp(prefix="cxr-test-view-", suffix=".log")[1])
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # `__exit__` closes it.
 
     def __enter__(self) -> "ViewerProcess":
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=subprocess.PIPE, stderr=log, env=self.env, text=True
-            )
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=self._log, env=self.env, text=True
+        )
         assert self.process.stdout is not None
         timer = threading.Timer(100, self.process.kill)
         timer.start()
         self.url = self.process.stdout.readline().strip()  # printed once it listens
         timer.cancel()
         if not self.url:
+            log = self.log
             self.__exit__()
-            raise AssertionError(f"the page was not served: {self.log}")
+            raise AssertionError(f"the page was not served: {log}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,11 +76,13 @@ class ViewerProcess:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+        self._log.close()
 
     @property
     def log(self) -> str:
         """What it has printed to standard error."""
-        return self.log_path.read_text()
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode()
 
     @property
     def port(self) -> int:
