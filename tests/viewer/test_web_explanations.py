@@ -51,6 +51,18 @@ def test_an_upload_is_answered_as_the_python_client_is(
     assert max(Image.open(BytesIO(picture)).size) == 256
 
 
+def test_what_the_network_saw_is_shown_in_its_resolution(
+    page: ViewerProcess, phantom_server: ServerProcess, radiographs: list[Path]
+) -> None:
+    image = radiographs[0].read_bytes()
+    _, picture = page.ask("api/explanations?frame=model-input", image).explanation
+    with Client(phantom_server.address) as client:
+        render = RenderOptions(kind="RADIOGRAPH", frame="MODEL_INPUT")
+        assert picture == client.explain(image, render=render).radiograph
+        side_px = client.describe_model().input_side_px
+    assert Image.open(BytesIO(picture)).size == (side_px, side_px)
+
+
 def test_a_film_is_answered_as_an_upload_of_it(page: ViewerProcess) -> None:
     film = page.ask("api/state").json["films"][0]
     image = page.ask(f"api/films/{film['id']}").body
@@ -125,7 +137,14 @@ def test_a_broken_file_is_an_answer_with_reason_and_hint(
 
 
 @pytest.mark.parametrize(
-    "query", ["presentation=upside-down", "max_side_px=-1", "max_side_px=x", "max_side_px=9999"]
+    "query",
+    [
+        "presentation=upside-down",
+        "frame=half",
+        "max_side_px=-1",
+        "max_side_px=x",
+        "max_side_px=9999",
+    ],
 )
 def test_a_value_out_of_range_is_named(
     page: ViewerProcess, radiographs: list[Path], query: str

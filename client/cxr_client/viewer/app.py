@@ -15,9 +15,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from cxr_client import __version__
-from cxr_client.enums import DicomPresentation
+from cxr_client.enums import DicomPresentation, RenderFrame
 from cxr_client.errors import CxrError
 from cxr_client.link import log
+from cxr_client.requests import RenderOptions
 from cxr_client.viewer.body import read_body
 from cxr_client.viewer.calls import Slots, while_connected
 from cxr_client.viewer.failures import Refusal, fields_of
@@ -93,21 +94,21 @@ class _Api:
         return JSONResponse(content)
 
     async def explain_upload(self, request: Request) -> Response:
-        presentation, max_side_px = _presentation(request), _max_side_px(request)
+        presentation, render = _presentation(request), _render(request)
         with self._slots.taken():
             model = await self._relay.model()
             image = await read_body(request, self._relay.max_image_bytes(model))
-            work = self._relay.explain(image, model, presentation, max_side_px)
+            work = self._relay.explain(image, model, presentation, render)
             return Response(await while_connected(request, work), media_type=_BYTES)
 
     async def explain_film(self, request: Request) -> Response:
-        presentation, max_side_px = _presentation(request), _max_side_px(request)
+        presentation, render = _presentation(request), _render(request)
         film = self._films[request.path_params["id"]]
 
         async def work() -> bytes:
             model = await self._relay.model()
             image = await film.read(self._relay.max_image_bytes(model))
-            return await self._relay.explain(image, model, presentation, max_side_px)
+            return await self._relay.explain(image, model, presentation, render)
 
         with self._slots.taken():
             return Response(await while_connected(request, work()), media_type=_BYTES)
@@ -160,6 +161,16 @@ def _presentation(request: Request) -> DicomPresentation | None:
     if text.upper().replace("-", "_") not in DicomPresentation.choices():
         raise Refusal("INVALID_FIELD", "presentation is neither as-shown nor stored.")
     return DicomPresentation(text)
+
+
+def _render(request: Request) -> RenderOptions:
+    """Return which picture of the radiograph is asked for: the whole film unless it says."""
+    frame = request.query_params.get("frame", "original")
+    if frame.upper().replace("-", "_") not in RenderFrame.choices():
+        raise Refusal("INVALID_FIELD", "frame is neither original nor model-input.")
+    return RenderOptions(
+        kind="RADIOGRAPH", frame=RenderFrame(frame), max_side_px=_max_side_px(request)
+    )
 
 
 def _max_side_px(request: Request) -> int | None:

@@ -73,20 +73,20 @@ class Relay:
         image: bytes,
         model: ModelDescription,
         presentation: DicomPresentation | None,
-        max_side_px: int | None,
+        render: RenderOptions,
     ) -> bytes:
         """Explain every finding; return the answer in its frame, radiograph included."""
         explained = await self._images.explain(
             image,
             labels=[finding.label for finding in model.findings],
             presentation=presentation,
-            render=_radiograph(max_side_px),
+            render=render,
         )
         return framed(explained.to_dict(), explained.radiograph)
 
     async def thumbnail(self, image: bytes) -> bytes:
         """Return a small picture of the radiograph, PNG."""
-        render = _radiograph(_THUMBNAIL_SIDE_PX)
+        render = RenderOptions(kind="RADIOGRAPH", frame="ORIGINAL", max_side_px=_THUMBNAIL_SIDE_PX)
         explained = await self._images.explain(image, render=render)
         return explained.radiograph
 
@@ -95,10 +95,6 @@ def framed(fields: dict[str, Any], picture: bytes) -> bytes:
     """Return the length of the JSON as uint32, big-endian, then the JSON, then the picture."""
     text = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
     return len(text).to_bytes(4) + text + picture
-
-
-def _radiograph(max_side_px: int | None) -> RenderOptions:
-    return RenderOptions(kind="RADIOGRAPH", frame="ORIGINAL", max_side_px=max_side_px)
 
 
 def _serving(health: Health) -> dict[str, Any]:

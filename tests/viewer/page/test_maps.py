@@ -108,12 +108,20 @@ def test_the_legend_is_in_logits_and_follows_the_scale(
     expect(legend).to_contain_text(re.compile(r"^\s*0\D*60\D*logits"))
 
 
-def test_the_frame_of_the_network_shows_what_it_saw_alone(page: Page, folder: Path) -> None:
-    seen.choose(page, folder / "wide.jpg")
-    check(page, "Shown", on=False)
-    page.get_by_label("Network input").check()
-    picture = saved(page, 480)
-    assert picture.shape[:2] == (480, 480)
+def test_the_frame_of_the_network_shows_what_it_saw_in_its_resolution(
+    page: Page, client: Client, folder: Path
+) -> None:
+    film = folder / "wide.jpg"
+    seen.choose(page, film)
+    check(page, "Peak", on=False)
+    check(page, "Contours", on=True)
+    with page.expect_response("**/api/explanations?*frame=model-input*"):
+        page.get_by_label("Network input").check()
+    label = client.explain(film).explanations[0].finding.label
+    expected = served(client, film, label, frame="MODEL_INPUT", contours=True)
+    seen.expect_map(page, label)
+    difference = np.abs(saved(page, len(expected)) - expected)
+    assert difference.max() <= MAX_DIFFERENCE
 
 
 @pytest.mark.parametrize("mark", ["Crop box", "Regions", "Peak"])

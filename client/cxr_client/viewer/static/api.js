@@ -34,6 +34,7 @@
  * @typedef {{key: string, name: string, group: "sample" | "folder" | "opened", id?: string,
  *   file?: File}} Film A film of the web server has an id, one that was opened here a file.
  * @typedef {"as-shown" | "stored"} Presentation
+ * @typedef {"original" | "model-input"} Frame What of the radiograph: all, or what the network saw.
  */
 
 /** What went wrong, and what to do about it. */
@@ -62,15 +63,15 @@ export async function getState() {
 /**
  * Score a film and fetch the evidence of all findings with the radiograph as the server read it.
  * @param {Film} film
- * @param {{presentation?: Presentation, maxSidePx?: number, maxBytes?: number,
+ * @param {{presentation?: Presentation, frame?: Frame, maxSidePx?: number, maxBytes?: number,
  *   signal?: AbortSignal}} [options]
  * @returns {Promise<Answer>}
  */
 export async function explain(
   film,
-  { presentation = "as-shown", maxSidePx, maxBytes = Infinity, signal } = {},
+  { presentation = "as-shown", frame = "original", maxSidePx, maxBytes = Infinity, signal } = {},
 ) {
-  const query = new URLSearchParams({ presentation });
+  const query = new URLSearchParams({ presentation, frame });
   if (maxSidePx) query.set("max_side_px", String(maxSidePx));
   const path = film.file
     ? "api/explanations"
@@ -107,11 +108,13 @@ export class Answers {
   /**
    * @param {Film} film
    * @param {Presentation} presentation
+   * @param {Frame} [frame]
    * @returns {Promise<Answer>}
    */
-  get(film, presentation) {
-    const key = `${film.key} ${presentation}`;
-    const kept = this.#kept.get(key) ?? explain(film, { presentation, maxBytes: this.maxBytes });
+  get(film, presentation, frame = "original") {
+    const key = `${film.key} ${presentation} ${frame}`;
+    const { maxBytes } = this;
+    const kept = this.#kept.get(key) ?? explain(film, { presentation, frame, maxBytes });
     this.#kept.delete(key);
     this.#kept.set(key, kept);
     kept.catch(() => this.#kept.delete(key));

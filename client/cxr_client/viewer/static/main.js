@@ -85,6 +85,27 @@ async function open(film) {
 /** @param {Pane} target @param {Answer} answer @param {string} label */
 function show(target, answer, label) {
   target.show(answer, label, state.server?.model?.input_side_px);
+  showModelInput(target);
+}
+
+/**
+ * Show what the network saw, in its resolution, where it is looked at; until it is fetched, that
+ * part of the film is shown.
+ * @param {Pane} target
+ */
+async function showModelInput(target) {
+  const { film, answer } = target;
+  if (!film || !answer || state.settings.frame !== "MODEL_INPUT") return;
+  try {
+    const { radiograph } = await answers.get(film, state.presentation, "model-input");
+    if (target.answer !== answer) return;
+    target.show(answer, target.label, state.server?.model?.input_side_px, radiograph);
+  } catch (error) {
+    if (!(error instanceof ViewerError)) throw error;
+    const again = () => showModelInput(target);
+    if (target.answer === answer)
+      problem.show(error, { film, server: state.server?.server ?? null, again });
+  }
 }
 
 /** @param {unknown} error @param {Pane} target @param {Film} film */
@@ -286,7 +307,10 @@ problem.onClose(() => {
 bindTheme(byId("theme"));
 bindSettings((settings) => {
   state.settings = settings;
-  for (const each of panes) each.set(settings);
+  for (const each of panes) {
+    each.set(settings);
+    showModelInput(each);
+  }
   panel.setNegative(Boolean(settings.negative));
 });
 const keys = {

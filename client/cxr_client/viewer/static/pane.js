@@ -89,15 +89,17 @@ export class Pane {
    * @param {Answer} answer Of the expected film.
    * @param {string} label
    * @param {number} [inputSidePx] Side of the network's input.
+   * @param {ImageBitmap} [modelInput] The radiograph as the network saw it.
    */
-  show(answer, label, inputSidePx) {
+  show(answer, label, inputSidePx, modelInput) {
     if (!this.film) return;
     this.answer = answer;
     this.label = label;
     const { explanation } = this;
     if (!explanation) return;
     const { result, radiograph } = answer;
-    this.view.show({ radiograph, info: result.image_info, explanation, inputSidePx });
+    const info = result.image_info;
+    this.view.show({ radiograph, modelInput, info, explanation, inputSidePx });
     this.#root.dataset.state = "shown";
     this.#text("finding", spoken(label));
     this.#text("score", three(explanation.finding.score));
