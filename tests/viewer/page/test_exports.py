@@ -58,7 +58,7 @@ def test_a_saved_comparison_shows_both_pictures(page: Page, client: Client, film
     page.get_by_label("Compare").check()
     _, content = seen.save(page, "PNG")
     with Image.open(io.BytesIO(content)) as picture:
-        assert picture.width == 2 * 512
+        assert picture.width == 2 * 512 + 2  # a line between them
     with pytest.raises(InvalidRequestError):
         client.predict(content)
 

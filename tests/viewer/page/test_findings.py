@@ -68,7 +68,7 @@ def test_the_chosen_finding_is_described(page: Page, client: Client, film: Path)
     explanation = client.explain(film, labels="Effusion")["Effusion"]
     described = page.get_by_role("region", name="The chosen finding")
     expect(described).to_contain_text(f"Logit{explanation.logit:.2f}")
-    expect(described).to_contain_text("Probability, uncalibrated")
+    expect(described).to_contain_text("Probability (uncalibrated)")
     expect(described).to_contain_text("On phantoms only: AUC 1.000")
     assert explanation.peak
     expect(described).to_contain_text(

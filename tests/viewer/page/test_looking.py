@@ -31,10 +31,11 @@ def point(page: Page, x: float, y: float, letter: str = "A") -> str:
 def numbers(text: str) -> dict[str, float]:
     """Return x, y, grey, logits, row and column of a reading."""
     found = re.search(
-        r"x (\d+)\s+y (\d+)\s+grey (\d+)\s+(-?[\d.]+) logits in row (\d+), column (\d+)", text
+        r"(-?[\d.]+) logits\s+x (\d+)\s+y (\d+)\s+grey (\d+)\s+row (\d+)\s+column (\d+)",
+        text.replace("\N{MINUS SIGN}", "-"),
     )
     assert found, text
-    names = ("x", "y", "grey", "logits", "row", "column")
+    names = ("logits", "x", "y", "grey", "row", "column")
     return dict(zip(names, map(float, found.groups()), strict=True))
 
 
