@@ -29,12 +29,14 @@ def create(size_bytes: int) -> int:
 
 
 class Arena:
-    """One side's view of the memory of a file descriptor, which it closes."""
+    """One side's view of the memory of a file descriptor, which it closes in any case."""
 
     def __init__(self, fd: int) -> None:
-        self.size_bytes = os.fstat(fd).st_size
-        self._map = mmap.mmap(fd, self.size_bytes)
-        os.close(fd)
+        try:
+            self.size_bytes = os.fstat(fd).st_size
+            self._map = mmap.mmap(fd, self.size_bytes)
+        finally:
+            os.close(fd)
 
     def put_file(self, image: bytes) -> None:
         """Write an image file."""
