@@ -132,14 +132,23 @@ def copy(page: Page, kind: str) -> str:
     return text
 
 
+def drag_over(page: Page, *paths: Path) -> None:
+    """Drag files or folders of this machine over the picture."""
+    _drag(page, paths, "dragEnter", "dragOver")
+
+
 def drop(page: Page, *paths: Path) -> None:
     """Drag files or folders of this machine over the picture and drop them there."""
+    _drag(page, paths, "dragEnter", "dragOver", "drop")
+
+
+def _drag(page: Page, paths: tuple[Path, ...], *kinds: str) -> None:
     session = page.context.new_cdp_session(page)
-    box = pane(page).bounding_box() or page.locator("main").bounding_box()
+    box = page.get_by_role("region", name="Radiograph", exact=True).bounding_box()
     assert box
     at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
+    for kind in kinds:
         session.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
 
 

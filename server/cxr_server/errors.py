@@ -137,7 +137,7 @@ class Unavailable(RequestError, status="UNAVAILABLE"):
 
 
 class ModelLoading(Unavailable, reason="MODEL_LOADING"):
-    """The model is being loaded, warmed up or rebuilt, or no process that decodes can start."""
+    """The model is being loaded, warmed up or rebuilt."""
 
 
 class Draining(Unavailable, reason="DRAINING"):

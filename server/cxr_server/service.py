@@ -4,11 +4,8 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import structlog
 
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.drawing import most_drawn_px, room_to_draw
@@ -36,7 +33,7 @@ from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavail
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
-from cxr_server.inference.scheduler import RETRY_AFTER_MS, EngineFailure
+from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import Finding, findings, ranked
 from cxr_server.inference.stages import Stage, Stages
 from cxr_server.lifecycle import Lifecycle, Phase
@@ -47,7 +44,6 @@ from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import Settings
 
 MAX_LABELS = 256
-log = structlog.get_logger("cxr_server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +207,9 @@ class InferenceService:
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
         """Score an image. Raises RequestError; see `errors`."""
         model, stages = self._loaded(), Stages()
-        with _retried_later():
-            evidence, _ = await model.evidence(
-                request.image, call, stages, strict=request.strict_input, options=request.dicom
-            )
+        evidence, _ = await model.evidence(
+            request.image, call, stages, strict=request.strict_input, options=request.dicom
+        )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         self._metrics.stages(stages.seconds())
         return PredictResult(
@@ -227,8 +222,7 @@ class InferenceService:
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Explain findings of an image. Raises RequestError; see `errors`."""
-        with _retried_later():
-            result = await self._explain(self._loaded(), request, call)
+        result = await self._explain(self._loaded(), request, call)
         self._metrics.stages(result.stages.seconds())
         return result
 
@@ -324,18 +318,6 @@ class InferenceService:
         if self._model is None:
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
         return self._model
-
-
-@contextmanager
-def _retried_later() -> Iterator[None]:
-    """Tell callers to come again while no image can be decoded, which only operators can mend."""
-    try:
-        yield
-    except DecodeProcessesUnavailable as error:
-        log.error("cannot decode", reason=str(error))
-        raise ModelLoading(
-            "no process that decodes can be started", retry_after_ms=RETRY_AFTER_MS
-        ) from None
 
 
 def _unknown(label: str, labels: tuple[str, ...]) -> str:

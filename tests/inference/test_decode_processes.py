@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,7 +25,6 @@ from cxr_server.errors import (
 )
 from cxr_server.imaging.codecs import CODECS
 from cxr_server.imaging.radiograph import DecodeLimits
-from cxr_server.inference.decode_processes import forking
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.decode_processes.process import RaisedInProcess
@@ -229,57 +228,6 @@ def test_a_fork_server_that_is_killed_is_replaced_and_its_workers_end_with_it() 
         os.kill(fork_server, signal.SIGKILL)
         wait_until(lambda: not is_running(worker) or is_zombie(worker))
         assert processes.decode(GOOD).facts.height_px == 256
-
-
-def test_a_fork_server_that_is_stopped_is_replaced_and_never_waited_for() -> None:
-    until = time.monotonic() + 60
-
-    def check() -> None:
-        if time.monotonic() > until:
-            raise DeadlineExpired("nothing was decoded")
-
-    with (
-        decoders() as processes,
-        patch.object(forking, "ANSWER_TIMEOUT_S", 1.0),
-        ThreadPoolExecutor() as threads,
-    ):
-        (worker,) = processes.pids
-        os.kill(worker, signal.SIGKILL)
-        processes.decode(GOOD)  # from now on, the fork server has a second to answer
-        (worker,) = processes.pids
-        (fork_server,) = set(descendants(os.getpid())) - {worker} - {*_others(worker)}
-        works = threading.Event()
-        beside = threads.submit(processes.decode, hostile("long nap"), check=works.set)
-        assert works.wait(60)
-        os.kill(fork_server, signal.SIGSTOP)
-        assert processes.decode(GOOD, check=check).facts.height_px == 256
-        assert beside.result(60).facts.height_px == 64
-        assert not is_running(fork_server)
-
-
-def test_without_descriptors_no_process_is_started_and_no_descriptor_is_lost() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with decoders() as processes:
-        (worker,) = processes.pids
-        os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not is_running(worker) or is_zombie(worker))
-        before = len(os.listdir("/proc/self/fd"))
-        with ExitStack() as limited:
-            limited.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (before + 64, hard))
-            taken: list[int] = []
-            limited.callback(lambda: [os.close(fd) for fd in taken])
-            with suppress(OSError):
-                while True:
-                    taken.append(os.open(os.devnull, os.O_RDONLY))
-            with pytest.raises(DecodeProcessesUnavailable, match="Too many open files"):
-                processes.decode(GOOD)
-            while not len(processes):  # fails at each step of a start, and then at none
-                os.close(taken.pop())
-                with suppress(DecodeProcessesUnavailable):
-                    processes.decode(GOOD)
-        assert processes.decode(GOOD).facts.height_px == 256
-        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def _others(worker: int) -> Iterator[int]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -117,28 +116,6 @@ def test_a_worker_that_is_killed_costs_no_call(server: ServerProcess) -> None:
     for pid in workers(server):
         os.kill(pid, signal.SIGKILL)
     assert is_answered(server)
-
-
-def test_without_descriptors_for_a_process_callers_are_told_to_come_again() -> None:
-    with (
-        serving("--decode-processes", "1") as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
-        pid, stub = server.process.pid, ChestXrayServiceStub(channel)
-        request = pb.PredictRequest(image=png())
-        assert stub.Predict(request, timeout=60).findings
-        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        for worker in workers(server):
-            os.kill(worker, signal.SIGKILL)
-            wait_until(lambda: not is_running(worker))  # noqa: B023 -- called here
-        used = len(os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used - 2, limits[1]))
-        refused = outcome_of(lambda: stub.Predict(request, timeout=60))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        assert refused == ("UNAVAILABLE", "MODEL_LOADING")
-        assert stub.Predict(request, timeout=60).findings
-        assert "internal error" not in server.log
-        assert "Too many open files" in server.log
 
 
 def test_the_log_says_where_images_are_decoded(server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from viewer_process import ViewerProcess
 
 OpenPage = Callable[..., Page]
 """Opens a page in a context of its own: `open_page(url, viewport=..., color_scheme=...)`."""
+
+
+Serve = Callable[..., ViewerProcess]
+"""Starts `cxr view` with these arguments."""
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +48,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
+def serve() -> Iterator[Serve]:
+    """Start `cxr view` with these arguments, until the pages of the test are closed."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(ViewerProcess(*arguments))
+
+
+@pytest.fixture
+def open_page(browser: Browser, serve: Serve) -> Iterator[OpenPage]:
     """Open pages that must neither print into the console nor ask anything of another address."""
     opened = []
 

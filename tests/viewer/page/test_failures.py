@@ -19,6 +19,7 @@ from viewer_process import ViewerProcess
 pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
+Serve = Callable[..., ViewerProcess]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -74,79 +75,74 @@ def always(server: FakeServer, step: Step) -> None:
     server.script(*[step] * 10_000, rpc="Explain")
 
 
-def test_a_full_server_is_asked_again_until_it_answers(open_page: OpenPage) -> None:
+def test_a_full_server_is_asked_again_until_it_answers(open_page: OpenPage, serve: Serve) -> None:
     with FakeServer() as server:
         always(server, overload(0.05))
-        with ViewerProcess(server.address, "--timeout", "1") as viewer:
-            page = open_page(viewer.url)
-            seen.give(page, seen.payload("film.png", PNG))
-            expect(seen.problem(page)).to_contain_text("The server is busy")
-            server.stop()
-            with FakeServer(address=server.address):
-                seen.expect_film(page, "film.png")
-                expect(seen.problem(page)).to_be_hidden()
+        page = open_page(serve(server.address, "--timeout", "1").url)
+        seen.give(page, seen.payload("film.png", PNG))
+        expect(seen.problem(page)).to_contain_text("The server is busy")
+        server.stop()
+        with FakeServer(address=server.address):
+            seen.expect_film(page, "film.png")
+            expect(seen.problem(page)).to_be_hidden()
 
 
 def test_an_unexpected_failure_names_the_request_and_can_be_tried_again(
-    open_page: OpenPage,
+    open_page: OpenPage, serve: Serve
 ) -> None:
     with FakeServer() as server:
         always(server, failure("INTERNAL", "INTERNAL", "an internal error"))
-        with ViewerProcess(server.address) as viewer:
-            page = open_page(viewer.url)
-            seen.give(page, seen.payload("film.png", PNG))
-            expect(seen.problem(page)).to_contain_text("An internal error.")
-            expect(seen.problem(page)).to_contain_text(re.compile(r"Request \w+"))
-            server.stop()
-            with FakeServer(address=server.address):
-                seen.problem(page).get_by_role("button", name="Try again").click()
-                seen.expect_film(page, "film.png")
-
-
-def test_without_a_server_the_page_says_how_to_start_one_and_goes_on_when_it_is_there(
-    open_page: OpenPage,
-) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    with ViewerProcess(address) as viewer:
-        page = open_page(viewer.url)
-        expect(seen.problem(page)).to_contain_text(f"No server at {address}")
-        expect(seen.problem(page)).to_contain_text("cxr-server serve")
-        expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("No server")
-        with FakeServer(address=address):
-            expect(seen.problem(page)).to_be_hidden()
-            expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("Serving")
-            seen.give(page, seen.payload("film.png", PNG))
+        page = open_page(serve(server.address).url)
+        seen.give(page, seen.payload("film.png", PNG))
+        expect(seen.problem(page)).to_contain_text("An internal error.")
+        expect(seen.problem(page)).to_contain_text(re.compile(r"Request \w+"))
+        server.stop()
+        with FakeServer(address=server.address):
+            seen.problem(page).get_by_role("button", name="Try again").click()
             seen.expect_film(page, "film.png")
 
 
+def test_without_a_server_the_page_says_how_to_start_one_and_goes_on_when_it_is_there(
+    open_page: OpenPage, serve: Serve
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    page = open_page(serve(address).url)
+    expect(seen.problem(page)).to_contain_text(f"No server at {address}")
+    expect(seen.problem(page)).to_contain_text("cxr-server serve")
+    expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("No server")
+    with FakeServer(address=address):
+        expect(seen.problem(page)).to_be_hidden()
+        expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("Serving")
+        seen.give(page, seen.payload("film.png", PNG))
+        seen.expect_film(page, "film.png")
+
+
 def test_a_film_that_failed_while_the_server_was_down_is_shown_once_it_is_back(
-    open_page: OpenPage,
+    open_page: OpenPage, serve: Serve
 ) -> None:
     with FakeServer() as server:
         address = server.address
-        with ViewerProcess(address) as viewer:
-            page = open_page(viewer.url)
-            expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("Serving")
-            server.stop()
-            seen.give(page, seen.payload("film.png", PNG))
-            expect(seen.problem(page)).to_contain_text("The server does not answer")
-            with FakeServer(address=address):
-                seen.expect_film(page, "film.png")
-                expect(seen.problem(page)).to_be_hidden()
+        page = open_page(serve(address).url)
+        expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("Serving")
+        server.stop()
+        seen.give(page, seen.payload("film.png", PNG))
+        expect(seen.problem(page)).to_contain_text("The server does not answer")
+        with FakeServer(address=address):
+            seen.expect_film(page, "film.png")
+            expect(seen.problem(page)).to_be_hidden()
 
 
-def test_a_server_that_is_loading_is_waited_for(open_page: OpenPage) -> None:
+def test_a_server_that_is_loading_is_waited_for(open_page: OpenPage, serve: Serve) -> None:
     serving = default_answer(pb.HealthRequest())
     with FakeServer() as server:
         server.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_LOADING))
-        with ViewerProcess(server.address) as viewer:
-            page = open_page(viewer.url)
-            status = page.get_by_role("banner").get_by_role("status")
-            expect(status).to_contain_text("Loading the model")
-            expect(seen.problem(page)).to_contain_text("Wait until the model is loaded")
-            server.answer("Health", serving)
-            expect(status).to_contain_text("Serving")
-            expect(seen.problem(page)).to_be_hidden()
+        page = open_page(serve(server.address).url)
+        status = page.get_by_role("banner").get_by_role("status")
+        expect(status).to_contain_text("Loading the model")
+        expect(seen.problem(page)).to_contain_text("Wait until the model is loaded")
+        server.answer("Health", serving)
+        expect(status).to_contain_text("Serving")
+        expect(seen.problem(page)).to_be_hidden()
 
 
 def test_the_page_says_when_its_own_web_server_is_gone(

@@ -13,6 +13,8 @@ from viewer_process import ViewerProcess
 
 pytestmark = pytest.mark.browser
 
+OpenPage = Callable[..., Page]
+Serve = Callable[..., ViewerProcess]
 NAMES = ["cardiomegaly-effusion-7.png", "effusion-1.png", "film.dcm", "mass-4.png", "wide.jpg"]
 
 
@@ -98,12 +100,14 @@ def test_a_film_that_was_shown_is_shown_again_without_a_request(page: Page, fold
 
 
 def test_the_folder_of_the_command_is_listed_with_thumbnails_and_its_first_film_opened(
-    open_page: Callable[..., Page], phantom_server: ServerProcess, folder: Path
+    open_page: Callable[..., Page],
+    serve: Callable[..., ViewerProcess],
+    phantom_server: ServerProcess,
+    folder: Path,
 ) -> None:
-    with ViewerProcess(phantom_server.address, folder) as viewer:
-        page = open_page(viewer.url)
-        seen.expect_film(page, NAMES[0])
-        assert names(page) == NAMES
-        for picture in seen.films(page).locator("img").all():
-            picture.scroll_into_view_if_needed()
-            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page = open_page(serve(phantom_server.address, folder).url)
+    seen.expect_film(page, NAMES[0])
+    assert names(page) == NAMES
+    for picture in seen.films(page).locator("img").all():
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0

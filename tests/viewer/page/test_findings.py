@@ -16,6 +16,9 @@ from viewer_process import ViewerProcess
 
 pytestmark = pytest.mark.browser
 
+OpenPage = Callable[..., Page]
+Serve = Callable[..., ViewerProcess]
+
 
 def test_findings_are_listed_best_first_with_the_numbers_of_the_server(
     page: Page, client: Client, film: Path
@@ -82,7 +85,9 @@ def test_a_finding_without_evidence_says_that_its_map_is_empty(page: Page, film:
     expect(seen.canvas(page)).to_have_accessible_name(re.compile("its map is empty"))
 
 
-def test_a_weak_finding_is_marked_with_the_reason(open_page: Callable[..., Page]) -> None:
+def test_a_weak_finding_is_marked_with_the_reason(
+    open_page: Callable[..., Page], serve: Callable[..., ViewerProcess]
+) -> None:
     description = default_answer(pb.DescribeModelRequest())
     assert isinstance(description, pb.DescribeModelResponse)
     weak = next(each for each in description.findings if each.label == "Nodule")
@@ -90,14 +95,13 @@ def test_a_weak_finding_is_marked_with_the_reason(open_page: Callable[..., Page]
     weak.reliability_note = "Often missed."
     with FakeServer() as server:
         server.answer("DescribeModel", lambda _: description)
-        with ViewerProcess(server.address) as viewer:
-            page = open_page(viewer.url)
-            seen.choose(page, seen.payload("any.png", b"\x89PNG\r\n\x1a\n"))
-            expect(seen.finding(page, "Nodule")).to_contain_text("weak")
-            expect(seen.finding(page, "Effusion")).not_to_contain_text("weak")
-            seen.finding(page, "Nodule").click()
-            described = page.get_by_role("region", name="The chosen finding")
-            expect(described).to_contain_text("Often missed.")
+        page = open_page(serve(server.address).url)
+        seen.choose(page, seen.payload("any.png", b"\x89PNG\r\n\x1a\n"))
+        expect(seen.finding(page, "Nodule")).to_contain_text("weak")
+        expect(seen.finding(page, "Effusion")).not_to_contain_text("weak")
+        seen.finding(page, "Nodule").click()
+        described = page.get_by_role("region", name="The chosen finding")
+        expect(described).to_contain_text("Often missed.")
 
 
 def test_warnings_stand_above_the_scores(page: Page, client: Client, film: Path) -> None:

@@ -214,6 +214,7 @@ async function poll() {
     if (panes.every(({ film }) => !film))
       problem.show(error, { film: null, server: null, again: poll });
   }
+  document.body.classList.remove("starting");
   showState();
   const isServing = state.server?.server.state === "serving" && !problem.shown;
   if (!document.hidden)

@@ -29,14 +29,12 @@ def create(size_bytes: int) -> int:
 
 
 class Arena:
-    """One side's view of the memory of a file descriptor, which it closes in any case."""
+    """One side's view of the memory of a file descriptor, which it closes."""
 
     def __init__(self, fd: int) -> None:
-        try:
-            self.size_bytes = os.fstat(fd).st_size
-            self._map = mmap.mmap(fd, self.size_bytes)
-        finally:
-            os.close(fd)
+        self.size_bytes = os.fstat(fd).st_size
+        self._map = mmap.mmap(fd, self.size_bytes)
+        os.close(fd)
 
     def put_file(self, image: bytes) -> None:
         """Write an image file."""

@@ -1,6 +1,5 @@
 """Process: one worker, as the server sees it."""
 
-import math
 import os
 import select
 import signal
@@ -33,6 +32,7 @@ from cxr_server.inference.decode_processes.messages import (
 from cxr_server.inference.model_input import ModelInput
 from cxr_server.inference.preprocess import Hold, Job
 
+START_TIMEOUT_S = 120.0  # of an interpreter that loads the decoders, on a busy machine
 END_TIMEOUT_S = 10.0
 CRASH_S = 2.0  # in which the exit code of a process arrives after its socket was closed
 CHECK_INTERVAL_S = 0.05
@@ -78,45 +78,24 @@ class DecodeProcess:
         self._is_closing = False
         self._fork_server = fork_server
         self._time_limit_s, self._grace_s = time_limit_s, grace_s
-        with ExitStack() as opened:
-            try:
-                self._open(opened, arena_bytes)
-                self.pid = self._started(check)
-            except OSError as error:  # a limit on descriptors or memory, or no answer
-                reason = f"no process that decodes was started: {error}"
-                raise DecodeProcessesUnavailable(reason) from error
-            self._release = opened.pop_all().close
-
-    def _open(self, opened: ExitStack, arena_bytes: int) -> None:
-        """Have the process forked, with what the server shares with it. Raises OSError."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        opened.callback(self._channel.close)
-        with theirs, ExitStack() as forked:
-            self._state_fd, state_fd = os.pipe2(os.O_CLOEXEC)
-            opened.callback(os.close, self._state_fd)
-            forked.callback(os.close, state_fd)
-            arena_fd = arena.create(arena_bytes)
-            self._fork_server.fork(theirs.fileno(), state_fd, arena_fd)
-            self._arena = Arena(arena_fd)
-            opened.callback(self._arena.close)
-
-    def _started(self, check: Check) -> int:
-        """Return the process id once it runs. Raises OSError, and what `check` raises."""
-        fork_server = self._fork_server
-
-        def check_both() -> None:
-            check()
-            if fork_server.has_ended:
-                raise TimeoutError("the fork server does not answer")
-
-        pid = self._state(math.inf, check_both)
-        if pid is None:
-            fork_server.close()
-            raise ConnectionError("the fork server has ended")
-        fork_server.answered()
-        if pid < 0:
-            raise OSError(-pid, os.strerror(-pid))
-        return pid
+        self._state_fd, state_fd = os.pipe2(os.O_CLOEXEC)
+        arena_fd = arena.create(arena_bytes)
+        fork_server.fork(theirs.fileno(), state_fd, arena_fd)
+        theirs.close()
+        os.close(state_fd)
+        self._arena = Arena(arena_fd)
+        try:
+            pid = self._state(START_TIMEOUT_S, check)
+            if pid is None or pid < 0:
+                reason = os.strerror(-pid) if pid else "the fork server has ended"
+                if pid is None:
+                    fork_server.close()
+                raise DecodeProcessesUnavailable(f"no process that decodes was started: {reason}")
+        except BaseException:
+            self._release()
+            raise
+        self.pid = pid
 
     @property
     def has_ended(self) -> bool:
@@ -248,6 +227,11 @@ class DecodeProcess:
                 raise TimeoutError("the process did not answer")
         data = os.read(self._state_fd, STATE.size)
         return int(STATE.unpack(data)[0]) if data else None
+
+    def _release(self) -> None:
+        self._channel.close()
+        os.close(self._state_fd)
+        self._arena.close()
 
 
 def _readable(fd: int, timeout_s: float) -> bool:
