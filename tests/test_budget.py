@@ -54,6 +54,26 @@ async def test_what_a_share_shrinks_by_is_given_on_and_releasing_twice_is_once()
     assert budget.held_bytes == 0
 
 
+async def test_bulk_holds_half_of_the_bytes_and_waits_behind_the_others() -> None:
+    budget = ByteBudget(10)
+    bulk = await budget.take(4, bulk=True)
+    second = asyncio.ensure_future(budget.take(2, bulk=True))
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    other = await budget.take(6)  # at once, although another one waits
+    other.release()
+    bulk.release()
+    assert (await second).held_bytes == 2
+    assert budget.held_bytes == 2
+
+
+async def test_one_bulk_share_may_be_of_any_size() -> None:
+    budget = ByteBudget(10)
+    share = await asyncio.wait_for(budget.take(10, bulk=True), 60)
+    share.release()
+    assert budget.held_bytes == 0
+
+
 async def test_a_wait_ends_with_the_deadline_and_lets_the_next_one_through() -> None:
     budget = ByteBudget(10)
     held = await budget.take(6)

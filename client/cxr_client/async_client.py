@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar, Unpack
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
 
 from cxr_client import calls
 from cxr_client.address import DEFAULT_SERVER
-from cxr_client.channel import READY, UNSETTLED
 from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
@@ -23,26 +22,18 @@ from cxr_client.enums import (
 )
 from cxr_client.errors import CallCancelledError, ConfigError, CxrError
 from cxr_client.images import ImageSource, read_image
+from cxr_client.limiter import Limiter
+from cxr_client.many import DEFAULT_OUTAGE_S, answer_many
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
-from cxr_client.steps import Connect, Outcome, Pause, Read, Reply, Send, Step, Steps
+from cxr_client.session import Session, connect, send
+from cxr_client.steps import Connect, Outcome, Pause, Read, Send, Step, Steps
 
 # Half of the calls that a server takes by default: two such clients leave nobody refused, and
 # 32 images keep every core busy.
 DEFAULT_MAX_IN_FLIGHT = 32
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Session:
-    """What belongs to one event loop."""
-
-    loop: asyncio.AbstractEventLoop
-    channel: Any
-    stub: Any
-    slots: asyncio.Semaphore
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class AsyncClient(Connection):
@@ -82,7 +73,7 @@ class AsyncClient(Connection):
             raise ConfigError("max_in_flight", "is below 1")
         super().__init__(server, **options)
         self._max_in_flight = max_in_flight
-        self._session: _Session | None = None
+        self._session: Session | None = None
 
     async def predict(
         self,
@@ -107,6 +98,68 @@ class AsyncClient(Connection):
             request_id,
         )
         return await self._run_bounded(steps)
+
+    async def predict_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        top_k: int | None = None,
+        strict_input: bool | None = None,
+        presentation: DicomPresentation | DicomPresentationName | None = None,
+        include_embedding: bool | None = None,
+        timeout_s: float | None = None,
+        outage_s: float = DEFAULT_OUTAGE_S,
+    ) -> AsyncGenerator[tuple[ImageSource, Prediction | CxrError | OSError], None]:
+        """Score any number of images, each yielded with its outcome as soon as it is there.
+
+        >>> async for path, outcome in client.predict_many(Path("films").rglob("*.png")):
+        ...     print(path, outcome)
+
+        The images are taken from `images` as they are needed, and no more of them are held than
+        are in flight: as many as the server answers without long queueing, and at most
+        `max_in_flight`. Calls are of the priority "bulk", whatever the client's. A server that is
+        full or restarts is waited for.
+
+        Args:
+            images: Images as in `predict`; an iterator may go on for ever.
+            top_k: As in `predict`.
+            strict_input: As in `predict`.
+            presentation: As in `predict`.
+            include_embedding: As in `predict`.
+            timeout_s: Deadline of each attempt, in seconds. Default: the client's.
+            outage_s: How long a server that answers no call is waited for, in seconds.
+
+        Yields:
+            The image as given, and its prediction; or the error that its call or its file ended
+            with, which stops no other image.
+
+        Raises:
+            UnavailableError: The server has answered no call for `outage_s`.
+            UnauthenticatedError: The server has rejected the token.
+            TypeError: An image is of another type.
+            ValueError: An argument is invalid.
+        """
+
+        def ask(image: bytes) -> Awaitable[Prediction]:
+            steps = calls.predict(
+                self._link,
+                image,
+                top_k,
+                strict_input,
+                presentation,
+                include_embedding,
+                timeout_s,
+                None,
+                many=True,
+            )
+            return self._run_bounded(steps)
+
+        max_bytes = self._settings.max_request_bytes
+        limiter = Limiter(self._max_in_flight)
+        outcomes = answer_many(images, max_bytes, ask, limiter, outage_s=outage_s)
+        async with aclosing(outcomes):
+            async for image, outcome in outcomes:
+                yield image, outcome
 
     async def explain(
         self,
@@ -169,7 +222,7 @@ class AsyncClient(Connection):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _open(self) -> _Session:
+    def _open(self) -> Session:
         """Return the session of the running event loop.
 
         Raises:
@@ -185,7 +238,7 @@ class AsyncClient(Connection):
                 )
             channel, stub = self._open_channel(grpc.aio)
             slots = asyncio.Semaphore(self._max_in_flight)
-            self._session = session = _Session(loop, channel, stub, slots)
+            self._session = session = Session(loop, channel, stub, slots)
         return session
 
     async def _run_bounded(self, steps: Steps[T]) -> T:
@@ -219,32 +272,12 @@ class AsyncClient(Connection):
                             await session.closing.wait()
                     return None
                 case Connect(seconds):
-                    return await _connect(session.channel, seconds)
+                    return await connect(session.channel, seconds)
                 case Send():
-                    return await _send(session.stub, step)
+                    return await send(session.stub, step)
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # A closing channel cancels its calls in the same way as the caller's task is cancelled.
             task = asyncio.current_task()
             if self._closed and not (task and task.cancelling()):
                 raise CallCancelledError("the client was closed") from None
             raise
-
-
-async def _connect(channel: grpc.aio.Channel, seconds: float) -> bool | None:
-    """Return whether the channel is connected; None where connecting takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            while (state := channel.get_state(try_to_connect=True)) in UNSETTLED:
-                await channel.wait_for_state_change(state)
-    except TimeoutError:
-        return None
-    return state is READY
-
-
-async def _send(stub: Any, step: Send) -> Reply | grpc.aio.AioRpcError:
-    method = getattr(stub, step.rpc)
-    try:
-        call = method(step.request, timeout=step.timeout_s, metadata=step.metadata)
-        return Reply(await call, tuple(await call.trailing_metadata()))
-    except grpc.aio.AioRpcError as error:
-        return error

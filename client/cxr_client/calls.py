@@ -11,6 +11,7 @@ results are decided here, once for both.
 
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -18,7 +19,7 @@ from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.causes import NO_ANSWER
-from cxr_client.config import RetryConfig
+from cxr_client.config import Priority, RetryConfig
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import (
     DicomPresentation,
@@ -62,8 +63,10 @@ def predict(
     include_embedding: bool | None,
     timeout_s: float | None,
     request_id: str | None,
+    *,
+    many: bool = False,
 ) -> Steps[Prediction]:
-    """Read the image, send the request, convert the reply."""
+    """Read the image, send the request, convert the reply; `many` once, as a call in bulk."""
     deadline = _deadline(link, timeout_s)
     data: bytes = yield Read(image, link.settings.max_request_bytes)
     request = predict_request(
@@ -74,7 +77,8 @@ def predict(
         include_embedding=include_embedding,
     )
     del data
-    return (yield from _call(link, "Predict", request, Prediction.of, deadline, request_id))
+    send = partial(_call, link, "Predict", request, Prediction.of, deadline, request_id)
+    return (yield from send(retry=_ONCE, priority="bulk") if many else send())
 
 
 def explain(
@@ -161,13 +165,15 @@ def _call(
     request_id: str | None,
     *,
     retry: RetryConfig | None = None,
+    priority: Priority | None = None,
 ) -> Steps[T]:
     """Send a request until it is answered, fails for good, or its deadline passes."""
     request_id = uuid.uuid4().hex if request_id is None else request_id
     settings = link.settings
     request_bytes = request.ByteSize()
     # Sent first, so that a server without room for the request can refuse it before the upload.
-    metadata = (*settings.metadata(request_id), (_REQUEST_BYTES_KEY, str(request_bytes)))
+    declared = (_REQUEST_BYTES_KEY, str(request_bytes))
+    metadata = (*settings.metadata(request_id, priority), declared)
     if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
             f"the request is larger than this client's limit of {settings.max_request_bytes} bytes",

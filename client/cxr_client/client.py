@@ -52,6 +52,8 @@ class Client(Connection):
                 retry (RetryConfig): How failed calls are retried. Default: `RetryConfig()`.
                 token (str): Bearer token to send with every call.
                 insecure (bool): Allow plaintext, and the token over it, to another machine.
+                priority (str): "bulk" for calls that nobody waits for: they give way to all others.
+                    Default: "interactive".
                     Radiographs are patient data: use it only in a network that is itself trusted.
 
         Raises:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Literal, Self, TypedDict, get_args
 
 import grpc
 
@@ -30,6 +30,11 @@ TLS_VARIABLES = {
 """The environment variable of each option of `TLSConfig`."""
 
 StrPath = str | os.PathLike[str]
+
+Priority = Literal["interactive", "bulk"]
+"""Calls in bulk give way to interactive calls, those that somebody waits for."""
+
+_PRIORITY_KEY = "x-priority"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +142,7 @@ class Options(TypedDict, total=False):
     retry: RetryConfig
     token: str | None
     insecure: bool
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +161,7 @@ class Settings:
     retry: RetryConfig = RetryConfig()
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
+    priority: Priority = "interactive"
 
     def __post_init__(self) -> None:
         check_address(self.server)
@@ -169,6 +176,8 @@ class Settings:
             object.__setattr__(self, "token", self.token.strip())
             if not re.fullmatch(r"[!-~]+", self.token):
                 raise ConfigError("token", "is empty or has other than visible ASCII characters")
+        if self.priority not in get_args(Priority):
+            raise ConfigError("priority", f"is not one of {', '.join(get_args(Priority))}")
         if self.tls is not None and self.insecure:
             raise ConfigError("insecure", "contradicts TLS")
         if self.tls is None and not self.insecure and not is_loopback(self.server):
@@ -178,8 +187,10 @@ class Settings:
                 ("tls", "insecure"),
             )
 
-    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """Return the metadata of one call.
+    def metadata(
+        self, request_id: str, priority: Priority | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of one call, of the client's priority unless another is given.
 
         Raises:
             ValueError: The request id is invalid.
@@ -189,6 +200,8 @@ class Settings:
         metadata = [(REQUEST_ID_KEY, request_id)]
         if self.token is not None:
             metadata.append(("authorization", f"Bearer {self.token}"))
+        if (priority or self.priority) != "interactive":
+            metadata.append((_PRIORITY_KEY, priority or self.priority))
         return tuple(metadata)
 
 

@@ -77,13 +77,18 @@ class FindingDescription:
 
 @dataclass(frozen=True, slots=True)
 class Limits(SameFields):
-    """The server's limits on requests; `max_drawn_pixels` are of all pictures of one Explain."""
+    """The server's limits on requests; `max_drawn_pixels` are of all pictures of one Explain.
+
+    `max_bulk_in_flight_count` of the `max_in_flight_count` calls may be of the priority "bulk".
+    """
 
     max_request_bytes: int
     min_side_px: int
     max_side_px: int
     max_pixel_count: int
     max_drawn_pixels: int
+    max_in_flight_count: int
+    max_bulk_in_flight_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,9 +83,7 @@ class ImageRow(TypedDict):
     """What identifies the image when a run is resumed."""
 
     size_bytes: int
-    mtime_ns: int | None
-    """None for standard input."""
-
+    mtime_ns: int
     findings: list[FindingFields]
     warnings: list[str]
     """Codes, such as "LOW_CONTRAST"."""

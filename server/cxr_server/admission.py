@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ class Admission:
     the largest size. While one of them waits, the oldest upload has `HURRIED_UPLOAD_S` to arrive:
     callers that send nothing do not keep others out. `retry_after_ms` returns when a refused call
     is worth retrying.
+
+    Bulk calls take half of the slots and of the bytes at most, and each caller an equal part of
+    that: the rest is free for callers who wait for an answer.
     """
 
     max_calls: int
@@ -40,6 +44,8 @@ class Admission:
     retry_after_ms: Callable[[], int]
     calls: int = field(default=0, init=False)
     held_bytes: int = field(default=0, init=False)
+    bulk_calls: Counter[str] = field(default_factory=Counter, init=False)  # by caller
+    bulk_bytes: int = field(default=0, init=False)
     undeclared: ByteBudget = field(init=False)
     uploads: dict["Slot", Upload] = field(default_factory=dict, init=False)
     waiting: int = field(default=0, init=False)  # number of uploads of unknown size
@@ -47,17 +53,25 @@ class Admission:
     def __post_init__(self) -> None:
         self.undeclared = ByteBudget(undeclared_bytes(self.max_bytes, self.max_request_bytes))
 
-    def enter(self, declared: str) -> "Slot":
+    @property
+    def max_bulk_calls(self) -> int:
+        """The most bulk calls of all callers."""
+        return most_bulk_calls(self.max_calls)
+
+    def enter(self, declared: str, *, bulk_caller: str | None = None) -> "Slot":
         """Return a slot that holds the bytes which the caller declared; it must be released.
 
-        Raises QueueFull, and MemoryFull as `Slot.hold` does.
+        `bulk_caller` names the caller of a bulk call. Raises QueueFull, and MemoryFull as
+        `Slot.hold` does.
         """
         if self.calls >= self.max_calls:
             raise QueueFull(
                 f"all {self.max_calls} slots for calls in flight are taken",
                 retry_after_ms=self.retry_after_ms(),
             )
-        slot = Slot(self)
+        if bulk_caller is not None:
+            self._check_bulk(bulk_caller)
+        slot = Slot(self, bulk_caller)
         try:
             if re.fullmatch(r"[0-9]{1,12}", declared):
                 slot.is_declared = True
@@ -66,6 +80,16 @@ class Admission:
             slot.release()
             raise
         return slot
+
+    def _check_bulk(self, caller: str) -> None:
+        """Raise QueueFull if a caller has its part of the slots for bulk calls."""
+        callers = len(self.bulk_calls.keys() | {caller})
+        part = max(1, self.max_bulk_calls // callers)
+        if self.bulk_calls[caller] >= part or self.bulk_calls.total() >= self.max_bulk_calls:
+            raise QueueFull(
+                f"the slots for bulk calls are taken, of which this caller may have {part}",
+                retry_after_ms=self.retry_after_ms(),
+            )
 
     def hurry(self) -> None:
         """Bring forward the end of the oldest uploads of unknown size, as many as others wait."""
@@ -80,12 +104,15 @@ class Admission:
 class Slot:
     """The place of one call in flight, and the bytes of its request."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, bulk_caller: str | None = None) -> None:
         self._admission = admission
+        self._bulk_caller = bulk_caller
         self._held_bytes = 0
         self.is_declared = False
         self.is_hurried = False
         admission.calls += 1
+        if bulk_caller is not None:
+            admission.bulk_calls[bulk_caller] += 1
 
     @asynccontextmanager
     async def receiving(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
@@ -124,19 +151,32 @@ class Slot:
     def hold(self, total_bytes: int) -> None:
         """Replace the bytes held so far. Raises MemoryFull, but never for the only call."""
         admission, more_bytes = self._admission, total_bytes - self._held_bytes
-        is_above = admission.held_bytes + more_bytes > admission.max_bytes
-        if more_bytes > 0 and admission.calls > 1 and is_above:
+        is_bulk = self._bulk_caller is not None
+        is_above = admission.held_bytes + more_bytes > admission.max_bytes and admission.calls > 1
+        if is_bulk and admission.bulk_calls.total() > 1:
+            is_above |= admission.bulk_bytes + more_bytes > admission.max_bytes // 2
+        if more_bytes > 0 and is_above:
             raise MemoryFull(
                 "the request bytes in flight have reached the most that this server holds",
                 retry_after_ms=admission.retry_after_ms(),
             )
         admission.held_bytes += more_bytes
+        admission.bulk_bytes += more_bytes if is_bulk else 0
         self._held_bytes = total_bytes
 
     def release(self) -> None:
         """Give back the place and the bytes. To be called once."""
-        self._admission.calls -= 1
-        self._admission.held_bytes -= self._held_bytes
+        admission, caller = self._admission, self._bulk_caller
+        self.hold(0)
+        admission.calls -= 1
+        if caller is not None:
+            admission.bulk_calls[caller] -= 1
+            admission.bulk_calls += Counter()  # forgets callers that have none
+
+
+def most_bulk_calls(max_calls: int) -> int:
+    """Return how many of the calls in flight may be bulk calls."""
+    return max(1, max_calls // 2)
 
 
 def undeclared_bytes(max_bytes: int, max_request_bytes: int) -> int:

@@ -13,64 +13,80 @@ from cxr_server.errors import DeadlineExpired
 class ByteBudget:
     """Bytes that calls take, first come, first served. For the event loop.
 
-    A call takes all that it may need at once, so calls never wait for each other in a circle.
+    A call takes all that it may need at once, so calls never wait for each other in a circle. Bulk
+    calls hold half of the bytes at most, or one of them any number, and wait behind the others.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
-        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._held_by_bulk_bytes = 0
+        self._waiting: tuple[dict[asyncio.Future[None], int], ...] = {}, {}  # the second: bulk
 
-    async def take(self, wanted_bytes: int, *, deadline: float = math.inf) -> "Share":
+    async def take(
+        self, wanted_bytes: int, *, deadline: float = math.inf, bulk: bool = False
+    ) -> "Share":
         """Wait for the bytes, which are at most the limit. Raises DeadlineExpired.
 
         The deadline is on the clock of `time.monotonic`.
         """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = wanted_bytes
+        self._waiting[bulk][turn] = wanted_bytes
         self._grant()
         left_s = None if math.isinf(deadline) else deadline - time.monotonic()
         try:
             async with asyncio.timeout(left_s):
                 await turn
         except BaseException as error:
-            if self._waiting.pop(turn, None) is None:  # granted at the same time
-                self.held_bytes -= wanted_bytes
+            if self._waiting[bulk].pop(turn, None) is None:  # granted at the same time
+                self._hold(-wanted_bytes, bulk)
             self._grant()
             if isinstance(error, TimeoutError):
                 waited = "the deadline passed while the call waited for memory"
                 raise DeadlineExpired(waited) from None
             raise
-        return Share(self, wanted_bytes)
+        return Share(self, wanted_bytes, bulk)
 
-    def give_back(self, count_bytes: int) -> None:
+    def give_back(self, count_bytes: int, *, bulk: bool = False) -> None:
         """Return bytes that a share holds, for the next in line."""
-        self.held_bytes -= count_bytes
+        self._hold(-count_bytes, bulk)
         self._grant()
 
+    def _hold(self, more_bytes: int, bulk: bool) -> None:
+        self.held_bytes += more_bytes
+        self._held_by_bulk_bytes += more_bytes if bulk else 0
+
     def _grant(self) -> None:
-        while self._waiting:
-            turn, wanted_bytes = next(iter(self._waiting.items()))
-            if self.held_bytes + wanted_bytes > self.limit_bytes:
-                return
-            del self._waiting[turn]
-            self.held_bytes += wanted_bytes
-            if not turn.done():
-                turn.set_result(None)
+        for bulk, waiting in enumerate(self._waiting):
+            while waiting:
+                turn, wanted_bytes = next(iter(waiting.items()))
+                if not self._fits(wanted_bytes, bool(bulk)):
+                    return
+                del waiting[turn]
+                self._hold(wanted_bytes, bool(bulk))
+                if not turn.done():
+                    turn.set_result(None)
+
+    def _fits(self, wanted_bytes: int, bulk: bool) -> bool:
+        if self.held_bytes + wanted_bytes > self.limit_bytes:
+            return False
+        by_bulk_bytes = self._held_by_bulk_bytes
+        return not (bulk and by_bulk_bytes and by_bulk_bytes + wanted_bytes > self.limit_bytes // 2)
 
 
 class Share:
     """Bytes that one call holds of a `ByteBudget`."""
 
-    def __init__(self, budget: ByteBudget, held_bytes: int) -> None:
+    def __init__(self, budget: ByteBudget, held_bytes: int, bulk: bool = False) -> None:
         self._budget = budget
+        self._bulk = bulk
         self.held_bytes = held_bytes
 
     def shrink(self, held_bytes: int) -> None:
         """Give back what is held above this; nothing if it holds less already."""
         more_bytes = max(0, self.held_bytes - held_bytes)
         self.held_bytes -= more_bytes
-        self._budget.give_back(more_bytes)
+        self._budget.give_back(more_bytes, bulk=self._bulk)
 
     def release(self) -> None:
         """Give back everything."""

@@ -42,6 +42,6 @@ async def room_to_draw(
         )
     budget = model.drawing_budget
     wanted_bytes = min(drawing.peak_bytes, budget.limit_bytes)
-    share = await budget.take(wanted_bytes, deadline=call.deadline)
+    share = await budget.take(wanted_bytes, deadline=call.deadline, bulk=call.bulk)
     call.at_end(share.release)
     return share

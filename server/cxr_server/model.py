@@ -173,6 +173,7 @@ class ServingModel:
             caller=call.caller,
             deadline=call.deadline,
             infer=evidence is None,
+            bulk=call.bulk,
         )
         if output is not None:
             evidence = self._evidence_of(made, output)
@@ -208,7 +209,9 @@ class ServingModel:
 
     async def _read(self, read: Callable[[], R], call: Call) -> R:
         """Read a file in a thread that does nothing else, so that nothing slow is ahead."""
-        (result,) = await self._files.run((read() for _ in "1"), deadline=call.deadline)
+        (result,) = await self._files.run(
+            (read() for _ in "1"), deadline=call.deadline, bulk=call.bulk
+        )
         return result
 
     def check_room(self, *, slow: bool) -> None:
@@ -239,7 +242,7 @@ class ServingModel:
 
         pool = self._slow_maps if slow else self._drawing
         try:
-            return await pool.run(steps(), deadline=call.deadline)
+            return await pool.run(steps(), deadline=call.deadline, bulk=call.bulk)
         except DeviceLost as error:
             self._supervisor.failed(error)
             raise engine_has_failed() from None

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cxr_server.admission import most_bulk_calls
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.drawing import most_drawn_px, room_to_draw
 from cxr_server.errors import (
@@ -144,6 +145,8 @@ class ModelDescription:
     limits: DecodeLimits
     max_request_bytes: int
     max_drawn_pixels: int
+    max_in_flight_count: int
+    max_bulk_in_flight_count: int
     image_formats: tuple[str, ...]
     methods: tuple[ExplanationMethod, ...]
     precision: str
@@ -248,6 +251,8 @@ class InferenceService:
             limits=model.limits,
             max_request_bytes=self.memory.max_request_bytes,
             max_drawn_pixels=most_drawn_px(model),
+            max_in_flight_count=self._settings.max_in_flight,
+            max_bulk_in_flight_count=most_bulk_calls(self._settings.max_in_flight),
             image_formats=readable_formats(),
             methods=available(model.engine),
             precision=model.engine.precision,

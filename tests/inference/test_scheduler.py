@@ -250,6 +250,56 @@ async def test_a_batch_holds_only_requests_that_are_still_wanted() -> None:
     await run.close()
 
 
+async def test_interactive_images_overtake_bulk_images_and_share_no_batch_with_them() -> None:
+    engine = EchoEngine(max_batch=3)
+    run = scheduler(engine, decode_threads=1)
+    first = await one_at(engine, run)
+    bulk = [asyncio.ensure_future(answer(run, number, bulk=True)) for number in range(1, 8)]
+    await until(lambda: run.queue_depth == 7 and run.busy == 1)
+    urgent = [asyncio.ensure_future(answer(run, number)) for number in (8, 9)]
+    await until(lambda: run.queue_depth == 9 and run.busy == 1)
+    engine.gate.set()
+    assert await asyncio.gather(first, *bulk, *urgent) == list(range(10))
+    assert engine.seen[:2] == [[0], [8, 9]]
+    assert [number for batch in engine.seen[2:] for number in batch] == list(range(1, 8))
+    await run.close()
+
+
+async def test_bulk_images_that_wait_for_the_engine_keep_no_other_from_being_decoded() -> None:
+    engine, decoded = EchoEngine(), threading.Event()
+    run = scheduler(engine, decode_threads=1)
+    first = await one_at(engine, run)
+    bulk = [asyncio.ensure_future(answer(run, number, bulk=True)) for number in (1, 2)]
+    await until(lambda: run.queue_depth == 2 and run.busy == 1)
+
+    def prepare() -> Image:
+        decoded.set()
+        return Image(3)
+
+    urgent = asyncio.ensure_future(run.submit(prepare, stages=Stages()))
+    assert await asyncio.to_thread(decoded.wait, 60)
+    engine.gate.set()
+    await asyncio.gather(first, *bulk, urgent)
+    assert engine.seen == [[0], [3], [1], [2]]
+    await run.close()
+
+
+async def test_a_bulk_request_can_be_cancelled_wherever_it_waits() -> None:
+    engine = EchoEngine()
+    run = scheduler(engine, decode_threads=1)
+    first = await one_at(engine, run)
+    bulk = [asyncio.ensure_future(answer(run, number, bulk=True)) for number in range(1, 5)]
+    await until(lambda: run.queue_depth == 4 and run.busy == 1)
+    for each in bulk:
+        each.cancel()
+    await asyncio.sleep(0.01)
+    assert run.queue_depth == 0
+    engine.gate.set()
+    assert await first == 0
+    assert engine.seen == [[0]]
+    await run.close()
+
+
 async def test_a_batch_grows_until_the_engine_is_free() -> None:
     engine = EchoEngine(max_batch=2)
     run = scheduler(engine, decode_threads=1)
@@ -605,6 +655,21 @@ def test_leaving_the_fair_queue_costs_the_same_however_long_it_is() -> None:
         assert not queue.discard("caller", item)
     assert Counted.comparisons < 2000  # a search would take some 400,000
     assert [queue.pop() for _ in range(len(queue))] == items[:500]
+
+
+def test_the_fair_queue_serves_bulk_items_when_no_other_waits_and_their_callers_in_turn() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for item in ("a1", "a2", "b1"):
+        queue.push(item[0], item, bulk=True)
+    for item in ("A1", "A2", "B1"):
+        queue.push(item[0], item)
+    assert [queue.pop() for _ in range(4)] == ["A1", "B1", "A2", "a1"]
+    queue.push("A", "A3")
+    assert not queue.only_bulk
+    assert [queue.pop() for _ in range(2)] == ["A3", "b1"]
+    assert queue.only_bulk
+    assert queue.discard("a", "a2", bulk=True)
+    assert len(queue) == 0
 
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.none(), st.integers(0, 30)), max_size=60))

@@ -47,6 +47,25 @@ async def test_steps_run_in_order_in_a_thread() -> None:
     pool.close()
 
 
+async def test_bulk_jobs_run_when_no_other_job_waits(slow: Slow) -> None:
+    pool, order = WorkerPool("test", 1, max_jobs=9), []
+
+    def noted(name: str) -> Iterator[None]:
+        yield order.append(name)
+
+    held = asyncio.ensure_future(pool.run(slow.steps(1)))
+    await until(lambda: slow.begun == 1)
+    jobs = [
+        asyncio.ensure_future(pool.run(noted(name), bulk=name.islower()))
+        for name in ("a", "b", "C", "D")
+    ]
+    await asyncio.sleep(0.01)
+    slow.gate.set()
+    await asyncio.gather(held, *jobs)
+    assert order == ["C", "D", "a", "b"]
+    pool.close()
+
+
 async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow) -> None:
     pool = WorkerPool("test", 1, max_jobs=2)
     held = [asyncio.ensure_future(pool.run(slow.steps(1))) for _ in range(2)]

@@ -10,9 +10,9 @@ import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.access import Access, new_token
-from cxr_server.admission import Admission
+from cxr_server.admission import Admission, Slot
 from cxr_server.app import App
-from cxr_server.errors import InvalidField
+from cxr_server.errors import InvalidField, MemoryFull, QueueFull
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.interceptors.call_context import CallContext, host_of
@@ -226,6 +226,80 @@ async def test_every_service_needs_a_token_and_the_token_is_the_caller(tmp_path:
         metadata = (("authorization", f"Bearer {token}"),)
         assert await caller(b"", metadata=metadata) == b"token:ward-3"
     await server.stop(0)
+
+
+# --- priority ---
+
+
+def held(admission: Admission, *callers: str | None) -> list[Slot]:
+    return [admission.enter("0", bulk_caller=caller) for caller in callers]
+
+
+def admission_of(max_calls: int) -> Admission:
+    return Admission(
+        max_calls=max_calls, max_bytes=100, max_request_bytes=60, retry_after_ms=lambda: 70
+    )
+
+
+def test_bulk_calls_take_half_of_the_slots_and_leave_the_rest() -> None:
+    admission = admission_of(8)
+    bulk = held(admission, *["a"] * 4)
+    with pytest.raises(QueueFull, match="bulk"):
+        held(admission, "a")
+    interactive = held(admission, *[None] * 4)
+    with pytest.raises(QueueFull):
+        held(admission, None)
+    for slot in bulk + interactive:
+        slot.release()
+    assert (admission.calls, admission.bulk_calls.total(), admission.held_bytes) == (0, 0, 0)
+
+
+def test_callers_share_the_slots_for_bulk_calls() -> None:
+    admission = admission_of(8)
+    first = held(admission, "token:a", "token:a", "token:a")
+    second = held(admission, "token:b")
+    for caller in ("token:a", "token:b"):  # all four are taken
+        with pytest.raises(QueueFull):
+            held(admission, caller)
+    first.pop().release()
+    with pytest.raises(QueueFull, match="may have 2"):
+        held(admission, "token:a")  # which has its part
+    second += held(admission, "token:b")
+    for slot in second:
+        slot.release()
+    first += held(admission, "token:a")  # alone again
+    assert admission.bulk_calls == {"token:a": 3}
+
+
+def test_bulk_calls_hold_half_of_the_bytes_and_a_single_one_any_number() -> None:
+    admission = admission_of(8)
+    only = admission.enter("60", bulk_caller="a")
+    with pytest.raises(MemoryFull):
+        admission.enter("1", bulk_caller="b")
+    admission.enter("40").release()
+    only.release()
+    admission.enter("30", bulk_caller="a")
+    admission.enter("20", bulk_caller="b")
+    with pytest.raises(MemoryFull):
+        admission.enter("1", bulk_caller="c")
+    assert (admission.bulk_calls.total(), admission.bulk_bytes, admission.calls) == (2, 50, 2)
+
+
+async def test_a_call_in_bulk_is_refused_while_another_is_taken(
+    site: Site, channel: grpc.aio.Channel
+) -> None:
+    bulk = (("x-priority", "bulk"),)
+    hold = channel.stream_stream(f"/{ECHO}/Both")(metadata=bulk)
+    await hold.write(b"a")
+    assert await hold.read() == b"a"
+    refused = channel.unary_unary(f"/{ECHO}/Unary")(b"", metadata=bulk)
+    assert reason_of(await failed(refused)) == "QUEUE_FULL"
+    unknown = (("x-priority", "urgent"),)
+    assert await channel.unary_unary(f"/{ECHO}/Unary")(b"b", metadata=unknown) == b"b"
+    await hold.done_writing()
+    assert await hold.read() is grpc.aio.EOF
+    await site.empty()
+    assert await channel.unary_unary(f"/{ECHO}/Unary")(b"c", metadata=bulk) == b"c"
 
 
 # --- who calls ---

@@ -498,15 +498,19 @@ class Timing(_message.Message):
     def __init__(self, decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., render_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., evidence_cached: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_request_bytes", "min_side_px", "max_side_px", "max_pixel_count", "max_drawn_pixels")
+    __slots__ = ("max_request_bytes", "min_side_px", "max_side_px", "max_pixel_count", "max_drawn_pixels", "max_in_flight_count", "max_bulk_in_flight_count")
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     MIN_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     MAX_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     MAX_PIXEL_COUNT_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAWN_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_BULK_IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
     max_request_bytes: int
     min_side_px: int
     max_side_px: int
     max_pixel_count: int
     max_drawn_pixels: int
-    def __init__(self, max_request_bytes: _Optional[int] = ..., min_side_px: _Optional[int] = ..., max_side_px: _Optional[int] = ..., max_pixel_count: _Optional[int] = ..., max_drawn_pixels: _Optional[int] = ...) -> None: ...
+    max_in_flight_count: int
+    max_bulk_in_flight_count: int
+    def __init__(self, max_request_bytes: _Optional[int] = ..., min_side_px: _Optional[int] = ..., max_side_px: _Optional[int] = ..., max_pixel_count: _Optional[int] = ..., max_drawn_pixels: _Optional[int] = ..., max_in_flight_count: _Optional[int] = ..., max_bulk_in_flight_count: _Optional[int] = ...) -> None: ...

@@ -78,6 +78,8 @@ def _facts(described: ModelDescription) -> list[list[str]]:
             "limits",
             f"{limits.max_request_bytes / 2**20:.4g} MiB, sides of {limits.min_side_px} to "
             f"{limits.max_side_px} px, {limits.max_pixel_count / 1e6:.4g} megapixels; "
-            f"{limits.max_drawn_pixels / 1e6:.4g} megapixels drawn in one call",
+            f"{limits.max_drawn_pixels / 1e6:.4g} megapixels drawn in one call; "
+            f"{limits.max_in_flight_count} calls in flight, "
+            f"{limits.max_bulk_in_flight_count} of them in bulk",
         ],
     ]

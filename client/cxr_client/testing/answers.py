@@ -173,6 +173,8 @@ def _description() -> pb.DescribeModelResponse:
             max_side_px=16_384,
             max_pixel_count=100_000_000,
             max_drawn_pixels=100_000_000,
+            max_in_flight_count=64,
+            max_bulk_in_flight_count=32,
         ),
         image_formats=[pb.IMAGE_FORMAT_PNG, pb.IMAGE_FORMAT_JPEG],
         methods=[pb.EXPLANATION_METHOD_GRAD_CAM],

@@ -19,6 +19,7 @@ class PendingRequest:
     deadline: float
     stages: Stages
     answer: asyncio.Future[Any]  # what the caller awaits; only the event loop completes it
+    bulk: bool = False
     prepared: Any = None
     failed_once: bool = False  # whether an engine call with this image has failed
     waiting_since_s: float = field(default_factory=time.monotonic)

@@ -3,15 +3,15 @@
 Threads pull: each takes its next work itself, under one lock, so that an idle engine never waits
 for the event loop, which only submits, cancels and receives. An idle engine runs at once, a busy
 one takes what is ready when it finishes, up to its batch; there is no batching delay. Callers
-take turns. Expired and cancelled requests cost no decoding and no inference. One image cannot
-harm its batch: decoding fails alone, and after an engine failure every image is tried once more,
-alone. Evidence that is not finite is such a failure.
+take turns; bulk calls have theirs when no other call waits, and batches of their own. Expired and
+cancelled requests cost no decoding and no inference. One image cannot harm its batch: decoding
+fails alone, and after an engine failure every image is tried once more, alone. Evidence that is
+not finite is such a failure.
 """
 
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -25,6 +25,7 @@ from cxr_server.inference.engine_calls import EngineCall, EngineCalls
 from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
+from cxr_server.inference.ready_queue import ReadyQueue
 from cxr_server.inference.stages import Stage, Stages
 
 P = TypeVar("P")
@@ -62,7 +63,7 @@ class Scheduler:
         # dropping it costs nothing and callers still take turns.
         self._max_ready = max(decode_threads, self._max_batch * engine.max_in_flight)
         self._waiting: FairQueue[PendingRequest] = FairQueue()
-        self._ready: OrderedDict[PendingRequest, None] = OrderedDict()
+        self._ready = ReadyQueue()
         self._decoding = 0
         self._calls = EngineCalls(engine.max_in_flight)
         self._closed = False
@@ -115,6 +116,7 @@ class Scheduler:
         caller: str = "",
         deadline: float = float("inf"),
         infer: bool = True,
+        bulk: bool = False,
     ) -> tuple[P, Output | None]:
         """Run `prepare` in a thread and, if `infer`, the engine, in the caller's turn.
 
@@ -126,18 +128,18 @@ class Scheduler:
         """
         answer: asyncio.Future[tuple[P, Output | None]]
         answer = asyncio.get_running_loop().create_future()
-        request = PendingRequest(prepare, infer, deadline, stages, answer)
+        request = PendingRequest(prepare, infer, deadline, stages, answer, bulk)
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
-            self._waiting.push(caller, request)
+            self._waiting.push(caller, request, bulk=bulk)
             self._can_decode.notify()
         try:
             return await answer
         except asyncio.CancelledError:  # frees the place, and the image, at once
             with self._lock:
-                if not self._waiting.discard(caller, request):
-                    self._ready.pop(request, None)
+                if not self._waiting.discard(caller, request, bulk=bulk):
+                    self._ready.discard(request)
                     self._can_decode.notify()
             raise
 
@@ -178,9 +180,7 @@ class Scheduler:
     def _decode_next(self) -> bool:
         """Wait for a request and decode it. Returns False once closed."""
         with self._lock:
-            while not self._closed and not (
-                self._waiting and self._decoding + len(self._ready) < self._max_ready
-            ):
+            while not (self._closed or self._may_decode()):
                 self._can_decode.wait()
             if self._closed:
                 return False
@@ -191,11 +191,16 @@ class Scheduler:
             self._decoding -= 1
             outcome = outcome or self._refusal() or request.refusal()
             if outcome is None:
-                self._ready[request] = None
+                self._ready.push(request)
                 self._can_infer.notify()
         if outcome is not None:
             self._on_loop(complete, request.answer, outcome)
         return True
+
+    def _may_decode(self) -> bool:
+        """Return whether a request waits that may be decoded ahead; bulk keeps no other back."""
+        ready = len(self._ready) if self._waiting.only_bulk else self._ready.interactive_count
+        return len(self._waiting) > 0 and self._decoding + ready < self._max_ready
 
     def _infer_next(self) -> bool:
         """Wait for images and run the engine on a batch. Returns False once closed."""
@@ -230,13 +235,15 @@ class Scheduler:
         return True
 
     def _next_batch(self) -> list[PendingRequest]:
-        """Take images for one engine call. An image that was in a failed call goes alone."""
+        """Take images for one engine call. An image that was in a failed call goes alone.
+
+        Bulk images would delay an interactive one in the same batch.
+        """
         batch: list[PendingRequest] = []
-        while self._ready and len(batch) < self._max_batch:
-            request = next(iter(self._ready))
-            if request.failed_once and batch:
+        while len(batch) < self._max_batch and (request := self._ready.peek()):
+            if batch and (request.failed_once or request.bulk != batch[0].bulk):
                 break
-            del self._ready[request]
+            self._ready.discard(request)
             self._can_decode.notify()
             if refusal := request.refusal():
                 self._on_loop(complete, request.answer, refusal)
@@ -263,8 +270,7 @@ class Scheduler:
                     self._on_loop(complete, request.answer, refusal or given_up)
                 elif not request.answer.done():  # its caller still waits
                     request.failed_once = True
-                    self._ready[request] = None
-                    self._ready.move_to_end(request, last=False)
+                    self._ready.push(request, first=True)
             self._can_infer.notify_all()
         if refusal:
             self._on_loop(self._fail_all, refusal)
@@ -281,8 +287,8 @@ class Scheduler:
 
     def _fail_all(self, error: RequestError) -> None:
         with self._lock:
-            waiting = [self._waiting.pop() for _ in range(len(self._waiting))] + list(self._ready)
-            self._ready.clear()
+            waiting = [self._waiting.pop() for _ in range(len(self._waiting))]
+            waiting += self._ready.clear()
         for request in waiting:
             complete(request.answer, error)
 

@@ -1,10 +1,12 @@
 """Worker pool: threads for work outside the scheduler, bounded and with deadlines."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from queue import SimpleQueue
+from itertools import count
+from queue import PriorityQueue
 from typing import TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
@@ -15,16 +17,22 @@ R = TypeVar("R")
 
 
 class WorkerPool:
-    """Runs jobs in `thread_count` threads, first in, first out; `max_jobs` may run or wait."""
+    """Runs jobs in `thread_count` threads; `max_jobs` may run or wait.
+
+    First in, first out, but bulk jobs when no other job waits.
+    """
 
     def __init__(self, name: str, thread_count: int, max_jobs: int) -> None:
         self._free = max_jobs
         self._closed = False
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._numbers = count()
+        self._jobs: PriorityQueue[tuple[float, int, Callable[[], None] | None]] = PriorityQueue()
         for _ in range(thread_count):
             threads.start(name, self._work)
 
-    async def run(self, steps: Iterable[R], *, deadline: float = float("inf")) -> list[R]:
+    async def run(
+        self, steps: Iterable[R], *, deadline: float = float("inf"), bulk: bool = False
+    ) -> list[R]:
         """Exhaust a lazy iterable in a thread, and return its items.
 
         The remaining steps are skipped once the caller is cancelled or the deadline, on the
@@ -53,7 +61,7 @@ class WorkerPool:
                 loop.call_soon_threadsafe(complete, answer, outcome)
 
         self._free -= 1
-        self._jobs.put(job)
+        self._jobs.put((bulk, next(self._numbers), job))
         try:
             return await answer
         finally:
@@ -70,10 +78,13 @@ class WorkerPool:
     def close(self) -> None:
         """End the threads once the queue is empty. Does not wait."""
         self._closed = True
-        self._jobs.put(None)
+        self._end()
 
     def _work(self) -> None:
-        while job := self._jobs.get():
+        while job := self._jobs.get()[-1]:
             job()
             job = None  # an idle thread holds no image
-        self._jobs.put(None)  # for the next thread
+        self._end()  # for the next thread
+
+    def _end(self) -> None:
+        self._jobs.put((math.inf, next(self._numbers), None))

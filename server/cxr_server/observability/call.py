@@ -14,7 +14,8 @@ class Call:
 
     Fairness goes by the `caller`: token, else certificate, else host. `deadline` and `started` are
     on the clock of `time.monotonic`. `token` is the name of the bearer token, `reason` that of the
-    error which ended the call. `cached` is None for methods that need no evidence.
+    error which ended the call. `cached` is None for methods that need no evidence. `bulk` calls
+    give way to all others.
 
     The call has `ended` when its answer is sent, or its caller has gone.
     """
@@ -25,6 +26,7 @@ class Call:
     deadline: float = math.inf
     started: float = field(default_factory=time.monotonic)
     token: str = ""
+    bulk: bool = False
     request_bytes: int = 0
     reason: str = ""
     cached: bool | None = None

@@ -126,6 +126,8 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
             limits,
             max_request_bytes=description.max_request_bytes,
             max_drawn_pixels=description.max_drawn_pixels,
+            max_in_flight_count=description.max_in_flight_count,
+            max_bulk_in_flight_count=description.max_bulk_in_flight_count,
         ),
         image_formats=[f"IMAGE_FORMAT_{name}" for name in description.image_formats],
         methods=[f"EXPLANATION_METHOD_{name}" for name in description.methods],

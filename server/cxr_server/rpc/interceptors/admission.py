@@ -22,8 +22,11 @@ def admitted(
         return
     if refusal := lifecycle.refusal():
         raise refusal
-    slot = admission.enter(context.text(DECLARED_BYTES))
-    context.call.at_end(slot.release)
+    call = context.call
+    slot = admission.enter(
+        context.text(DECLARED_BYTES), bulk_caller=call.caller if call.bulk else None
+    )
+    call.at_end(slot.release)
     context.slot = slot
     try:
         yield

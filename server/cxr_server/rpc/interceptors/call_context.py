@@ -19,6 +19,7 @@ from cxr_server.admission import Slot
 from cxr_server.observability.call import Call
 
 REQUEST_ID = "x-request-id"  # metadata key of the request id, in both directions
+PRIORITY = "x-priority"
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -39,6 +40,7 @@ class CallContext:
             request_id=wanted_id if _VALID_ID.fullmatch(wanted_id) else secrets.token_hex(16),
             caller=_identity(context),
             deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
+            bulk=self.text(PRIORITY) == "bulk",
         )
 
     @classmethod

@@ -54,6 +54,7 @@ def observed(
             "request_id": call.request_id,
             "method": call.method,
             "caller": call.caller,
+            "priority": "bulk" if call.bulk else None,
             "code": code,
             "reason": call.reason or None,
             "duration_ms": round(1000 * seconds, 1),

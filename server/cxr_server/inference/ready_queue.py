@@ -1,0 +1,41 @@
+"""Ready queue: decoded images that wait for the engine. Part of the scheduler."""
+
+from collections import OrderedDict
+
+from cxr_server.inference.pending import PendingRequest
+
+
+class ReadyQueue:
+    """First in, first out, but interactive before bulk. Every operation is O(1)."""
+
+    def __init__(self) -> None:
+        self._by_bulk: tuple[OrderedDict[PendingRequest, None], ...] = OrderedDict(), OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_bulk))
+
+    @property
+    def interactive_count(self) -> int:
+        """How many are not of bulk calls."""
+        return len(self._by_bulk[False])
+
+    def push(self, request: PendingRequest, *, first: bool = False) -> None:
+        """Append a request, or put it `first` among those of its priority."""
+        queue = self._by_bulk[request.bulk]
+        queue[request] = None
+        queue.move_to_end(request, last=not first)
+
+    def peek(self) -> PendingRequest | None:
+        """Return the next request, None if there is none."""
+        return next((next(iter(queue)) for queue in self._by_bulk if queue), None)
+
+    def discard(self, request: PendingRequest) -> None:
+        """Remove a request if it is present."""
+        self._by_bulk[request.bulk].pop(request, None)
+
+    def clear(self) -> list[PendingRequest]:
+        """Remove and return all requests."""
+        requests = [request for queue in self._by_bulk for request in queue]
+        for queue in self._by_bulk:
+            queue.clear()
+        return requests
