@@ -22,17 +22,14 @@ const film = /** @type {any} */ ({
 
 /** @param {object} options */
 function pictureOf(options = {}) {
-  const picture = new Picture(
-    film,
-    /** @type {any} */ ({ frame: "ORIGINAL", negative: false, ...options }),
-    null,
-  );
-  picture.greyAt = ({ x, y }) => Math.floor(x) + Math.floor(y) / 1000;
-  return picture;
+  return new Picture(film, /** @type {any} */ ({ frame: "ORIGINAL", negative: false, ...options }));
 }
 
+/** @param {{x: number, y: number}} at */
+const greyAt = ({ x, y }) => Math.floor(x) + Math.floor(y) / 1000;
+
 test("a reading is of the original image's pixel and of the cell there", () => {
-  assert.deepEqual(readingAt(pictureOf(), { x: 0.755, y: 0.5 }), {
+  assert.deepEqual(readingAt(pictureOf(), { x: 0.755, y: 0.5 }, greyAt), {
     x_px: 151,
     y_px: 200,
     grey: 151.2,
@@ -44,12 +41,12 @@ test("a reading is of the original image's pixel and of the cell there", () => {
 
 test("a reading in the frame of the model's input is of the same pixel", () => {
   const { x_px, y_px, logits } =
-    readingAt(pictureOf({ frame: "MODEL_INPUT" }), { x: 0.755, y: 0.25 }) ?? {};
+    readingAt(pictureOf({ frame: "MODEL_INPUT" }), { x: 0.755, y: 0.25 }, greyAt) ?? {};
   assert.deepEqual([x_px, y_px, logits], [151, 150, -9]);
 });
 
 test("outside of what the network saw there is a grey level and no evidence", () => {
-  const { grey, logits, row, column } = readingAt(pictureOf(), { x: 0.5, y: 0.1 }) ?? {};
+  const { grey, logits, row, column } = readingAt(pictureOf(), { x: 0.5, y: 0.1 }, greyAt) ?? {};
   assert.equal(grey, 100.04);
   assert.deepEqual([logits, row, column], [null, null, null]);
 });
@@ -60,7 +57,7 @@ test("outside of the picture there is nothing to read", () => {
     { x: 0.5, y: 1 },
     { x: NaN, y: 0 },
   ]) {
-    assert.equal(readingAt(pictureOf(), at), null);
+    assert.equal(readingAt(pictureOf(), at, greyAt), null);
   }
 });
 
@@ -68,7 +65,7 @@ test("the first step goes to the cell with the most evidence, the next to its ne
   const picture = pictureOf();
   const first = besideReading(picture, null, 1, 0);
   assert.deepEqual(first, { x: 0.75, y: 0.625 });
-  const reading = first && readingAt(picture, first);
+  const reading = first && readingAt(picture, first, greyAt);
   assert.deepEqual(besideReading(picture, reading, -1, 0), { x: 0.25, y: 0.625 });
   assert.deepEqual(besideReading(picture, reading, 0, -1), { x: 0.75, y: 0.375 });
   assert.equal(besideReading(picture, reading, 1, 0), null);

@@ -1,24 +1,26 @@
 // @ts-check
-/** Layers: pictures that are kept as long as what they show is the same. */
+/** Layers: canvases, and what else is made of a picture, kept as long as it would be the same. */
 
 export class Layers {
   /** @type {Map<string, {inputs: unknown[], layer: unknown}>} */
   #kept = new Map();
 
   /**
-   * Return what `make` returned the last time under this name, if it was for the same inputs.
+   * Return what `make` returned the last time under this name, if it was for the same inputs. Else,
+   * `make` is given it, to be used again.
    * @template T
    * @param {string} name
    * @param {unknown[]} inputs
-   * @param {() => T} make
+   * @param {(before: T | undefined) => T} make
    * @returns {T}
    */
   keep(name, inputs, make) {
     const kept = this.#kept.get(name);
-    if (kept?.inputs.every((input, at) => Object.is(input, inputs[at]))) {
-      return /** @type {T} */ (kept.layer);
+    const before = /** @type {T | undefined} */ (kept?.layer);
+    if (before !== undefined && kept?.inputs.every((input, at) => Object.is(input, inputs[at]))) {
+      return before;
     }
-    const layer = make();
+    const layer = make(before);
     this.#kept.set(name, { inputs, layer });
     return layer;
   }
@@ -30,13 +32,25 @@ export class Layers {
 }
 
 /**
+ * Return a canvas of this size: the one before, if it has it.
+ * @param {number} width
+ * @param {number} height
+ * @param {OffscreenCanvas} [before]
+ */
+export function canvasOf(width, height, before) {
+  if (before?.width === width && before.height === height) return before;
+  return new OffscreenCanvas(width, height);
+}
+
+/**
  * Return a canvas with these pixels.
  * @param {Uint8ClampedArray<ArrayBuffer>} pixels RGBA
  * @param {number} width
  * @param {number} height
+ * @param {OffscreenCanvas} [before]
  */
-export function layerOf(pixels, width, height) {
-  const canvas = new OffscreenCanvas(width, height);
+export function layerOf(pixels, width, height, before) {
+  const canvas = canvasOf(width, height, before);
   contextOf(canvas).putImageData(new ImageData(pixels, width, height), 0, 0);
   return canvas;
 }

@@ -4,10 +4,11 @@
  * lines of the same width at any zoom: white within black, which can be seen on any ground.
  */
 
+import { contourSegments } from "./contours.js";
 import { cellBox } from "./reading.js";
 import { peakPoint, regionBoxes } from "./regions.js";
 
-/** @typedef {import("./picture.js").Context} Context */
+/** @typedef {import("./drawing.js").Context} Context */
 /** @typedef {import("./picture.js").Picture} Picture */
 /** @typedef {import("./frame.js").Box} Box */
 
@@ -59,7 +60,7 @@ export function drawMarks(context, picture, placement, marks, line) {
   const { heat } = picture;
   if (marks.crop) draw(info.crop_box, outline(), CROP_DASHES);
   if (heat && marks.heatOn) {
-    if (marks.contours) draw(info.crop_box, picture.contourPath);
+    if (marks.contours) draw(info.crop_box, contourPath(heat));
     if (marks.regions) for (const box of regionBoxes(heat, info.crop_box)) draw(box, outline());
     const peak = marks.peak && peakPoint(heat, info.crop_box);
     if (peak) {
@@ -71,6 +72,22 @@ export function drawMarks(context, picture, placement, marks, line) {
   if (row !== null && column !== null && explanation) {
     draw(cellBox(info.crop_box, explanation.evidence, { row, column }), corners());
   }
+}
+
+/** Contours by the heat map that they are of. @type {WeakMap<object, Path2D>} */
+const contourPaths = new WeakMap();
+
+/** @param {import("./heat.js").HeatMap} heat */
+function contourPath(heat) {
+  const kept = contourPaths.get(heat);
+  if (kept) return kept;
+  const path = new Path2D();
+  for (const [from, to] of contourSegments(heat)) {
+    path.moveTo(...from);
+    path.lineTo(...to);
+  }
+  contourPaths.set(heat, path);
+  return path;
 }
 
 function outline() {

@@ -1,20 +1,16 @@
 // @ts-check
 /**
- * Picture: radiograph and heat of one finding, drawn as the server draws them, in layers that are
- * kept as long as what they show is the same. Places are in pixels of the picture.
+ * Picture: a film and options -> frame, heat map and radiograph of the picture that shows them, and
+ * where things are in it, in its pixels. Draws nothing. Pure.
  */
 
-import { contourLine, contourSegments, contours } from "./contours.js";
-import { EDGE_GREY, edgeOf, frameOf, HATCH_OPACITY, hasUnseen, hatching } from "./frame.js";
-import { colorize, heatMap, levelsOf } from "./heat.js";
-import { contextOf, Layers, layerOf } from "./layers.js";
-import { FULL_WINDOW, isFull, windowed } from "./window.js";
+import { frameOf } from "./frame.js";
+import { heatMap } from "./heat.js";
+import { FULL_WINDOW } from "./window.js";
 
-/** @typedef {import("./camera.js").Point} Point */
 /** @typedef {import("./frame.js").Box} Box */
 /** @typedef {import("./frame.js").Frame} Frame */
 /** @typedef {import("./heat.js").HeatMap} HeatMap */
-/** @typedef {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} Context */
 
 /**
  * What is shown. `radiograph` is the whole image in grey, `modelInput` the square that the network
@@ -45,7 +41,6 @@ const MOST_HEAT_MAPS = 4;
 const heatMaps = /** @type {WeakMap<object, Map<string, HeatMap>>} */ (new WeakMap());
 
 export class Picture {
-  #layers = new Layers();
   /** @type {Film} */
   film;
   /** @type {Options} */
@@ -56,20 +51,10 @@ export class Picture {
   /**
    * @param {Film} film
    * @param {Options} options
-   * @param {Picture | null} before picture whose layers and window stay, if of the same radiograph
    */
-  constructor(film, options, before) {
+  constructor(film, options) {
     this.film = film;
     this.options = options;
-    if (before?.film.radiograph === film.radiograph) {
-      this.#layers = before.#layers;
-      this.window = before.window;
-    }
-  }
-
-  /** Make all layers anew when they are drawn next. */
-  forget() {
-    this.#layers.forget();
   }
 
   /** @returns {Frame} */
@@ -120,152 +105,23 @@ export class Picture {
   }
 
   /**
-   * Return the grey level at a point of the original image, in pixels.
-   * @param {Point} at
+   * The bitmap that has the radiograph, its part `shown` in pixels, and the part of the original
+   * image that all of it is.
    */
-  greyAt({ x, y }) {
-    const { bitmap, part } = this.#source;
-    const column = Math.floor(((x - part.x_px) / part.width_px) * bitmap.width);
-    const row = Math.floor(((y - part.y_px) / part.height_px) * bitmap.height);
-    return this.#greys[row * bitmap.width + column];
-  }
-
-  /**
-   * Draw the picture.
-   * @param {Context} context
-   */
-  draw(context) {
-    const { frame, heat } = this;
-    const { heatOn, kind, opacity } = this.options;
-    context.imageSmoothingQuality = "high";
-    const isHeatAlone = heatOn && heat !== null && kind === "HEATMAP";
-    if (isHeatAlone) {
-      context.fillStyle = "black";
-      context.fillRect(0, 0, frame.width, frame.height);
-    } else {
-      this.#drawRadiograph(context, frame);
-    }
-    if (!heatOn || heat === null) return;
-    const strength = isHeatAlone ? 1 : opacity;
-    if (hasUnseen(frame) && strength > 0) this.#drawUnseen(context, frame, strength);
-    const { x_px, y_px, width_px, height_px } = frame.seen;
-    context.globalAlpha = strength;
-    context.drawImage(this.#heatLayer(heat, width_px, height_px), x_px, y_px);
-    context.globalAlpha = 1;
-  }
-
-  /**
-   * Draw the contours as the server does.
-   * @param {Context} context
-   */
-  drawContours(context) {
-    const { frame, heat } = this;
-    const outlines = heat && this.#contourLayer(heat, frame);
-    if (outlines) context.drawImage(outlines, frame.seen.x_px, frame.seen.y_px);
-  }
-
-  /** The contours as a path in shares of the square that the network saw. @returns {Path2D} */
-  get contourPath() {
-    const { heat } = this;
-    return this.#layers.keep("contour path", [heat], () => {
-      const path = new Path2D();
-      for (const [from, to] of heat ? contourSegments(heat) : []) {
-        path.moveTo(...from);
-        path.lineTo(...to);
-      }
-      return path;
-    });
-  }
-
-  /** The radiograph to draw, and which part of the original image it is. */
-  get #source() {
+  get source() {
     const { radiograph, modelInput, info } = this.film;
     if (this.options.frame === "MODEL_INPUT" && modelInput) {
-      return { bitmap: modelInput, part: info.crop_box };
+      const { width, height } = modelInput;
+      const shown = { x_px: 0, y_px: 0, width_px: width, height_px: height };
+      return { bitmap: modelInput, shown, part: info.crop_box };
     }
-    const part = { x_px: 0, y_px: 0, width_px: info.width_px, height_px: info.height_px };
-    return { bitmap: radiograph, part };
-  }
-
-  /** The grey levels of the radiograph to draw. @returns {Uint8Array} */
-  get #greys() {
-    const { bitmap } = this.#source;
-    return this.#layers.keep("greys", [bitmap], () => {
-      // In main memory: reading pixels back from a GPU would stall it.
-      const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-      const context = contextOf(canvas, { willReadFrequently: true });
-      context.drawImage(bitmap, 0, 0);
-      const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
-      return Uint8Array.from({ length: data.length / 4 }, (_, at) => data[4 * at]);
-    });
-  }
-
-  /**
-   * @param {Context} context
-   * @param {Frame} frame
-   */
-  #drawRadiograph(context, frame) {
-    const { bitmap } = this.#source;
-    const { level, width } = this.window;
-    const source = isFull(this.window)
-      ? bitmap
-      : this.#layers.keep("window", [bitmap, level, width], () =>
-          layerOf(windowed(this.#greys, this.window), bitmap.width, bitmap.height),
-        );
-    const { radiograph, info } = this.film;
-    const isPart = this.options.frame === "MODEL_INPUT" && bitmap === radiograph;
-    const { seen } = frameOf(bitmap.width, bitmap.height, info);
-    const [x, y] = isPart ? [seen.x_px, seen.y_px] : [0, 0];
-    context.drawImage(source, x, y, frame.width, frame.height, 0, 0, frame.width, frame.height);
-  }
-
-  /**
-   * @param {Context} context
-   * @param {Frame} frame
-   * @param {number} strength
-   */
-  #drawUnseen(context, frame, strength) {
-    const { width, height } = frame;
-    const hatch = this.#layers.keep("hatch", [width, height, this.film.info], () =>
-      layerOf(hatching(frame), width, height),
-    );
-    context.globalAlpha = strength * HATCH_OPACITY;
-    context.drawImage(hatch, 0, 0);
-    context.globalAlpha = 1;
-    context.fillStyle = `rgb(${EDGE_GREY} ${EDGE_GREY} ${EDGE_GREY})`;
-    for (const { x_px, y_px, width_px, height_px } of edgeOf(frame)) {
-      context.fillRect(x_px, y_px, width_px, height_px);
-    }
-  }
-
-  /**
-   * @param {HeatMap} heat
-   * @param {number} width
-   * @param {number} height
-   */
-  #heatLayer(heat, width, height) {
-    const { kind, colorMap, negative } = this.options;
-    const levels = this.#layers.keep("levels", [heat, width, height], () =>
-      levelsOf(heat, width, height),
-    );
-    return this.#layers.keep("heat", [levels, kind, colorMap, negative], () =>
-      layerOf(colorize(levels, kind, colorMap, negative), width, height),
-    );
-  }
-
-  /**
-   * @param {HeatMap} heat
-   * @param {Frame} frame
-   */
-  #contourLayer(heat, { width, height, seen }) {
-    return this.#layers.keep(
-      "contours",
-      [heat, width, height, seen.width_px, seen.height_px],
-      () => {
-        const line = contourLine(width, height);
-        const pixels = contours(heat, seen.width_px, seen.height_px, line);
-        return pixels && layerOf(pixels, seen.width_px, seen.height_px);
-      },
-    );
+    const { width, height } = radiograph;
+    const { seen } = frameOf(width, height, info);
+    const whole = { x_px: 0, y_px: 0, width_px: width, height_px: height };
+    return {
+      bitmap: radiograph,
+      shown: this.options.frame === "MODEL_INPUT" ? seen : whole,
+      part: { x_px: 0, y_px: 0, width_px: info.width_px, height_px: info.height_px },
+    };
   }
 }

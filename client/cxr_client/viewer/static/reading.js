@@ -24,9 +24,10 @@ import { cellAt } from "./heat.js";
  * Return what is at a point, given as shares of the picture's sides; null outside of the picture.
  * @param {Picture} picture
  * @param {Point} at
+ * @param {(at: Point) => number} greyAt grey level at a point of the original image, in pixels
  * @returns {Reading | null}
  */
-export function readingAt(picture, at) {
+export function readingAt(picture, at, greyAt) {
   if (!(at.x >= 0 && at.x < 1 && at.y >= 0 && at.y < 1)) return null;
   const { explanation, info } = picture.film;
   const { shown } = picture;
@@ -38,7 +39,7 @@ export function readingAt(picture, at) {
   return {
     x_px: Math.floor(x_px),
     y_px: Math.floor(y_px),
-    grey: picture.greyAt({ x: x_px, y: y_px }),
+    grey: greyAt({ x: x_px, y: y_px }),
     logits: cell?.logits ?? null,
     row: cell?.row ?? null,
     column: cell?.column ?? null,

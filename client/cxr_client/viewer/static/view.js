@@ -7,6 +7,7 @@
  */
 
 import { Camera } from "./camera.js";
+import { Drawing } from "./drawing.js";
 import { listen } from "./gestures.js";
 import { legend } from "./heat.js";
 import { drawMarks } from "./marks.js";
@@ -33,6 +34,7 @@ export class View {
   #onDisplay;
   /** @type {ViewOptions} */
   #options = DEFAULTS;
+  #drawing = new Drawing();
   #camera = new Camera();
   #listening = new AbortController();
   #isScheduled = false;
@@ -82,8 +84,11 @@ export class View {
    */
   show(film) {
     const before = this.#picture;
-    this.#picture = film && new Picture(film, this.#options, before);
-    if (film?.radiograph !== before?.film.radiograph) {
+    this.#picture = film && new Picture(film, this.#options);
+    if (!film) this.#drawing.forget();
+    if (before && film?.radiograph === before.film.radiograph) {
+      /** @type {Picture} */ (this.#picture).window = before.window;
+    } else {
       this.#camera.fit();
       this.#camera.pointAt(null);
     }
@@ -156,9 +161,9 @@ export class View {
     const { width, height } = picture.frame;
     const canvas = new OffscreenCanvas(width, height);
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    picture.draw(context);
+    this.#drawing.draw(context, picture);
     const { heatOn, contours } = this.#options;
-    if (heatOn && contours) picture.drawContours(context);
+    if (heatOn && contours) this.#drawing.drawContours(context, picture);
     const marks = { ...this.#options, contours: false };
     const line = Math.max(1, Math.max(width, height) / 700);
     drawMarks(context, picture, { scale: 1, left: 0, top: 0 }, marks, line);
@@ -170,6 +175,7 @@ export class View {
     this.#listening.abort();
     this.#camera.listeners.delete(this.#changed);
     this.#picture = null;
+    this.#drawing.forget();
   }
 
   /** @param {ResizeObserverEntry} entry */
@@ -184,7 +190,7 @@ export class View {
 
   /** The graphics processor has lost what was drawn, layers included. */
   #restore = () => {
-    this.#picture?.forget();
+    this.#drawing.forget();
     this.#changed();
   };
 
@@ -204,10 +210,7 @@ export class View {
     context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
     const placement = this.#placement;
     if (!this.#picture || !placement) return;
-    const { scale, left, top } = placement;
-    context.setTransform(scale, 0, 0, scale, left, top);
-    this.#picture.draw(context);
-    context.setTransform(1, 0, 0, 1, 0, 0);
+    this.#drawing.drawAt(context, this.#picture, placement, this.#canvas);
     const marks = { ...this.#options, reading: this.#reading };
     drawMarks(context, this.#picture, placement, marks, this.#density);
   }
@@ -222,7 +225,9 @@ export class View {
   /** What is under the pointer. @returns {Reading | null} */
   get #reading() {
     const { pointer } = this.#camera;
-    return pointer && this.#picture ? readingAt(this.#picture, pointer) : null;
+    const picture = this.#picture;
+    if (!pointer || !picture) return null;
+    return readingAt(picture, pointer, (at) => this.#drawing.greyAt(picture, at));
   }
 
   /** Tell the listeners what has changed for them. */
