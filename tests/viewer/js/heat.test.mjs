@@ -30,7 +30,7 @@ for (const expected of server.heatMaps) {
     const mirrored = expected.limits.map((/** @type {string} */ limit) =>
       limit
         .replace(">=", "<=")
-        .replace(/[\d.]+$/, (value) => (Number(value) ? `-${value}` : value)),
+        .replace(/[\d.]+$/, (value) => (Number(value) ? `\u2212${value}` : value)),
     );
     assert.deepEqual(limits, negative ? mirrored : expected.limits);
     assert.equal(negative ? 0 - low : low, expected.low);

@@ -244,8 +244,8 @@ export function legend(heat, options) {
   const sign = options.negative ? -1 : 1;
   const digits = 2 - Math.floor(Math.log10(heat.high)); // three significant ones of the highest
   const [least, middle, most] = [heat.low, (heat.low + heat.high) / 2, heat.high].map((value) => {
-    const rounded = rint(value * 10 ** digits) / 10 ** digits;
-    return String(Number((sign * rounded).toPrecision(6)) + 0);
+    const rounded = Number((rint(value * 10 ** digits) / 10 ** digits).toPrecision(6));
+    return options.negative && rounded > 0 ? `\u2212${rounded}` : String(rounded);
   });
   const beyond = options.negative ? "<= " : ">= ";
   return {
