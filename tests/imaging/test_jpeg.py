@@ -105,6 +105,11 @@ def comment_before_the_last_scan(payload: bytes) -> bytes:
     return PROGRESSIVE[:LAST_SCAN] + handmade.segment(0xFE, payload) + PROGRESSIVE[LAST_SCAN:]
 
 
+def black_below(pixels_hw: np.ndarray) -> np.ndarray:
+    """An image with a black border, which progressive JPEG codes as zeros."""
+    return np.concatenate([pixels_hw, np.zeros_like(pixels_hw)])
+
+
 MPF = b"MPF\0MM\0*" + struct.pack(
     ">IH HHII HHII I 16x", 8, 2, 0xB001, 4, 1, 1, 0xB002, 7, 16, 38, 0
 )
@@ -119,6 +124,7 @@ SOUND = {
     "noise-behind-it": GREY + np.random.default_rng(1).bytes(300_000),
     "zeros-behind-it": PROGRESSIVE + bytes(512),
     "zeros-before-the-end": GREY[:-2] + bytes(500) + GREY[-2:],
+    "coded-zeros-at-the-end-of-scans": jpeg(black_below(GREY_HW), progressive=True),
     "zeros-before-the-last-scan": PROGRESSIVE[:LAST_SCAN] + bytes(9) + PROGRESSIVE[LAST_SCAN:],
     "mpf-of-one-picture": handmade.with_segment(GREY, 0xE2, MPF),
     "mpf-of-two-pictures": several_pictures(),

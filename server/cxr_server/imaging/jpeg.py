@@ -12,6 +12,7 @@ approximation in sequential scans.
 """
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 import simplejpeg
@@ -116,20 +117,22 @@ class JpegCodec:
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""
-        file = _file(header)
-        try:
-            grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
-            _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
-            if colorspace == "Gray":
-                return Decoded(grey_hwc[..., 0])
-            # Reduced to the means of the file's 8 x 8 blocks, which need no inverse transform.
-            height, width = header.height_px // 8, header.width_px // 8
-            rgb_hwc = simplejpeg.decode_jpeg(
-                file, "RGB", min_height=height, min_width=width, strict=True
-            )
-        except ValueError as error:
-            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.") from error
-        return Decoded(grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ())
+        for zeros_are_padding in (False, True):
+            with suppress(ValueError):
+                return _decoded(header, _file(header, zeros_are_padding=zeros_are_padding))
+        raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+
+
+def _decoded(header: Header, file: bytes) -> Decoded:
+    """Decode a file of the pixels alone. Raises ValueError."""
+    grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
+    _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
+    if colorspace == "Gray":
+        return Decoded(grey_hwc[..., 0])
+    # Reduced to the means of the file's 8 x 8 blocks, which need no inverse transform.
+    height, width = header.height_px // 8, header.width_px // 8
+    rgb_hwc = simplejpeg.decode_jpeg(file, "RGB", min_height=height, min_width=width, strict=True)
+    return Decoded(grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ())
 
 
 def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:
@@ -164,22 +167,24 @@ def _read_frame(payload: memoryview) -> tuple[int, int, int]:
 def _without_padding(coded: memoryview) -> memoryview:
     """Return the coded data of a scan with two at most of the zeros at its end.
 
-    Two may be coded data. Any other bytes behind it are refused by libjpeg: they are what is left
-    over when damaged data ends too early.
+    Any other bytes behind it are refused by libjpeg: they are what is left over when damaged data
+    ends too early. So are zeros, though they mean nothing: some cameras pad with them. Coded data
+    may itself end in many zeros, as those of a black border do in progressive files.
     """
     if bytes(coded[-3:]) != bytes(3):
         return coded
     return coded[: len(bytes(coded).rstrip(b"\0")) + 2]
 
 
-def _file(header: Header) -> bytes:
+def _file(header: Header, *, zeros_are_padding: bool) -> bytes:
     """Return a JPEG file of the pixels alone. Raises ImageUnreadable if it has too many scans."""
     data: _PixelData = header.pixel_data
     view, parts = memoryview(data.file), [*data.before]
     scan_count = coded_from = 0
     for marker, start, segment in segments(data.file, data.first_scan):
         if coded_from:
-            parts.append(_without_padding(view[coded_from:start]))
+            coded = view[coded_from:start]
+            parts.append(_without_padding(coded) if zeros_are_padding else coded)
         coded_from = 0
         if marker == SOS:
             scan_count += 1
