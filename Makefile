@@ -21,7 +21,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
-	bench-decode
+	bench-decode bench-viewer
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -158,6 +158,9 @@ bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small
 
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)
+
+bench-viewer: $(DEV_STAMP) ## the page in Chromium: bytes, first paint, map switch, memory; apt-get install chromium
+	$(PY) -m benchmarks.viewer $(BENCH_ARGS)
 
 # nvidia-pytriton 0.7 embeds Debian's own python3.11 and wants numpy below 2.
 $(PEERS)/.installed: benchmarks/peers.txt
