@@ -152,6 +152,28 @@ def test_two_findings_of_a_film_are_compared_side_by_side(page: Page, film: Path
     seen.expect_map(page, "Effusion", "A")
 
 
+def test_a_comparison_starts_and_ends_with_the_zoom_and_window_that_were_chosen(
+    page: Page, film: Path
+) -> None:
+    seen.choose(page, film)
+    point(page, 0.3, 0.4)
+    page.mouse.wheel(0, -600)
+    seen.set_slider(page.get_by_label("Level"), 60)
+    page.mouse.move(2, 2)
+    zoomed = seen.drawn(page)
+    page.get_by_label("Compare").check()
+    seen.expect_map(page, "Effusion", "B")
+    left, right = seen.drawn(page, "A"), seen.drawn(page, "B")
+    width_px = min(left.shape[1], right.shape[1])  # an odd pixel is one pane's
+    left, right = left[:, :width_px], right[:, :width_px]
+    # Where no heat lies, both show the same part of the film in the same window.
+    grey = (np.ptp(left, axis=2) == 0) & (np.ptp(right, axis=2) == 0)
+    assert grey.mean() > 0.05
+    assert np.abs(left - right)[grey].mean() < 3
+    page.get_by_label("Compare").uncheck()
+    np.testing.assert_array_equal(seen.drawn(page), zoomed)
+
+
 def test_two_films_are_compared_by_the_same_finding_with_one_zoom(page: Page, folder: Path) -> None:
     seen.choose(page, folder / "cardiomegaly-effusion-7.png", folder / "effusion-1.png")
     page.get_by_label("Compare").check()

@@ -18,6 +18,8 @@ export const MAX_ZOOM = 32;
 export class Camera {
   /** Called after each change. @type {Set<() => void>} */
   listeners = new Set();
+  /** What each view shows. @type {Map<object, import("./picture.js").Picture>} */
+  shown = new Map();
   zoom = 1;
   /** The point of the picture in the middle of the canvas. @type {Point} */
   center = { x: 0.5, y: 0.5 };

@@ -186,6 +186,9 @@ function compare(comparing) {
     const labels = a.answer.result.findings.map(({ label }) => label);
     b.expect(a.film);
     show(b, a.answer, labels.find((label) => label !== a.label) ?? a.label);
+  } else {
+    b.expect(null);
+    b.view.show(null);
   }
   activate(comparing ? 1 : 0);
   showState();

@@ -78,19 +78,21 @@ export class View {
   }
 
   /**
-   * Show a film. A new radiograph is shown whole and with all its grey levels; with the same one,
-   * zoom and window stay as they are.
+   * Show a film. A radiograph that neither this view nor a linked one shows is shown whole and with
+   * all its grey levels; else zoom and window stay as they are.
    * @param {Film | null} film
    */
   show(film) {
-    const before = this.#picture;
+    const { shown } = this.#camera;
+    const before = [...shown.values()].find((each) => each.film.radiograph === film?.radiograph);
+    shown.delete(this);
     this.#picture = film && new Picture(film, this.#options);
-    if (!film) this.#drawing.forget();
-    if (before && film?.radiograph === before.film.radiograph) {
-      /** @type {Picture} */ (this.#picture).window = before.window;
+    if (this.#picture) {
+      if (before) this.#picture.window = before.window;
+      else this.#camera.fit();
+      shown.set(this, this.#picture);
     } else {
-      this.#camera.fit();
-      this.#camera.pointAt(null);
+      this.#drawing.forget();
     }
     this.#changed();
   }
@@ -118,7 +120,7 @@ export class View {
    * @param {Point} [at]
    */
   zoom = (factor, at) => {
-    if (!this.#picture) return;
+    if (!this.#picture || !this.#placement) return;
     const { width, height } = this.#canvas;
     const pixel = at ? this.#pixelAt(at) : { x: width / 2, y: height / 2 };
     this.#camera.zoomAt(factor, pixel, this.#picture.frame, this.#canvas);
@@ -144,9 +146,10 @@ export class View {
    * @param {View | null} other
    */
   link(other) {
-    this.#camera.listeners.delete(this.#changed);
+    this.#leave();
     this.#camera = other ? other.#camera : new Camera();
     this.#camera.listeners.add(this.#changed);
+    if (this.#picture) this.#camera.shown.set(this, this.#picture);
     this.#changed();
   }
 
@@ -173,9 +176,14 @@ export class View {
   /** Stop listening and drawing. */
   dispose() {
     this.#listening.abort();
-    this.#camera.listeners.delete(this.#changed);
+    this.#leave();
     this.#picture = null;
     this.#drawing.forget();
+  }
+
+  #leave() {
+    this.#camera.listeners.delete(this.#changed);
+    this.#camera.shown.delete(this);
   }
 
   /** @param {ResizeObserverEntry} entry */
@@ -261,7 +269,7 @@ export class View {
 
   /** @param {number} x @param {number} y */
   #pan = (x, y) => {
-    if (!this.#picture) return;
+    if (!this.#picture || !this.#placement) return;
     const moved = this.#pixelAt({ x, y });
     this.#camera.panBy(moved.x, moved.y, this.#picture.frame, this.#canvas);
   };
