@@ -1,6 +1,7 @@
 """Looking: pointer, zoom, pan, grey window and comparison."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from playwright.sync_api import FloatRect, Page, expect
 
 import viewer_page as seen
 from cxr_client import Client
+from viewer_process import ViewerProcess
 
 pytestmark = pytest.mark.browser
+
+OpenPage = Callable[..., Page]
 
 
 def place(page: Page, letter: str = "A") -> FloatRect:
@@ -105,6 +109,39 @@ def test_dragging_moves_a_zoomed_film(page: Page, film: Path) -> None:
     middle = numbers(point(page, 0.5, 0.5))
     assert middle["x"] < before["x"] - 5
     assert middle["y"] < before["y"] - 5
+
+
+def test_two_fingers_zoom_and_one_moves_a_zoomed_film(
+    open_page: OpenPage, viewer: ViewerProcess, film: Path
+) -> None:
+    page = open_page(viewer.url, viewport={"width": 390, "height": 844}, has_touch=True)
+    seen.choose(page, film)
+    seen.canvas(page).scroll_into_view_if_needed()
+    box, touches = place(page), page.context.new_cdp_session(page)
+
+    def touch(kind: str, *shares: tuple[float, float]) -> None:
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": finger}
+            for finger, (x, y) in enumerate(shares)
+        ]
+        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.45, 0.5), (0.55, 0.5))
+    for apart in (0.1, 0.2, 0.3):
+        touch("touchMove", (0.5 - apart, 0.5), (0.5 + apart, 0.5))
+    touch("touchEnd")
+    zoomed = seen.drawn(page)
+    # The controls are closed on a phone, so that the zoom is there but not in sight.
+    expect(page.locator("#zoom")).to_have_text(re.compile(r"^(5\.[5-9]|6\.[0-5])x$"))
+    touch("touchStart", (0.5, 0.5))
+    touch("touchMove", (0.4, 0.45))
+    start = numbers(seen.readout(page).text_content() or "")
+    touch("touchMove", (0.2, 0.3))
+    touch("touchEnd")
+    assert (seen.drawn(page) != zoomed).mean() > 0.2
+    end = numbers(seen.readout(page).text_content() or "")
+    assert (end["x"], end["y"]) == pytest.approx((start["x"], start["y"]), abs=2)
+    assert page.evaluate("scrollY") == 0
 
 
 def test_the_grey_window_is_set_by_dragging_and_by_sliders_and_changes_no_score(
