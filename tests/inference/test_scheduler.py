@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ModelLoading
 from cxr_server.inference import engine_calls
-from cxr_server.inference.engines import DeviceLost
+from cxr_server.inference.engines import DeviceLost, Inferred
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
 from cxr_server.inference.stages import Stage, Stages
@@ -472,6 +472,24 @@ async def test_evidence_that_is_not_finite_is_a_failure_of_its_image_alone(value
     assert isinstance(ends.pop(2), EngineFailure)
     assert ends == [0, 1, 3]
     assert [type(failure) for failure in failures] == [NotFinite, NotFinite]
+    await run.close()
+
+
+@pytest.mark.parametrize(
+    "embedding_nc", [np.zeros((0, 4)), np.full((1, 4), np.nan), np.full((1, 4), np.inf)]
+)
+async def test_embeddings_that_lack_or_are_not_finite_are_failures_as_well(
+    embedding_nc: np.ndarray,
+) -> None:
+    engine = EchoEngine()
+    run = scheduler(engine)
+    engine.infer = lambda batch_nchw: Inferred(  # type: ignore[attr-defined]
+        engine.evidence(batch_nchw), embedding_nc
+    )
+    with pytest.raises(EngineFailure):
+        await answer(run, 1)
+    del engine.infer  # type: ignore[attr-defined]
+    assert await answer(run, 2) == 2
     await run.close()
 
 

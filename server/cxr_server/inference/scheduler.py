@@ -38,7 +38,7 @@ class EngineFailure(Exception):
 
 
 class NotFinite(ArithmeticError):
-    """The engine's evidence has infinities or NaN."""
+    """The engine's evidence or embeddings have infinities or NaN."""
 
 
 class Scheduler:
@@ -216,11 +216,12 @@ class Scheduler:
         try:
             images = [request.prepared.image_chw for request in batch]
             batch_nchw = images[0][None] if len(images) == 1 else np.stack(images)
-            evidence, embeddings = infer(engine, batch_nchw)
-            if len(evidence) != len(batch):
-                raise ValueError(f"evidence of {len(evidence)} images for {len(batch)}")
-            if not np.isfinite(evidence).all():
-                raise NotFinite("the engine's evidence is not finite")
+            evidence, embeddings = made = infer(engine, batch_nchw)
+            for each in made:
+                if each is not None and len(each) != len(batch):
+                    raise ValueError(f"answers on {len(each)} images for {len(batch)}")
+                if each is not None and not np.isfinite(each).all():
+                    raise NotFinite("the engine's answer is not finite")
         except BaseException as error:
             self._failed(engine, call, error)
             return True
