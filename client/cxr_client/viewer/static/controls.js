@@ -111,8 +111,14 @@ function radioValue({ value }) {
   return value === "true" || value === "false" ? value === "true" : value;
 }
 
+/** @param {HTMLInputElement} slider @param {number} value */
+export function setSlider(slider, value) {
+  slider.value = String(value);
+  showOutput(slider);
+}
+
 /** @param {HTMLInputElement | HTMLSelectElement} input A slider with its value beside it. */
-export function showOutput(input) {
+function showOutput(input) {
   const output = input.parentElement?.querySelector("output");
   if (!output || !(input instanceof HTMLInputElement)) return;
   const places = input.step.split(".")[1]?.length ?? 0;
@@ -154,25 +160,16 @@ function takesKeys(target, key) {
   return key.length > 1 && target.matches("input[type=radio], input[type=range]");
 }
 
-/**
- * List the keys of the page: those of `data-key`, after those that are given.
- * @param {HTMLElement} list
- * @param {[string[], string][]} more
- */
-export function listKeys(list, more) {
+/** @param {HTMLElement} list Gets a row for each `data-key` of the page. */
+export function listKeys(list) {
   const elements = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-key]"));
-  /** @type {[string[], string][]} */
-  const bound = Array.from(elements, (element) => [[element.dataset.key ?? ""], nameOf(element)]);
-  for (const [keys, name] of [...more, ...bound]) {
+  for (const element of elements) {
+    const key = element.dataset.key ?? "";
     const row = document.createElement("div");
     const term = document.createElement("dt");
-    const text = document.createElement("dd");
-    for (const key of keys) {
-      const shown = key.length === 1 ? key.toUpperCase().replace("-", "\u2212") : key;
-      term.append(Object.assign(document.createElement("kbd"), { textContent: shown }), " ");
-    }
-    text.textContent = name;
-    row.append(term, text);
+    const shown = key.length === 1 ? key.toUpperCase().replace("-", "\u2212") : key;
+    term.append(Object.assign(document.createElement("kbd"), { textContent: shown }));
+    row.append(term, Object.assign(document.createElement("dd"), { textContent: nameOf(element) }));
     list.append(row);
   }
 }

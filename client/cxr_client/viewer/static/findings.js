@@ -48,14 +48,12 @@ export class FindingsPanel {
     this.#list.addEventListener("keydown", (event) => this.#move(event));
   }
 
-  /** @param {ModelDescription | null} model What is known of it before any film is open. */
+  /** @param {ModelDescription} model */
   describe(model) {
-    this.#described = new Map(model?.findings.map((each) => [each.label, each]));
-    fillFacts(part(this.#root, "[data-facts=model]"), model ? modelFacts(model) : []);
-    const notices = model?.notices ?? [];
-    part(this.#root, "[data-facts=notices]").replaceChildren(
-      ...notices.map((text) => element("li", text)),
-    );
+    this.#described = new Map(model.findings.map((each) => [each.label, each]));
+    fillFacts(part(this.#root, "[data-facts=model]"), modelFacts(model));
+    const notices = model.notices.map((text) => element("li", text));
+    part(this.#root, "[data-facts=notices]").replaceChildren(...notices);
     if (!this.#result) this.#placeholders();
   }
 

@@ -1,9 +1,11 @@
 // @ts-check
 /** Status: the state of the server in the header, and what to do about a problem. */
 
+import { getState, ViewerError } from "./api.js";
+
 /**
  * @typedef {import("./api.js").Server} Server
- * @typedef {import("./api.js").ViewerError} ViewerError
+ * @typedef {import("./api.js").State} State
  */
 
 const STATES = {
@@ -50,6 +52,40 @@ const COMMANDS = {
 };
 const RETRY_AFTER_S = 2;
 const MOST_RETRIES = 5;
+
+/** How long after an answer the state is asked for again, while the server serves and otherwise. */
+const ASK_AFTER_MS = { serving: 10_000, otherwise: 2_000 };
+
+/** Asks for the state again and again, while the page is in sight. */
+export class Watch {
+  #onState;
+  #onLost;
+  #timer = 0;
+
+  /**
+   * @param {(state: State) => boolean} onState Returns whether all is well.
+   * @param {(error: ViewerError) => void} onLost The web server does not answer.
+   */
+  constructor(onState, onLost) {
+    this.#onState = onState;
+    this.#onLost = onLost;
+    document.addEventListener("visibilitychange", () => document.hidden || this.ask());
+  }
+
+  async ask() {
+    clearTimeout(this.#timer);
+    let isWell = false;
+    try {
+      isWell = this.#onState(await getState());
+    } catch (error) {
+      if (!(error instanceof ViewerError)) throw error;
+      this.#onLost(error);
+    }
+    clearTimeout(this.#timer);
+    const { serving, otherwise } = ASK_AFTER_MS;
+    if (!document.hidden) this.#timer = setTimeout(() => this.ask(), isWell ? serving : otherwise);
+  }
+}
 
 /** The state of the server with its model, and the notice. */
 export class ServerLine {

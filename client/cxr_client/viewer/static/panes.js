@@ -1,5 +1,8 @@
 // @ts-check
-/** Pane: one picture with its title, its legend and what lies under the pointer. */
+/**
+ * Panes: one picture, or the two of a comparison, which share zoom, pan and grey window. A picture
+ * has a title, a legend and what lies under the pointer.
+ */
 
 import { View } from "./view.js";
 import { sentenceOf, signed, spoken, three } from "./words.js";
@@ -7,9 +10,10 @@ import { sentenceOf, signed, spoken, three } from "./words.js";
 /**
  * @typedef {import("./api.js").Answer} Answer
  * @typedef {import("./api.js").Film} Film
+ * @typedef {import("./view.js").Display} Display
  */
 
-/** A film with the map of one finding. Two of them side by side make a comparison. */
+/** A film with the map of one finding. */
 export class Pane {
   /** @type {Film | null} */
   film = null;
@@ -23,7 +27,7 @@ export class Pane {
   /**
    * @param {HTMLElement} root
    * @param {string} letter
-   * @param {(display: import("./view.js").Display) => void} onDisplay
+   * @param {(display: Display) => void} onDisplay
    */
   constructor(root, letter, onDisplay) {
     this.#root = root;
@@ -141,6 +145,76 @@ export class Pane {
   #text(field, text) {
     const part = this.#root.querySelector(`[data-field=${field}]`);
     if (part) part.textContent = text;
+  }
+}
+
+/** The panes: one, and the second of a comparison. */
+export class Panes {
+  /** @type {Pane[]} */
+  all;
+  comparing = false;
+  #active = 0;
+  #second;
+  #onActivate;
+
+  /**
+   * @param {HTMLElement} first The second is a copy of it.
+   * @param {{onActivate: () => void, onDisplay: (display: Display) => void}} listeners
+   */
+  constructor(first, { onActivate, onDisplay }) {
+    this.#onActivate = onActivate;
+    this.#second = /** @type {HTMLElement} */ (first.cloneNode(true));
+    this.#second.hidden = true;
+    first.after(this.#second);
+    this.all = [first, this.#second].map(
+      (root, index) =>
+        new Pane(root, "AB"[index], (display) => {
+          if (index !== this.#active) return;
+          onDisplay(display);
+          if (this.comparing) this.other.view.window(display.level, display.width);
+        }),
+    );
+    this.all[1].view.link(this.all[0].view);
+    for (const [index, pane] of this.all.entries()) pane.onPick(() => this.#activate(index));
+  }
+
+  /** The pane that films and findings are opened in. */
+  get active() {
+    return this.all[this.#active];
+  }
+
+  get other() {
+    return this.all[1 - this.#active];
+  }
+
+  /** Those in sight that have a picture. */
+  get shown() {
+    return this.all.filter((pane) => pane.answer && (this.comparing || pane === this.active));
+  }
+
+  get empty() {
+    return this.all.every(({ film }) => !film);
+  }
+
+  /** @param {number} [level] @param {number} [width] Grey levels; all of them without arguments. */
+  setWindow(level, width) {
+    for (const { view } of this.all) view.window(level, width);
+  }
+
+  /** @param {boolean} comparing Whether there are two; the second one is then the active one. */
+  compare(comparing) {
+    this.comparing = comparing;
+    this.#second.hidden = !comparing;
+    document.body.classList.toggle("comparing", comparing);
+    this.#activate(comparing ? 1 : 0);
+  }
+
+  /** @param {number} index */
+  #activate(index) {
+    if (this.#active === index) return;
+    this.#active = index;
+    for (const pane of this.all) pane.setActive(pane === this.active);
+    this.#onActivate();
   }
 }
 
