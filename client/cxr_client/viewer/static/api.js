@@ -84,10 +84,8 @@ export async function explain(
   return { result: json, radiograph };
 }
 
-/** @param {Film} film */
-export const fileUrl = (film) => `api/films/${encodeURIComponent(film.id ?? "")}`;
-/** @param {Film} film */
-export const thumbnailUrl = (film) => `${fileUrl(film)}/thumbnail`;
+/** @param {Film} film Of the web server. */
+export const thumbnailUrl = ({ id = "" }) => `api/films/${encodeURIComponent(id)}/thumbnail`;
 
 /**
  * Answers, the most recent ones kept: going back to a film takes no request.
@@ -117,7 +115,8 @@ export class Answers {
     const kept = this.#kept.get(key) ?? explain(film, { presentation, frame, maxBytes });
     this.#kept.delete(key);
     this.#kept.set(key, kept);
-    kept.catch(() => this.#kept.delete(key));
+    // A failure is not kept: the next call asks again.
+    kept.catch(() => this.#kept.get(key) === kept && this.#kept.delete(key));
     const [oldest] = this.#kept.keys();
     if (this.#kept.size > this.#limit) this.#kept.delete(oldest);
     return kept;

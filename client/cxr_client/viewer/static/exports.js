@@ -241,7 +241,7 @@ function scaleOf({ scale, fixedScaleLogits }, prefix, limit = "fixedScaleLogits"
 /** @param {string | number | boolean} value A value as Python writes it. */
 function literal(value) {
   if (typeof value === "boolean") return value ? "True" : "False";
-  return typeof value === "number" ? String(value) : asciiJson(value);
+  return JSON.stringify(value);
 }
 
 /** @param {string} text A text as one word of the shell. */
