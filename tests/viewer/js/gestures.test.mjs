@@ -7,7 +7,7 @@ function gestures() {
   const canvas = Object.assign(new EventTarget(), { setPointerCapture() {} });
   /** @type {any[][]} */
   const done = [];
-  const names = ["zoom", "pan", "window", "point", "step", "fit"];
+  const names = ["zoom", "pan", "window", "point", "step", "fit", "inOrOut"];
   const actions = Object.fromEntries(
     names.map((name) => [name, (/** @type {any[]} */ ...given) => done.push([name, ...given])]),
   );
@@ -112,9 +112,9 @@ test("the wheel zooms at the pointer, and the page does not scroll", () => {
   assert.ok(line > wheel({ deltaY: -3 }).done[0][1]);
 });
 
-test("a double click fits, and the right button opens no menu", () => {
+test("a double click zooms there or fits, and the right button opens no menu", () => {
   const { send } = gestures();
-  assert.deepEqual(send("dblclick").done, [["fit"]]);
+  assert.deepEqual(send("dblclick", at(7, 8)).done, [["inOrOut", { x: 7, y: 8 }]]);
   assert.ok(send("contextmenu").isHandled);
 });
 

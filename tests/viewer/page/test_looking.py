@@ -96,6 +96,19 @@ def test_a_place_stays_under_the_pointer_when_the_wheel_zooms_there(page: Page, 
     assert after["y"] == pytest.approx(before["y"], abs=1)
 
 
+def test_a_double_click_zooms_in_there_and_the_next_one_fits(page: Page, film: Path) -> None:
+    seen.choose(page, film)
+    before = numbers(point(page, 0.4, 0.6))
+    box = place(page)
+    at = (box["x"] + 0.4 * box["width"], box["y"] + 0.6 * box["height"])
+    page.mouse.dblclick(*at)
+    expect(page.locator("#zoom")).to_have_text("2.5x")
+    after = numbers(seen.readout(page).inner_text())
+    assert (after["x"], after["y"]) == pytest.approx((before["x"], before["y"]), abs=2)
+    page.mouse.dblclick(*at)
+    expect(page.locator("#zoom")).to_have_text("1.0x")
+
+
 def test_dragging_moves_a_zoomed_film(page: Page, film: Path) -> None:
     seen.choose(page, film)
     before = numbers(point(page, 0.5, 0.5))

@@ -4,7 +4,7 @@
  * CSS pixels from the canvas's left and top edge.
  *
  * Drag: pan. Two fingers: zoom and pan. Right button or Shift and drag: window, across its width
- * and along its level. Wheel: zoom at the pointer. Double click: fit. Keys: + and - zoom, 0 fits,
+ * and along its level. Wheel: zoom at the pointer. Double click: zoom in there, or fit. Keys: + and - zoom, 0 fits,
  * arrows read the next cell, Shift and arrows set the window, Escape ends reading.
  */
 
@@ -18,6 +18,7 @@
  * @property {(at: Point | null) => void} point
  * @property {(columns: number, rows: number) => void} step to another cell
  * @property {() => void} fit
+ * @property {(at: Point) => void} inOrOut zoom in there from fit, else fit
  */
 
 /** Zoom for a pixel of the wheel; that of a trackpad's pinch, which comes in small steps. */
@@ -48,7 +49,8 @@ export function listen(canvas, actions, signal) {
     },
     { signal, passive: false },
   );
-  canvas.addEventListener("dblclick", () => actions.fit(), { signal });
+  // Zooming in somewhere else is how a zoomed film is moved without dragging (WCAG 2.5.7).
+  canvas.addEventListener("dblclick", (event) => actions.inOrOut(placeOf(event)), { signal });
   // The right button drags.
   canvas.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
   canvas.addEventListener(

@@ -27,6 +27,9 @@ import { bounded, FULL_WINDOW } from "./window.js";
 /** Share of the canvas by which an arrow key pans. */
 const PAN_SHARE = 0.1;
 
+/** Zoom of a double click. */
+const CLICK_ZOOM = 2.5;
+
 export class View {
   #canvas;
   #context;
@@ -61,6 +64,7 @@ export class View {
     const actions = {
       zoom: this.zoom,
       fit: this.fit,
+      inOrOut: this.#inOrOut,
       pan: this.#pan,
       window: this.#windowBy,
       point: this.#point,
@@ -125,6 +129,9 @@ export class View {
     const pixel = at ? this.#pixelAt(at) : { x: width / 2, y: height / 2 };
     this.#camera.zoomAt(factor, pixel, this.#picture.frame, this.#canvas);
   };
+
+  /** @param {Point} at */
+  #inOrOut = (at) => (this.#camera.zoom > 1 ? this.fit() : this.zoom(CLICK_ZOOM, at));
 
   /** Show the whole picture. */
   fit = () => this.#camera.fit();
