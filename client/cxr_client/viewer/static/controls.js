@@ -55,6 +55,13 @@ export function bindTheme(button) {
   label();
 }
 
+/** @param {HTMLButtonElement} button Opens and closes what it controls; the style sheet hides that. */
+export function bindDisclosure(button) {
+  button.addEventListener("click", () => {
+    button.ariaExpanded = String(button.ariaExpanded !== "true");
+  });
+}
+
 /**
  * Bind every `data-setting` of the page.
  * @param {(settings: Settings) => void} onChange Called now, and with all settings at each change.

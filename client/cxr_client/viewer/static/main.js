@@ -2,7 +2,7 @@
 /** The page: its state in one object, and the wiring of everything else. */
 
 import { Answers, ViewerError } from "./api.js";
-import { bindKeys, bindSettings, bindTheme, listKeys, setSlider } from "./controls.js";
+import * as controls from "./controls.js";
 import { FilmStrip, filmButton, takeFiles } from "./films.js";
 import { FindingsPanel } from "./findings.js";
 import { Panes } from "./panes.js";
@@ -30,7 +30,7 @@ const state = {
   settings: {},
   /** @type {import("./api.js").Presentation} */
   presentation: "as-shown",
-  /** Whether a film of the folder that the command was given has been opened. */
+  /** Whether any film has been opened. */
   hasOpened: false,
 };
 
@@ -50,8 +50,6 @@ const sharing = new Sharing(byId("toast"), () => ({
   presentation: state.presentation,
   server: state.server?.server,
 }));
-
-// --- films and findings
 
 /** @param {Film} film */
 async function open(film) {
@@ -163,8 +161,6 @@ function showState() {
   byId("next").disabled = at === strip.films.length - 1;
 }
 
-// --- comparison
-
 /** The strip and the panel show what is in the pane that is active now. */
 function showActive() {
   strip.choose(panes.active.film?.key ?? "");
@@ -184,8 +180,6 @@ function compare(comparing) {
   }
   panes.compare(comparing);
 }
-
-// --- the server
 
 const watch = new Watch(
   (answered) => {
@@ -238,13 +232,11 @@ function offer() {
   if (inFolder && !state.hasOpened) open(inFolder);
 }
 
-// --- wiring
-
 /** @param {import("./view.js").Display} display Zoom and window, beside their controls. */
 function showDisplay({ zoom, level, width }) {
   byId("zoom").textContent = `${zoom.toFixed(1)}x`;
-  setSlider(byId("level"), level);
-  setSlider(byId("width"), width);
+  controls.setSlider(byId("level"), level);
+  controls.setSlider(byId("width"), width);
 }
 
 const onClick = {
@@ -255,10 +247,6 @@ const onClick = {
   previous: () => openNeighbour(-1),
   next: () => openNeighbour(1),
   "open-help": () => byId("help").showModal(),
-  disclose: () => {
-    const isOpen = byId("disclose").getAttribute("aria-expanded") === "true";
-    byId("disclose").setAttribute("aria-expanded", String(!isOpen));
-  },
   "copy-command": () => sharing.copy(problem.command),
 };
 for (const [id, act] of Object.entries(onClick)) byId(id).addEventListener("click", act);
@@ -277,8 +265,9 @@ problem.onClose(() => {
   showPanel();
 });
 
-bindTheme(byId("theme"));
-bindSettings((settings) => {
+controls.bindTheme(byId("theme"));
+controls.bindDisclosure(byId("disclose"));
+controls.bindSettings((settings) => {
   state.settings = settings;
   for (const each of panes.all) {
     each.set(settings);
@@ -294,11 +283,11 @@ const keys = {
 };
 // Where the page is longer than the window, these keys scroll it.
 const scrolls = () => document.documentElement.scrollHeight > innerHeight + 1;
-bindKeys(
+controls.bindKeys(
   (key) => (scrolls() ? undefined : keys[/** @type {"PageUp"} */ (key)]),
   () => state.settings.singleKeys,
 );
-listKeys(byId("keys"));
+controls.listKeys(byId("keys"));
 takeFiles(
   ["choose-files", "choose-folder", "empty-files", "empty-folder"].map(byId),
   byId("drop-hint"),

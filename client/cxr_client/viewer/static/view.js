@@ -18,17 +18,13 @@ import { bounded, FULL_WINDOW } from "./window.js";
 
 /** @typedef {import("./camera.js").Point} Point */
 /** @typedef {import("./picture.js").Film} Film */
-
 /** @typedef {import("./options.js").ViewOptions} ViewOptions */
 /** @typedef {import("./reading.js").Reading} Reading */
 
 /** How a film is displayed: `zoom` of 1 fits. @typedef {{zoom: number, level: number, width: number}} Display */
 
-/** Share of the canvas by which an arrow key pans. */
-const PAN_SHARE = 0.1;
-
-/** Zoom of a double click. */
-const CLICK_ZOOM = 2.5;
+/** Share of the canvas by which an arrow key pans, and the zoom of a double click. */
+const [PAN_SHARE, CLICK_ZOOM] = [0.1, 2.5];
 
 export class View {
   #canvas;
