@@ -174,11 +174,12 @@ function compare(comparing) {
     const labels = answer.result.findings.map((finding) => finding.label);
     second.expect(film);
     show(second, answer, labels.find((each) => each !== label) ?? label);
-  } else {
+  }
+  panes.compare(comparing);
+  if (!comparing) {
     second.expect(null);
     second.view.show(null);
   }
-  panes.compare(comparing);
 }
 
 const watch = new Watch(
