@@ -53,7 +53,11 @@ def violations(page: Page) -> list[str]:
     """Return what axe-core finds wrong in the page as it is: rule, and element by element."""
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate(AXE.read_text())
-    found: list[dict[str, Any]] = page.evaluate("axe.run().then((result) => result.violations)")
+    # The rule of WCAG 2.2 is off by default.
+    options = {"rules": {"target-size": {"enabled": True}}, "resultTypes": ["violations"]}
+    found: list[dict[str, Any]] = page.evaluate(
+        "(options) => axe.run(options).then((result) => result.violations)", options
+    )
     return [
         f"{rule['id']}: {node['target']}: {node['failureSummary']}"
         for rule in found
