@@ -16,6 +16,9 @@ import { isFull, windowed } from "./window.js";
 /** @typedef {import("./picture.js").Picture} Picture */
 /** @typedef {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} Context */
 
+/** Maps whose levels are kept: most of the time of a switch, and 1 MiB each on 1024 x 1024. */
+const KEPT_LEVELS = 24;
+
 export class Drawing {
   #layers = new Layers();
 
@@ -149,8 +152,11 @@ export class Drawing {
     if (heat === null || strength === 0) return;
     const { x_px, y_px, width_px, height_px } = frame.seen;
     const { kind, colorMap, negative } = options;
-    const levels = this.#layers.keep("levels", [heat, width_px, height_px], () =>
-      levelsOf(heat, width_px, height_px),
+    const levels = this.#layers.keep(
+      "levels",
+      [heat, width_px, height_px],
+      () => levelsOf(heat, width_px, height_px),
+      KEPT_LEVELS,
     );
     const layer = this.#layers.keep("heat", [levels, kind, colorMap, negative], (before) =>
       layerOf(colorize(levels, kind, colorMap, negative), width_px, height_px, before),

@@ -2,26 +2,29 @@
 /** Layers: canvases, and what else is made of a picture, kept as long as it would be the same. */
 
 export class Layers {
-  /** @type {Map<string, {inputs: unknown[], layer: unknown}>} */
+  /** By name, oldest first. @type {Map<string, {inputs: unknown[], layer: unknown}[]>} */
   #kept = new Map();
 
   /**
-   * Return what `make` returned the last time under this name, if it was for the same inputs. Else,
-   * `make` is given it, to be used again.
+   * Return what `make` returned under this name for the same inputs, as long as it is among the
+   * last `most`. Else, `make` is given the one that it replaces, to be used again.
    * @template T
    * @param {string} name
    * @param {unknown[]} inputs
    * @param {(before: T | undefined) => T} make
+   * @param {number} [most]
    * @returns {T}
    */
-  keep(name, inputs, make) {
-    const kept = this.#kept.get(name);
-    const before = /** @type {T | undefined} */ (kept?.layer);
-    if (before !== undefined && kept?.inputs.every((input, at) => Object.is(input, inputs[at]))) {
-      return before;
-    }
-    const layer = make(before);
-    this.#kept.set(name, { inputs, layer });
+  keep(name, inputs, make, most = 1) {
+    const kept = this.#kept.get(name) ?? [];
+    this.#kept.set(name, kept);
+    const found = kept.find((each) =>
+      each.inputs.every((input, at) => Object.is(input, inputs[at])),
+    );
+    if (found) return /** @type {T} */ (found.layer);
+    const before = kept.length === most ? kept.shift()?.layer : undefined;
+    const layer = make(/** @type {T | undefined} */ (before));
+    kept.push({ inputs, layer });
     return layer;
   }
 
