@@ -71,14 +71,14 @@ demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE:
 view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until Ctrl-C; VIEW_ARGS="--port 0 FOLDER"
 	@$(PY) -m scripts.view $(VIEW_ARGS)
 
-# A process for each core; the tests of a file share their server.
+# Two processes more than cores (tests/conftest.py); the tests of a file share their server.
 PARALLEL := -n auto --dist loadfile
 
 # --- checking --------------------------------------------------------------------------------
 
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
-test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
+test-fast: $(TEST_STAMP) ## the tests that need no torch and no browser and are not slow
 	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
