@@ -45,7 +45,7 @@ $(TEST_STAMP): locks/test.txt phantom/pyproject.toml $(SERVE_STAMP)
 	@touch $@
 
 $(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
-	@echo "installing torch and the tools: 5.5 GB, some minutes"
+	@echo "installing torch and the tools: 7.5 GB in all, some minutes"
 	$(PIP) install --no-deps --require-hashes -r locks/dev.txt
 	@touch $@
 
