@@ -14,6 +14,7 @@ import { drawMarks } from "./marks.js";
 import { changed, DEFAULTS } from "./options.js";
 import { Picture } from "./picture.js";
 import { besideReading, readingAt } from "./reading.js";
+import { snapshotOf } from "./snapshot.js";
 import { bounded, FULL_WINDOW } from "./window.js";
 
 /** @typedef {import("./camera.js").Point} Point */
@@ -162,18 +163,8 @@ export class View {
    * @returns {Promise<Blob>}
    */
   snapshot() {
-    const picture = this.#picture;
-    if (!picture) throw new Error("there is no picture");
-    const { width, height } = picture.frame;
-    const canvas = new OffscreenCanvas(width, height);
-    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    this.#drawing.draw(context, picture);
-    const { heatOn, contours } = this.#options;
-    if (heatOn && contours) this.#drawing.drawContours(context, picture);
-    const marks = { ...this.#options, contours: false };
-    const line = Math.max(1, Math.max(width, height) / 700);
-    drawMarks(context, picture, { scale: 1, left: 0, top: 0 }, marks, line);
-    return canvas.convertToBlob({ type: "image/png" });
+    if (!this.#picture) throw new Error("there is no picture");
+    return snapshotOf(this.#drawing, this.#picture, this.#options);
   }
 
   /** Stop listening and drawing. */
@@ -291,9 +282,8 @@ export class View {
     const { width, height } = this.#canvas;
     const { frame } = this.#picture;
     if (!next) {
-      const [x, y] = [-columns * PAN_SHARE * width, -rows * PAN_SHARE * height];
-      this.#camera.panBy(x, y, frame, this.#canvas);
-      return;
+      const step = { x: -columns * PAN_SHARE * width, y: -rows * PAN_SHARE * height };
+      return this.#camera.panBy(step.x, step.y, frame, this.#canvas);
     }
     const x = placement.left + next.x * frame.width * placement.scale;
     const y = placement.top + next.y * frame.height * placement.scale;
