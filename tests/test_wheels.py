@@ -88,6 +88,8 @@ def test_the_server_wheel_serves_the_shipped_model(wheels: dict[str, Path], tmp_
         address = json.loads(server.stdout.readline())["address"]
         predict = (tools / "cxr", "predict", "--server", address, "--top-k", "1", samples[0])
         assert "Cardiomegaly" in run(*predict, cwd=tmp_path)
+        report = (tools / "cxr", "report", "--server", address, "phantoms")
+        assert run(*report, cwd=tmp_path) == "report.html\n"
     finally:
         server.terminate()
         server.wait(30)
