@@ -14,6 +14,7 @@ from typing import Any
 from cxr_client.cli import images, server
 from cxr_client.cli.arguments import parse
 from cxr_client.cli.completion import completion
+from cxr_client.cli.evaluation.command import evaluate
 from cxr_client.cli.files import FileError, os_message
 from cxr_client.cli.progress import NoticeHandler
 from cxr_client.cli.refusals import with_options
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
     "explain": images.explain,
     "view": view,
     "report": report,
+    "evaluate": evaluate,
     "health": server.health,
     "model": server.model,
     "version": server.version,

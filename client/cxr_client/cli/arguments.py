@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_client.cli.connect import add_options
+from cxr_client.cli.evaluation.options import add_evaluation
 from cxr_client.cli.usage import (
     Parser,
     host_name,
@@ -122,6 +123,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     for each in commands.values():
         add_options(each)
 
+    add_evaluation(command("evaluate", "hold a finished run to a label file: figures and a report"))
     completion = command("completion", "print the completion script of a shell", _COMPLETION)
     completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
     return parser, commands

@@ -1,0 +1,23 @@
+"""Command: imports what evaluation needs only when it is asked for. Next: work."""
+
+import argparse
+
+from cxr_client.cli.usage import UsageError
+
+_EXTRA = {"jinja2", "markupsafe", "matplotlib", "numpy", "scipy"}
+
+
+async def evaluate(arguments: argparse.Namespace) -> int:
+    """Hold a finished run to a label file.
+
+    Raises:
+        UsageError: The extra is not installed, or a file is not what the command line says.
+        FileError: The report cannot be written.
+    """
+    try:
+        from cxr_client.cli.evaluation import work
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise UsageError("evaluation needs an extra: pip install './client[evaluate]'") from None
+    return work.evaluate(arguments)

@@ -1,0 +1,97 @@
+"""Options of the commands `evaluate` and `drift`. Next: the command."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cxr_client.cli.usage import whole
+
+FORMATS = ("nih", "chexpert", "mimic", "padchest", "rsna", "vindr", "siim", "folders", "csv")
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the journal of a finished run")
+    group = parser.add_argument_group("labels")
+    group.add_argument(
+        "--labels", type=Path, required=True, metavar="FILE", help="the label file of the images"
+    )
+    group.add_argument(
+        "--format", choices=FORMATS, required=True, help="what the label file is: a data set's, csv"
+    )
+    group.add_argument(
+        "--blank",
+        choices=("negative", "ignore"),
+        help="findings that are not mentioned (default: negative; csv: ignore)",
+    )
+    group.add_argument(
+        "--uncertain",
+        choices=("ignore", "positive", "negative"),
+        default="ignore",
+        help="labels of -1 (default: ignore)",
+    )
+    group.add_argument(
+        "--readers",
+        choices=("majority", "any", "all"),
+        default="majority",
+        help="vindr: how many readers must name a finding (default: majority)",
+    )
+    group.add_argument(
+        "--laterals",
+        choices=("drop", "keep"),
+        default="drop",
+        help="lateral images, where the file tells them (default: drop)",
+    )
+    group.add_argument(
+        "--key-column", metavar="NAME", help="csv: column of image names (default: the first)"
+    )
+    group.add_argument("--patient-column", metavar="NAME", help="csv: column of patients")
+    group.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="COLUMN=FINDING",
+        help="csv: finding that a column stands for; repeatable",
+    )
+    _add_figures(parser.add_argument_group("figures"))
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output",
+        type=Path,
+        default=Path("evaluation.html"),
+        metavar="FILE",
+        help="the report; a JSON file is written beside it (default: evaluation.html)",
+    )
+    group.add_argument(
+        "--worst", type=whole, default=5, metavar="N", help="errors to list (default: 5)"
+    )
+    group.add_argument(
+        "--names", action="store_true", help="list them with the names of their files"
+    )
+
+
+def _add_figures(group: Any) -> None:
+    group.add_argument(
+        "--subgroup",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="column of the label file to split by; repeatable (default: sex, age, view, scanner)",
+    )
+    group.add_argument(
+        "--prevalence",
+        action="append",
+        default=[],
+        metavar="[FINDING=]X",
+        help="prevalence at which predictive values are stated, too; repeatable",
+    )
+    group.add_argument(
+        "--replicates",
+        type=whole,
+        default=1000,
+        metavar="N",
+        help="of the bootstrap (default: 1000)",
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)"
+    )

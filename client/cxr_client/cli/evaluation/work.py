@@ -1,0 +1,147 @@
+"""Work: the command line of `evaluate` -> an evaluation -> a report, a JSON file and a table."""
+
+import argparse
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from cxr_client.cli.evaluation.output import print_table, writable, write
+from cxr_client.cli.files import os_message
+from cxr_client.cli.status import EXIT_OK
+from cxr_client.cli.text import printable
+from cxr_client.cli.usage import UsageError, nearest
+from cxr_client.evaluation.cohort import Cohort, join
+from cxr_client.evaluation.document import document
+from cxr_client.evaluation.evaluate import Options
+from cxr_client.evaluation.evaluate import evaluate as figures_of
+from cxr_client.evaluation.labels.label_set import Choices, LabelError
+from cxr_client.evaluation.labels.registry import FORMATS
+from cxr_client.evaluation.report.page import page
+from cxr_client.evaluation.scores import read_scores
+from cxr_client.evaluation.subgroups import DEFAULT
+from cxr_client.runs import Run, RunError
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Write the report and the JSON file, and print a table of findings.
+
+    Raises:
+        UsageError: The run or the label file is not what the command line says.
+        FileError: A file cannot be written.
+    """
+    output: Path = arguments.output
+    beside = output.with_suffix(".json")
+    writable(output, beside)
+    try:
+        result = _result(arguments)
+    except (LabelError, RunError) as error:
+        raise UsageError(printable(error)) from None
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {os_message(error)}") from None
+    write(output, page(result))
+    write(beside, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print_table(result)
+    print(f"\n{printable(output)}\n{printable(beside)}")
+    return EXIT_OK
+
+
+def _result(arguments: argparse.Namespace) -> dict[str, Any]:
+    choices = Choices(
+        blank=arguments.blank,
+        uncertain=arguments.uncertain,
+        readers=arguments.readers,
+        laterals=arguments.laterals,
+        key_column=arguments.key_column,
+        patient_column=arguments.patient_column,
+        map=dict(_pair("--map", each) for each in arguments.map),
+    )
+    run = Run.read(arguments.run)
+    unknown = set(choices.map.values()) - set(run.header["labels"])
+    if unknown:
+        raise UsageError(_no_finding("--map", min(unknown), run.header["labels"]))
+    labels = FORMATS[arguments.format](arguments.labels, choices)
+    scores = read_scores(run)
+    cohort = join(scores, labels)
+    options = Options(
+        subgroups=_subgroups(arguments.subgroup, cohort),
+        prevalence=_prevalences(arguments.prevalence, run.header["labels"]),
+        replicates=arguments.replicates,
+        seed=arguments.seed,
+        threads=len(os.sched_getaffinity(0)),
+        worst=arguments.worst,
+        names=arguments.names,
+    )
+    return document(
+        run=run,
+        label_path=arguments.labels,
+        label_format=arguments.format,
+        labels=labels,
+        choices=choices,
+        cohort=cohort,
+        options=options,
+        figures=figures_of(scores, cohort, options),
+        command=_command(arguments),
+    )
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    """Return NAME and VALUE of NAME=VALUE; the last "=" counts."""
+    name, equals, value = text.rpartition("=")
+    if not (name and equals and value):
+        raise UsageError(f'{option} "{text}" is not NAME=VALUE')
+    return name, value
+
+
+def _subgroups(wanted: list[str], cohort: Cohort) -> tuple[str, ...]:
+    by_lower = {name.lower(): name for name in cohort.columns}
+    for name in wanted:
+        if name.lower() not in by_lower:
+            has = ", ".join(cohort.columns) or "none"
+            raise UsageError(f"--subgroup {name}: the columns of the label file are {has}")
+    if wanted:
+        return tuple(by_lower[name.lower()] for name in wanted)
+    return tuple(name for name in DEFAULT if name in cohort.columns)
+
+
+def _prevalences(texts: list[str], findings: list[str]) -> dict[str, float]:
+    """Return the stated prevalences by finding; "" is for all others."""
+    found = {}
+    for text in texts:
+        finding, _, number = text.rpartition("=")
+        if finding and finding not in findings:
+            raise UsageError(_no_finding("--prevalence", finding, findings))
+        try:
+            value = float(number)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < 1:
+            raise UsageError(f'--prevalence "{number}" is not a number between 0 and 1')
+        found[finding] = value
+    return found
+
+
+def _no_finding(option: str, finding: str, findings: list[str]) -> str:
+    return f"{option}: the model has no finding {finding}{nearest(finding, findings)}"
+
+
+def _command(arguments: argparse.Namespace) -> list[str]:
+    """Return the command line, files without their folders, which can hold names of people."""
+    words = ["cxr", "evaluate", arguments.run.name, "--labels", arguments.labels.name]
+    words += ["--format", arguments.format]
+    for name in ("blank", "key_column", "patient_column"):
+        if (value := getattr(arguments, name)) is not None:
+            words += [_flag(name), value]
+    for name, default in (("uncertain", "ignore"), ("readers", "majority"), ("laterals", "drop")):
+        if (value := getattr(arguments, name)) != default:
+            words += [_flag(name), value]
+    for name in ("map", "subgroup", "prevalence"):
+        for value in getattr(arguments, name):
+            words += [_flag(name), value]
+    words += ["--replicates", str(arguments.replicates), "--seed", str(arguments.seed)]
+    return [shlex.quote(word) for word in words]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

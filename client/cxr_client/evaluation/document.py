@@ -1,0 +1,127 @@
+"""Document: figures and where they come from -> the JSON file. Next: report."""
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cxr_client.evaluation.calibration import BINS
+from cxr_client.evaluation.cohort import Cohort
+from cxr_client.evaluation.evaluate import Options
+from cxr_client.evaluation.figures import FindingFigures
+from cxr_client.evaluation.intervals import LEAST
+from cxr_client.evaluation.labels.label_set import Choices, LabelSet
+from cxr_client.evaluation.labels.registry import sha256_of
+from cxr_client.evaluation.training_sets import overlap
+from cxr_client.runs import Run
+
+FORMAT = "cxr-evaluation"
+FORMAT_VERSION = 1
+
+NOT_DONE = (
+    "No reader study: nobody has read these images for this evaluation.",
+    "No prospective use: the images were collected before, and nothing was decided by the scores.",
+    "No check of the labels: they are taken as the file states them.",
+    "No check for images that the model was trained on, beyond the names of the data sets.",
+    "No correction for testing several findings and subgroups.",
+    "No analysis of cost or benefit of acting on a score.",
+)
+
+
+def document(
+    *,
+    run: Run,
+    label_path: Path,
+    label_format: str,
+    labels: LabelSet,
+    choices: Choices,
+    cohort: Cohort,
+    options: Options,
+    figures: Sequence[FindingFigures],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Return everything that the report shows, as JSON values.
+
+    Raises:
+        OSError: A file cannot be read for its hash.
+    """
+    header = run.header
+    trained = overlap(header["model"]["name"], labels.datasets)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notice": header["notice"],
+        "title": f"{header['model']['name']} {header['model']['version']} on {labels.title}",
+        "run": {
+            "sha256": file_sha256(run.path),
+            "created": header["created"],
+            "model": header["model"],
+            "preprocessing_id": header["preprocessing_id"],
+            "options": header["options"],
+            "client_version": header["client_version"],
+            "server_version": header["server_version"],
+        },
+        "labels": {
+            "format": label_format,
+            "title": labels.title,
+            "sha256": sha256_of(label_path),
+            "unit": labels.unit,
+            "units": len(labels.keys),
+            "left_out": labels.left_out,
+            "choices": list(labels.choices),
+            "unmapped": list(labels.unmapped),
+            "findings_without_labels": [
+                each for each in header["labels"] if each not in cohort.labels
+            ],
+            "options": dataclasses.asdict(choices),
+        },
+        "cautions": [*([trained] if trained else []), *labels.cautions],
+        "flow": [dataclasses.asdict(step) for step in cohort.flow],
+        "images": len(cohort.rows),
+        "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
+        "methods": _methods(cohort, options),
+        "options": dataclasses.asdict(options),
+        "findings": [dataclasses.asdict(each) for each in figures],
+        "not_done": list(NOT_DONE),
+        "software": software(),
+        "command": list(command),
+    }
+
+
+def software() -> dict[str, str]:
+    """Return the versions of what has computed the figures."""
+    names = ("cxr-client", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _methods(cohort: Cohort, options: Options) -> list[str]:
+    drawn = f"{options.replicates} replicates, percentiles, seed {options.seed}"
+    return [
+        "All intervals are 95 % intervals.",
+        f"None is stated with fewer than {LEAST} positives or {LEAST} negatives"
+        + ("." if cohort.patients is None else ", images or patients."),
+        f"Intervals of discrimination: bootstrap over patients ({drawn})."
+        if cohort.patients is not None
+        else "AUROC: DeLong's interval on the logit; sensitivity and specificity: Wilson; average "
+        f"precision and predictive values: bootstrap over images ({drawn}).",
+        "Average precision is the step-wise area under the precision-recall curve (AUPRC).",
+        f"Calibration is that of the raw probability: {BINS} bins of equal count; slope and "
+        "intercept by logistic regression on the logit, with robust intervals"
+        + ("." if cohort.patients is None else " clustered by patient."),
+        "Errors with and without a warning: Wilson and Newcombe, every image independent.",
+    ]

@@ -1,0 +1,1 @@
+"""Labels: label files -> `LabelSet`. One module for each format, and a registry of them."""

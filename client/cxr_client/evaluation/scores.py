@@ -1,0 +1,74 @@
+"""Scores: a run -> arrays, in the order of its lines. Next: cohort."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_client.runs import Header, Run, RunError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The answers of a run: n images, k findings in the order of the header's `labels`."""
+
+    header: Header
+    files: tuple[str, ...]
+    lines: NDArray[np.int64]
+    """Line of each image in the journal, from 1, [n]."""
+
+    probabilities: NDArray[np.float64]
+    """Raw sigmoid, [n, k]."""
+
+    flags: NDArray[np.bool_]
+    """Whether the finding is above its operating point, [n, k]."""
+
+    warnings: dict[str, NDArray[np.bool_]]
+    """Images with this code, [n] each."""
+
+    failures: dict[str, int]
+    """Images without an answer, by reason."""
+
+
+def read_scores(run: Run) -> Scores:
+    """Read all rows of a run; evidence is left aside.
+
+    Raises:
+        OSError: The file cannot be read.
+        RunError: A line is damaged, or lacks a finding of the header.
+    """
+    labels = run.header["labels"]
+    files: list[str] = []
+    lines: list[int] = []
+    values: list[list[float]] = []
+    flags: list[list[bool]] = []
+    coded: list[tuple[int, str]] = []
+    failures: Counter[str] = Counter()
+    for line, row in enumerate(run.rows(), start=2):
+        if row["kind"] == "failure":
+            failures[row["reason"]] += 1
+            continue
+        try:
+            found = {finding["label"]: finding for finding in row["findings"]}
+            values.append([float(found[label]["probability"]) for label in labels])
+            flags.append([bool(found[label]["above_threshold"]) for label in labels])
+            coded += [(len(files), code) for code in row["warnings"]]
+            files.append(str(row["file"]))
+        except (KeyError, TypeError, ValueError):
+            raise RunError(f"line {line} of the journal lacks a finding of its header") from None
+        lines.append(line)
+    warnings: dict[str, NDArray[Any]] = {}
+    for index, code in coded:
+        warnings.setdefault(code, np.zeros(len(files), bool))[index] = True
+    shape = (len(files), len(labels))
+    return Scores(
+        header=run.header,
+        files=tuple(files),
+        lines=np.array(lines, np.int64),
+        probabilities=np.array(values, np.float64).reshape(shape),
+        flags=np.array(flags, bool).reshape(shape),
+        warnings=dict(sorted(warnings.items())),
+        failures=dict(failures.most_common()),
+    )

@@ -1,0 +1,238 @@
+"""`cxr evaluate`: a run and a label file -> the figures, the page and what is printed."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, roc_auc_score
+
+from cxr_command import Run
+from simulated_runs import drawn_scores, failure, header, image, write_run
+
+N = 300
+Case = tuple[Path, Path, dict[str, np.ndarray]]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """A run of 300 images of 100 patients, a table of labels, and the truth."""
+    random = np.random.default_rng(0)
+    positive = random.random(N) < 0.3
+    scores = drawn_scores(positive, 1, 1.5)
+    rare = np.arange(N) < 5
+    low_contrast = (scores > 0.4) & (scores < 0.6)
+    files = [f"films/{number:05}.png" for number in range(N)]
+    rows: list[Any] = [
+        image(
+            file,
+            {"Effusion": scores[index], "Mass": 0.1, "Nodule": 0.9},
+            ["LOW_CONTRAST"] * bool(low_contrast[index]),
+        )
+        for index, file in enumerate(files)
+    ]
+    rows += [failure("films/x.png", "IMAGE_TOO_LARGE"), image("films/other.png", rows_scores())]
+    run = write_run(tmp_path / "run.jsonl", header(["Effusion", "Mass", "Nodule"]), rows)
+    table = tmp_path / "labels.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "Patient ID", "Effusion", "Mass", "age", "sex", "ward"])
+        for index in range(N):
+            effusion = "" if index == 7 else int(positive[index])
+            sex, age = "FM"[index % 2], 20 + index % 70
+            name = f"{index:05}.dcm"
+            writer.writerow([name, index // 3, effusion, int(rare[index]), age, sex, index % 4])
+    return run, table, {"positive": positive, "scores": scores, "low_contrast": low_contrast}
+
+
+def rows_scores() -> dict[str, float]:
+    return {"Effusion": 0.5, "Mass": 0.5, "Nodule": 0.5}
+
+
+Evaluate = Callable[..., tuple[dict[str, Any], str, str]]
+
+
+@pytest.fixture
+def evaluate(cxr: Run, tmp_path: Path) -> Evaluate:
+    """Runs the command with few replicates; returns the JSON, the page and what was printed."""
+
+    def run(*argv: object) -> tuple[dict[str, Any], str, str]:
+        page = tmp_path / "out" / "page.html"
+        status, output, errors = cxr(
+            "evaluate", *argv, "--format", "csv", "--output", page, "--replicates", 60
+        )
+        assert (status, errors) == (0, "")
+        return json.loads(page.with_suffix(".json").read_text()), page.read_text(), output
+
+    return run
+
+
+def test_figures_equal_an_independent_computation(evaluate: Evaluate, case: Case) -> None:
+    run, table, truth = case
+    found, _, _ = evaluate(run, "--labels", table)
+    effusion = found["findings"][0]
+    known = np.arange(N) != 7
+    positive, scores = truth["positive"][known], truth["scores"][known]
+    assert effusion["finding"] == "Effusion"
+    assert (effusion["n"], effusion["missing"]) == (N - 1, 1)
+    assert (effusion["positives"], effusion["patients"]) == (positive.sum(), 100)
+    assert effusion["auroc"]["value"] == pytest.approx(roc_auc_score(positive, scores))
+    assert effusion["auroc"]["low"] < effusion["auroc"]["value"] < effusion["auroc"]["high"]
+    names = ["true_negatives", "false_positives", "false_negatives", "true_positives"]
+    table_2x2 = confusion_matrix(positive, scores >= 0.5).ravel().tolist()
+    assert [effusion[name] for name in names] == table_2x2
+    tn, _, fn, tp = table_2x2
+    assert effusion["sensitivity"]["value"] == pytest.approx(tp / (tp + fn))
+    assert effusion["npv"]["value"] == pytest.approx(tn / (tn + fn))
+
+
+def test_no_interval_is_stated_below_ten_positives(evaluate: Evaluate, case: Case) -> None:
+    found, _, _ = evaluate(case[0], "--labels", case[1])
+    mass = found["findings"][1]
+    assert mass["positives"] == 5
+    assert mass["auroc_method"].startswith("none")
+    for name in ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv"):
+        assert mass[name]["low"] is None
+
+
+def test_every_image_of_the_run_is_accounted_for(evaluate: Evaluate, case: Case) -> None:
+    found, _, printed = evaluate(case[0], "--labels", case[1])
+    flow = {step["text"]: step["count"] for step in found["flow"]}
+    assert flow == {
+        "Images in the run": N + 2,
+        "not answered: IMAGE_TOO_LARGE": 1,
+        "not in the label file, or left out of it": 1,
+        "Images evaluated": N,
+    }
+    assert "not answered: IMAGE_TOO_LARGE: 1" in printed
+    assert found["labels"]["findings_without_labels"] == ["Nodule"]
+
+
+def test_subgroups_are_those_of_the_columns_asked_for(evaluate: Evaluate, case: Case) -> None:
+    found, _, _ = evaluate(case[0], "--labels", case[1])
+    parts = found["findings"][0]["subgroups"]
+    assert {part["column"] for part in parts} == {"Sex", "Age"}
+    assert sum(part["n"] for part in parts if part["column"] == "Sex") == N - 1
+    ages = [part["level"] for part in parts if part["column"] == "Age"]
+    assert ages == ["18 to 39", "40 to 59", "60 to 79", "80 and over"]
+    found, _, _ = evaluate(case[0], "--labels", case[1], "--subgroup", "Ward")
+    parts = found["findings"][0]["subgroups"]
+    truth, wards = case[2], np.arange(N) % 4
+    for part in parts:
+        rows = (wards == int(part["level"])) & (np.arange(N) != 7)
+        expected = roc_auc_score(truth["positive"][rows], truth["scores"][rows])
+        assert part["auroc"]["value"] == pytest.approx(expected)
+
+
+def test_a_warning_that_foretells_errors_is_seen_to(evaluate: Evaluate, case: Case) -> None:
+    found, _, _ = evaluate(case[0], "--labels", case[1])
+    [warning] = found["findings"][0]["warnings"]
+    truth = case[2]
+    wrong = (truth["scores"] >= 0.5) != truth["positive"]
+    rows = truth["low_contrast"] & (np.arange(N) != 7)
+    assert (warning["n"], warning["errors"]) == (rows.sum(), (wrong & rows).sum())
+    assert warning["difference"]["low"] > 0
+
+
+def test_predictive_values_at_a_stated_prevalence(evaluate: Evaluate, case: Case) -> None:
+    prevalences = ("--prevalence", "0.5", "--prevalence", "Effusion=0.01")
+    found, page, _ = evaluate(case[0], "--labels", case[1], *prevalences)
+    effusion, mass = found["findings"]
+    assert (effusion["stated_prevalence"], mass["stated_prevalence"]) == (0.01, 0.5)
+    at, own = effusion["ppv_at_stated"], effusion["ppv"]
+    assert at["low"] < at["value"] < at["high"] < own["value"]
+    assert "Table 3b" in page
+
+
+def test_names_of_files_are_shown_only_by_choice(evaluate: Evaluate, case: Case) -> None:
+    found, page, printed = evaluate(case[0], "--labels", case[1])
+    assert found["findings"][0]["worst"]
+    assert "films/" not in page + json.dumps(found) + printed
+    lines = case[0].read_text().splitlines()
+    worst = found["findings"][0]["worst"][0]
+    row = json.loads(lines[worst["line"] - 1])
+    assert worst["probability"] in [each["probability"] for each in row["findings"]]
+    found, page, _ = evaluate(case[0], "--labels", case[1], "--names")
+    assert found["findings"][0]["worst"][0]["file"] == row["file"]
+    assert row["file"] in page
+
+
+def test_the_page_needs_no_other_file_and_runs_no_script(evaluate: Evaluate, case: Case) -> None:
+    _, page, _ = evaluate(case[0], "--labels", case[1])
+    assert page.count("<svg") == 6
+    assert "default-src 'none'" in page
+    assert not re.search(r"<script|<link|<img|\son\w+=|@import|src=", page)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', page)) <= set(ids)
+
+
+def test_the_same_command_gives_the_same_figures(evaluate: Evaluate, case: Case) -> None:
+    first, _, _ = evaluate(case[0], "--labels", case[1])
+    second, _, _ = evaluate(case[0], "--labels", case[1])
+    assert first["findings"] == second["findings"]
+    assert first["labels"]["sha256"] == second["labels"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--subgroup", "site"], "the columns of the label file are Age, Sex, ward"),
+        (["--prevalence", "Efusion=0.1"], "did you mean Effusion?"),
+        (["--prevalence", "2"], "not a number between 0 and 1"),
+        (["--map", "Effusion"], "is not NAME=VALUE"),
+        (["--map", "ward=Fracture"], "the model has no finding Fracture"),
+        (["--key-column", "file"], "has no column file"),
+    ],
+)
+def test_a_wrong_option_ends_with_a_sentence(
+    cxr: Run, case: Case, tmp_path: Path, options: list[str], words: str
+) -> None:
+    output = tmp_path / "page.html"
+    status, _, errors = cxr(
+        "evaluate", case[0], "--labels", case[1], "--format", "csv", "--output", output, *options
+    )
+    assert status == 2
+    assert words in errors
+    assert len(errors.splitlines()) == 1
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("form", ["nih", "chexpert", "mimic", "padchest", "rsna", "vindr", "siim"])
+def test_a_file_of_another_format_is_refused(
+    cxr: Run, case: Case, tmp_path: Path, form: str
+) -> None:
+    output = tmp_path / "page.html"
+    status, _, errors = cxr(
+        "evaluate", case[0], "--labels", case[1], "--format", form, "--output", output
+    )
+    assert status == 2
+    assert "is not of this format" in errors
+
+
+def test_labels_of_other_images_are_refused(cxr: Run, case: Case, tmp_path: Path) -> None:
+    other = write_run(
+        tmp_path / "other.jsonl",
+        header(["Effusion", "Mass", "Nodule"]),
+        [image("y.png", rows_scores())],
+    )
+    output = tmp_path / "page.html"
+    status, _, errors = cxr(
+        "evaluate", other, "--labels", case[1], "--format", "csv", "--output", output
+    )
+    assert status == 2
+    assert "none of the 1 images of the run is in the label file" in errors
+
+
+def test_what_is_no_run_is_refused(cxr: Run, case: Case, tmp_path: Path) -> None:
+    output = tmp_path / "page.html"
+    for run, words in ((case[1], "is no journal"), (tmp_path / "absent", "No such file")):
+        status, _, errors = cxr(
+            "evaluate", run, "--labels", case[1], "--format", "csv", "--output", output
+        )
+        assert status == 2
+        assert words in errors
