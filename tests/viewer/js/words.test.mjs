@@ -107,6 +107,8 @@ test("the sentence of a picture names film, finding, score, side and place", () 
 
 test("the summary counts the findings above the boundary", () => {
   assert.equal(summaryOf(result), "1 of 2 findings above the decision boundary");
+  const none = { ...result, findings: [{ ...finding, above_threshold: false }] };
+  assert.match(summaryOf(none), /^0 of 1 findings .* Low scores do not rule out disease\.$/);
 });
 
 test("the reliability of a finding is told with its reason", () => {

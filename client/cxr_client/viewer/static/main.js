@@ -61,7 +61,7 @@ async function open(film) {
   target.expect(film, strip.thumbnailOf(film));
   strip.choose(film.key);
   showPanel();
-  byId("panes").scrollIntoView({ block: "nearest" });
+  if (one("main").getBoundingClientRect().top < 0) one("main").scrollIntoView();
   try {
     const answer = await answers.get(film, state.presentation);
     if (target.film !== film) return;

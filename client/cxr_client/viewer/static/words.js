@@ -75,7 +75,8 @@ export function sentenceOf(name, result, explanation, { heatOn, negative }) {
 /** @param {Result} result */
 export function summaryOf({ findings }) {
   const above = findings.filter((finding) => finding.above_threshold).length;
-  return `${above} of ${findings.length} findings above the decision boundary`;
+  const summary = `${above} of ${findings.length} findings above the decision boundary`;
+  return above ? summary : `${summary}. Low scores do not rule out disease.`;
 }
 
 /** @param {FindingDescription | undefined} described */
