@@ -54,7 +54,13 @@ export class FindingsPanel {
     fillFacts(part(this.#root, "[data-facts=model]"), modelFacts(model));
     const notices = model.notices.map((text) => element("li", text));
     part(this.#root, "[data-facts=notices]").replaceChildren(...notices);
-    if (!this.#result) this.#placeholders();
+    if (this.#result) this.#fillRows(this.#result, this.#chosen);
+    else this.#placeholders();
+  }
+
+  /** The label of the chosen finding; empty without an answer. */
+  get #chosen() {
+    return this.#rows.find((row) => row.tabIndex === 0)?.dataset.label ?? "";
   }
 
   /** @param {string} text */
@@ -92,19 +98,23 @@ export class FindingsPanel {
         warnings.push(Object.assign(element("li", "No warnings."), { className: "none" }));
       }
       part(this.#root, "#warnings").replaceChildren(...warnings);
-      this.#rows = result.findings.map((finding) => this.#row(finding));
-      this.#list.replaceChildren(...this.#rows);
       fillFacts(part(this.#root, "[data-facts=image]"), imageFacts(result));
       fillFacts(part(this.#root, "[data-facts=timing]"), timingFacts(result));
-    }
+      this.#fillRows(result, label);
+    } else this.#choose(label);
+  }
+
+  /** @param {Result} result @param {string} label */
+  #fillRows(result, label) {
+    this.#rows = result.findings.map((finding) => this.#row(finding));
+    this.#list.replaceChildren(...this.#rows);
     this.#choose(label);
   }
 
   /** @param {boolean} negative Whether the evidence against a finding is shown. */
   setNegative(negative) {
     this.#isNegative = negative;
-    const chosen = this.#rows.find((row) => row.tabIndex === 0);
-    this.#choose(chosen?.dataset.label ?? "");
+    this.#choose(this.#chosen);
   }
 
   /** @param {number} step Choose the finding that many rows below. */
