@@ -45,7 +45,7 @@ $(TEST_STAMP): locks/test.txt phantom/pyproject.toml $(SERVE_STAMP)
 	@touch $@
 
 $(DEV_STAMP): locks/dev.txt $(TEST_STAMP)
-	@echo "installing torch and the tools: 7.5 GB in all, some minutes"
+	@echo "installing torch and the tools: 5.5 GB, some minutes"
 	$(PIP) install --no-deps --require-hashes -r locks/dev.txt
 	@touch $@
 
@@ -71,14 +71,14 @@ demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE:
 view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until Ctrl-C; VIEW_ARGS="--port 0 FOLDER"
 	@$(PY) -m scripts.view $(VIEW_ARGS)
 
-# Two processes more than cores (tests/conftest.py); the tests of a file share their server.
+# A process for each core; the tests of a file share their server.
 PARALLEL := -n auto --dist loadfile
 
 # --- checking --------------------------------------------------------------------------------
 
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
-test-fast: $(TEST_STAMP) ## the tests that need no torch and no browser and are not slow
+test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
 	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects

@@ -15,13 +15,6 @@ from serving import ServerProcess
 
 pytest_plugins = ["fixtures_models"]
 
-
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than cores: many tests wait, for a program's start or for a deadline."""
-    return len(os.sched_getaffinity(0)) + 2
-
-
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
 
 

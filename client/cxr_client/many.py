@@ -28,6 +28,7 @@ from cxr_client.errors import (
 )
 from cxr_client.images import ImageSource, read_image
 from cxr_client.limiter import Limiter
+from cxr_client.link import log
 from cxr_client.results import ExplanationSet, Prediction
 
 DEFAULT_OUTAGE_S = 600.0
@@ -53,6 +54,7 @@ class Patience:
         self._limiter = limiter
         self._outage_s = outage_s
         self._last_answer_s = time.monotonic()
+        self._outage = False
 
     async def call(self, send: Callable[[], Awaitable[A]]) -> A:
         """Return the answer of a call.
@@ -61,7 +63,7 @@ class Patience:
             UnavailableError: The server has answered no call for `outage_s`.
             CxrError: The image or the request is refused.
         """
-        attempts, pause_s = 0, _FIRST_PAUSE_S
+        attempts, pause_s, began_s = 0, _FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
                 async with self._limiter:
@@ -69,35 +71,52 @@ class Patience:
                     self._limiter.answered(answer.timing)
             except CxrError as error:
                 attempts += 1
-                wait_s = self._wait_s(error, attempts, pause_s)
+                wait_s = self._wait_s(error, attempts, pause_s, began_s)
                 if wait_s is None:
                     raise
             else:
-                self._last_answer_s = time.monotonic()
+                self._answered()
                 return answer
             pause_s = min(pause_s * _GROWTH, _LONGEST_PAUSE_S)
             await asyncio.sleep(wait_s)
 
-    def _wait_s(self, error: CxrError, attempts: int, pause_s: float) -> float | None:
+    def _wait_s(
+        self, error: CxrError, attempts: int, pause_s: float, began_s: float
+    ) -> float | None:
         """Return the wait before the next attempt, in seconds; None where there is none."""
-        now_s = time.monotonic()
         match error:
             case OverloadedError():
-                self._last_answer_s = now_s
+                self._answered()
                 self._limiter.refused()
                 return random.uniform(1, 2) * max(error.retry_after_s or 0.0, pause_s)
             case CallCancelledError() if error.code is None:  # the client was closed
                 return None
             case UnavailableError() | CallCancelledError():
-                if now_s - self._last_answer_s >= self._outage_s:
+                if time.monotonic() - self._last_answer_s >= self._outage_s:
                     return None
+                if not self._outage:
+                    self._outage = True
+                    log.warning("%s; trying again", error.message)
                 return random.uniform(0.8, 1.2) * max(error.retry_after_s or 0.0, pause_s)
+            case DeadlineError() if self._last_answer_s < began_s:  # nor has any other call one
+                if time.monotonic() - self._last_answer_s >= self._outage_s:
+                    told = f"the server has answered no call for {self._outage_s:g} s"
+                    raise UnavailableError(told, request_id=error.request_id) from None
+                self._limiter.refused()
+                return random.uniform(0.8, 1.2) * pause_s
             case DeadlineError() | InternalError() if attempts < _ATTEMPTS[type(error)]:
                 self._limiter.refused()
                 return random.uniform(0.8, 1.2) * pause_s
             case _:
-                self._last_answer_s = now_s
+                self._answered()
                 return None
+
+    def _answered(self) -> None:
+        """Note an answer, which may be a refusal."""
+        self._last_answer_s = time.monotonic()
+        if self._outage:
+            self._outage = False
+            log.info("the server answers")
 
 
 async def answer_many(

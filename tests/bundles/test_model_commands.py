@@ -24,7 +24,6 @@ from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.store import PHANTOM_PATH, SAMPLES_PATH
 from cxr_server.commands import doctor
 from cxr_server.convert.catalog import CATALOG
-from cxr_server.inference.engines import registry
 from cxr_server.inference.engines.registry import ENGINES
 from cxr_server.preflight import PREFLIGHT, check_cache
 from cxr_server.settings import parse
@@ -32,27 +31,10 @@ from cxr_server.settings import parse
 SERVE = ("serve", "--log-format", "console")
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of compiled models, so that each is compiled once."""
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.fixture
-def home(
-    phantom_bundle: Bundle,
-    compiled: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Path:
+def home(phantom_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CXR_CACHE_DIR", str(compiled))
-    if request.node.get_closest_marker("torch") is None:  # where it is there, it takes seconds
-        found = registry.find_spec
-        monkeypatch.setattr(
-            registry, "find_spec", lambda name: None if name == "torch" else found(name)
-        )
+    monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
     shutil.copytree(phantom_bundle.path, tmp_path / "home" / "mine")
     return tmp_path / "home"
 

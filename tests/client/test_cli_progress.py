@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def slowly(_: grpc.ServicerContext) -> None:
 def on_a_terminal(*argv: object) -> tuple[str, bytes]:
     """Run `cxr` with standard error on a terminal; return what was drawn there, and the output."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
     words = [*CXR, *map(str, argv)]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, timeout=100)
     os.close(theirs)
@@ -94,3 +96,39 @@ def test_the_summary_counts_answers_failures_and_what_was_skipped(
     summary = err.splitlines()[-1]
     assert summary.startswith("3 answered, 1 failed in ")
     assert summary.endswith("; skipped: 1 DICOM report, 1 other file")
+
+
+def test_a_run_over_folders_has_a_bar_with_the_rate_and_failures(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    bad = failure(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
+    fake.script(*[slowly] * 3, bad, *[slowly] * 30, rpc="Predict")
+    films, output = many(tmp_path / "films", 34), tmp_path / "run.jsonl"
+    options = ["--output", output, "--jobs", 1, "--server", fake.address]
+    drawn, out = on_a_terminal("predict", films, *options)
+    assert out == b""
+    assert "/34 [" in drawn
+    assert "image/s, 1 failed]" in drawn
+    assert "It is broken. [IMAGE_UNREADABLE]" in drawn
+    assert "33 answered, 1 failed in" in drawn
+
+
+def test_a_quiet_run_over_folders_prints_failures_alone(
+    cxr: Run, fake: FakeServer, tmp_path: Path
+) -> None:
+    bad = failure(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNREADABLE", message="It is broken.")
+    fake.script(*[bad] * 25, rpc="Predict")
+    films, output = many(tmp_path / "films", 34), tmp_path / "run.jsonl"
+    status, out, err = cxr("predict", films, "--output", output, "--quiet")
+    assert (status, out) == (1, "")
+    lines = err.splitlines()
+    assert [line.endswith("[IMAGE_UNREADABLE]") for line in lines] == [True] * 20 + [False]
+    assert lines[-1] == "cxr: further failures are in the journal alone"
+
+
+def test_a_run_over_folders_tells_of_an_outage(cxr: Run, fake: FakeServer, tmp_path: Path) -> None:
+    fake.script(*[failure("UNAVAILABLE")] * 3, rpc="Predict")
+    films, output = many(tmp_path / "films", 3), tmp_path / "run.jsonl"
+    status, _, err = cxr("predict", films, "--output", output, "--jobs", 1)
+    assert status == 0
+    assert err.count("trying again") == 1

@@ -14,7 +14,7 @@ from cxr_command import Run
         ([], "the following arguments are required: COMMAND (see cxr --help)"),
         (["predcit"], "there is no command predcit; did you mean predict? (see cxr --help)"),
         (["--versoin"], "there is no global option --versoin; did you mean --version?"),
-        (["predict"], "the following arguments are required: FILE (see cxr predict --help)"),
+        (["predict"], "nothing to read: give a FILE, or --files-from (see cxr predict --help)"),
         (["predict", "x", "--top-k", "0"], '--top-k: "0" is not a whole number of at least 1'),
         (["predict", "x", "--top-k", "al"], '--top-k: "al" is not a whole number of at least 1'),
         (["predict", "x", "--jobs", "2.5"], '--jobs: "2.5" is not a whole number of at least 1'),

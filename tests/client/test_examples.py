@@ -61,8 +61,8 @@ def test_the_examples_say_what_failed(fake: FakeServer, tmp_path: Path, example:
     assert "Traceback" not in result.stderr
 
 
-def test_the_async_example_loses_none_of_100_images_on_a_cold_server(tmp_path: Path) -> None:
-    films = [tmp_path / f"film-{number}.png" for number in range(100)]
+def test_the_async_example_loses_none_of_300_images_on_a_cold_server(tmp_path: Path) -> None:
+    films = [tmp_path / f"film-{number}.png" for number in range(300)]
     for number, film in enumerate(films):
         film.write_bytes(png(chest_like(128, 128, seed=number)))
     address = f"127.0.0.1:{free_port()}"
@@ -79,5 +79,5 @@ def test_the_async_example_loses_none_of_100_images_on_a_cold_server(tmp_path: P
         assert server.stop() == 0
     assert example.returncode == 0, err
     assert "failed" not in err
-    assert out.count("  wrote ") == 100
-    assert len(list((tmp_path / "out").glob("film-*.png"))) == 100
+    assert out.count("  wrote ") == 300
+    assert len(list((tmp_path / "out").glob("film-*.png"))) == 300

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import (
     AsyncClient,
     CallCancelledError,
+    DeadlineError,
     ImageError,
     Prediction,
     UnauthenticatedError,
@@ -205,6 +207,41 @@ async def test_an_image_that_always_fails_on_the_server_is_given_up(echo: FakeSe
     async with AsyncClient(echo.address, max_in_flight=1) as client:
         outcomes = [outcome async for _, outcome in client.predict_many(map(image, range(2)))]
     assert [isinstance(outcome, Prediction) for outcome in outcomes] == [False, True]
+
+
+async def test_a_server_that_hangs_is_an_outage_and_no_failure_of_its_images(
+    echo: FakeServer,
+) -> None:
+    hold = Hold()
+    echo.script(*[hold] * 100, rpc="Predict")
+    async with AsyncClient(echo.address, timeout_s=0.2) as client:
+        with pytest.raises(UnavailableError, match="has answered no call for 1 s"):
+            async for _ in client.predict_many(map(image, range(3)), outage_s=1):
+                pass
+    hold.release()
+
+
+async def test_an_image_that_never_ends_in_time_is_given_up(echo: FakeServer) -> None:
+    def answer(request: pb.PredictRequest) -> Any:
+        if request.image == image(1):
+            time.sleep(0.5)
+        return default_answer(request)
+
+    echo.answer("Predict", answer)
+
+    async def images() -> AsyncIterator[bytes]:
+        yield image(1)
+        while not given_up.is_set():
+            await asyncio.sleep(0.05)
+            yield image(2)
+
+    given_up = asyncio.Event()
+    async with AsyncClient(echo.address, timeout_s=0.2) as client:
+        async with asyncio.timeout(60):
+            async for given, outcome in client.predict_many(images()):
+                if given == image(1):
+                    assert isinstance(outcome, DeadlineError)
+                    given_up.set()
 
 
 # --- how many at a time ---

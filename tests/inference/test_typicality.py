@@ -104,7 +104,6 @@ def test_real_films_are_untypical_to_the_phantom_and_its_samples_are_not(
     assert [each < UNTYPICAL_BELOW for each in found] == [are_real] * len(found)
 
 
-@pytest.mark.slow
 def test_the_phantoms_reference_can_be_made_again(phantom_bundle: Bundle, tmp_path: Path) -> None:
     copy = load_bundle(Path(shutil.copytree(phantom_bundle.path, tmp_path / "copy")))
     made = add_reference(copy, drawn_embeddings(copy, 100, 60))
@@ -143,7 +142,6 @@ def write_films(folder: Path, count: int) -> None:
         Image.fromarray(pixels_hw).save(folder / f"Doe, Jane {seed}.png")
 
 
-@pytest.mark.slow
 def test_fit_reference_stores_what_a_folder_shows_and_no_names(
     phantom_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HEAVY = ("torch", "torchvision", "torchxrayvision", "pandas", "skimage", "scipy", "sklearn", "cv2")
 
 SERVE_ONE_IMAGE = """
@@ -30,7 +28,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
     tiny_bundle: Path,
 ) -> None:

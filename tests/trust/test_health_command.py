@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,62 +45,44 @@ def test_an_address_that_means_all_is_asked_on_loopback(phantom_server: ServerPr
     assert health("--listen", f"0.0.0.0:{port}")[0] == 0
 
 
-def test_tokens_are_not_needed_and_a_unix_socket_is_asked(tmp_path: Path) -> None:
+def test_tokens_are_not_needed(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(new_token("ward-3")[1])
-    flags = ("--tokens-file", str(tmp_path / "tokens"))
-    probes = f"unix:{tmp_path / 'health.sock'}"
-    with ServerProcess(*flags, "--health-listen", probes) as server:
-        env = settings(server)
-        assert health(**env) == (0, f"{probes} answers SERVING\n")
-        del env["CXR_HEALTH_LISTEN"]
-        assert health(**env) == (0, f"{server.address} answers SERVING\n")
+    with ServerProcess("--tokens-file", str(tmp_path / "tokens")) as server:
+        assert health(**settings(server))[0] == 0
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"), "CA")
-
-
-@pytest.fixture(scope="module")
-def tls(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    certificate, key = authority.sign(tmp_path_factory.mktemp("server"), "server")
+@pytest.fixture
+def tls(tmp_path: Path) -> list[str]:
+    certificate, key = Authority(tmp_path / "ca", "CA").sign(tmp_path / "server", "server")
     return ["--tls-cert", str(certificate), "--tls-key", str(key)]
 
 
-@pytest.fixture(scope="module")
-def tls_server(tls: list[str]) -> Iterator[ServerProcess]:
+def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
+    tls: list[str], tmp_path: Path
+) -> None:
     # The certificate is for 127.0.0.1, and need not name what the server listens on.
     with ServerProcess(*tls, "--listen", "localhost:0") as server:
-        yield server
+        env = settings(server)
+        assert health(**env)[0] == 0
+        other = Authority(tmp_path / "other", "CA").sign(tmp_path / "other", "server")
+        env |= {"CXR_TLS_CERT": str(other[0]), "CXR_TLS_KEY": str(other[1])}
+        status, said = health("--timeout", "10", **env)
+        assert status == 1
+        assert f"{server.address} does not answer" in said
 
 
-def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
-    tls_server: ServerProcess, tmp_path: Path
-) -> None:
-    env = settings(tls_server)
-    assert health(**env)[0] == 0
-    other = Authority(tmp_path / "other", "CA").sign(tmp_path / "other", "server")
-    env |= {"CXR_TLS_CERT": str(other[0]), "CXR_TLS_KEY": str(other[1])}
-    status, said = health("--timeout", "10", **env)
-    assert status == 1
-    assert f"{tls_server.address} does not answer" in said
-
-
-def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(
-    tls_server: ServerProcess, tls: list[str]
-) -> None:
-    status, said = health("--listen", tls_server.address)
+def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(tls: list[str]) -> None:
+    with ServerProcess(*tls) as server:
+        status, said = health("--listen", server.address)
     assert status == 1
     assert said.endswith(" (it may require TLS: give --tls-cert and --tls-key as to serve)\n")
-    status, said = health("--listen", tls_server.address, *tls[:2])
+    status, said = health("--listen", server.address, *tls[:2])
     assert status == 1
     assert said.endswith(f"--tls-cert {tls[1]} needs --tls-key as well\n")
 
 
-def test_under_mutual_tls_the_health_only_port_is_asked(
-    tls: list[str], authority: Authority
-) -> None:
-    mutual = [*tls, "--tls-client-ca", str(authority.certificate)]
+def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path: Path) -> None:
+    mutual = [*tls, "--tls-client-ca", str(tmp_path / "ca" / "ca.pem")]
     probes = f"127.0.0.1:{free_port()}"
     with ServerProcess(*mutual, "--health-listen", probes) as server:
         env = settings(server)
@@ -110,6 +91,11 @@ def test_under_mutual_tls_the_health_only_port_is_asked(
         status, said = health(**env)
         assert status == 1
         assert "give serve and health a --health-listen" in said
+
+
+def test_a_unix_socket_is_asked(tmp_path: Path) -> None:
+    with ServerProcess("--health-listen", f"unix:{tmp_path / 'health.sock'}") as server:
+        assert health(**settings(server))[0] == 0
 
 
 def test_a_server_that_shuts_down_is_not_healthy() -> None:

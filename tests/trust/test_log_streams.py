@@ -1,7 +1,6 @@
 """A server whose stderr or stdout is not read, full, closed or gone."""
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -9,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -60,11 +59,6 @@ def answered(address: str, count: int = 1) -> None:
             assert stub.Predict(REQUEST, timeout=90).findings
 
 
-def shorten(pipe: IO[Any]) -> None:
-    """Let a pipe hold a page, so that a few lines of the log fill it."""
-    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-
-
 async def answered_during(server: subprocess.Popen[bytes], address: str, end: Callable[[], Any]):
     """Hold a call, end the server, and finish the call. Returns the exit status."""
     async with grpc.aio.insecure_channel(address) as channel:
@@ -77,9 +71,7 @@ async def answered_during(server: subprocess.Popen[bytes], address: str, end: Ca
 
 async def test_stderr_that_nobody_reads_costs_no_call_and_no_drain() -> None:
     with ServerProcess(stderr=subprocess.PIPE) as server:
-        assert server.process.stderr
-        shorten(server.process.stderr)
-        await asyncio.to_thread(answered, server.address, 100)  # several times what it holds
+        await asyncio.to_thread(answered, server.address, 1000)  # four times what a pipe holds
         stop = server.process.terminate
         assert await answered_during(server.process, server.address, stop) == 0
 
@@ -93,7 +85,6 @@ async def test_a_reader_of_stderr_that_has_gone_costs_no_call_and_no_drain() -> 
         assert await answered_during(server.process, server.address, stop) == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 async def test_lines_that_stderr_does_not_take_are_counted(redirection: str) -> None:
     metrics = f"127.0.0.1:{free_port()}"
@@ -106,7 +97,6 @@ async def test_lines_that_stderr_does_not_take_are_counted(redirection: str) -> 
     assert server.log == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">&- 2>&-", ">/dev/full 2>/dev/full"])
 async def test_stdout_that_takes_nothing_costs_nothing(redirection: str) -> None:
     with running(program=shell(redirection), stderr=subprocess.DEVNULL) as (process, address):

@@ -101,7 +101,6 @@ async def test_health_follows_the_phases() -> None:
         server.__exit__(None, None, None)
 
 
-@pytest.mark.slow
 async def test_a_drain_loses_no_call() -> None:
     # Long enough for three calls on a busy machine; the test waits until it is over.
     with ServerProcess("--drain-pause-s", "5", "--cache-entries", "0") as server:

@@ -220,7 +220,6 @@ def run_homeless(*words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.slow
 def test_a_user_without_a_home_folder_can_use_the_other_commands() -> None:
     assert run_homeless("doctor")[0] == 0
     status, printed, _ = run_homeless("models", "--json")

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,6 +43,12 @@ def refusal(*flags: str, env: dict[str, str] | None = None, status: int = 2) -> 
     return str(failed["error"])
 
 
+def warnings(server: ServerProcess) -> list[str]:
+    """What the server found doubtful in its settings."""
+    events = [json.loads(line) for line in server.log.splitlines()]
+    return [event["detail"] for event in events if event["event"] == "doubtful setting"]
+
+
 # --- TLS ---
 
 
@@ -63,35 +68,6 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path / "tls")
-
-
-@dataclass
-class Doubtful:
-    """What a server says of settings that are all doubtful, and their files."""
-
-    warnings: list[str]
-    pair: Pair
-    tokens: Path
-
-
-@pytest.fixture(scope="module")
-def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Doubtful:
-    folder = tmp_path_factory.mktemp("doubtful")
-    pair = Pair(folder, ends_in=timedelta(hours=-1))
-    pair.key.chmod(0o644)
-    tokens = folder / "tokens"
-    tokens.write_text("# nobody yet\n")
-    tokens.chmod(0o666)
-    folders = ("--cache-dir", "/proc/nosuch", "--bundle-home", "/nosuch")
-    flags = (*pair.flags, "--tokens-file", str(tokens), *folders)
-    with ServerProcess(*flags, env={"CXR_COLOUR": "red"}) as server:
-        events = server.events
-    warnings = [event["detail"] for event in events if event["event"] == "doubtful setting"]
-    return Doubtful(warnings, pair, tokens)
-
-
-def test_each_doubtful_setting_is_one_warning(doubtful: Doubtful) -> None:
-    assert len(doubtful.warnings) == len(set(doubtful.warnings)) == 7
 
 
 def test_a_key_of_another_certificate_is_told(pair: Pair, tmp_path: Path) -> None:
@@ -153,12 +129,14 @@ def test_a_client_ca_that_is_no_certificate_is_told(pair: Pair) -> None:
     assert f"--tls-client-ca {pair.key} holds no CERTIFICATE" in said
 
 
-def test_an_expired_certificate_and_a_readable_key_are_warnings(doubtful: Doubtful) -> None:
-    pair = doubtful.pair
-    assert {
-        f"--tls-key {pair.key} can be read by every user: chmod 600",
-        f"--tls-cert {pair.certificate}: callers will refuse it: certificate has expired",
-    } <= set(doubtful.warnings)
+def test_an_expired_certificate_and_a_readable_key_are_warnings(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, ends_in=timedelta(hours=-1))
+    pair.key.chmod(0o644)
+    with ServerProcess(*pair.flags) as server:
+        assert warnings(server) == [
+            f"--tls-key {pair.key} can be read by every user: chmod 600",
+            f"--tls-cert {pair.certificate}: callers will refuse it: certificate has expired",
+        ]
 
 
 def test_a_certificate_without_its_key_is_not_taken_over(pair: Pair, tmp_path: Path) -> None:
@@ -191,11 +169,15 @@ def test_certificates_that_were_reloaded_are_used_though_the_files_break_afterwa
 # --- tokens ---
 
 
-def test_an_empty_or_writable_tokens_file_is_a_warning(doubtful: Doubtful) -> None:
-    assert {
-        f"--tokens-file {doubtful.tokens} holds no token: every call will be refused",
-        f"--tokens-file {doubtful.tokens} can be changed by every user: chmod 600",
-    } <= set(doubtful.warnings)
+def test_an_empty_or_writable_tokens_file_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("# nobody yet\n")
+    file.chmod(0o666)
+    with ServerProcess("--tokens-file", str(file)) as server:
+        assert warnings(server) == [
+            f"--tokens-file {file} holds no token: every call will be refused",
+            f"--tokens-file {file} can be changed by every user: chmod 600",
+        ]
 
 
 def test_a_line_that_is_no_token_is_told_by_its_number_and_not_quoted(tmp_path: Path) -> None:
@@ -283,11 +265,12 @@ def test_the_socket_of_a_server_that_was_killed_is_replaced(tmp_path: Path) -> N
 # --- folders, model and environment ---
 
 
-def test_a_cache_or_bundle_folder_that_cannot_be_used_is_a_warning(doubtful: Doubtful) -> None:
-    home = "--bundle-home /nosuch is not a folder: there are no prepared bundles"
-    assert home in doubtful.warnings
-    cache = "--cache-dir /proc/nosuch cannot be written to, so models are"
-    assert any(warning.startswith(cache) for warning in doubtful.warnings)
+def test_a_cache_or_bundle_folder_that_cannot_be_used_is_a_warning() -> None:
+    flags = ("--cache-dir", "/proc/nosuch", "--bundle-home", "/nosuch")
+    with ServerProcess(*flags) as server:
+        found = warnings(server)
+    assert found[0] == "--bundle-home /nosuch is not a folder: there are no prepared bundles"
+    assert re.match("--cache-dir /proc/nosuch cannot be written to, so models are", found[1])
 
 
 @pytest.mark.parametrize(
@@ -308,10 +291,11 @@ def test_a_model_that_is_not_there_gets_advice_that_can_be_followed(
     assert "prepare nosuch" not in said
 
 
-def test_a_mistyped_variable_ends_the_start_and_a_strange_one_warns(doubtful: Doubtful) -> None:
+def test_a_mistyped_variable_ends_the_start_and_a_strange_one_warns() -> None:
     said = refusal(env={"CXR_TOKENS_FLE": "/x"})
     assert "CXR_TOKENS_FLE is no setting; did you mean CXR_TOKENS_FILE?" in said
-    assert "CXR_COLOUR is no setting and is ignored" in doubtful.warnings
+    with ServerProcess(env={"CXR_COLOUR": "red"}) as server:
+        assert warnings(server) == ["CXR_COLOUR is no setting and is ignored"]
 
 
 def test_limits_below_the_warm_up_image_are_served() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cxr_client.cli.batch import DEFAULT_JOBS
+from cxr_client.cli.bulk.options import add_bulk_options
 from cxr_client.cli.connect import add_options
 from cxr_client.cli.evaluation.options import add_evaluation
 from cxr_client.cli.usage import (
@@ -74,7 +76,8 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         return commands[name]
 
     predict = command("predict", "score radiographs")
-    _add_images(predict)
+    _add_images(predict, jobs=None)
+    add_bulk_options(predict)
     output = _add_output(predict)
     output.add_argument(
         "--top-k",
@@ -129,14 +132,20 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     return parser, commands
 
 
-def _add_images(parser: Parser) -> None:
+def _add_images(parser: Parser, jobs: int | None = DEFAULT_JOBS) -> None:
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs="*",
         metavar="FILE",
-        help="DICOM, PNG or JPEG files, folders to search for them, or - for standard input",
+        help="DICOM, PNG or JPEG files, folders to search for them, patterns such as"
+        " 'films/**/*.png', or - for standard input",
     )
     group = parser.add_argument_group("images")
+    group.add_argument(
+        "--files-from",
+        metavar="LIST",
+        help="file with further names, one a line or ended by NUL; -: standard input",
+    )
     group.add_argument(
         "--follow", action="store_true", help="search linked folders inside a folder, too"
     )
@@ -155,8 +164,15 @@ def _add_images(parser: Parser) -> None:
         action="store_true",
         help="send nothing of a DICOM header that is about the patient; needs pydicom",
     )
+    default = f"{DEFAULT_JOBS}"
+    if jobs is None:
+        default += "; with --output, as many as the server answers without queueing"
     group.add_argument(
-        "--jobs", type=whole, default=4, metavar="N", help="concurrent calls (default: 4)"
+        "--jobs",
+        type=whole,
+        default=jobs,
+        metavar="N",
+        help=f"concurrent calls (default: {default})",
     )
 
 

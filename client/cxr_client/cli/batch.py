@@ -8,6 +8,7 @@ from typing import TypeVar
 from cxr_client.cli.files import Job
 
 T = TypeVar("T")
+DEFAULT_JOBS = 4
 _AHEAD = 8  # Per worker: how many jobs may be started ahead of one slow job.
 
 

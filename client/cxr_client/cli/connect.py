@@ -10,7 +10,14 @@ from cxr_client.address import DEFAULT_SERVER
 from cxr_client.async_client import AsyncClient
 from cxr_client.cli.files import os_message
 from cxr_client.cli.usage import Parser, UsageError, seconds, whole
-from cxr_client.config import DEFAULT_TIMEOUT_S, TLS_SWITCH, TLS_VARIABLES, RetryConfig, TLSConfig
+from cxr_client.config import (
+    DEFAULT_TIMEOUT_S,
+    TLS_SWITCH,
+    TLS_VARIABLES,
+    Priority,
+    RetryConfig,
+    TLSConfig,
+)
 from cxr_client.errors import ConfigError
 
 _MAX_ATTEMPTS = RetryConfig().max_attempts
@@ -97,7 +104,7 @@ def add_options(parser: Parser) -> None:
     )
 
 
-def connect(arguments: argparse.Namespace) -> AsyncClient:
+def connect(arguments: argparse.Namespace, *, priority: Priority = "interactive") -> AsyncClient:
     """Return a client of the server that the options or the environment name.
 
     Raises:
@@ -114,6 +121,7 @@ def connect(arguments: argparse.Namespace) -> AsyncClient:
             retry=RetryConfig(max_attempts=arguments.max_attempts),
             token=_token(arguments),
             insecure=arguments.insecure,
+            priority=priority,
         )
     except ConfigError as error:
         give = " or ".join(_OPTIONS[remedy] for remedy in error.remedies)

@@ -1,5 +1,6 @@
 """Files: paths on the command line -> images to send, in order. Next: run."""
 
+import glob
 import io
 import os
 import stat
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxr_client.cli.sniff import HEAD_BYTES, IMAGES, NO_IMAGE, is_heatmap, kind_of
+from cxr_client.images import BinaryFile
 
+_LIST_BYTES = 2**16
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom"}
 
 
@@ -118,14 +121,49 @@ def _find(
     names: Iterable[str], found: Search, follow: bool, max_bytes: int
 ) -> Iterator[tuple[str, bytes | Path, Path]]:
     for name in names:
-        path = Path(name)
         if name == "-":
             yield name, sys.stdin.buffer.read(max_bytes + 1), Path("stdin")
-        elif path.is_dir():
-            for file in _images_in(path, found, follow):
-                yield str(file), file, file.relative_to(path).with_suffix("")
-        else:
-            yield name, path, Path(path.stem)
+            continue
+        for file, relative in files_at(name, found, follow=follow):
+            yield file, Path(file), relative.with_suffix("")
+
+
+def files_at(name: str, found: Search, *, follow: bool) -> Iterator[tuple[str, Path]]:
+    """Yield the names of the files that a name leads to, each with its path in its folder.
+
+    A folder leads to the images in it, a pattern such as "films/**/*.png" to what matches it, and
+    every other name to itself.
+    """
+    path = Path(name)
+    if path.is_dir():
+        for file in _images_in(path, found, follow):
+            yield str(file), file.relative_to(path)
+    elif os.path.lexists(path) or not (matching := _matching(name, follow)):
+        yield name, Path(path.name)
+    else:
+        for each in matching:
+            yield from files_at(each, found, follow=follow)
+
+
+def names_in(file: BinaryFile) -> Iterator[str]:
+    """Yield the names in a list: one a line, or ended by NUL bytes, as `find -print0` writes."""
+    end, rest = b"", b""
+    while part := file.read(_LIST_BYTES):
+        end = end or (b"\0" if b"\0" in part else b"\n")
+        *names, rest = (rest + part).split(end)
+        yield from (os.fsdecode(name.removesuffix(b"\r")) for name in names if name.strip())
+    if rest.strip():
+        yield os.fsdecode(rest.removesuffix(b"\r"))
+
+
+def _matching(pattern: str, follow: bool) -> list[str]:
+    """Return what a pattern matches, sorted. "**" is any folders, linked ones with `follow`."""
+    if not glob.has_magic(pattern):
+        return []
+    if follow:
+        return sorted(glob.iglob(pattern, recursive=True))
+    anchor = Path(pattern).anchor
+    return sorted(map(str, Path(anchor).glob(pattern[len(anchor) :])))
 
 
 def _images_in(root: Path, found: Search, follow: bool) -> Iterator[Path]:

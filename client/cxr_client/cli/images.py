@@ -7,10 +7,13 @@ from functools import partial
 
 from cxr_client.async_client import AsyncClient
 from cxr_client.cli import pictures
+from cxr_client.cli.batch import DEFAULT_JOBS
+from cxr_client.cli.bulk.options import check_none
 from cxr_client.cli.connect import connect
 from cxr_client.cli.explainer import Explainer
 from cxr_client.cli.files import Job, Search, search
 from cxr_client.cli.labels import resolve
+from cxr_client.cli.names import names_of
 from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
 from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.run import Answered, run
@@ -28,16 +31,22 @@ def find(arguments: argparse.Namespace) -> Search:
     Raises:
         UsageError: There are none.
     """
-    found = search(
-        arguments.files, follow=arguments.follow, max_bytes=arguments.max_request_mib * 2**20
-    )
+    with names_of(arguments) as names:
+        max_bytes = arguments.max_request_mib * 2**20
+        found = search(names, follow=arguments.follow, max_bytes=max_bytes)
     if not (found.jobs or found.failures):
-        raise UsageError(_nothing_in(arguments.files, found))
+        raise UsageError(_nothing_in(arguments.files or [arguments.files_from], found))
     return found
 
 
 async def predict(arguments: argparse.Namespace) -> int:
     """Score every image."""
+    if arguments.output:
+        from cxr_client.cli.bulk.command import bulk  # locks files, which not every system can
+
+        return await bulk(arguments)
+    check_none(arguments)
+    arguments.jobs = arguments.jobs or DEFAULT_JOBS
     _check(arguments)
     read = reader(arguments)
     async with connect(arguments) as client:

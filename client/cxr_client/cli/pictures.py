@@ -11,7 +11,7 @@ from cxr_client.picture import save_picture
 from cxr_client.results import ExplanationSet
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *, option: str = "--output") -> None:
     """Make the output folder, and try it: no image is sent for pictures that cannot be kept.
 
     Raises:
@@ -22,7 +22,7 @@ def prepare(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"--output {folder}: {os_message(error)}") from None
+        raise UsageError(f"{option} {folder}: {os_message(error)}") from None
 
 
 def save(explained: ExplanationSet, folder: Path, job: Job) -> list[Path | None]:

@@ -1,0 +1,5 @@
+"""Bulk: what a run over whole folders keeps on disk.
+
+`journal` appends the rows of `cxr_client.runs`, which `rows` makes of answers and `identity` gives
+their keys and names; `embeddings` lie beside it, and `export` makes tables of it.
+"""
