@@ -73,8 +73,9 @@ def main() -> None:
 
 
 def show(name: str, values: list[float]) -> None:
-    """Print the median and the largest value."""
-    print(f"{name:<24}{statistics.median(values):9.4g}   most {max(values):.4g}")
+    """Print the median, the smallest and the largest value."""
+    median = statistics.median(values)
+    print(f"{name:<24}{median:9.4g}   from {min(values):.4g} to {max(values):.4g}")
 
 
 @contextmanager
