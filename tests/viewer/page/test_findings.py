@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 import viewer_page as seen
 from cxr.v1 import chest_xray_pb2 as pb
@@ -102,6 +102,27 @@ def test_a_weak_finding_is_marked_with_the_reason(
         seen.finding(page, "Nodule").click()
         described = page.get_by_role("region", name="The chosen finding")
         expect(described).to_contain_text("Often missed.")
+
+
+def test_findings_that_come_before_the_model_are_marked_once_it_is_known(
+    open_page: Callable[..., Page], serve: Callable[..., ViewerProcess]
+) -> None:
+    description = default_answer(pb.DescribeModelRequest())
+    assert isinstance(description, pb.DescribeModelResponse)
+    for finding in description.findings:
+        finding.reliability = pb.RELIABILITY_WEAK
+    with FakeServer() as server:
+        server.answer("DescribeModel", lambda _: description)
+        page = open_page(serve(server.address).url)
+        held: list[Route] = []
+        page.route("**/api/state", lambda route: held.append(route))
+        page.reload()
+        seen.choose(page, seen.payload("any.png", b"\x89PNG\r\n\x1a\n"))
+        expect(seen.finding(page, "Nodule")).not_to_contain_text("weak")
+        seen.finding(page, "Nodule").click()
+        held.pop().continue_()
+        expect(seen.finding(page, "Nodule")).to_contain_text("weak")
+        expect(seen.chosen(page)).to_contain_text("Nodule")
 
 
 def test_warnings_stand_above_the_scores(page: Page, client: Client, film: Path) -> None:

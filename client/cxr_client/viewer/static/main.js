@@ -149,6 +149,7 @@ function showPanel() {
 
 /** Show what is there: the panes, or what to do when no film is open. */
 function showState() {
+  if (state.server || state.hasOpened || problem.shown) document.body.classList.remove("starting");
   const { answer, film } = panes.active;
   byId("empty").hidden = !panes.empty || problem.shown;
   for (const button of document.querySelectorAll(".exports button")) {
@@ -192,14 +193,12 @@ const watch = new Watch(
     offer();
     if (server.state === "serving") problem.recover();
     else if (panes.empty) problem.showServer(server);
-    document.body.classList.remove("starting");
     showState();
     return server.state === "serving" && !problem.shown;
   },
   (error) => {
     serverLine.lost();
     if (panes.empty) problem.show(error, { film: null, server: null, again: () => watch.ask() });
-    document.body.classList.remove("starting");
     showState();
   },
 );
