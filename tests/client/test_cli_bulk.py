@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -515,6 +516,18 @@ def test_options_that_contradict_each_other_are_a_usage_error(
     assert status == 2
     assert told in err
     assert predicts(fake) == []
+
+
+def test_parquet_without_its_library_is_refused_before_any_call(
+    cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    status, _, err = cxr("predict", films, "--output", tmp_path / "run.parquet")
+    assert status == 2
+    assert "pip install './client[parquet]'" in err
+    assert predicts(fake) == []
+    assert not (tmp_path / "run.parquet.jsonl").exists()
 
 
 def test_standard_input_has_no_place_in_a_run(cxr: Cxr, tmp_path: Path) -> None:

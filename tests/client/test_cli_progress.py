@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import grpc
+import pytest
 
 from clients import PNG
+from cxr_client.cli.bulk.meter import Meter
 from cxr_client.testing import FakeServer, failure
 from cxr_command import CXR, Run
 
@@ -132,3 +134,22 @@ def test_a_run_over_folders_tells_of_an_outage(cxr: Run, fake: FakeServer, tmp_p
     status, _, err = cxr("predict", films, "--output", output, "--jobs", 1)
     assert status == 0
     assert err.count("trying again") == 1
+
+
+def test_a_run_over_folders_prints_a_line_a_minute_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    meter = Meter(done=40, failed=1, quiet=False)
+    for _ in range(120):
+        now_s += 1
+        meter.answered()
+        if meter.done == 120:
+            meter.total = 400
+    meter.close()
+    monkeypatch.undo()
+    assert capsys.readouterr().err.splitlines() == [
+        "cxr: 100 images, 1 failed, 1.0/s",
+        "cxr: 160 of 400 images, 1 failed, 1.0/s, 4:00 left",
+    ]
