@@ -16,6 +16,7 @@ from cxr_client.evaluation.figures import FindingFigures
 from cxr_client.evaluation.intervals import LEAST
 from cxr_client.evaluation.labels.label_set import Choices, LabelSet
 from cxr_client.evaluation.labels.registry import sha256_of
+from cxr_client.evaluation.localisation.localise import LocalisationFigures
 from cxr_client.evaluation.training_sets import overlap
 from cxr_client.runs import Run
 
@@ -42,6 +43,8 @@ def document(
     cohort: Cohort,
     options: Options,
     figures: Sequence[FindingFigures],
+    localisation: LocalisationFigures | None,
+    regions_path: Path | None,
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return everything that the report shows, as JSON values.
@@ -87,6 +90,8 @@ def document(
         "methods": _methods(cohort, options),
         "options": dataclasses.asdict(options),
         "findings": [dataclasses.asdict(each) for each in figures],
+        "localisation": None if localisation is None else dataclasses.asdict(localisation),
+        "regions_sha256": None if regions_path is None else file_sha256(regions_path),
         "not_done": list(NOT_DONE),
         "software": software(),
         "command": list(command),

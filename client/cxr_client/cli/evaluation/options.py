@@ -8,6 +8,8 @@ from cxr_client.cli.usage import whole
 
 FORMATS = ("nih", "chexpert", "mimic", "padchest", "rsna", "vindr", "siim", "folders", "csv")
 
+REGION_FORMATS = ("nih", "rsna", "vindr", "chexlocalize", "csv")
+
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -53,6 +55,11 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN=FINDING",
         help="csv: finding that a column stands for; repeatable",
     )
+    group = parser.add_argument_group("localisation")
+    group.add_argument(
+        "--regions", type=Path, metavar="FILE", help="boxes or masks, for runs with --evidence"
+    )
+    group.add_argument("--regions-format", choices=REGION_FORMATS, help="what that file is")
     _add_figures(parser.add_argument_group("figures"))
     group = parser.add_argument_group("output")
     group.add_argument(

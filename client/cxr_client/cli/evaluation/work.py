@@ -18,6 +18,8 @@ from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.evaluate import evaluate as figures_of
 from cxr_client.evaluation.labels.label_set import Choices, LabelError
 from cxr_client.evaluation.labels.registry import FORMATS
+from cxr_client.evaluation.localisation.localise import localise
+from cxr_client.evaluation.localisation.regions import REGION_FORMATS
 from cxr_client.evaluation.report.page import page
 from cxr_client.evaluation.scores import read_scores
 from cxr_client.evaluation.subgroups import DEFAULT
@@ -57,6 +59,8 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         patient_column=arguments.patient_column,
         map=dict(_pair("--map", each) for each in arguments.map),
     )
+    if (arguments.regions is None) != (arguments.regions_format is None):
+        raise UsageError("--regions and --regions-format belong together")
     run = Run.read(arguments.run)
     unknown = set(choices.map.values()) - set(run.header["labels"])
     if unknown:
@@ -73,6 +77,12 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         worst=arguments.worst,
         names=arguments.names,
     )
+    localised = None
+    if arguments.regions is not None:
+        regions = REGION_FORMATS[arguments.regions_format](arguments.regions)
+        localised = localise(
+            run, scores, cohort, regions, replicates=options.replicates, seed=options.seed
+        )
     return document(
         run=run,
         label_path=arguments.labels,
@@ -82,6 +92,8 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         cohort=cohort,
         options=options,
         figures=figures_of(scores, cohort, options),
+        localisation=localised,
+        regions_path=arguments.regions,
         command=_command(arguments),
     )
 
@@ -139,6 +151,8 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     for name in ("map", "subgroup", "prevalence"):
         for value in getattr(arguments, name):
             words += [_flag(name), value]
+    if arguments.regions is not None:
+        words += ["--regions", arguments.regions.name, "--regions-format", arguments.regions_format]
     words += ["--replicates", str(arguments.replicates), "--seed", str(arguments.seed)]
     return [shlex.quote(word) for word in words]
 

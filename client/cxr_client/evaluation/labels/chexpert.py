@@ -51,8 +51,10 @@ def read(path: Path, choices: Choices) -> LabelSet:
     table = read_columns(path, required, ["Frontal/Lateral", NO_FINDING, "Sex", "Age", "AP/PA"])
     keys = [_key_of(each) for each in table["Path"]]
     keep = np.ones(len(keys), bool)
-    if choices.laterals == "drop" and "Frontal/Lateral" in table:
-        keep = np.array([view != "Lateral" for view in table["Frontal/Lateral"]], bool)
+    if choices.laterals == "drop":
+        # The test set's file has no such column; its names end in _frontal or _lateral.
+        views = table.get("Frontal/Lateral", keys)
+        keep = np.array([not view.lower().endswith("lateral") for view in views], bool)
     columns = {
         name: strings(table[column])[keep]
         for name, column in ((SEX, "Sex"), (AGE, "Age"), (VIEW, "AP/PA"))

@@ -1,0 +1,1 @@
+"""Localisation: boxes and masks of readers against the evidence of a run."""
