@@ -1,19 +1,22 @@
 """The scheduler alone, with an engine whose evidence tells which image it is for."""
 
 import asyncio
+import gc
 import itertools
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxr_server.errors import DeadlineExpired, Draining, ModelLoading
+from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
 from cxr_server.inference import engine_calls
 from cxr_server.inference.engines import DeviceLost, Inferred
 from cxr_server.inference.fair_queue import FairQueue
@@ -472,6 +475,32 @@ async def test_evidence_that_is_not_finite_is_a_failure_of_its_image_alone(value
     assert isinstance(ends.pop(2), EngineFailure)
     assert ends == [0, 1, 3]
     assert [type(failure) for failure in failures] == [NotFinite, NotFinite]
+    await run.close()
+
+
+async def test_an_image_that_is_refused_is_freed_at_once() -> None:
+    class File:
+        """An image file."""
+
+    def refuse(image: File) -> Image:
+        try:
+            raise ValueError(image)
+        except ValueError as error:
+            raise ImageUnreadable("broken") from error
+
+    run = scheduler(EchoEngine())
+    image = File()
+    is_freed = weakref.ref(image)
+    gc.disable()
+    try:
+        try:
+            await run.submit(partial(refuse, image), stages=Stages())
+        except ImageUnreadable as error:
+            error.__traceback__ = None  # as the interceptor does that reports it
+        del image
+        await until(lambda: is_freed() is None)
+    finally:
+        gc.enable()
     await run.close()
 
 

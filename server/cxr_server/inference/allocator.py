@@ -3,7 +3,12 @@
 import ctypes
 from contextlib import suppress
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+
+MAX_ARENAS = 2
+"""Heaps that threads share. By default there are 8 for each core, and each keeps what uploads in
+parts have left in it: 150 callers who went away in mid-upload made 90 MiB into 1.9 GiB."""
 
 
 def keep_freed_memory(mmap_mib: int = 8, trim_mib: int = 32) -> None:
@@ -15,3 +20,4 @@ def keep_freed_memory(mmap_mib: int = 8, trim_mib: int = 32) -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, mmap_mib * 2**20)
         mallopt(_M_TRIM_THRESHOLD, trim_mib * 2**20)
+        mallopt(_M_ARENA_MAX, MAX_ARENAS)

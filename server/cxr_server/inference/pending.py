@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cxr_server.errors import DeadlineExpired
+from cxr_server.errors import DeadlineExpired, RequestError
 from cxr_server.inference.stages import Stage, Stages
 
 
@@ -40,6 +40,10 @@ class PendingRequest:
         start_s = time.monotonic()
         try:
             self.prepared = self.prepare()
+        except RequestError as error:
+            # The frames of a traceback keep the image, and one another in a reference cycle.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            return error
         except BaseException as error:
             return error
         self.record(Stage.DECODE, start_s, time.monotonic())
