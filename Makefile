@@ -73,6 +73,8 @@ view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until
 
 # A process for each core; the tests of a file share their server.
 PARALLEL := -n auto --dist loadfile
+# Hundreds of processes start in a run: none compiles again what another has compiled.
+test-fast pytest: export PYTHONDONTWRITEBYTECODE :=
 
 # --- checking --------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Image files for tests, made in memory."""
 
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -8,6 +9,11 @@ from PIL import Image
 
 def chest_like(height_px: int = 256, width_px: int = 256, seed: int = 0) -> np.ndarray:
     """A smooth grey picture with the rough layout of a chest film, uint8 [H, W]."""
+    return _chest_like(height_px, width_px, seed).copy()
+
+
+@lru_cache(maxsize=32)
+def _chest_like(height_px: int, width_px: int, seed: int) -> np.ndarray:
     rows, columns = np.mgrid[0:height_px, 0:width_px]
     y, x = rows / height_px - 0.5, columns / width_px - 0.5
     body = 190 * np.exp(-((x / 0.42) ** 8) - ((y / 0.6) ** 8))

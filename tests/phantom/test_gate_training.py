@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cxr_phantom.__main__ import main
 from cxr_phantom.dataset import HELD_OUT_SEED
@@ -21,6 +22,7 @@ def test_the_shipped_weights_tell_drawn_frontal_films_from_other_thumbnails() ->
     assert np.mean(right) > 0.97
 
 
+@pytest.mark.slow
 def test_a_small_training_writes_weights_that_already_tell_most_views(tmp_path: Path) -> None:
     assert main(["gate", "--output", str(tmp_path), "--films", "10", "--workers", "1"]) == 0
     with np.load(tmp_path / "gate.npz") as stored:

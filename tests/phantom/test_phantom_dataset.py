@@ -23,6 +23,7 @@ def test_a_set_holds_what_its_seeds_draw(drawn: PhantomSet) -> None:
             np.testing.assert_array_equal(drawn.mask(n, FINDINGS.index(name)), mask)
 
 
+@pytest.mark.slow
 def test_worker_processes_draw_the_same_phantoms_in_the_order_of_their_seeds() -> None:
     many = draw_set(range(1000, 1000 + CHUNK + 2), blur=True, workers=2)
     few = draw_set([1000, 1000 + CHUNK, 1000 + CHUNK + 1], blur=True)
