@@ -14,7 +14,7 @@ from typing import Any
 from cxr_client.cli import images, server
 from cxr_client.cli.arguments import parse
 from cxr_client.cli.completion import completion
-from cxr_client.cli.evaluation.command import evaluate
+from cxr_client.cli.evaluation.command import drift, evaluate
 from cxr_client.cli.files import FileError, os_message
 from cxr_client.cli.progress import NoticeHandler
 from cxr_client.cli.refusals import with_options
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[[Any], Coroutine[Any, Any, int]]] = {
     "view": view,
     "report": report,
     "evaluate": evaluate,
+    "drift": drift,
     "health": server.health,
     "model": server.model,
     "version": server.version,

@@ -9,7 +9,7 @@ from typing import Any
 from cxr_client.cli.batch import DEFAULT_JOBS
 from cxr_client.cli.bulk.options import add_bulk_options
 from cxr_client.cli.connect import add_options
-from cxr_client.cli.evaluation.options import add_evaluation
+from cxr_client.cli.evaluation.options import add_drift, add_evaluation
 from cxr_client.cli.usage import (
     Parser,
     host_name,
@@ -127,6 +127,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         add_options(each)
 
     add_evaluation(command("evaluate", "hold a finished run to a label file: figures and a report"))
+    add_drift(command("drift", "show how far the scores of two finished runs differ"))
     completion = command("completion", "print the completion script of a shell", _COMPLETION)
     completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
     return parser, commands

@@ -11,6 +11,7 @@ from typing import Any
 
 from cxr_client.evaluation.calibration import BINS
 from cxr_client.evaluation.cohort import Cohort
+from cxr_client.evaluation.comparison import FindingComparison
 from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.figures import FindingFigures
 from cxr_client.evaluation.intervals import LEAST
@@ -60,28 +61,12 @@ def document(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notice": header["notice"],
         "title": f"{header['model']['name']} {header['model']['version']} on {labels.title}",
-        "run": {
-            "sha256": file_sha256(run.path),
-            "created": header["created"],
-            "model": header["model"],
-            "preprocessing_id": header["preprocessing_id"],
-            "options": header["options"],
-            "client_version": header["client_version"],
-            "server_version": header["server_version"],
-        },
+        "run": run_facts(run),
         "labels": {
-            "format": label_format,
-            "title": labels.title,
-            "sha256": sha256_of(label_path),
-            "unit": labels.unit,
-            "units": len(labels.keys),
-            "left_out": labels.left_out,
-            "choices": list(labels.choices),
-            "unmapped": list(labels.unmapped),
+            **label_facts(labels, label_path, label_format, choices),
             "findings_without_labels": [
                 each for each in header["labels"] if each not in cohort.labels
             ],
-            "options": dataclasses.asdict(choices),
         },
         "cautions": [*([trained] if trained else []), *labels.cautions],
         "flow": [dataclasses.asdict(step) for step in cohort.flow],
@@ -95,6 +80,82 @@ def document(
         "not_done": list(NOT_DONE),
         "software": software(),
         "command": list(command),
+    }
+
+
+def comparison_document(
+    *,
+    runs: tuple[Run, Run],
+    label_path: Path,
+    label_format: str,
+    labels: LabelSet,
+    choices: Choices,
+    cohort: Cohort,
+    options: Options,
+    findings: Sequence[FindingComparison],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Return everything that the report of a comparison shows, as JSON values.
+
+    Raises:
+        OSError: A file cannot be read for its hash.
+    """
+    names = [f"{run.header['model']['name']} {run.header['model']['version']}" for run in runs]
+    drawn = "patients" if cohort.patients is not None else "images"
+    trained = [overlap(run.header["model"]["name"], labels.datasets) for run in runs]
+    return {
+        "format": "cxr-comparison",
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notice": runs[0].header["notice"],
+        "title": f"A: {names[0]}, B: {names[1]} on {labels.title}",
+        "run_a": run_facts(runs[0]),
+        "run_b": run_facts(runs[1]),
+        "labels": label_facts(labels, label_path, label_format, choices),
+        "cautions": [*dict.fromkeys(filter(None, trained)), *labels.cautions],
+        "images": len(cohort.rows),
+        "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
+        "methods": [
+            f"Intervals: bootstrap over {drawn} ({options.replicates} replicates, percentiles, "
+            f"seed {options.seed}), in each of which both runs see the same {drawn}.",
+            f"None is stated with fewer than {LEAST} positives or {LEAST} negatives.",
+            "Findings are not corrected for their number.",
+        ],
+        "options": dataclasses.asdict(options),
+        "findings": [dataclasses.asdict(each) for each in findings],
+        "software": software(),
+        "command": list(command),
+    }
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Return what identifies a run.
+
+    Raises:
+        OSError: It cannot be read for its hash.
+    """
+    names = ("created", "model", "preprocessing_id", "options", "client_version", "server_version")
+    return {"sha256": file_sha256(run.path), **{name: dict(run.header)[name] for name in names}}
+
+
+def label_facts(
+    labels: LabelSet, path: Path, label_format: str, choices: Choices
+) -> dict[str, Any]:
+    """Return what identifies a label file, and how it was read.
+
+    Raises:
+        OSError: It cannot be read for its hash.
+    """
+    return {
+        "format": label_format,
+        "title": labels.title,
+        "sha256": sha256_of(path),
+        "unit": labels.unit,
+        "units": len(labels.keys),
+        "left_out": labels.left_out,
+        "choices": list(labels.choices),
+        "unmapped": list(labels.unmapped),
+        "options": dataclasses.asdict(choices),
     }
 
 

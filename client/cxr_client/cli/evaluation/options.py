@@ -14,6 +14,9 @@ REGION_FORMATS = ("nih", "rsna", "vindr", "chexlocalize", "csv")
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the journal of a finished run")
+    parser.add_argument(
+        "other", type=Path, nargs="?", metavar="OTHER", help="a run to compare it with, B"
+    )
     group = parser.add_argument_group("labels")
     group.add_argument(
         "--labels", type=Path, required=True, metavar="FILE", help="the label file of the images"
@@ -102,3 +105,10 @@ def _add_figures(group: Any) -> None:
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)"
     )
+
+
+def add_drift(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command `drift`."""
+    for name, words in (("run", "the journal of a run"), ("other", "that of a later run")):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help=words)
+    parser.add_argument("--json", action="store_true", help="print a JSON object")

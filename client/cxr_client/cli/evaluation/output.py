@@ -76,5 +76,31 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"\n{printable(result['notice'])}")
 
 
+def print_comparison(result: dict[str, Any]) -> None:
+    """Print a line for each finding: both runs, their difference, and who changed side."""
+    print(printable(result["title"]))
+    print(f"  Images in both runs: {result['images']}\n")
+    rows = [["finding", "AUROC A", "AUROC B", "difference", "95 %", "same side", "up", "down"]]
+    for each in result["findings"]:
+        difference = each["auroc_difference"]
+        interval = ""
+        if difference["low"] is not None:
+            interval = f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+        rows.append(
+            [
+                each["finding"],
+                _number(each["auroc_a"]),
+                _number(each["auroc_b"]),
+                "" if difference["value"] is None else f"{difference['value']:+.3f}",
+                interval,
+                _number(each["same_side"]),
+                str(each["raised"]),
+                str(each["lowered"]),
+            ]
+        )
+    print("\n".join(aligned(rows)))
+    print(f"\n{printable(result['notice'])}")
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"

@@ -7,21 +7,22 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from cxr_client.cli.evaluation.output import print_table, writable, write
+from cxr_client.cli.evaluation.output import print_comparison, print_table, writable, write
 from cxr_client.cli.files import os_message
 from cxr_client.cli.status import EXIT_OK
 from cxr_client.cli.text import printable
 from cxr_client.cli.usage import UsageError, nearest
 from cxr_client.evaluation.cohort import Cohort, join
-from cxr_client.evaluation.document import document
+from cxr_client.evaluation.comparison import compare, pair
+from cxr_client.evaluation.document import comparison_document, document
 from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.evaluate import evaluate as figures_of
-from cxr_client.evaluation.labels.label_set import Choices, LabelError
+from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet, stem_of
 from cxr_client.evaluation.labels.registry import FORMATS
 from cxr_client.evaluation.localisation.localise import localise
 from cxr_client.evaluation.localisation.regions import REGION_FORMATS
-from cxr_client.evaluation.report.page import page
-from cxr_client.evaluation.scores import read_scores
+from cxr_client.evaluation.report.page import comparison_page, page
+from cxr_client.evaluation.scores import Scores, read_scores
 from cxr_client.evaluation.subgroups import DEFAULT
 from cxr_client.runs import Run, RunError
 
@@ -42,9 +43,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise UsageError(printable(error)) from None
     except OSError as error:
         raise UsageError(f"{error.filename}: {os_message(error)}") from None
-    write(output, page(result))
+    compared = arguments.other is not None
+    write(output, comparison_page(result) if compared else page(result))
     write(beside, json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print_table(result)
+    if compared:
+        print_comparison(result)
+    else:
+        print_table(result)
     print(f"\n{printable(output)}\n{printable(beside)}")
     return EXIT_OK
 
@@ -77,6 +82,8 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         worst=arguments.worst,
         names=arguments.names,
     )
+    if arguments.other is not None:
+        return _comparison(arguments, (run, scores, cohort), labels, choices, options)
     localised = None
     if arguments.regions is not None:
         regions = REGION_FORMATS[arguments.regions_format](arguments.regions)
@@ -94,6 +101,41 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         figures=figures_of(scores, cohort, options),
         localisation=localised,
         regions_path=arguments.regions,
+        command=_command(arguments),
+    )
+
+
+def _comparison(
+    arguments: argparse.Namespace,
+    first: tuple[Run, Scores, Cohort],
+    labels: LabelSet,
+    choices: Choices,
+    options: Options,
+) -> dict[str, Any]:
+    if arguments.regions is not None or arguments.subgroup or arguments.prevalence:
+        raise UsageError("--regions, --subgroup and --prevalence are for one run")
+    run, scores, cohort = first
+    other = Run.read(arguments.other)
+    other_scores = read_scores(other)
+    key_of = labels.key_of if labels.unit == "image" else stem_of
+    a, b = pair((scores, cohort), (other_scores, join(other_scores, labels)), key_of)
+    return comparison_document(
+        runs=(run, other),
+        label_path=arguments.labels,
+        label_format=arguments.format,
+        labels=labels,
+        choices=choices,
+        cohort=a,
+        options=options,
+        findings=compare(
+            (scores, a),
+            (other_scores, b),
+            replicates=options.replicates,
+            seed=options.seed,
+            threads=options.threads,
+            listed=options.worst,
+            names=options.names,
+        ),
         command=_command(arguments),
     )
 
@@ -140,7 +182,8 @@ def _no_finding(option: str, finding: str, findings: list[str]) -> str:
 
 def _command(arguments: argparse.Namespace) -> list[str]:
     """Return the command line, files without their folders, which can hold names of people."""
-    words = ["cxr", "evaluate", arguments.run.name, "--labels", arguments.labels.name]
+    runs = [each.name for each in (arguments.run, arguments.other) if each is not None]
+    words = ["cxr", "evaluate", *runs, "--labels", arguments.labels.name]
     words += ["--format", arguments.format]
     for name in ("blank", "key_column", "patient_column"):
         if (value := getattr(arguments, name)) is not None:

@@ -13,8 +13,37 @@ _PACKAGE = "cxr_client.evaluation.report"
 
 
 def page(document: dict[str, Any]) -> str:
-    """Return the page, which needs no other file."""
+    """Return the page of an evaluation, which needs no other file."""
     findings = document["findings"]
+    drawings = {
+        "overview": plots.forest(_overview(findings), name="overview", x="AUROC"),
+        "roc": plots.roc(findings),
+        "precision_recall": plots.precision_recall(findings),
+        "calibration": plots.calibration(findings),
+        "histograms": plots.histograms(findings),
+    }
+    subgroups = _subgroups(findings)
+    if subgroups:
+        drawings["subgroups"] = plots.forest(subgroups, name="subgroups", x="AUROC")
+    return _render("evaluation.html", document, drawings)
+
+
+def comparison_page(document: dict[str, Any]) -> str:
+    """Return the page of a comparison of two runs."""
+    rows: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
+        (
+            each["finding"].replace("_", " "),
+            (estimate(each["auroc_difference"]), f"{each['positives']:,} of {each['n']:,}"),
+            each["auroc_difference"],
+        )
+        for each in document["findings"]
+    ]
+    x = "Difference of AUROC, B \N{MINUS SIGN} A"
+    drawings = {"differences": plots.forest(rows, name="differences", x=x, none=0.0)}
+    return _render("comparison.html", document, drawings)
+
+
+def _render(template: str, document: dict[str, Any], drawings: dict[str, str]) -> str:
     environment = Environment(
         loader=PackageLoader("cxr_client.evaluation", "report"),
         autoescape=True,
@@ -27,17 +56,7 @@ def page(document: dict[str, Any]) -> str:
         "count": lambda value: _NONE if value is None else f"{value:,}".replace(",", "\u202f"),
         "words": lambda text: text.replace("_", " "),
     }
-    drawings = {
-        "overview": plots.forest(_overview(findings), name="overview", x="AUROC"),
-        "roc": plots.roc(findings),
-        "precision_recall": plots.precision_recall(findings),
-        "calibration": plots.calibration(findings),
-        "histograms": plots.histograms(findings),
-    }
-    subgroups = _subgroups(findings)
-    if subgroups:
-        drawings["subgroups"] = plots.forest(subgroups, name="subgroups", x="AUROC")
-    return environment.get_template("evaluation.html").render(
+    return environment.get_template(template).render(
         d=document,
         style=Markup((files(_PACKAGE) / "evaluation.css").read_text("utf-8")),
         figures={name: Markup(svg) for name, svg in drawings.items()},

@@ -116,20 +116,23 @@ def histograms(findings: list[Finding]) -> str:
     return _panels(findings, draw, x=x, y=y, name="histogram", square=False)
 
 
-def forest(rows: list[tuple[str, tuple[str, ...], Finding]], *, name: str, x: str) -> str:
+def forest(
+    rows: list[tuple[str, tuple[str, ...], Finding]], *, name: str, x: str, none: float = 0.5
+) -> str:
     """Draw estimates with their intervals, one in a line.
 
     Args:
         rows: Label, notes on the right and estimate; an empty estimate makes a heading.
         name: Of the figure.
         x: What is estimated.
+        none: The value of no effect, 0.5 for areas and 0 for differences.
     """
     height = 0.55 + 0.205 * len(rows)
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH_IN, height))
         axes = figure.add_axes((0.215, 0.42 / height, 0.455, 1 - 0.5 / height))
-        axes.axvline(0.5, color=LIGHT, linewidth=0.8)
-        lows = [0.5]
+        axes.axvline(none, color=LIGHT, linewidth=0.8)
+        shown = [none]
         for index, (label, notes, estimate) in enumerate(rows):
             position = len(rows) - 1 - index
             heading = not estimate
@@ -146,7 +149,7 @@ def forest(rows: list[tuple[str, tuple[str, ...], Finding]], *, name: str, x: st
             if heading or estimate["value"] is None:
                 continue
             if estimate["low"] is not None:
-                lows.append(estimate["low"])
+                shown += [estimate["low"], estimate["high"]]
                 span = [estimate["low"], estimate["high"]]
                 axes.plot(span, [position] * 2, color=BLUE, linewidth=1.3, solid_capstyle="butt")
             filled = BLUE if estimate["low"] is not None else "white"
@@ -159,8 +162,12 @@ def forest(rows: list[tuple[str, tuple[str, ...], Finding]], *, name: str, x: st
                 markersize=4,
                 markeredgewidth=0.9,
             )
-            lows.append(estimate["value"])
-        axes.set_xlim(max(0.0, math.floor(min(lows) * 10) / 10), 1.005)
+            shown.append(estimate["value"])
+        if none == 0:
+            widest = 1.1 * max(0.01, *map(abs, shown))
+            axes.set_xlim(-widest, widest)
+        else:
+            axes.set_xlim(max(0.0, math.floor(min(shown) * 10) / 10), 1.005)
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

@@ -1,0 +1,197 @@
+"""Drift: two runs without labels -> how far their scores, warnings and embeddings differ.
+
+Every image is taken for an independent one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from cxr_client.evaluation.intervals import LEAST, Estimate, delong, logit_interval, wilson
+from cxr_client.evaluation.metrics import Ranking, measure
+from cxr_client.evaluation.review import newcombe
+from cxr_client.evaluation.scores import Scores
+from cxr_client.runs import Run, RunError
+
+_MAX_EMBEDDINGS = 20_000
+"""Of each run: more images tell nothing more, and the matrix stays in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingDrift:
+    """One finding. `higher` is the share of pairs in which the image of B scores higher."""
+
+    finding: str
+    mean_a: float
+    mean_b: float
+    higher: Estimate
+    ks_distance: float
+    """Kolmogorov-Smirnov: the largest distance of the distribution functions."""
+
+    above_a: Estimate
+    above_b: Estimate
+    above_difference: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareDrift:
+    """The share of images with a warning, or without an answer."""
+
+    what: str
+    share_a: Estimate
+    share_b: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Both runs. `embeddings` is the AUROC of a linear classifier that tells them apart."""
+
+    images_a: int
+    images_b: int
+    same_model: bool
+    findings: tuple[FindingDrift, ...]
+    shares: tuple[ShareDrift, ...]
+    embeddings: Estimate
+    sentence: str
+
+
+def drift(a: Run, b: Run, scores_a: Scores, scores_b: Scores, *, seed: int) -> Drift:
+    """Compare two runs of at least ten images each.
+
+    Raises:
+        RunError: A run is too small, the runs share no finding, or embeddings are damaged.
+        OSError: A file of embeddings cannot be read.
+    """
+    n = (len(scores_a.files), len(scores_b.files))
+    findings = [each for each in a.header["labels"] if each in b.header["labels"]]
+    if min(n) < LEAST or not findings:
+        why = f"a run has fewer than {LEAST} images" if findings else "the runs share no finding"
+        raise RunError(f"the runs cannot be compared: {why}")
+    found = tuple(_finding(each, scores_a, scores_b) for each in findings)
+    codes = sorted({*scores_a.warnings, *scores_b.warnings})
+    shares = [
+        _share(code, *(_count(each, code) for each in (scores_a, scores_b))) for code in codes
+    ]
+    failed = [sum(each.failures.values()) for each in (scores_a, scores_b)]
+    if any(failed):
+        pairs = [(count, count + of) for count, of in zip(failed, n, strict=True)]
+        shares.append(_share("not answered", *pairs))
+    same = a.header["model"]["weights_sha256"] == b.header["model"]["weights_sha256"]
+    embeddings = _embeddings(a, b, seed)
+    return Drift(
+        images_a=n[0],
+        images_b=n[1],
+        same_model=same,
+        findings=found,
+        shares=tuple(shares),
+        embeddings=embeddings,
+        sentence=_sentence(found, embeddings, same),
+    )
+
+
+def _finding(finding: str, a: Scores, b: Scores) -> FindingDrift:
+    columns = [each.header["labels"].index(finding) for each in (a, b)]
+    x, y = a.probabilities[:, columns[0]], b.probabilities[:, columns[1]]
+    above = [
+        wilson(int(each.flags[:, column].sum()), len(each.files))
+        for each, column in zip((a, b), columns, strict=True)
+    ]
+    return FindingDrift(
+        finding=finding,
+        mean_a=float(x.mean()),
+        mean_b=float(y.mean()),
+        higher=_higher(x, y),
+        ks_distance=float(ks_2samp(x, y).statistic),
+        above_a=above[0],
+        above_b=above[1],
+        above_difference=newcombe(above[1], above[0]),
+    )
+
+
+def _higher(a: NDArray[np.float64], b: NDArray[np.float64]) -> Estimate:
+    """Return the share of pairs in which b is higher, ties one half, with DeLong's interval."""
+    values = np.concatenate([a, b])
+    labels = np.concatenate([np.zeros(len(a), np.float32), np.ones(len(b), np.float32)])
+    ranking = Ranking.of(values, labels, values > 0, np.arange(len(values)))
+    share = float(measure(ranking, np.ones(len(values), np.int32))[0])
+    return logit_interval(share, delong(ranking))
+
+
+def _count(scores: Scores, code: str) -> tuple[int, int]:
+    marked = scores.warnings.get(code)
+    return 0 if marked is None else int(marked.sum()), len(scores.files)
+
+
+def _share(what: str, a: tuple[int, int], b: tuple[int, int]) -> ShareDrift:
+    shares = wilson(*a), wilson(*b)
+    return ShareDrift(
+        what=what, share_a=shares[0], share_b=shares[1], difference=newcombe(shares[1], shares[0])
+    )
+
+
+def _embeddings(a: Run, b: Run, seed: int) -> Estimate:
+    """Return how well the runs are told apart: discriminant analysis, fitted on the other half."""
+    if not (a.embeddings_path.exists() and b.embeddings_path.exists()):
+        return Estimate(None)
+    random = np.random.default_rng(seed)
+    x, y = (_load(each, random) for each in (a, b))
+    if x.shape[1] != y.shape[1]:
+        raise RunError("the embeddings of the two runs have different lengths")
+    values = np.concatenate([x, y])
+    values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-9)
+    of_b = np.arange(len(values)) >= len(x)
+    fold = random.permutation(len(values)) % 2 == 0
+    projected = np.empty(len(values))
+    for fit in (fold, ~fold):
+        projected[~fit] = values[~fit] @ _direction(values[fit & ~of_b], values[fit & of_b])
+    # Each half has a classifier of its own: ranks within a half alone can be compared.
+    for half in (fold, ~fold):
+        projected[half] = projected[half].argsort().argsort() / half.sum()
+    return _higher(projected[~of_b], projected[of_b])
+
+
+def _direction(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the direction of the linear discriminant with a ridge of one variance."""
+    centred = np.concatenate([a - a.mean(axis=0), b - b.mean(axis=0)])
+    within = centred.T @ centred / len(centred) + np.eye(a.shape[1])
+    direction: NDArray[np.float64] = np.linalg.solve(within, b.mean(axis=0) - a.mean(axis=0))
+    return direction
+
+
+def _load(run: Run, random: np.random.Generator) -> NDArray[np.float64]:
+    try:
+        table: Any = np.load(run.embeddings_path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        raise RunError(f"{run.embeddings_path.name} is no file of embeddings") from None
+    if table.ndim != 2 or len(table) < LEAST:
+        raise RunError(f"{run.embeddings_path.name} holds too few embeddings")
+    rows = np.sort(random.permutation(len(table))[:_MAX_EMBEDDINGS])
+    return np.asarray(table[rows], np.float64)
+
+
+def _sentence(found: tuple[FindingDrift, ...], embeddings: Estimate, same_model: bool) -> str:
+    moved = [each for each in found if _apart(each.higher)]
+    most = max(found, key=lambda each: abs((each.higher.value or 0.5) - 0.5))
+    share = 100 * (most.higher.value or 0)
+    text = (
+        f"{len(moved)} of {len(found)} findings score differently (their intervals exclude 50 %; "
+        f"by chance one of 20 would). The largest shift is that of {most.finding}: an image of "
+        f"the second run scores higher in {share:.0f} % of pairs."
+    )
+    if embeddings.value is not None:
+        told = "are told apart" if _apart(embeddings) else "are not told apart"
+        text += f" By their embeddings, the runs {told} (AUROC {embeddings.value:.2f})."
+    if not same_model:
+        text += " The runs are of different models: what differs may be the model, not the images."
+    return text
+
+
+def _apart(estimate: Estimate) -> bool:
+    """Whether one half is excluded; a share of 0 or 1 has no interval and is."""
+    if estimate.low is None or estimate.high is None:
+        return estimate.value is not None
+    return not estimate.low <= 0.5 <= estimate.high

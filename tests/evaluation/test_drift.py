@@ -1,0 +1,98 @@
+"""`cxr drift`: two runs without labels, where the shift is known."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp, mannwhitneyu
+
+from cxr_command import Run
+from simulated_runs import failure, header, image, write_run
+
+N = 200
+
+
+def drawn(path: Path, seed: int, shift: float, warned: int = 0, failed: int = 0) -> Path:
+    """Write a run whose Mass is shifted and whose Nodule is not."""
+    random = np.random.default_rng(seed)
+    scores = 1 / (1 + np.exp(-random.normal([shift, 0], 1, (N, 2))))
+    rows: list[Any] = [
+        image(f"{n}.png", {"Mass": mass, "Nodule": nodule}, ["CROPPED"] * (n < warned))
+        for n, (mass, nodule) in enumerate(scores)
+    ]
+    rows += [failure(f"x{n}.png", "IMAGE_UNREADABLE") for n in range(failed)]
+    return write_run(path, header(["Mass", "Nodule"]), rows)
+
+
+def probabilities(run: Path, label: str) -> list[float]:
+    rows = map(json.loads, run.read_text().splitlines()[1:])
+    found: Sequence[Any] = [row.get("findings", ()) for row in rows]
+    return [each["probability"] for row in found for each in row if each["label"] == label]
+
+
+def test_a_shift_of_one_finding_is_found_and_no_other(cxr: Run, tmp_path: Path) -> None:
+    a, b = drawn(tmp_path / "a.jsonl", 0, 0), drawn(tmp_path / "b.jsonl", 1, 0.8)
+    status, printed, errors = cxr("drift", a, b, "--json")
+    assert (status, errors) == (0, "")
+    found = json.loads(printed)
+    mass, nodule = found["findings"]
+    x, y = probabilities(a, "Mass"), probabilities(b, "Mass")
+    assert mass["higher"]["value"] == pytest.approx(mannwhitneyu(y, x).statistic / N**2)
+    assert mass["ks_distance"] == pytest.approx(ks_2samp(x, y).statistic)
+    assert mass["higher"]["low"] > 0.5
+    assert mass["above_difference"]["low"] > 0
+    assert nodule["higher"]["low"] < 0.5 < nodule["higher"]["high"]
+    assert found["sentence"].startswith("1 of 2 findings score differently")
+    assert "largest shift is that of Mass" in found["sentence"]
+    assert "different models" not in found["sentence"]
+
+
+def test_shares_of_warnings_and_failures_are_compared(cxr: Run, tmp_path: Path) -> None:
+    a = drawn(tmp_path / "a.jsonl", 0, 0, warned=4)
+    b = drawn(tmp_path / "b.jsonl", 1, 0, warned=60, failed=50)
+    status, printed, _ = cxr("drift", a, b, "--json")
+    assert status == 0
+    cropped, unanswered = json.loads(printed)["shares"]
+    assert (cropped["what"], unanswered["what"]) == ("CROPPED", "not answered")
+    assert cropped["difference"]["value"] == pytest.approx((60 - 4) / N)
+    assert cropped["difference"]["low"] > 0
+    assert unanswered["share_b"]["value"] == pytest.approx(50 / (N + 50))
+    status, printed, _ = cxr("drift", a, b)
+    assert "not answered" in printed
+
+
+@pytest.mark.parametrize(("shift", "apart"), [(0.0, False), (1.0, True)])
+def test_embeddings_tell_shifted_runs_apart_and_like_ones_not(
+    cxr: Run, tmp_path: Path, shift: float, apart: bool
+) -> None:
+    random = np.random.default_rng(5)
+    runs = []
+    for name, by in (("a", 0.0), ("b", shift)):
+        runs.append(drawn(tmp_path / f"{name}.jsonl", 7, 0))
+        vectors = random.normal(0, 1, (N, 64)).astype(np.float32)
+        vectors[:, :3] += by
+        np.save(tmp_path / f"{name}.jsonl.embeddings.npy", vectors)
+    status, printed, _ = cxr("drift", *runs, "--json")
+    assert status == 0
+    found = json.loads(printed)
+    low, high = found["embeddings"]["low"], found["embeddings"]["high"]
+    assert (low > 0.5) is apart
+    assert (low <= 0.5 <= high) is not apart
+    assert ("are told apart" in found["sentence"]) is apart
+
+
+def test_runs_that_cannot_be_compared_are_refused(cxr: Run, tmp_path: Path) -> None:
+    a = drawn(tmp_path / "a.jsonl", 0, 0)
+    small = write_run(
+        tmp_path / "s.jsonl", header(["Mass", "Nodule"]), [image("1.png", {"Mass": 1, "Nodule": 1})]
+    )
+    other = write_run(
+        tmp_path / "o.jsonl", header(["Hernia"]), [image(f"{n}", {"Hernia": 0.1}) for n in range(9)]
+    )
+    for run, words in ((small, "fewer than 10 images"), (other, "share no finding")):
+        status, _, errors = cxr("drift", a, run)
+        assert status == 2
+        assert words in errors
