@@ -115,6 +115,7 @@ def test_the_state_holds_server_model_samples_and_notice(
     assert lasting(state["model"]) == lasting(model)
     assert [film["group"] for film in state["films"]] == ["sample"] * 3
     assert "research use only" in state["notice"]
+    assert state["notice"] == model["notices"][0]
 
 
 @pytest.mark.parametrize(

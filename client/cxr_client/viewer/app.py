@@ -5,6 +5,7 @@ import mimetypes
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -88,7 +89,7 @@ class _Api:
             "server": server,
             "model": model,
             "films": films,
-            "notice": NOTICE,
+            "notice": _notice(model),
             "version": __version__,
         }
         return JSONResponse(content)
@@ -152,6 +153,12 @@ def _answering(endpoint: Endpoint) -> Endpoint:
             return JSONResponse({"error": fields_of(unexpected)})
 
     return answer
+
+
+def _notice(model: dict[str, Any] | None) -> str:
+    """Return the notice that the model's answers carry, or ours until the model is known."""
+    notices = model["notices"] if model else []
+    return str(notices[0]) if notices else NOTICE
 
 
 def _presentation(request: Request) -> DicomPresentation | None:

@@ -59,6 +59,22 @@ def test_the_value_under_the_pointer_is_that_of_image_and_evidence(
     expect(seen.readout(page)).to_be_empty()
 
 
+@pytest.mark.parametrize("width_px", [390, 1024, 1600])
+def test_the_value_under_the_pointer_is_not_cut_off_beside_another_picture(
+    open_page: OpenPage, viewer: ViewerProcess, film: Path, width_px: int
+) -> None:
+    page = open_page(viewer.url, viewport={"width": width_px, "height": 844})
+    seen.choose(page, film)
+    page.keyboard.press("c")
+    seen.canvas(page).scroll_into_view_if_needed()
+    height_px = place(page)["height"]
+    numbers(point(page, 0.5, 0.5))
+    fits = "text => text.scrollWidth <= text.clientWidth && text.scrollHeight <= text.clientHeight"
+    for letter in "AB":
+        assert seen.readout(page, letter).evaluate(fits)
+    assert place(page)["height"] == height_px
+
+
 def test_outside_of_the_crop_the_pointer_reads_no_evidence(page: Page, folder: Path) -> None:
     seen.choose(page, folder / "wide.jpg")
     box = place(page)

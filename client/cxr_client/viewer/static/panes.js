@@ -84,6 +84,8 @@ export class Pane {
     preview.hidden = !thumbnail;
     if (thumbnail) preview.src = thumbnail;
     this.#text("film", film?.name ?? "No film");
+    // A narrow pane cuts its name off.
+    /** @type {HTMLElement} */ (this.#root.querySelector(".pick")).title = film?.name ?? "";
     for (const field of ["finding", "score", "low", "high", "unit", "readout"])
       this.#text(field, "");
     this.#canvas.setAttribute("aria-label", film ? `Reading ${film.name}` : "No film is open");
