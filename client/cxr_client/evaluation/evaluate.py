@@ -26,7 +26,7 @@ from cxr_client.evaluation.subgroups import levels
 _POINTS = 400
 """Points of a curve that are kept for drawing."""
 
-_HISTOGRAM_BINS = 40
+_HISTOGRAM_BINS = 25
 
 Replicates = NDArray[np.float64]
 
