@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
 
 from cxr_command import Run
 from simulated_runs import drawn_scores, failure, header, image, write_run
@@ -97,6 +98,24 @@ def test_no_interval_is_stated_below_ten_positives(evaluate: Evaluate, case: Cas
     assert mass["auroc_method"].startswith("none")
     for name in ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv"):
         assert mass[name]["low"] is None
+
+
+@pytest.mark.parametrize("patients", [True, False])
+def test_perfect_scores_have_an_interval_too(
+    evaluate: Evaluate, tmp_path: Path, patients: bool
+) -> None:
+    """Twelve positives that all score higher prove no more than twelve trials can."""
+    rows = [image(f"{n}.png", {"Mass": 0.9 if n < 12 else 0.1}) for n in range(40)]
+    run = write_run(tmp_path / "perfect.jsonl", header(["Mass"]), rows)
+    table = tmp_path / "perfect.csv"
+    column = "patient" if patients else "number"
+    lines = [f"{n},{n},{int(n < 12)}" for n in range(40)]
+    table.write_text("\n".join([f"image,{column},Mass", *lines]) + "\n")
+    [mass] = evaluate(run, "--labels", table)[0]["findings"]
+    low = proportion_confint(12, 12, method="wilson")[0]
+    for name in ("auroc", "sensitivity"):
+        assert (mass[name]["value"], mass[name]["high"]) == (1, 1)
+        assert mass[name]["low"] == pytest.approx(low)
 
 
 def test_every_image_of_the_run_is_accounted_for(evaluate: Evaluate, case: Case) -> None:

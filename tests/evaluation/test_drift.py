@@ -84,6 +84,16 @@ def test_embeddings_tell_shifted_runs_apart_and_like_ones_not(
     assert ("are told apart" in found["sentence"]) is apart
 
 
+def test_a_run_is_not_told_apart_from_itself(cxr: Run, tmp_path: Path) -> None:
+    run = drawn(tmp_path / "a.jsonl", 0, 0)
+    vectors = np.random.default_rng(1).normal(0, 1, (N, 64)).astype(np.float32)
+    np.save(tmp_path / "a.jsonl.embeddings.npy", vectors)
+    status, printed, _ = cxr("drift", run, run)
+    assert status == 0
+    assert "0 of 2 findings score differently" in printed
+    assert "are not told apart" in printed
+
+
 def test_runs_that_cannot_be_compared_are_refused(cxr: Run, tmp_path: Path) -> None:
     a = drawn(tmp_path / "a.jsonl", 0, 0)
     small = write_run(

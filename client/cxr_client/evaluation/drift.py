@@ -183,7 +183,9 @@ def _sentence(found: tuple[FindingDrift, ...], embeddings: Estimate, same_model:
         f"the second run scores higher in {share:.0f} % of pairs."
     )
     if embeddings.value is not None:
-        told = "are told apart" if _apart(embeddings) else "are not told apart"
+        # Below one half, the halves contradict each other: they tell nothing apart.
+        apart = embeddings.value > 0.5 and _apart(embeddings)
+        told = "are told apart" if apart else "are not told apart"
         text += f" By their embeddings, the runs {told} (AUROC {embeddings.value:.2f})."
     if not same_model:
         text += " The runs are of different models: what differs may be the model, not the images."

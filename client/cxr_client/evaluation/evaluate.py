@@ -13,6 +13,7 @@ from cxr_client.evaluation.figures import FindingFigures, Histogram, Points, Sub
 from cxr_client.evaluation.intervals import (
     LEAST,
     Estimate,
+    at_the_edge,
     delong,
     logit_interval,
     percentiles,
@@ -140,16 +141,20 @@ def _discrimination(
         name: percentiles(value, replicates[:, index])
         for index, (name, value) in enumerate(zip(MEASURES, values, strict=True))
     }
-    if clustered:
-        # Every replicate of a rate of 0 or 1 is the same: Wilson's interval, a trial a patient.
-        for name, side in (("sensitivity", ranking.positives), ("specificity", ranking.negatives)):
-            patients = len(np.unique(side))
-            if found[name].value in (0, 1):
-                found[name] = wilson(patients * int(found[name].value or 0), patients)
-    else:
+    if not clustered:
         found["auroc"] = logit_interval(float(values[0]), delong(ranking))
         found["sensitivity"] = wilson(counts["true_positives"], len(ranking.positives))
         found["specificity"] = wilson(counts["true_negatives"], len(ranking.negatives))
+    positives, negatives = (
+        len(np.unique(side) if clustered else side)
+        for side in (ranking.positives, ranking.negatives)
+    )
+    trials = {"auroc": min(positives, negatives)}
+    trials |= {"sensitivity": positives, "specificity": negatives}
+    for name, count in trials.items():
+        value = found[name].value
+        if value in (0, 1):
+            found[name] = at_the_edge(value, count)
     return found
 
 

@@ -59,6 +59,16 @@ def wilson(hits: int, of: int) -> Estimate:
     return Estimate(share, low, 1.0 if hits == of else float(centre + half))
 
 
+def at_the_edge(value: float, trials: int) -> Estimate:
+    """Return 0 or 1 with Wilson's interval: there, neither DeLong nor a bootstrap has a spread.
+
+    Args:
+        value: 0 or 1.
+        trials: Number of images, or of patients; of the smaller class for an area.
+    """
+    return wilson(round(value) * trials, trials)
+
+
 def percentiles(value: float, replicates: NDArray[np.float64]) -> Estimate:
     """Return a figure with the percentile interval of its bootstrap replicates, NaN aside."""
     if not np.isfinite(value):

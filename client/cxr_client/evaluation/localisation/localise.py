@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_client.evaluation.cohort import Cohort
-from cxr_client.evaluation.intervals import LEAST, Estimate, percentiles
+from cxr_client.evaluation.intervals import LEAST, Estimate, at_the_edge, percentiles
 from cxr_client.evaluation.labels.label_set import LabelError
 from cxr_client.evaluation.localisation.maps import HEIGHTS, Measures, heat_map, measures
 from cxr_client.evaluation.localisation.regions import RegionSet
@@ -149,6 +149,8 @@ def mean_estimate(
     sums, sizes = np.bincount(unit, values), np.bincount(unit)
     if len(sums) < LEAST:
         return Estimate(float(values.mean()))
+    if values.min() == values.max() and values[0] in (0, 1):
+        return at_the_edge(float(values[0]), len(sums))
     random = np.random.default_rng(seed)
     means = np.empty(replicates)
     for index in range(replicates):
