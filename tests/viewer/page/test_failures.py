@@ -108,7 +108,9 @@ def test_without_a_server_the_page_says_how_to_start_one_and_goes_on_when_it_is_
     address = f"127.0.0.1:{free_port()}"
     page = open_page(serve(address).url)
     expect(seen.problem(page)).to_contain_text(f"No server at {address}")
-    expect(seen.problem(page)).to_contain_text("cxr-server serve")
+    expect(seen.problem(page)).to_contain_text(
+        f"cxr-server serve --model phantom --listen {address}"
+    )
     expect(page.get_by_role("banner").get_by_role("status")).to_contain_text("No server")
     with FakeServer(address=address):
         expect(seen.problem(page)).to_be_hidden()

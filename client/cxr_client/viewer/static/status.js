@@ -46,10 +46,7 @@ const OUTAGES = new Set([
   "DRAINING",
   "SERVER",
 ]);
-const COMMANDS = {
-  UNREACHABLE: "cxr-server serve --model phantom",
-  VIEWER_UNREACHABLE: "cxr view",
-};
+const DEFAULT_ADDRESS = "127.0.0.1:50051";
 const RETRY_AFTER_S = 2;
 const MOST_RETRIES = 5;
 
@@ -227,10 +224,7 @@ export class Problem {
    */
   #open(reason, texts, server) {
     clearTimeout(this.#timer);
-    const command =
-      server?.address.startsWith("127.") || reason === "VIEWER_UNREACHABLE"
-        ? (COMMANDS[/** @type {"UNREACHABLE"} */ (reason)] ?? "")
-        : "";
+    const command = commandFor(reason, server?.address ?? "");
     if (
       this.shown &&
       this.#reason === reason &&
@@ -270,4 +264,16 @@ export class Problem {
   #part(selector) {
     return /** @type {HTMLElement} */ (this.#root.querySelector(selector));
   }
+}
+
+/**
+ * @param {string} reason
+ * @param {string} address Of the server.
+ * @returns {string} The command that mends the problem; empty if none on this machine does.
+ */
+function commandFor(reason, address) {
+  if (reason === "VIEWER_UNREACHABLE") return "cxr view";
+  if (reason !== "UNREACHABLE" || !address.startsWith("127.")) return "";
+  const listen = address === DEFAULT_ADDRESS ? "" : ` --listen ${address}`;
+  return `cxr-server serve --model phantom${listen}`;
 }
