@@ -145,7 +145,7 @@ def forest(
             indent = -0.44 if heading else -0.42
             axes.text(indent, position, label, weight=weight, **text)
             for column, note in enumerate(notes):
-                axes.text(1.03 + 0.34 * column, position, note, color="#222222", **text)
+                axes.text(1.03 + 0.4 * column, position, note, color="#222222", **text)
             if heading or estimate["value"] is None:
                 continue
             if estimate["low"] is not None:
