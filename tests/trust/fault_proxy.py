@@ -46,6 +46,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> "FaultProxy":
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()[:2]
         self.address = f"{host}:{port}"
@@ -53,17 +54,26 @@ class FaultProxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.sleep(0.01)  # a connection that was accepted is told in a later turn
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Also of tasks that were cancelled before their first step.
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # closes the sockets
 
-    async def _connected(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _connected(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        self._writers.add(near_out)
         self.connections += 1
         faults = self.faults if self.connections <= self.faults.times else Faults()
+        task = asyncio.create_task(self._pass_on(near, near_out, faults))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(
+        self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter, faults: Faults
+    ) -> None:
         host, _, port = self.target.rpartition(":")
         writers = [near_out]
         try:
