@@ -164,7 +164,8 @@ class ServingModel:
         key += options.presentation.encode()  # equal bytes read in another way are another image
         evidence = self.cache.get(key)
         if evidence and strict:
-            refuse_unlikely(evidence.warnings, evidence.facts.display_range)
+            facts = evidence.facts
+            refuse_unlikely(evidence.warnings, facts.display_range, facts.presentation)
         if evidence and not (needs_input or needs_whole):
             return evidence, None
         made, output = await self.scheduler.submit(

@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 import dicom_files
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.dicom import codec
+from cxr_server.imaging.dicom.objects import refuse_objects
 from images import chest_like, jpeg
 
 CHEST_HW = chest_like(96, 80).astype(np.float64) / 255
@@ -158,6 +159,8 @@ def test_a_jpeg_2000_with_an_offset_of_its_tiles_is_an_error() -> None:
         decoded(dicom_files.encapsulated(made, bytes(moved), uid.JPEG2000Lossless))
 
 
+WITH_PIXELS = ("Volume Storage", "Volume Analysis Storage", "Map Storage")
+"""Ends of the names of further SOP classes whose objects are images."""
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "frames": ({"NumberOfFrames": 2}, "2 frames"),
     "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
@@ -177,12 +180,50 @@ def test_what_is_no_single_greyscale_image_is_refused_by_name(name: str) -> None
         codec.read(dicom_files.dicom(stored(12), 12, **attributes))
 
 
-@pytest.mark.parametrize("name", ["DICOMDIR", "DICOMDIR-bigEnd", "DICOMDIR-implicit"])
-def test_a_directory_is_refused_by_name(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("DICOMDIR", "a DICOM directory"),
+        ("DICOMDIR-bigEnd", "a DICOM directory"),
+        ("DICOMDIR-implicit", "a DICOM directory"),
+        ("rtplan.dcm", "a radiotherapy plan"),
+        ("rtplan_truncated.dcm", "a radiotherapy plan"),
+        ("rtdose.dcm", "a radiotherapy dose"),
+        ("waveform_ecg.dcm", "a waveform"),
+        ("liver_1frame.dcm", "a segmentation"),
+        ("test-SR.dcm", "a structured report"),
+    ],
+)
+def test_an_object_that_is_no_image_is_refused_by_name(name: str, words: str) -> None:
     path = get_testdata_file(name, download=False)
     assert path
-    with pytest.raises(ImageFormatUnsupported, match="a DICOM directory"):
+    with pytest.raises(ImageFormatUnsupported, match=words):
         codec.read(Path(str(path)).read_bytes())
+
+
+@pytest.mark.parametrize("stated_in", ["file meta", "dataset"])
+def test_either_statement_of_the_sop_class_names_an_object_without_pixels(stated_in: str) -> None:
+    made = dicom_files.dataset(stored(12), 12, SOPClassUID="1.2.840.10008.5.1.4.1.1.481.5")
+    file = dicom_files.write(made)
+    known, plain = b"1.2.840.10008.5.1.4.1.1.481.5\0", b"1.2.840.10008.5.1.4.1.1.999.5\0"
+    kept = file.find(known) if stated_in == "file meta" else file.rfind(known)
+    file = bytearray(file.replace(known, plain))
+    file[kept : kept + len(known)] = known
+    with pytest.raises(ImageFormatUnsupported, match="a radiotherapy plan, not an image"):
+        codec.read(bytes(file))
+
+
+def test_all_sop_classes_for_storage_are_refused_but_those_of_images() -> None:
+    for sop_class, (name, kind, _, retired, _) in uid.UID_dictionary.items():
+        is_storage = kind == "SOP Class" and name.endswith("Storage") and not retired
+        if not is_storage or name.startswith("DICOS"):  # of luggage
+            continue
+        pixels = "Image Storage" in name or name.endswith(WITH_PIXELS)
+        try:
+            refuse_objects(sop_class.encode())
+            assert pixels, name
+        except ImageFormatUnsupported:
+            assert not pixels, name
 
 
 def test_a_file_that_does_not_say_what_its_pixels_are_is_unreadable() -> None:

@@ -1,8 +1,10 @@
 """Data of 12 bits, saved in 16 without scaling: scored as it is, told, and shown."""
 
+import grpc
 import numpy as np
 import pytest
 
+import dicom_files
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from images import chest_like, pixels_of, png
@@ -29,6 +31,27 @@ def test_the_warning_says_what_is_wrong_and_how_to_mend_it(
     assert "from 0 to 4080 of 65535" in messages[pb.WARNING_CODE_RANGE_UNUSED]
     assert "multiply them by 16" in messages[pb.WARNING_CODE_RANGE_UNUSED]
     assert pb.WARNING_CODE_LOW_CONTRAST not in messages
+
+
+@pytest.mark.parametrize(
+    ("presentation", "advice"), [("AS_SHOWN", "(Window Center"), ("STORED", "ask for AS_SHOWN")]
+)
+def test_of_a_dicom_file_it_speaks_of_the_header_and_the_presentation(
+    phantom_stub: ChestXrayServiceStub, presentation: str, advice: str
+) -> None:
+    request = pb.PredictRequest(
+        image=dicom_files.dicom(TWELVE_HW, 16),
+        dicom=pb.DicomOptions(presentation=f"DICOM_PRESENTATION_{presentation}"),
+    )
+    messages = {each.code: each.message for each in phantom_stub.Predict(request).warnings}
+    told = messages[pb.WARNING_CODE_RANGE_UNUSED]
+    assert "from 0 to 4080 of 65535" in told
+    assert advice in told
+    assert "multiply" not in told
+    request.strict_input = True
+    with pytest.raises(grpc.RpcError) as refused:
+        phantom_stub.Predict(request)
+    assert told in refused.value.details()
 
 
 def test_an_inverted_film_is_noticed_in_the_range_that_is_used(

@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr_server.errors import ImageRefused
 from cxr_server.imaging.gate import TURNED, View, view_of
-from cxr_server.imaging.radiograph import InputWarning, Pixels, Radiograph
+from cxr_server.imaging.radiograph import DicomPresentation, InputWarning, Pixels, Radiograph
 
 MESSAGES: dict[InputWarning, str] = {
     InputWarning.PHANTOM_MODEL: (
@@ -59,6 +59,18 @@ MESSAGES: dict[InputWarning, str] = {
     ),
 }
 """The text for each warning; see `message`."""
+
+UNUSED_IN_DICOM: dict[DicomPresentation, str] = {
+    DicomPresentation.AS_SHOWN: (
+        "Shown as its header says, this DICOM image has greys only from {low} to {high} of 65535: "
+        "write the window that it is read with (Window Center and Window Width) into the file."
+    ),
+    DicomPresentation.STORED: (
+        "The stored values of this DICOM image give greys only from {low} to {high} of 65535: ask "
+        "for AS_SHOWN, which applies its window."
+    ),
+}
+"""The text for RANGE_UNUSED of a DICOM file, whose header says how values become grey."""
 
 UNLIKELY = {
     InputWarning.LOW_CONTRAST,
@@ -132,9 +144,15 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     return tuple(warning for warning, applies in checks.items() if applies)
 
 
-def message(warning: InputWarning, display_range: tuple[int, int]) -> str:
-    """Return a warning's text for an image of this `Radiograph.display_range`."""
+def message(
+    warning: InputWarning,
+    display_range: tuple[int, int],
+    presentation: DicomPresentation | None = None,
+) -> str:
+    """Return a warning's text for an image with this range and presentation; see `Radiograph`."""
     low, high = display_range
+    if presentation and warning is InputWarning.RANGE_UNUSED:
+        return UNUSED_IN_DICOM[presentation].format(low=low, high=high)
     cause = mend = ""
     for bits in COMMON_BIT_DEPTHS:
         if high < 2**bits:
@@ -144,9 +162,14 @@ def message(warning: InputWarning, display_range: tuple[int, int]) -> str:
     return MESSAGES[warning].format(low=low, high=high, cause=cause, mend=mend)
 
 
-def refuse_unlikely(warnings: tuple[InputWarning, ...], display_range: tuple[int, int]) -> None:
-    """Raise `ImageRefused` if a warning in `UNLIKELY` is among the warnings."""
-    reasons = [message(warning, display_range) for warning in warnings if warning in UNLIKELY]
+def refuse_unlikely(
+    warnings: tuple[InputWarning, ...],
+    display_range: tuple[int, int],
+    presentation: DicomPresentation | None = None,
+) -> None:
+    """Raise `ImageRefused`, with the texts of `message`, if a warning is in `UNLIKELY`."""
+    unlikely = [warning for warning in warnings if warning in UNLIKELY]
+    reasons = [message(warning, display_range, presentation) for warning in unlikely]
     if reasons:
         what = "This is unlikely to be a frontal chest radiograph: "
         raise ImageRefused(what + " ".join(reasons))

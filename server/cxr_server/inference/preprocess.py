@@ -184,7 +184,7 @@ def _prepare(radiograph: Radiograph, job: Job) -> ModelInput:
     warnings = radiograph.warnings + quality.inspect(radiograph, side_px)
     display_range = radiograph.display_range
     if job.strict:
-        quality.refuse_unlikely(warnings, display_range)
+        quality.refuse_unlikely(warnings, display_range, radiograph.presentation)
     height_px, width_px = radiograph.height_px, radiograph.width_px
     crop = preprocessing.crop(height_px, width_px)
     facts = ImageFacts(

@@ -156,7 +156,7 @@ def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
         "warnings": [
             pb.Warning(
                 code=f"WARNING_CODE_{warning}",
-                message=quality.message(warning, facts.display_range),
+                message=quality.message(warning, facts.display_range, facts.presentation),
             )
             for warning in result.warnings
         ],

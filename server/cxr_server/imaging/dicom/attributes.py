@@ -16,16 +16,10 @@ from numpy.typing import NDArray
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.dicom.elements import Elements, Values
+from cxr_server.imaging.dicom.objects import refuse_objects
 from cxr_server.imaging.radiograph import InputWarning
 
 T = TypeVar("T")
-_NOT_AN_IMAGE = {
-    "1.2.840.10008.1.3.10.": "a DICOM directory",
-    "1.2.840.10008.5.1.4.1.1.11.": "a presentation state",
-    "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
-    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
-}
-"""Beginning of the SOP class -> what it is."""
 _UNSTATED = "The DICOM file does not state what its pixels are."
 _LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLD", "RLD"}
 _CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
@@ -94,7 +88,7 @@ class Attributes:
 def attributes_of(elements: Elements) -> Attributes:
     """Read the attributes of an image. Raises ImageFormatUnsupported and ImageUnreadable."""
     reader = _Reader(elements.values, elements.byte_order)
-    _refuse_other_objects(reader)
+    refuse_objects(elements.values.get(0x0008_0016, b""))
     if elements.pixels is None:
         raise ImageUnreadable("The DICOM file has no pixels, or is cut short.")
     _refuse_other_images(reader)
@@ -133,13 +127,6 @@ def attributes_of(elements: Elements) -> Attributes:
         padding=padding,
         warnings=_warnings(reader, photometric),
     )
-
-
-def _refuse_other_objects(reader: "_Reader") -> None:
-    sop_class = reader.text(0x0008_0016) or reader.text(0x0002_0002)  # a directory has no other
-    for start, name in _NOT_AN_IMAGE.items():
-        if (sop_class + ".").startswith(start):
-            raise ImageFormatUnsupported(f"The DICOM file is {name}, not an image.")
 
 
 def _refuse_other_images(reader: "_Reader") -> None:

@@ -13,6 +13,7 @@ from isal.igzip_lib import IsalError
 from isal.isal_zlib import MAX_WBITS, decompressobj
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
+from cxr_server.imaging.dicom.objects import refuse_objects
 
 IMPLICIT_VR, EXPLICIT_VR = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -113,11 +114,12 @@ def read_elements(data: bytes) -> Elements:
     """Read a DICOM file (PS3.10) up to its pixels.
 
     Raises ImageUnreadable if it is broken, cut short or beyond the bounds, and
-    ImageFormatUnsupported for floating-point pixels.
+    ImageFormatUnsupported for floating-point pixels and objects that are no images.
     """
     view = memoryview(data)
     meta = Elements(EXPLICIT_VR, {})
     start = _Walk(view, PREAMBLE_BYTES + 4, meta).file_meta()
+    refuse_objects(meta.values.get(0x0002_0002, b""))  # before the walk: they may be long
     # Without one, the file has DICOM's default transfer syntax.
     stated = meta.values.pop(0x0002_0010, IMPLICIT_VR.encode())
     syntax = stated.rstrip(b"\0 ").decode("ascii", "replace")
