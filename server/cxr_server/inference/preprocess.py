@@ -77,12 +77,12 @@ class XRVPreprocessing:
         # edge are mid-grey. Resizing is linear: scaling afterwards gives the same result if the
         # offset is weighted as the pixels were.
         scale = 2 * HALF_RANGE / radiograph.max_value
-        rows_hw = operator.apply(crop_hw)
-        resized_hw = operator.apply(rows_hw.T).T * np.float32(scale)
+        resized_hw = operator.resize(crop_hw)
+        resized_hw *= np.float32(scale)
         resized_hw -= np.float32(HALF_RANGE) * operator.coverage_hw
         # scikit-image clips to the input's range, so the zeros do not show in a bright image.
         low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
-        return np.ascontiguousarray(np.clip(resized_hw, low, high))[None]
+        return np.clip(resized_hw, low, high, out=resized_hw)[None]
 
     def picture_hw(
         self, image_chw: NDArray[np.float32], radiograph: Radiograph

@@ -59,7 +59,7 @@ def _load(registries: bytes) -> None:
     CODECS.update(codecs)
     for name in _DECODERS:
         getattr(imagecodecs, name)
-    resize_operator(256, 224).apply(np.ones((256, 256), np.uint8))
+    resize_operator(256, 224).resize(np.ones((256, 256), np.uint8))
     gc.collect()
     gc.freeze()  # the collector would write to, and so copy, the memory of all objects
 
