@@ -9,7 +9,7 @@ the logger "cxr_client". `cxr_client.testing` has a fake server for the tests of
 from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, Timing
 from cxr_client.async_client import AsyncClient
 from cxr_client.client import Client
-from cxr_client.config import RetryConfig, TLSConfig
+from cxr_client.config import BalancingConfig, RetryConfig, TLSConfig
 from cxr_client.description import FindingDescription, Health, Limits, ModelDescription
 from cxr_client.enums import (
     ColorMap,
@@ -51,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "BalancingConfig",
     "Box",
     "CallCancelledError",
     "Client",

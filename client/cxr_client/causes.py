@@ -19,6 +19,7 @@ _CAUSES = {
     r"create security handshaker": "a TLS file is not valid, or the key is another one's",
     r"[Hh]andshake failed": "the TLS handshake failed",
     r"parsing HTTP/2": "it is not a gRPC server",
+    r"backend unhealthy": "no server there reports that it is serving",
     r"[Cc]losed|reset|Broken pipe|GOAWAY": _CLOSED,
 }
 # "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: ..."

@@ -1,6 +1,7 @@
 """Channel: the settings of a client -> a gRPC channel. Next: connection."""
 
 import contextlib
+import json
 import threading
 import time
 from types import ModuleType
@@ -8,17 +9,16 @@ from typing import Any
 
 import grpc
 
+from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.address import is_loopback
-from cxr_client.config import Settings
+from cxr_client.config import BalancingConfig, Settings
 
 READY = grpc.ChannelConnectivity.READY
 UNSETTLED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 """The states of a channel that has neither connected nor failed to."""
 
 _WATCH_S = 0.1
-
-# Without "retryPolicy": `retries` decides, because retries inside gRPC hide the cause of a failure.
-_SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+_SERVICE = pb.DESCRIPTOR.services_by_name["ChestXrayService"].full_name
 
 
 def open_channel(
@@ -36,7 +36,7 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
     arguments: list[tuple[str, str | int]] = [
         ("grpc.max_send_message_length", settings.max_request_bytes),
         ("grpc.max_receive_message_length", settings.max_response_bytes),
-        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.service_config", service_config(settings.balancing)),
         ("grpc.enable_retries", 0),
         # Keepalive detects a black-holed connection after 40 s.
         ("grpc.keepalive_time_ms", 30_000),
@@ -51,6 +51,18 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
     if settings.tls is not None and settings.tls.server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", settings.tls.server_name))
     return arguments
+
+
+def service_config(balancing: BalancingConfig) -> str:
+    """Return the service config, JSON as of https://github.com/grpc/grpc/blob/master/doc/service_config.md.
+
+    It has no "retryPolicy": `retries` decides, because retries inside gRPC hide the cause of a
+    failure.
+    """
+    config: dict[str, Any] = {"loadBalancingConfig": [{balancing.policy: {}}]}
+    if balancing.health_check:
+        config["healthCheckConfig"] = {"serviceName": _SERVICE}
+    return json.dumps(config)
 
 
 def connect(channel: grpc.Channel, seconds: float) -> bool | None:

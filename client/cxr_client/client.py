@@ -41,7 +41,8 @@ class Client(Connection):
         """Create a client. It connects with the first call, and reconnects as needed.
 
         Args:
-            server: A gRPC target: "host:port", "dns:///host:port", "unix:/path".
+            server: A gRPC target: "host:port", "dns:///host:port", "unix:/path", or several
+                addresses, "ipv4:10.0.0.7:50051,10.0.0.8:50051".
             **options: Any of the following.
 
                 timeout_s (float): Deadline over all attempts of a call that sets none. Default: 30.
@@ -50,11 +51,13 @@ class Client(Connection):
                 tls (TLSConfig): Encryption and certificates. Default: plaintext, to this machine
                     only. `TLSConfig.from_env()` reads the environment; a client never does.
                 retry (RetryConfig): How failed calls are retried. Default: `RetryConfig()`.
+                balancing (BalancingConfig): How calls are spread over several servers. Default:
+                    in turn, over all addresses of the name; their health is not asked for.
                 token (str): Bearer token to send with every call.
                 insecure (bool): Allow plaintext, and the token over it, to another machine.
+                    Radiographs are patient data: use it only in a network that is itself trusted.
                 priority (str): "bulk" for calls that nobody waits for: they give way to all others.
                     Default: "interactive".
-                    Radiographs are patient data: use it only in a network that is itself trusted.
 
         Raises:
             ConfigError: An option is invalid, or requires `insecure`.

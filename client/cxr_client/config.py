@@ -21,6 +21,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 TLS_SWITCH = "CXR_TLS"
+HEALTH_CHECK_SWITCH = "CXR_HEALTH_CHECK"
 TLS_VARIABLES = {
     "ca": "CXR_CA_FILE",
     "cert": "CXR_CERT_FILE",
@@ -35,6 +36,9 @@ Priority = Literal["interactive", "bulk"]
 """Calls in bulk give way to interactive calls, those that somebody waits for."""
 
 _PRIORITY_KEY = "x-priority"
+
+BalancingPolicy = Literal["round_robin", "pick_first"]
+"""The policies of gRPC that need no configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +83,8 @@ class TLSConfig:
         """
         environ = os.environ if environ is None else environ
         given = {option: environ.get(name) or None for option, name in TLS_VARIABLES.items()}
-        switch = (environ.get(TLS_SWITCH) or "").lower()
-        if switch not in ("", *_TRUE, *_FALSE):
-            raise ConfigError("tls", f"{TLS_SWITCH}={switch} is neither 1 nor 0")
-        wanted = switch in _TRUE or (not switch and any(given.values()))
+        switch = _switch(environ, TLS_SWITCH, "tls")
+        wanted = any(given.values()) if switch is None else switch
         return cls(**given) if wanted else None
 
     def credentials(self) -> grpc.ChannelCredentials:
@@ -132,6 +134,43 @@ class RetryConfig:
                 raise ConfigError(f"retry.{name}", f"is not a positive number: {value}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancingConfig:
+    """How calls are spread over the addresses that the name of the server stands for.
+
+    Raises:
+        ConfigError: The policy does not exist, or does not check the health of servers.
+    """
+
+    policy: BalancingPolicy = "round_robin"
+    """"round_robin" takes the addresses in turn, "pick_first" keeps to the first that answers."""
+
+    health_check: bool = False
+    """Watch the health of each server by `grpc.health.v1`, and send calls only to those that are
+    SERVING. For names with several addresses: where no server is SERVING, every call, `health`
+    included, fails without the reason that the server itself would give."""
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(BalancingPolicy):
+            policies = ", ".join(get_args(BalancingPolicy))
+            raise ConfigError("balancing.policy", f"is not one of {policies}")
+        if self.health_check and self.policy != "round_robin":
+            raise ConfigError("balancing.health_check", f"has no effect with {self.policy}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment; the clients themselves never do.
+
+        `CXR_HEALTH_CHECK=1` turns the health check on. An empty variable counts as unset.
+
+        Raises:
+            ConfigError: The variable is neither true nor false.
+        """
+        environ = os.environ if environ is None else environ
+        wanted = _switch(environ, HEALTH_CHECK_SWITCH, "balancing.health_check")
+        return cls(health_check=bool(wanted))
+
+
 class Options(TypedDict, total=False):
     """The options of both clients, all but the server; `Client` documents them."""
 
@@ -140,6 +179,7 @@ class Options(TypedDict, total=False):
     max_response_bytes: int
     tls: TLSConfig | None
     retry: RetryConfig
+    balancing: BalancingConfig
     token: str | None
     insecure: bool
     priority: Priority
@@ -159,6 +199,7 @@ class Settings:
     max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES
     tls: TLSConfig | None = None
     retry: RetryConfig = RetryConfig()
+    balancing: BalancingConfig = BalancingConfig()
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
     priority: Priority = "interactive"
@@ -214,6 +255,14 @@ def check_timeout(timeout_s: float) -> float:
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         raise ConfigError("timeout_s", f"is not a positive number of seconds: {timeout_s}")
     return timeout_s
+
+
+def _switch(environ: Mapping[str, str], variable: str, option: str) -> bool | None:
+    """Return whether a variable is true; None where it is unset or empty."""
+    text = (environ.get(variable) or "").lower()
+    if text not in ("", *_TRUE, *_FALSE):
+        raise ConfigError(option, f"{variable}={text} is neither 1 nor 0")
+    return text in _TRUE if text else None
 
 
 def _pem(option: str, source: bytes | StrPath | None) -> bytes | None:

@@ -46,6 +46,7 @@ TEXTS = [
         "Failed parsing HTTP/2 (Expected SETTINGS frame as the first frame, got frame type 79)",
         "it is not a gRPC server",
     ),
+    ("backend unhealthy", "no server there reports that it is serving"),
     ("something new", "something new"),
 ]
 

@@ -8,7 +8,15 @@ from typing import get_args
 import pytest
 
 from clients import Ask
-from cxr_client import AsyncClient, Client, ConfigError, RetryConfig, TLSConfig, enums
+from cxr_client import (
+    AsyncClient,
+    BalancingConfig,
+    Client,
+    ConfigError,
+    RetryConfig,
+    TLSConfig,
+    enums,
+)
 from cxr_client.address import is_loopback
 from cxr_client.config import Options, Settings
 from cxr_client.testing import FakeServer
@@ -127,6 +135,12 @@ def test_invalid_options_are_refused_by_name_at_construction(
         (RetryConfig, {"initial_backoff_s": 0}, "retry.initial_backoff_s"),
         (RetryConfig, {"backoff_multiplier": -1}, "retry.backoff_multiplier"),
         (RetryConfig, {"max_backoff_s": float("inf")}, "retry.max_backoff_s"),
+        (BalancingConfig, {"policy": "weighted"}, "balancing.policy"),
+        (
+            BalancingConfig,
+            {"policy": "pick_first", "health_check": True},
+            "balancing.health_check",
+        ),
         (AsyncClient, {"max_in_flight": 0}, "max_in_flight"),
     ],
 )
@@ -217,15 +231,24 @@ def test_tls_can_be_read_from_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("environ", "option"),
-    [({"CXR_TLS": "maybe"}, "tls"), ({"CXR_CERT_FILE": "a.pem"}, "tls.cert")],
+    ("group", "environ", "option"),
+    [
+        (TLSConfig, {"CXR_TLS": "maybe"}, "tls"),
+        (TLSConfig, {"CXR_CERT_FILE": "a.pem"}, "tls.cert"),
+        (BalancingConfig, {"CXR_HEALTH_CHECK": "maybe"}, "balancing.health_check"),
+    ],
 )
 def test_an_environment_that_contradicts_itself_is_refused(
-    environ: dict[str, str], option: str
+    group: type[TLSConfig | BalancingConfig], environ: dict[str, str], option: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        TLSConfig.from_env(environ)
+        group.from_env(environ)
     assert caught.value.option == option
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("", False), ("0", False), ("on", True)])
+def test_the_health_check_can_be_asked_for_in_the_environment(text: str, wanted: bool) -> None:
+    assert BalancingConfig.from_env({"CXR_HEALTH_CHECK": text}).health_check is wanted
 
 
 def test_a_client_does_not_read_the_environment(

@@ -12,8 +12,10 @@ from cxr_client.cli.files import os_message
 from cxr_client.cli.usage import Parser, UsageError, seconds, whole
 from cxr_client.config import (
     DEFAULT_TIMEOUT_S,
+    HEALTH_CHECK_SWITCH,
     TLS_SWITCH,
     TLS_VARIABLES,
+    BalancingConfig,
     Priority,
     RetryConfig,
     TLSConfig,
@@ -26,6 +28,7 @@ _OPTIONS = {
     "server": "--server",
     "timeout_s": "--timeout",
     "retry.max_attempts": "--max-attempts",
+    "balancing.health_check": "--health-check",
     "max_request_bytes": "--max-request-mib",
     "tls": "--tls",
     "tls.ca": "--ca-file",
@@ -37,9 +40,12 @@ _OPTIONS = {
 }
 """The option of each setting of a client."""
 
-_VARIABLES = {"server": "CXR_SERVER", "token": "CXR_TOKEN", "tls": TLS_SWITCH} | {
-    f"tls.{name}": variable for name, variable in TLS_VARIABLES.items()
-}
+_VARIABLES = {
+    "server": "CXR_SERVER",
+    "token": "CXR_TOKEN",
+    "balancing.health_check": HEALTH_CHECK_SWITCH,
+    "tls": TLS_SWITCH,
+} | {f"tls.{name}": variable for name, variable in TLS_VARIABLES.items()}
 
 
 def add_options(parser: Parser) -> None:
@@ -63,6 +69,12 @@ def add_options(parser: Parser) -> None:
         default=_MAX_ATTEMPTS,
         metavar="N",
         help=f"most attempts to reach the server; 1: no retries at all (default: {_MAX_ATTEMPTS})",
+    )
+    group.add_argument(
+        "--health-check",
+        action="store_true",
+        help="of a name with several servers, use only those that report SERVING"
+        f" (environment: {HEALTH_CHECK_SWITCH}=1)",
     )
     group.add_argument(
         "--max-request-mib",
@@ -119,6 +131,7 @@ def connect(arguments: argparse.Namespace, *, priority: Priority = "interactive"
             max_response_bytes=arguments.max_response_mib * 2**20,
             tls=tls_of(arguments),
             retry=RetryConfig(max_attempts=arguments.max_attempts),
+            balancing=_balancing(arguments),
             token=_token(arguments),
             insecure=arguments.insecure,
             priority=priority,
@@ -154,6 +167,11 @@ def tls_of(arguments: argparse.Namespace) -> TLSConfig | None:
         return None
     environment = TLSConfig.from_env()
     return replace(environment or TLSConfig(), **typed) if wanted or environment else None
+
+
+def _balancing(arguments: argparse.Namespace) -> BalancingConfig:
+    typed = BalancingConfig(health_check=True) if arguments.health_check else None
+    return typed or BalancingConfig.from_env()
 
 
 def _token(arguments: argparse.Namespace) -> str | None:

@@ -20,6 +20,7 @@ CLIENT_VARIABLES = frozenset(
         "CERT_FILE",
         "KEY_FILE",
         "TLS_SERVER_NAME",
+        "HEALTH_CHECK",
     )
 )
 """What the command `cxr` reads."""
