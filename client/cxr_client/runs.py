@@ -2,14 +2,15 @@
 
 The first line is a `Header`; every other line is an `ImageRow` or a `FailureRow`, in the order in
 which the images were answered. Lines are only ever appended, so a run that was killed leaves at
-most one torn line, the last: it counts as not written.
+most one torn line, the last: it counts as not written. A row of an image that was tried again
+names the failures before it, which it `replaces`: they count as not written, too.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Self, TypedDict, cast
+from typing import Any, Literal, NamedTuple, NotRequired, Self, TypedDict, cast
 
 from cxr_client.config import StrPath
 
@@ -76,6 +77,9 @@ class ImageRow(TypedDict):
     """An image that was answered: every finding, best first."""
 
     kind: Literal["image"]
+    replaces: NotRequired[list[int]]
+    """Lines of failures, from 1, instead of which this one counts."""
+
     file: str
     """The name as given, or its keyed hash."""
 
@@ -107,6 +111,7 @@ class FailureRow(TypedDict):
     """An image that was refused, or a file that could not be read."""
 
     kind: Literal["failure"]
+    replaces: NotRequired[list[int]]
     file: str
     key: str
     size_bytes: int | None
@@ -118,6 +123,18 @@ class FailureRow(TypedDict):
 
 
 Row = ImageRow | FailureRow
+
+
+class Line(NamedTuple):
+    """A line that counts: neither the header, nor torn, nor replaced."""
+
+    number: int
+    """From 1, the header's."""
+
+    offset: int
+    """Where it begins in the file, in bytes."""
+
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +156,36 @@ class Run:
             return cls(Path(path), header_of(file.readline()))
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows; a torn last line is left out.
+        """Yield the rows that count, in the order of their lines.
 
         Raises:
             OSError: The file cannot be read.
             RunError: A line before the last is damaged.
         """
+        return (row_of(line.content, line.number) for line in self.lines())
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines that count. The file is read twice; what is appended meanwhile is not.
+
+        Raises:
+            OSError: The file cannot be read.
+            RunError: A line that replaces others is damaged.
+        """
         with self.path.open("rb") as file:
-            file.readline()
-            for number, line in enumerate(file, start=2):
-                if not line.endswith(b"\n"):
+            replaced: set[int] = set()
+            end = 0
+            for number, content in enumerate(file, start=1):
+                if content.endswith(b"\n"):
+                    end += len(content)
+                    if b'"replaces"' in content and number > 1:
+                        replaced.update(row_of(content, number).get("replaces", ()))
+            offset = file.seek(0)
+            for number, content in enumerate(file, start=1):
+                if offset >= end:
                     return
-                yield row_of(line, number)
+                if number > 1 and number not in replaced:
+                    yield Line(number, offset, content)
+                offset += len(content)
 
     @property
     def embeddings_path(self) -> Path:
@@ -180,7 +215,8 @@ def row_of(line: bytes, number: int) -> Row:
         RunError: The line, the `number`th of the journal, is damaged.
     """
     fields = _object(line)
-    if fields is None or fields.get("kind") not in ("image", "failure"):
+    kinds = ("image", "failure")
+    if fields is None or fields.get("kind") not in kinds or not _lines_in(fields.get("replaces")):
         raise RunError(f"line {number} of the journal is damaged")
     return cast(Row, fields)
 
@@ -188,6 +224,13 @@ def row_of(line: bytes, number: int) -> Row:
 def encode(line: Header | Row) -> bytes:
     """Return a line of a journal, which is ASCII: names that are not UTF-8 are kept, too."""
     return json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+
+
+def _lines_in(replaces: Any) -> bool:
+    """Whether this is a list of lines, or missing."""
+    return replaces is None or (
+        isinstance(replaces, list) and all(isinstance(each, int) for each in replaces)
+    )
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

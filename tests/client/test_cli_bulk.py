@@ -125,6 +125,44 @@ def test_a_refused_image_and_a_file_that_cannot_be_read_are_rows(
     assert len(rows_of(output)) == 2
 
 
+@pytest.mark.parametrize("key", ["path", "sha256"])
+def test_failures_are_tried_again_on_demand_and_no_image_is_there_twice(
+    cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path, key: str
+) -> None:
+    missing = tmp_path / "missing.png"
+    output = tmp_path / "run.csv"
+    journal = tmp_path / "run.csv.jsonl"
+    refused = failure("INVALID_ARGUMENT", "IMAGE_UNREADABLE", "It is broken.")
+    run = ("predict", films, missing, "--output", output, "--key", key)
+    fake.script(refused, refused, refused, rpc="Predict")
+    assert cxr(*run)[0] == 1
+    assert Counter(row["kind"] for row in rows_of(journal)) == {"image": 27, "failure": 4}
+    failed = [row for row in rows_of(journal) if row["kind"] == "failure"]
+    before = journal.read_bytes()
+
+    calls = len(predicts(fake))
+    missing.write_bytes(PNG + b"now")
+    fake.script(refused, rpc="Predict")
+    status, _, err = cxr(*run, "--resume", "--retry-failed")
+    assert (status, len(predicts(fake)) - calls) == (1, 4)
+    assert "30 answered, 1 failed" in err
+    assert journal.read_bytes().startswith(before)
+    assert files_of(journal) == sorted([*named(films), str(missing)])
+    assert {row["file"] for row in rows_of(journal) if "replaces" in row} == {
+        row["file"] for row in failed
+    }
+
+    assert cxr(*run, "--resume")[0] == 1
+    assert cxr(*run, "--resume", "--retry-failed")[0] == 0
+    assert len(predicts(fake)) - calls == 5
+    assert files_of(journal) == sorted([*named(films), str(missing)])
+    with output.open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert Counter(row["file"] for row in rows) == dict.fromkeys(files_of(journal), 3)
+    assert cxr(*run, "--resume", "--retry-failed")[0] == 0
+    assert len(predicts(fake)) - calls == 5
+
+
 def test_load_and_outages_are_waited_for_and_are_no_rows(
     cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path
 ) -> None:
@@ -497,6 +535,8 @@ def test_names_are_hashed_with_a_secret_everywhere(
         (["--output", "run.jsonl", "--anonymous-names", "short"], "16 to 64 bytes"),
         (["--output", "missing/run.jsonl"], "No such file"),
         (["--resume"], "--resume needs --output"),
+        (["--retry-failed"], "--retry-failed needs --output"),
+        (["--output", "run.jsonl", "--retry-failed"], "--retry-failed needs --resume"),
         (["--embeddings"], "--embeddings needs --output"),
         (["--files-from", "missing"], "--files-from missing"),
     ],

@@ -34,6 +34,10 @@ def rows_in(path: Path) -> list[Row]:
     return list(Run.read(path).rows())
 
 
+def known_in(journal: Journal) -> set[str]:
+    return {*journal.names, *(row["key"] for row in journal.failures.values())}
+
+
 def open_again(path: Path, header: Header = HEADER) -> Journal:
     return Journal(path, header, resume=True)
 
@@ -54,6 +58,7 @@ def cut(path: Path, share: float, at_least: int = 0) -> None:
             st.integers(0, 12),  # after how many of them it is synced
             st.floats(0, 1),  # what is left of the lines behind the last synced one
             st.floats(0, 1),  # and of the embeddings
+            st.booleans(),  # whether failures are tried again, and answered now
         ),
         max_size=6,
     ),
@@ -62,21 +67,25 @@ def cut(path: Path, share: float, at_least: int = 0) -> None:
 )
 def test_a_run_that_dies_anywhere_and_is_resumed_has_every_row_once(
     count: int,
-    lives: list[tuple[int, int, float, float]],
+    lives: list[tuple[int, int, float, float, bool]],
     refused: set[int],
     with_embeddings: bool,
 ) -> None:
     def append(journal: Journal, number: int) -> None:
-        row: Row = refusal(number) if number in refused else image(number)
+        failed = [line for line, row in journal.failures.items() if row["key"] == f"key-{number}"]
+        row: Row = refusal(number) if number in refused and not failed else image(number)
+        if failed:
+            row["replaces"] = failed
         is_image = row["kind"] == "image"
         journal.append(row, vector(number) if with_embeddings and is_image else ())
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.jsonl"
         embeddings = Run(path, HEADER).embeddings_path
-        for appended, synced_after, line_share, embedding_share in lives:
+        for appended, synced_after, line_share, embedding_share, retry in lives:
             with open_again(path) as journal:
-                left = [n for n in range(count) if f"key-{n}" not in journal.names]
+                known = set(journal.names) if retry else known_in(journal)
+                left = [n for n in range(count) if f"key-{n}" not in known]
                 safe = safe_embeddings = 0
                 for done, number in enumerate(left[:appended]):
                     append(journal, number)
@@ -89,7 +98,7 @@ def test_a_run_that_dies_anywhere_and_is_resumed_has_every_row_once(
             cut(embeddings, embedding_share, at_least=max(safe_embeddings, 128))
         with open_again(path) as journal:
             for number in range(count):
-                if f"key-{number}" not in journal.names:
+                if f"key-{number}" not in known_in(journal):
                     append(journal, number)
             assert journal.answered + journal.failed == count
         rows = rows_in(path)

@@ -34,6 +34,24 @@ def test_every_cut_of_the_last_line_leaves_the_rows_before_it(tmp_path: Path) ->
         assert list(run.rows()) == [FAILURE]
 
 
+def test_a_row_that_replaces_failures_counts_instead_of_them(tmp_path: Path) -> None:
+    failed_again = {**FAILURE, "replaces": [2]}
+    answered: Any = {**IMAGE, "replaces": [4], "file": '"replaces"'}
+    path = _write(tmp_path / "run.jsonl", HEADER, FAILURE, IMAGE, failed_again)
+    assert list(Run.read(path).rows()) == [IMAGE, failed_again]
+    _write(path, HEADER, FAILURE, IMAGE, failed_again, answered)
+    assert list(Run.read(path).rows()) == [IMAGE, answered]
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [(line.number, line.content) for line in Run.read(path).lines()] == [
+        (3, lines[2]),
+        (5, lines[4]),
+    ]
+    _write(path, HEADER, FAILURE, tail=encode(failed_again)[:-1])
+    assert list(Run.read(path).rows()) == [FAILURE]
+    with pytest.raises(RunError, match="line 3"):
+        list(Run.read(_write(path, HEADER, FAILURE, FAILURE | {"replaces": "2"})).rows())
+
+
 def test_a_damaged_line_before_the_last_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path / "run.jsonl", HEADER, IMAGE, tail=b"\0\0\n" + encode(IMAGE))
     with pytest.raises(RunError, match="line 3"):

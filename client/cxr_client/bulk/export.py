@@ -143,15 +143,11 @@ def _image(row: ImageRow) -> dict[str, Any]:
 
 def _sorted(run: Run) -> Iterator[Row]:
     """Yield the rows in the order of their names; images of one name in that of the journal."""
-    places: list[tuple[str, int, int]] = []
+    places = sorted(
+        (row_of(line.content, line.number)["file"], line.offset, line.number)
+        for line in run.lines()
+    )
     with run.path.open("rb") as file:
-        offset = len(file.readline())
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                break
-            places.append((row_of(line, number)["file"], offset, number))
-            offset += len(line)
-        places.sort()
         for _, offset, number in places:
             file.seek(offset)
             yield row_of(file.readline(), number)

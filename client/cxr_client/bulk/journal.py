@@ -8,7 +8,16 @@ from types import TracebackType
 from typing import Self
 
 from cxr_client.bulk.embeddings import Embeddings, stored_rows
-from cxr_client.runs import Header, Row, Run, RunError, encode, header_of, row_of
+from cxr_client.runs import (
+    FailureRow,
+    Header,
+    Row,
+    Run,
+    RunError,
+    encode,
+    header_of,
+    row_of,
+)
 
 _FREE = frozenset({"created", "client_version", "server_version", "notice"})
 """Fields of the header in which a resumed run may differ."""
@@ -36,7 +45,10 @@ class Journal:
         self.header = header
         self.answered = self.failed = 0
         self.names: dict[str, list[str]] = {}
-        """The names of the rows that were there, by their key."""
+        """The names of the images that were answered before, by their key."""
+
+        self.failures: dict[int, FailureRow] = {}
+        """The failures that were there, by their line."""
 
         self._unsynced = False
         try:
@@ -126,7 +138,7 @@ class Journal:
                         row = row_of(line, number)
                         if row["kind"] == "image" and row.get("embedding", -1) >= stored:
                             break
-                        self.names.setdefault(row["key"], []).append(row["file"])
+                        self._note(number, row)
                         self._count(row)
                 except RunError as error:
                     raise JournalError(f"{run.path}: {error}") from None
@@ -148,7 +160,17 @@ class Journal:
         if differing:
             raise JournalError(f"{path} is of another run ({'; '.join(differing)})")
 
+    def _note(self, number: int, row: Row) -> None:
+        """Keep what a resumed run asks for."""
+        for replaced in row.get("replaces", ()):
+            self.failures.pop(replaced, None)
+        if row["kind"] == "image":
+            self.names.setdefault(row["key"], []).append(row["file"])
+        else:
+            self.failures[number] = row
+
     def _count(self, row: Row) -> None:
+        self.failed -= len(row.get("replaces", ()))
         if row["kind"] == "image":
             self.answered += 1
             self._vectors = row.get("embedding", self._vectors - 1) + 1

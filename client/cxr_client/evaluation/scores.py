@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_client.runs import Header, Run, RunError
+from cxr_client.runs import Header, Run, RunError, row_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ def read_scores(run: Run) -> Scores:
     flags: list[list[bool]] = []
     coded: list[tuple[int, str]] = []
     failures: Counter[str] = Counter()
-    for line, row in enumerate(run.rows(), start=2):
+    for line, _, content in run.lines():
+        row = row_of(content, line)
         if row["kind"] == "failure":
             failures[row["reason"]] += 1
             continue

@@ -10,6 +10,7 @@ from pathlib import Path
 from cxr_client.bulk.export import to_csv, to_parquet
 from cxr_client.bulk.journal import Journal, JournalError
 from cxr_client.bulk.rows import header
+from cxr_client.cli.bulk.again import Failures
 from cxr_client.cli.bulk.answers import Answers, ByContent
 from cxr_client.cli.bulk.options import Plan, plan_of
 from cxr_client.cli.bulk.run import RESUME, run
@@ -43,7 +44,8 @@ async def bulk(arguments: argparse.Namespace) -> int:
         # Its refusals are what the limiter needs; it waits, too.
         client = connect(_with(arguments, jobs=most, max_attempts=1), priority="bulk")
         with _told(plan), journal:
-            before, journal.names = journal.names, {}
+            again = Failures(journal.failures if arguments.retry_failed else {})
+            before = _known(journal, failures=not arguments.retry_failed)
             by_content = plan.identity.by_content
             answers = Answers(
                 plan=plan,
@@ -64,11 +66,21 @@ async def bulk(arguments: argparse.Namespace) -> int:
             del before
             async with client:
                 status, interrupted = await run(
-                    journal, scan, answers, limiter, quiet=arguments.quiet
+                    journal, scan, answers, limiter, again, quiet=arguments.quiet
                 )
     if plan.table and not interrupted:
         await asyncio.to_thread(_export, plan, plan.table)
     return status
+
+
+def _known(journal: Journal, *, failures: bool) -> dict[str, list[str]]:
+    """Return the names of the rows that are not written again, by key, and forget them there."""
+    before, journal.names = journal.names, {}
+    if failures:
+        for row in journal.failures.values():
+            before.setdefault(row["key"], []).append(row["file"])
+    journal.failures = {}
+    return before
 
 
 @contextmanager

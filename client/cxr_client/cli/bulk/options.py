@@ -25,6 +25,7 @@ _NOT_WITH_OUTPUT = {
 }
 _ONLY_WITH_OUTPUT = (
     "--resume",
+    "--retry-failed",
     "--wide",
     "--heatmaps",
     "--heatmap-label",
@@ -51,6 +52,11 @@ def add_bulk_options(parser: Parser) -> None:
         " to OUTPUT where that is a .csv or .parquet file",
     )
     group.add_argument("--resume", action="store_true", help="continue the run of that journal")
+    group.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: try images again that have failed; new rows replace theirs",
+    )
     group.add_argument(
         "--wide", action="store_true", help="in tables, one row per image (default: per finding)"
     )
@@ -153,6 +159,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     for option, instead in _NOT_WITH_OUTPUT.items():
         if _value(arguments, option):
             raise UsageError(f"{option} is for standard output; with --output, {instead}")
+    if arguments.retry_failed and not arguments.resume:
+        raise UsageError("--retry-failed needs --resume")
     if "-" in arguments.files:
         raise UsageError('"-" has no name to resume by; give a file, or --files-from -')
     output: Path = arguments.output

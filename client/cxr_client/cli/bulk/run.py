@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager
 
 from cxr_client.bulk.journal import Journal
 from cxr_client.bulk.rows import failure_row
+from cxr_client.cli.bulk.again import Failures
 from cxr_client.cli.bulk.answers import Answered, Answers, OtherModelError
 from cxr_client.cli.bulk.meter import Meter
 from cxr_client.cli.bulk.scan import Film, Scan
@@ -24,9 +25,17 @@ RESUME = "--resume continues the run"
 
 
 async def run(
-    journal: Journal, scan: Scan, answers: Answers, limiter: Limiter, *, quiet: bool
+    journal: Journal,
+    scan: Scan,
+    answers: Answers,
+    limiter: Limiter,
+    again: Failures,
+    *,
+    quiet: bool,
 ) -> tuple[int, bool]:
     """Append a row for every file; return the exit status, and whether a signal ended the run.
+
+    Rows take the place of those failures that are to be tried `again`.
 
     Raises:
         CxrError: The server is not reached, rejects the token, or is another service.
@@ -34,12 +43,13 @@ async def run(
         JournalError: The journal cannot be written.
         UsageError: There are no images, or every image would be refused.
     """
-    meter = Meter(done=journal.answered + journal.failed, failed=journal.failed, quiet=quiet)
+    failed = journal.failed - len(again)
+    meter = Meter(done=journal.answered + failed, failed=failed, quiet=quiet)
     syncing = asyncio.create_task(_keep_synced(journal))
     try:
         with _draining(scan, meter) as signals:
             try:
-                await _answer_all(journal, scan, answers, limiter, meter, syncing)
+                await _answer_all(journal, scan, answers, limiter, again, meter, syncing)
                 journal.sync()
             except asyncio.CancelledError:
                 if not signals:  # A signal is not what ends it.
@@ -67,21 +77,25 @@ async def _answer_all(
     scan: Scan,
     answers: Answers,
     limiter: Limiter,
+    again: Failures,
     meter: Meter,
     syncing: "asyncio.Task[None]",
 ) -> None:
+    identity = answers.plan.identity
     async with aclosing(as_done(aiter(scan), answers.answer, limiter)) as outcomes:
-        async for _, outcome in outcomes:
+        async for film, outcome in outcomes:
             if syncing.done():
                 syncing.result()
             if outcome is None:
                 scan.total -= 1
             meter.total = meter.done_before + scan.total if scan.complete else None
             if outcome is not None:
+                again.replace(outcome.row, film, identity)
                 _write(journal, meter, outcome)
     if scan.complete and not scan.stopped:
-        for row in _folder_failures(scan, answers):
-            _write(journal, meter, row)
+        for outcome in _folder_failures(scan, answers):
+            again.replace(outcome.row, Film(outcome.row["file"], 0), identity)
+            _write(journal, meter, outcome)
 
 
 def _write(journal: Journal, meter: Meter, outcome: Answered) -> None:

@@ -13,7 +13,7 @@ from cxr_client.evaluation.labels.label_set import LabelError
 from cxr_client.evaluation.localisation.maps import HEIGHTS, Measures, heat_map, measures
 from cxr_client.evaluation.localisation.regions import RegionSet
 from cxr_client.evaluation.scores import Scores
-from cxr_client.runs import Run, RunError
+from cxr_client.runs import Run, RunError, row_of
 
 MARGIN_PX = 15
 """Of the pointing game, in pixels of the network's input. Zhang et al., IJCV 2018."""
@@ -62,7 +62,8 @@ def localise(
     index_of = {int(scores.lines[row]): index for index, row in enumerate(cohort.rows)}
     side = run.header["input_side_px"]
     labels = run.header["labels"]
-    for line, row in enumerate(run.rows(), start=2):
+    for line, _, content in run.lines():
+        row = row_of(content, line)
         index = index_of.get(line)
         if index is None or row["kind"] != "image":
             continue
