@@ -11,6 +11,7 @@ import structlog
 
 from cxr_server import __version__
 from cxr_server.admission import Admission
+from cxr_server.audit import open_audit
 from cxr_server.drawing import most_drawn_px
 from cxr_server.inference import threads
 from cxr_server.inference.engines.cores import usable_cores
@@ -28,15 +29,20 @@ log = structlog.get_logger("cxr_server")
 
 
 class App:
-    """One server: `start`, then `load`, then `drain`."""
+    """One server: `start`, then `load`, then `drain`. Raises SettingsError for the audit file."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.port = 0  # known once the app has started
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
+        self.audit = open_audit(settings)
         self.service = InferenceService(
-            settings, self.lifecycle, self.metrics, in_flight=lambda: self.admission.calls
+            settings,
+            self.lifecycle,
+            self.metrics,
+            in_flight=lambda: self.admission.calls,
+            image_key=self.audit.key if self.audit else b"",
         )
         self.admission = Admission(
             max_calls=settings.max_in_flight,
@@ -44,7 +50,9 @@ class App:
             max_request_bytes=self.service.memory.max_request_bytes,
             retry_after_ms=self.service.retry_after_ms,
         )
-        self.server = Server(settings, self.service, self.lifecycle, self.admission, self.metrics)
+        self.server = Server(
+            settings, self.service, self.lifecycle, self.admission, self.metrics, self.audit
+        )
         self._stop_metrics: Callable[[], None] | None = None
 
     async def start(self) -> None:
@@ -54,6 +62,8 @@ class App:
             report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
             report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
             report("cxr_log_lines_dropped_total", "Log lines not written.", logs.dropped)
+            if audit := self.audit:
+                report("cxr_audit_lines_lost_total", "Audit lines lost.", lambda: audit.lost)
             where = Address.parse(address)
             self._stop_metrics = self.metrics.expose(where.host, where.port)
         self.port = await self.server.start()
@@ -94,6 +104,8 @@ class App:
         """Close the ports, end calls that are still in flight after `grace_s`, and release."""
         await self.server.stop(grace_s)
         await self.service.close()
+        if self.audit:
+            await threads.run("audit", self.audit.flush)
         if self._stop_metrics:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_METRICS_S):
@@ -157,6 +169,7 @@ def _announce(app: App, model: ServingModel) -> None:
         "precision": engine.precision,
         "tls": tls,
         "tokens": bool(settings.tokens_file),
+        "audit": bool(settings.audit_file),
         "max_in_flight": settings.max_in_flight,
         "memory_budget_mib": memory.budget_bytes // MIB,
         "max_in_flight_mib": memory.requests_bytes // MIB,

@@ -68,9 +68,11 @@ class ServingModel:
         memory: Memory,
         lifecycle: Lifecycle,
         metrics: Metrics,
+        image_key: bytes,
     ) -> None:
         self.manifest = bundle.manifest
-        self.cache = EvidenceCache(settings.cache_entries)
+        self.cache = EvidenceCache(settings.cache_entries, image_key)
+        self._image_key = image_key
         self.scheduler = Scheduler(engine, decode_threads=memory.decode_threads)
         self.limits = DecodeLimits(
             settings.min_side_px, settings.max_side_px, memory.max_pixel_count
@@ -91,9 +93,16 @@ class ServingModel:
 
     @classmethod
     async def load(
-        cls, settings: Settings, memory: Memory, lifecycle: Lifecycle, metrics: Metrics
+        cls,
+        settings: Settings,
+        memory: Memory,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        image_key: bytes = b"",
     ) -> "ServingModel":
         """Load the bundle and start an engine for it.
+
+        With an `image_key`, each image is hashed with it, for the audit file.
 
         Raises BundleError, EngineUnavailable and DecodeProcessesUnavailable.
         """
@@ -119,7 +128,16 @@ class ServingModel:
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
         return cls(
-            bundle, preprocessing, engine, again, processes, settings, memory, lifecycle, metrics
+            bundle,
+            preprocessing,
+            engine,
+            again,
+            processes,
+            settings,
+            memory,
+            lifecycle,
+            metrics,
+            image_key,
         )
 
     @property
@@ -157,10 +175,13 @@ class ServingModel:
             keep_whole=needs_whole,
         )
         key = b""
-        if self.cache.capacity and len(image) <= HASHED_ON_LOOP_BYTES:
+        is_hashed = self.cache.capacity or self._image_key
+        if is_hashed and len(image) <= HASHED_ON_LOOP_BYTES:
             key = self.cache.key_of(image)
-        elif self.cache.capacity:
+        elif is_hashed:
             key = await self._read(partial(self.cache.key_of, image), call)
+        if self._image_key:
+            call.image_hmac = key.hex()
         key += options.presentation.encode()  # equal bytes read in another way are another image
         evidence = self.cache.get(key)
         if evidence and strict:
@@ -262,7 +283,7 @@ class ServingModel:
 
         What the model takes beyond its share of the memory is no longer drawn with.
         """
-        self.cache = EvidenceCache(self.cache.capacity)
+        self.cache = EvidenceCache(self.cache.capacity, self._image_key)
         grids = len(self.manifest.labels) * self.manifest.evidence_side**2
         cached_bytes = self.manifest.input_side_px**2 + 4 * grids
         self.scheduler.on_failure = self._supervisor.failed

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_server.access import read_tokens
+from cxr_server.audit import read_key
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, resolve
 from cxr_server.convert.catalog import CATALOG
@@ -65,6 +66,23 @@ def check_tokens(settings: Settings) -> Iterator[str]:
         yield f"{told} holds no token: every call will be refused"
     if path.stat().st_mode & stat.S_IWOTH:
         yield f"{told} can be changed by every user: chmod 600"
+
+
+def check_audit(settings: Settings) -> Iterator[str]:
+    """Look whether the audit file can be appended to, and read its key. Raises SettingsError."""
+    if not settings.audit_file:
+        return
+    path, told = Path(settings.audit_file), settings.told("audit_file")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SettingsError(f"{told} cannot be written to")
+    read_key(settings)
+    if not settings.audit_key_file:
+        yield (
+            "no --audit-key-file: each start makes a key of its own, so that nobody can find an"
+            " image in the audit file again"
+        )
+    elif Path(settings.audit_key_file).stat().st_mode & stat.S_IROTH:
+        yield f"{settings.told('audit_key_file')} can be read by every user: chmod 600"
 
 
 def check_cache(settings: Settings) -> Iterator[str]:
@@ -131,5 +149,6 @@ PREFLIGHT = (
     PreflightCheck("cache folder", check_cache, "can be written to"),
     PreflightCheck("TLS files", check_tls, "usable", "tls_cert"),
     PreflightCheck("tokens file", check_tokens, "usable", "tokens_file"),
+    PreflightCheck("audit file", check_audit, "usable", "audit_file"),
     PreflightCheck("addresses", check_listen, "can be listened on"),
 )

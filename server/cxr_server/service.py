@@ -155,7 +155,8 @@ class ModelDescription:
 class InferenceService:
     """Predict, Explain, Health and DescribeModel. Answers once `load` has returned.
 
-    `in_flight` returns the number of calls that are admitted and not answered.
+    `in_flight` returns the number of calls that are admitted and not answered. `image_key` is that
+    of the audit file.
     """
 
     def __init__(
@@ -164,8 +165,10 @@ class InferenceService:
         lifecycle: Lifecycle,
         metrics: Metrics,
         in_flight: Callable[[], int],
+        image_key: bytes = b"",
     ) -> None:
         self._settings = settings
+        self._image_key = image_key
         self.memory = divide(settings, usable_cores())
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -178,7 +181,9 @@ class InferenceService:
         Raises BundleError, DecodeProcessesUnavailable, and EngineUnavailable also if the engine
         fails on that image.
         """
-        model = await ServingModel.load(self._settings, self.memory, self._lifecycle, self._metrics)
+        model = await ServingModel.load(
+            self._settings, self.memory, self._lifecycle, self._metrics, self._image_key
+        )
         image = model.warm_up_image()
         request, call = (
             ExplainRequest(image=image, render=RenderOptions(legend=True)),
@@ -209,7 +214,7 @@ class InferenceService:
 
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
         """Score an image. Raises RequestError; see `errors`."""
-        model, stages = self._loaded(), Stages()
+        model, stages = self._loaded(call), Stages()
         evidence, _ = await model.evidence(
             request.image, call, stages, strict=request.strict_input, options=request.dicom
         )
@@ -225,7 +230,7 @@ class InferenceService:
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Explain findings of an image. Raises RequestError; see `errors`."""
-        result = await self._explain(self._loaded(), request, call)
+        result = await self._explain(self._loaded(call), request, call)
         self._metrics.stages(result.stages.seconds())
         return result
 
@@ -319,9 +324,13 @@ class InferenceService:
             include_embedding=request.include_embedding,
         )
 
-    def _loaded(self) -> ServingModel:
+    def _loaded(self, call: Call | None = None) -> ServingModel:
+        """Return the model, which is noted on the call. Raises ModelLoading."""
         if self._model is None:
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
+        if call:
+            manifest = self._model.manifest
+            call.model, call.weights_sha256 = manifest.name, manifest.weights_sha256
         return self._model
 
 

@@ -8,13 +8,16 @@ from cxr_server.inference.model_input import Evidence
 
 
 class EvidenceCache:
-    """The `capacity` most recently used entries. For one thread, except `key_of`."""
+    """The `capacity` most recently used entries. For one thread, except `key_of`.
 
-    def __init__(self, capacity: int) -> None:
+    `secret` is the key of the hash; by default it is made at start.
+    """
+
+    def __init__(self, capacity: int, secret: bytes = b"") -> None:
         self.capacity = capacity
         self.hits = 0
         self.misses = 0
-        self._secret = secrets.token_bytes(32)
+        self._secret = secret or secrets.token_bytes(32)
         self._entries: OrderedDict[bytes, Evidence] = OrderedDict()
 
     def __len__(self) -> int:
@@ -23,8 +26,8 @@ class EvidenceCache:
     def key_of(self, image: bytes) -> bytes:
         """Return the HMAC-SHA256 of a file. Releases the GIL; about 0.6 ms for 1 MiB.
 
-        The secret is made at start: a key does not reveal its image, and no caller can craft a
-        collision.
+        No caller knows the secret: a key does not reveal its image, and no collision can be
+        crafted.
         """
         return hmac.digest(self._secret, image, "sha256")
 

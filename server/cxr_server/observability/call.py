@@ -13,11 +13,11 @@ class Call:
     """One RPC of the `method` `package.Service/Method`.
 
     Fairness goes by the `caller`: token, else certificate, else host. `deadline` and `started` are
-    on the clock of `time.monotonic`. `token` is the name of the bearer token, `reason` that of the
-    error which ended the call. `cached` is None for methods that need no evidence. `bulk` calls
-    give way to all others.
+    on the clock of `time.monotonic`. `token` is the name of the bearer token, `code` the status of
+    the ended call, "" until then, and `reason` that of its error. `cached` is None for methods that
+    need no evidence. `bulk` calls give way to all others.
 
-    The call has `ended` when its answer is sent, or its caller has gone.
+    `model`, `weights_sha256`, `image_hmac` (hex) and `finding_count` are for the audit file.
     """
 
     method: str
@@ -29,7 +29,12 @@ class Call:
     bulk: bool = False
     request_bytes: int = 0
     reason: str = ""
+    code: str = ""
     cached: bool | None = None
+    model: str = ""
+    weights_sha256: str = ""
+    image_hmac: str = ""
+    finding_count: int | None = None
     ended: bool = field(default=False, init=False)
     _at_end: list[Callable[[], None]] = field(default_factory=list, init=False)
 

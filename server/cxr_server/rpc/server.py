@@ -12,12 +12,14 @@ from grpc_health.v1 import health_pb2_grpc
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server.access import Access
 from cxr_server.admission import Admission
+from cxr_server.audit import Audit
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc import health, reflection, servicer
 from cxr_server.rpc.certificates import Certificates
 from cxr_server.rpc.health import HealthServicer
 from cxr_server.rpc.interceptors.admission import admitted
+from cxr_server.rpc.interceptors.audit import audited
 from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
@@ -49,6 +51,7 @@ class Server:
     lifecycle: Lifecycle
     admission: Admission
     metrics: Metrics
+    audit: Audit | None = None
     _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
     _access: Access | None = field(default=None, init=False)
     _certificates: Certificates | None = field(default=None, init=False)
@@ -59,6 +62,9 @@ class Server:
         self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
         around = steps(settings, self.lifecycle, self.admission, self.metrics, self._access)
+        if self.audit:
+            record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
+            around.insert(0, record)
         chain = Chain(around, settings.upload_timeout_s)
         server = grpc.aio.server(
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
@@ -81,12 +87,17 @@ class Server:
         return port
 
     def reload(self) -> None:
-        """Read the tokens and certificates again, even if their files seem unchanged."""
+        """Read tokens and certificates again, even if their files seem unchanged.
+
+        The audit file is opened again, for what rotates it.
+        """
         files = {"tokens": self._access, "certificates": self._certificates}
         found = {name: each for name, each in files.items() if each}
         log.info("reload requested", of=list(found))
         for each in found.values():
             each.reload(now=True)
+        if self.audit:
+            self.audit.reopen()
 
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""

@@ -32,7 +32,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             asked = messages.predict_request(request)
             del request  # the message holds a copy of the image
             result = await self._service.predict(asked, call)
-            call.cached = result.cached
+            call.cached, call.finding_count = result.cached, len(result.findings)
             return messages.predict_response(result, call.request_id)
 
     async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse | bytes:
@@ -41,7 +41,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
             asked = messages.explain_request(request)
             del request  # the message holds a copy of the image
             result = await self._service.explain(asked, call)
-            call.cached = result.cached
+            call.cached, call.finding_count = result.cached, len(result.findings)
             serialized = messages.explain_response(result, call.request_id)
             return serialized if self._serialized else pb.ExplainResponse.FromString(serialized)
 

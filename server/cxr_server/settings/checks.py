@@ -68,19 +68,21 @@ def check_addresses(settings: Settings) -> None:
 
 
 def check_together(settings: Settings) -> None:
-    """Check that TLS is given as a whole."""
+    """Check that TLS is given as a whole, and a key for the audit file only with that file."""
     told = settings.told
     for name, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(settings, name) and not getattr(settings, missing):
             raise SettingsError(f"{told(name)} needs --{missing.replace('_', '-')} as well")
     if settings.tls_client_ca and not settings.tls_cert:
         raise SettingsError(f"{told('tls_client_ca')} needs --tls-cert and --tls-key as well")
+    if settings.audit_key_file and not settings.audit_file:
+        raise SettingsError(f"{told('audit_key_file')} needs --audit-file as well")
 
 
 CHECKS: dict[str, Callable[[Settings], None]] = {
     "values": check_values,
     "sides": check_sides,
     "addresses": check_addresses,
-    "TLS files": check_together,
+    "files": check_together,
 }
 """All of them, in the order in which they can be trusted."""

@@ -96,6 +96,12 @@ class Settings:
         "", "file of the CA whose client certificates are required, PEM", "security"
     )
     tokens_file: str = _option("", "file of accepted bearer tokens, hashed", "security")
+    audit_file: str = _option(
+        "", "file that gets a line for each call, without results (empty: none)", "logs"
+    )
+    audit_key_file: str = _option(
+        "", "file with the key of the audit's image hashes, 32 bytes or more", "logs"
+    )
     insecure: bool = _option(False, "allow plaintext on addresses other than loopback", "security")
     log_format: str = _option("auto", "log lines", "logs", choices=("auto", "console", "json"))
     log_level: str = _option(

@@ -45,7 +45,7 @@ def observed(
         code, call.reason = failure.status, failure.reason
         raise
     finally:
-        code = code or _NAMES.get(context.code() or 0, "UNKNOWN")
+        call.code = code = code or _NAMES.get(context.code() or 0, "UNKNOWN")
         seconds = time.monotonic() - call.started
         # Metrics are updated before the status is sent, so that a caller who scrapes next sees
         # its own call. Logging can wait until after.
