@@ -21,7 +21,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
-	test-programs format phantom model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	test-programs format phantom manifest model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
 	bench-decode bench-viewer
 
 help: ## list the targets
@@ -192,6 +192,9 @@ phantom: $(DEV_STAMP) ## draw the shipped samples, train and pack the phantom bu
 	    cp server/cxr_server/bundles/phantom-samples/$${sample##*/} $$sample; done
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m cxr_phantom train --output build/phantom
 	$(PY) -m cxr_phantom pack build/phantom server/cxr_server/bundles/phantom
+
+manifest: $(OPERATIONS)/.installed ## render deploy/kubernetes.yaml from the Helm chart
+	scripts/manifest.sh >build/kubernetes.yaml && mv build/kubernetes.yaml deploy/kubernetes.yaml
 
 model-cards: $(SERVE_STAMP) ## write docs/models/*.md from the catalogue and docs/models/facts.toml
 	$(PY) scripts/model_cards.py

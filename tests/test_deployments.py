@@ -70,12 +70,8 @@ def test_every_container_of_compose_has_no_rights_to_lose(services) -> None:
 
 def test_kubernetes_prepares_the_model_that_it_serves(pod) -> None:
     (prepare,), (server,) = pod["initContainers"], pod["containers"]
-    assert prepare["args"] == ["prepare", "--if-missing", "$(CXR_MODEL)"]
-    models = [
-        [entry["value"] for entry in container["env"] if entry["name"] == "CXR_MODEL"]
-        for container in (prepare, server)
-    ]
-    assert models[0] == models[1] == ["phantom"]
+    variables = {entry["name"]: entry["value"] for entry in server["env"]}
+    assert prepare["args"] == ["prepare", "--if-missing", variables["CXR_MODEL"]]
     assert prepare["image"] == server["image"]
     assert prepare["securityContext"] == server["securityContext"]
     written, read = (
@@ -83,6 +79,7 @@ def test_kubernetes_prepares_the_model_that_it_serves(pod) -> None:
         for container in (prepare, server)
     )
     assert written["bundles"]["mountPath"] == IMAGE["CXR_BUNDLE_HOME"]
+    assert written["cache"]["mountPath"] == IMAGE["CXR_CACHE_DIR"]
     assert read == written | {"bundles": written["bundles"] | {"readOnly": True}}
     assert set(written) == {volume["name"] for volume in pod["volumes"]}
 

@@ -203,8 +203,14 @@ def test_the_shipped_samples_are_small() -> None:
 def test_deployments_set_variables_that_exist() -> None:
     known = {settings.env_name(option.name) for option in settings.options()}
     known |= {"CXR_CA_FILE", "CXR_SERVER", "CXR_TOKEN"}  # clients read these
-    deployments = ("Dockerfile", "docker-compose.yml", "deploy/kubernetes.yaml")
-    for name in (*deployments, "deploy/orthanc/docker-compose.yml"):
+    chart = ("values.yaml", "templates/_helpers.tpl", "templates/deployment.yaml")
+    for name in (
+        "Dockerfile",
+        "docker-compose.yml",
+        "deploy/kubernetes.yaml",
+        "deploy/orthanc/docker-compose.yml",
+        *(f"deploy/helm/cxr-serve/{file}" for file in chart),
+    ):
         used = set(re.findall(r"CXR_[A-Z_]+", (ROOT / name).read_text()))
         assert used
         assert used <= known, name
