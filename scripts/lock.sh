@@ -10,14 +10,14 @@ uv=${UV:-.venv/bin/uv}
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-package cxr-client --no-emit-package cxr-server --no-annotate \
-        --custom-compile-command "make lock" --extra viewer "$@" client/pyproject.toml server/pyproject.toml
+        --custom-compile-command "make lock" --extra otel --extra viewer "$@" client/pyproject.toml server/pyproject.toml
 }
 
 # The generator of the stubs, in an environment of its own (ADR 1).
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --custom-compile-command "make lock" "$@" --group pyproject.toml:stubs \
     --output-file locks/stubs.txt
-# Serving, conversion and the viewer: no torch.
+# Serving, conversion, tracing and the viewer: no torch.
 compile "${@}" --group pyproject.toml:build --output-file locks/serve.txt
 # Linters and the tests that need no torch.
 compile "${@}" --group pyproject.toml:build --group pyproject.toml:test \

@@ -31,7 +31,9 @@ def modules_after(code: str) -> set[str]:
 def test_importing_the_client_pulls_neither_torch_nor_numpy() -> None:
     modules = modules_after("import cxr_client, cxr_client.cli")
     assert "grpc" in modules
-    assert modules.isdisjoint({"torch", "numpy", "PIL", "pydicom", "openvino", "cxr_server"})
+    assert modules.isdisjoint(
+        {"torch", "numpy", "PIL", "pydicom", "openvino", "cxr_server", "opentelemetry"}
+    )
 
 
 def test_importing_the_server_pulls_no_torch() -> None:

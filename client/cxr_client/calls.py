@@ -44,6 +44,7 @@ from cxr_client.requests import RenderOptions, explain_request, predict_request
 from cxr_client.results import ExplanationSet, Prediction
 from cxr_client.retries import Retries
 from cxr_client.steps import Connect, Deadline, Pause, Read, Reply, Send, Steps
+from cxr_client.trace_context import trace_context
 
 _REQUEST_BYTES_KEY = "x-request-bytes"
 _CONNECT_NOTICE_S = 0.5  # An outage is told within a second.
@@ -173,7 +174,7 @@ def _call(
     request_bytes = request.ByteSize()
     # Sent first, so that a server without room for the request can refuse it before the upload.
     declared = (_REQUEST_BYTES_KEY, str(request_bytes))
-    metadata = (*settings.metadata(request_id, priority), declared)
+    metadata = (*settings.metadata(request_id, priority), declared, *trace_context())
     if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
             f"the request is larger than this client's limit of {settings.max_request_bytes} bytes",

@@ -32,7 +32,6 @@ from cxr_server.inference.preprocess import (
     preprocessing_of,
 )
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.stages import Stage, Stages
 from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
 from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
 from cxr_server.inference.worker_pool import WorkerPool
@@ -40,6 +39,7 @@ from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory, beyond_process_share
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
+from cxr_server.observability.stages import Stage, Stages
 from cxr_server.settings import MIB, Settings
 
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
@@ -144,11 +144,6 @@ class ServingModel:
     def engine(self) -> Engine:
         """The engine in use, or the one that has failed and is being replaced."""
         return self._supervisor.engine
-
-    @property
-    def waiting_to_draw(self) -> int:
-        """Number of calls that wait for a thread that draws."""
-        return self._drawing.waiting + self._slow_maps.waiting
 
     async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""

@@ -20,6 +20,7 @@ from cxr_server.convert.catalog import CATALOG
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.memory import divide
+from cxr_server.observability import tracing
 from cxr_server.settings import MIB, Address, Settings, SettingsError
 from cxr_server.settings.environment import check_names
 from cxr_server.tls import check_tls
@@ -35,6 +36,12 @@ class CannotListen(OperatorError):
 def check_environment(settings: Settings) -> Iterator[str]:
     """Yield the names of variables that look like settings and are none."""
     yield from check_names(os.environ)
+
+
+def check_tracing(settings: Settings) -> Iterator[str]:
+    """Yield why calls are not traced, where the environment asks for it."""
+    if problem := tracing.problem(os.environ):
+        yield problem
 
 
 def check_memory(settings: Settings) -> Iterator[str]:
@@ -130,14 +137,14 @@ def check_model(settings: Settings) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class PreflightCheck:
-    """One check: `run` yields warnings and raises OperatorError; `passed` says what is right.
+    """One check: `run` yields warnings and raises OperatorError; `passed` tells what is right.
 
     `setting` names the setting without which there is nothing to check.
     """
 
     name: str
     run: Callable[[Settings], Iterator[str]]
-    passed: str
+    passed: str | Callable[[], str]
     setting: str = ""
 
 
@@ -151,4 +158,5 @@ PREFLIGHT = (
     PreflightCheck("tokens file", check_tokens, "usable", "tokens_file"),
     PreflightCheck("audit file", check_audit, "usable", "audit_file"),
     PreflightCheck("addresses", check_listen, "can be listened on"),
+    PreflightCheck("tracing", check_tracing, lambda: tracing.summary(os.environ)),
 )

@@ -4,7 +4,6 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,12 +36,12 @@ from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import Finding, findings, ranked
-from cxr_server.inference.stages import Stage, Stages
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
 from cxr_server.model import ServingModel
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
+from cxr_server.observability.stages import Stage, Stages
 from cxr_server.settings import Settings
 
 MAX_LABELS = 256
@@ -175,12 +174,6 @@ class InferenceService:
         self._metrics = metrics
         self._in_flight = in_flight
         self._model: ServingModel | None = None
-        self.loaded_in_s = 0.0
-
-    @property
-    def model(self) -> ServingModel | None:
-        """The model in use, None while it is loaded."""
-        return self._model
 
     async def load(self) -> ServingModel:
         """Load the model, explain an image to warm it up, and enter SERVING.
@@ -188,7 +181,6 @@ class InferenceService:
         Raises BundleError, DecodeProcessesUnavailable, and EngineUnavailable also if the engine
         fails on that image.
         """
-        start_s = time.monotonic()
         model = await ServingModel.load(
             self._settings, self.memory, self._lifecycle, self._metrics, self._image_key
         )
@@ -207,7 +199,7 @@ class InferenceService:
             raise EngineUnavailable("the engine failed while warming up") from error
         call.end()
         model.warmed_up()
-        self._model, self.loaded_in_s = model, time.monotonic() - start_s
+        self._model = model
         self._lifecycle.enter(Phase.SERVING)
         return model
 
@@ -222,25 +214,25 @@ class InferenceService:
 
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
         """Score an image. Raises RequestError; see `errors`."""
-        model, stages = self._loaded(call), Stages()
+        model = self._loaded(call)
+        stages = call.stages = Stages()
         evidence, _ = await model.evidence(
             request.image, call, stages, strict=request.strict_input, options=request.dicom
         )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
-        result = PredictResult(
+        self._metrics.stages(stages.seconds())
+        return PredictResult(
             findings=scored,
             evidence=evidence,
             stages=stages,
             model=model.manifest,
             include_embedding=request.include_embedding,
         )
-        self._metrics.answered(call, stages.seconds(), result.warnings)
-        return result
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Explain findings of an image. Raises RequestError; see `errors`."""
         result = await self._explain(self._loaded(call), request, call)
-        self._metrics.answered(call, result.stages.seconds(), result.warnings)
+        self._metrics.stages(result.stages.seconds())
         return result
 
     def health(self) -> HealthReport:
@@ -278,7 +270,8 @@ class InferenceService:
         for label in request.labels:
             if label not in model.manifest.labels:
                 raise UnknownLabel(_unknown(label, model.manifest.labels))
-        stages, method = Stages(), METHODS[request.method]
+        stages = call.stages = Stages()
+        method = METHODS[request.method]
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
         model.check_room(slow=method.needs_engine)

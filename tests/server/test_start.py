@@ -5,7 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("torch", "torchvision", "torchxrayvision", "pandas", "skimage", "scipy", "sklearn", "cv2")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "torchxrayvision",
+    "pandas",
+    "skimage",
+    "scipy",
+    "sklearn",
+    "cv2",
+    "opentelemetry",
+)
 
 SERVE_ONE_IMAGE = """
 import asyncio, json, sys

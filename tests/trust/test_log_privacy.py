@@ -1,4 +1,4 @@
-"""What is sent stays out of the log: names, metadata, labels, scores, tokens and bytes."""
+"""What is sent stays out of log and traces: names, metadata, labels, scores, tokens, bytes."""
 
 import base64
 import json
@@ -15,6 +15,7 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.access import new_token
 from dicom_files import dicom
 from images import chest_like
+from otlp_receiver import Receiver
 from serving import ServerProcess
 from trust.outcomes import outcome_of
 
@@ -25,7 +26,8 @@ KEYS = {
     "error", "exception", "tokens", "caller", "signal", "version", "settings", "address",
     "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
     "decoding", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
-    "max_drawn_pixels", "detail", "file", "precision", "largest_difference",
+    "max_drawn_pixels", "detail", "file", "precision", "largest_difference", "trace_id", "tracing",
+    "audit",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
@@ -37,21 +39,26 @@ EVENTS = {
 }  # fmt: skip
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
 class Recorded(NamedTuple):
     log: str
     secrets: list[str]
+    spans: bytes
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """The debug log of a server that was told secrets in every place, and what they were."""
+    """Log and traces of a server that was told secrets in every place, and what they were."""
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     token, line = new_token("somebody")
     tokens.write_text(line)
     secrets = [SECRET, SECRET.encode().hex(), base64.b64encode(SECRET.encode()).decode()[:-4]]
     secrets += [token, "Bearer ", "s3cret", "BEEBLEBROX", "1.2.1979"]
     known = ("authorization", f"Bearer {token}")
-    with ServerProcess("--log-level", "debug", "--tokens-file", str(tokens)) as server:
+    flags = ("--log-level", "debug", "--tokens-file", str(tokens))
+    with Receiver() as receiver, ServerProcess(*flags, env=receiver.env) as server:
         with grpc.insecure_channel(server.address) as channel:
             stub = ChestXrayServiceStub(channel)
             for file in files_with_a_secret():
@@ -59,8 +66,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             wrong = (("authorization", f"Bearer s3cret-{SECRET}"),)
             request = pb.PredictRequest(image=file)
             assert outcome_of(lambda: stub.Predict(request, metadata=wrong))[0] != "OK"
+            for flags in ("01", "00"):
+                parent = ("traceparent", f"00-{TRACE}-b7ad6b7169203331-{flags}")
+                names = (("x-request-id", f"trace-{flags}"), known, parent)
+                stub.DescribeModel(pb.DescribeModelRequest(), metadata=names)
         assert server.stop() == 0
-        return Recorded(server.log, secrets)
+        return Recorded(server.log, secrets, receiver.raw)
 
 
 def files_with_a_secret() -> tuple[bytes, ...]:
@@ -113,6 +124,19 @@ def ask(stub: ChestXrayServiceStub, file: bytes, known: tuple[str, str]) -> list
 def test_the_log_holds_nothing_of_what_was_sent(recorded: Recorded) -> None:
     assert len(recorded.log.splitlines()) >= 10
     assert [secret for secret in recorded.secrets if secret in recorded.log] == []
+
+
+def test_the_traces_hold_nothing_of_what_was_sent_and_not_who_sent_it(recorded: Recorded) -> None:
+    assert recorded.spans.count(b"rpc.method") >= 10
+    private = [*recorded.secrets, "127.0.0.1", "somebody"]
+    assert [each for each in private if each.encode() in recorded.spans] == []
+
+
+def test_a_call_that_is_traced_is_logged_with_its_trace(recorded: Recorded) -> None:
+    events = map(json.loads, recorded.log.splitlines())
+    traces = {event["request_id"]: event.get("trace_id") for event in events if "code" in event}
+    assert traces["trace-01"] == TRACE
+    assert traces["trace-00"] is None
 
 
 def test_a_call_is_logged_with_the_name_of_its_token(recorded: Recorded) -> None:

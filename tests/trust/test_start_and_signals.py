@@ -221,7 +221,9 @@ def run_homeless(*words: str) -> tuple[int, str, str]:
 
 
 def test_a_user_without_a_home_folder_can_use_the_other_commands() -> None:
-    assert run_homeless("doctor")[0] == 0
+    status, printed, _ = run_homeless("doctor")
+    assert status == 0
+    assert "ok   tracing: off; " in printed
     status, printed, _ = run_homeless("models", "--json")
     listed: dict[str, Any] = json.loads(printed)
     assert (status, listed["bundle_home"]) == (0, None)

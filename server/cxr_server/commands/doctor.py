@@ -117,7 +117,8 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
     if warnings:
         return Check(check.name, "note", "; ".join(warnings))
     given = not check.setting or getattr(chosen, check.setting)
-    return Check(check.name, "ok", check.passed if given else "none given")
+    passed = check.passed if isinstance(check.passed, str) else check.passed()
+    return Check(check.name, "ok", passed if given else "none given")
 
 
 def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:

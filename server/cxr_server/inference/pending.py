@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cxr_server.errors import DeadlineExpired, RequestError
-from cxr_server.inference.stages import Stage, Stages
+from cxr_server.observability.stages import NO_FACTS, Facts, Stage, Stages
 
 
 @dataclass(slots=True, eq=False)
@@ -46,13 +46,14 @@ class PendingRequest:
             return error
         except BaseException as error:
             return error
-        self.record(Stage.DECODE, start_s, time.monotonic())
+        finally:
+            self.record(Stage.DECODE, start_s, time.monotonic())
         return None if self.infer else (self.prepared, None)
 
-    def record(self, stage: Stage, start_s: float, end_s: float) -> None:
+    def record(self, stage: Stage, start_s: float, end_s: float, facts: Facts = NO_FACTS) -> None:
         """Record a stage, and the wait before it."""
         self.stages.add(Stage.QUEUE, self.waiting_since_s, start_s)
-        self.stages.add(stage, start_s, end_s)
+        self.stages.add(stage, start_s, end_s, facts)
         self.waiting_since_s = end_s
 
 

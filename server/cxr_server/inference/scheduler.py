@@ -26,7 +26,7 @@ from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.ready_queue import ReadyQueue
-from cxr_server.inference.stages import Stage, Stages
+from cxr_server.observability.stages import Facts, Stage, Stages
 
 P = TypeVar("P")
 _POLL_INTERVAL_S = 0.01
@@ -81,7 +81,7 @@ class Scheduler:
     @property
     def queue_depth(self) -> int:
         """Number of requests that wait for a decode thread or the engine."""
-        return self.waiting_to_decode + self.waiting_to_infer
+        return len(self._waiting) + len(self._ready)
 
     @property
     def busy(self) -> int:
@@ -89,24 +89,14 @@ class Scheduler:
         return self._decoding + len(self._calls)
 
     @property
-    def waiting_to_decode(self) -> int:
-        """Number of requests that wait for a decode thread."""
-        return len(self._waiting)
+    def batches(self) -> int:
+        """Number of engine calls that were answered."""
+        return self._calls.batches
 
     @property
-    def waiting_to_infer(self) -> int:
-        """Number of images that wait for the engine."""
-        return len(self._ready)
-
-    @property
-    def decoding(self) -> int:
-        """Number of images that are being decoded."""
-        return self._decoding
-
-    def engine_work(self) -> tuple[dict[int, int], float]:
-        """Return the number of answered engine calls by their images, and the seconds of all."""
-        with self._lock:
-            return dict(self._calls.batches_by_size), self._calls.busy_s
+    def images(self) -> int:
+        """Number of images in them."""
+        return self._calls.images
 
     @property
     def stuck(self) -> bool:
@@ -238,8 +228,13 @@ class Scheduler:
         end_s = time.monotonic()
         with self._lock:
             self._calls.answered(call, end_s)
+        facts: Facts = {
+            "batch_size": len(batch),
+            "engine": engine.name,
+            "device": engine.device,
+        }
         for index, request in enumerate(batch):
-            request.record(Stage.INFERENCE, call.start_s, end_s)
+            request.record(Stage.INFERENCE, call.start_s, end_s, facts)
             embedding_c = None if embeddings is None else embeddings[index]
             output = Output(evidence[index], embedding_c)
             self._on_loop(complete, request.answer, (request.prepared, output))

@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cxr_server.errors import DeadlineExpired
+from cxr_server.observability.stages import Stages
 
 
 @dataclass(slots=True)
@@ -15,7 +16,8 @@ class Call:
     Fairness goes by the `caller`: token, else certificate, else host. `deadline` and `started` are
     on the clock of `time.monotonic`. `token` is the name of the bearer token, `code` the status of
     the ended call, "" until then, and `reason` that of its error. `cached` is None for methods that
-    need no evidence. `bulk` calls give way to all others.
+    need no evidence. `bulk` calls give way to all others. `trace_headers` are those of the caller's
+    trace.
 
     `model`, `weights_sha256`, `image_hmac` (hex) and `finding_count` are for the audit file.
     """
@@ -28,10 +30,11 @@ class Call:
     token: str = ""
     bulk: bool = False
     request_bytes: int = 0
-    response_bytes: int = 0
     reason: str = ""
     code: str = ""
     cached: bool | None = None
+    stages: Stages = field(default_factory=Stages)
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     weights_sha256: str = ""
     image_hmac: str = ""

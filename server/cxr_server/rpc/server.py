@@ -15,6 +15,7 @@ from cxr_server.admission import Admission
 from cxr_server.audit import Audit
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
+from cxr_server.observability.tracing import Recorder
 from cxr_server.rpc import health, reflection, servicer
 from cxr_server.rpc.certificates import Certificates
 from cxr_server.rpc.health import HealthServicer
@@ -52,6 +53,7 @@ class Server:
     admission: Admission
     metrics: Metrics
     audit: Audit | None = None
+    tracing: Recorder | None = None
     _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
     _access: Access | None = field(default=None, init=False)
     _certificates: Certificates | None = field(default=None, init=False)
@@ -61,7 +63,14 @@ class Server:
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
-        around = steps(settings, self.lifecycle, self.admission, self.metrics, self._access)
+        around = steps(
+            settings,
+            self.lifecycle,
+            self.admission,
+            self.metrics,
+            self._access,
+            tracing=self.tracing,
+        )
         if self.audit:
             record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
             around.insert(0, record)
@@ -99,17 +108,6 @@ class Server:
         if self.audit:
             self.audit.reopen()
 
-    @property
-    def reload_failures(self) -> dict[str, int]:
-        """How often tokens and certificates could not be read again."""
-        files = {"tokens": self._access, "certificates": self._certificates}
-        return {name: each.reload_failures if each else 0 for name, each in files.items()}
-
-    @property
-    def certificate_expiries(self) -> dict[str, float]:
-        """The Unix time at which each certificate in use expires."""
-        return self._certificates.expiries if self._certificates else {}
-
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
@@ -122,9 +120,11 @@ def steps(
     metrics: Metrics,
     access: Access | None = None,
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
+    tracing: Recorder | None = None,
 ) -> list[Step]:
     """Return the steps around every method, outermost first."""
-    around: list[Step] = [partial(observed, metrics=metrics, unobserved=_OPEN, quiet=_QUIET)]
+    observe = partial(observed, metrics=metrics, unobserved=_OPEN, quiet=_QUIET, tracing=tracing)
+    around: list[Step] = [observe]
     if access:
         around.append(partial(authenticated, access=access, open_services=_OPEN))
     longest = partial(limited, max_call_s=settings.max_call_s, bounded=bounded_methods)

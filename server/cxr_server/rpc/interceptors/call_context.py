@@ -20,6 +20,8 @@ from cxr_server.observability.call import Call
 
 REQUEST_ID = "x-request-id"  # metadata key of the request id, in both directions
 PRIORITY = "x-priority"
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Metadata keys of the caller's trace, as of https://www.w3.org/TR/trace-context/."""
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -41,6 +43,7 @@ class CallContext:
             caller=_identity(context),
             deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
             bulk=self.text(PRIORITY) == "bulk",
+            trace_headers={key: text for key in TRACE_HEADERS if (text := self.text(key))},
         )
 
     @classmethod

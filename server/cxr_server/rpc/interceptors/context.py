@@ -1,4 +1,4 @@
-"""Context: return a call's id, and log and count the call when it has ended."""
+"""Context: return a call's id, and log, count and trace the call when it has ended."""
 
 import asyncio
 import time
@@ -10,7 +10,9 @@ import grpc
 import structlog
 
 from cxr_server.errors import RequestError
+from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
+from cxr_server.observability.tracing import Recorder
 from cxr_server.rpc.interceptors.call_context import REQUEST_ID, CallContext
 
 # gRPC gives codes as numbers, other hosts as StatusCode.
@@ -20,12 +22,17 @@ log = structlog.get_logger("cxr_server.calls")
 
 @contextmanager
 def observed(
-    context: CallContext, *, metrics: Metrics, unobserved: frozenset[str], quiet: frozenset[str]
+    context: CallContext,
+    *,
+    metrics: Metrics,
+    unobserved: frozenset[str],
+    quiet: frozenset[str],
+    tracing: Recorder | None = None,
 ) -> Iterator[None]:
     """See how a call ends.
 
-    `unobserved` services are neither logged nor counted; successful calls of `quiet` methods, full
-    names, are logged at the level debug.
+    `unobserved` services are not logged, counted or traced; successful calls of `quiet` methods,
+    full names, are logged at the level debug.
     """
     call, code = context.call, ""
     context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
@@ -48,19 +55,26 @@ def observed(
         call.code = code = code or _NAMES.get(context.code() or 0, "UNKNOWN")
         seconds = time.monotonic() - call.started
         # Metrics are updated before the status is sent, so that a caller who scrapes next sees
-        # its own call. Logging can wait until after.
+        # its own call. Spans and logging can wait until after.
         metrics.finished(call, code, seconds)
-        facts = {
-            "request_id": call.request_id,
-            "method": call.method,
-            "caller": call.caller,
-            "priority": "bulk" if call.bulk else None,
-            "code": code,
-            "reason": call.reason or None,
-            "duration_ms": round(1000 * seconds, 1),
-            "request_bytes": call.request_bytes,
-            "cached": call.cached,
-        }
-        write = log.debug if call.method in quiet and code == "OK" else log.info
-        known = {key: value for key, value in facts.items() if value is not None}
-        asyncio.get_running_loop().call_soon(partial(write, "call", **known))
+        tell = partial(_tell, call, seconds, quiet, tracing)
+        asyncio.get_running_loop().call_soon(tell)
+
+
+def _tell(call: Call, seconds: float, quiet: frozenset[str], tracing: Recorder | None) -> None:
+    """Trace and log a call that has ended."""
+    trace_id = tracing.record(call, seconds) if tracing else ""
+    facts = {
+        "request_id": call.request_id,
+        "trace_id": trace_id or None,
+        "method": call.method,
+        "caller": call.caller,
+        "priority": "bulk" if call.bulk else None,
+        "code": call.code,
+        "reason": call.reason or None,
+        "duration_ms": round(1000 * seconds, 1),
+        "request_bytes": call.request_bytes,
+        "cached": call.cached,
+    }
+    write = log.debug if call.method in quiet and call.code == "OK" else log.info
+    write("call", **{key: value for key, value in facts.items() if value is not None})

@@ -2,7 +2,7 @@
 
 import time
 
-from cxr_server.inference.stages import Span, Stage, Stages
+from cxr_server.observability.stages import Span, Stage, Stages
 
 
 def test_a_stage_that_ran_twice_counts_both_times() -> None:

@@ -2,7 +2,9 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -15,12 +17,19 @@ class Stage(StrEnum):
     RENDER = "render"  # making and drawing heat maps
 
 
+Facts = Mapping[str, str | int]
+"""What is known of the run of a stage beside its time, such as the size of its batch."""
+
+NO_FACTS: Facts = MappingProxyType({})
+
+
 class Span(NamedTuple):
     """One run of a stage, in seconds on the clock of `time.monotonic`."""
 
     stage: Stage
     start_s: float
     end_s: float
+    facts: Facts = NO_FACTS
 
 
 class Stages:
@@ -31,9 +40,9 @@ class Stages:
         self.epoch_s = time.time() - time.monotonic()
         """Unix time at which `time.monotonic` was zero: turns a span's times into timestamps."""
 
-    def add(self, stage: Stage, start_s: float, end_s: float) -> None:
+    def add(self, stage: Stage, start_s: float, end_s: float, facts: Facts = NO_FACTS) -> None:
         """Record a run of a stage, which may have several."""
-        self.spans.append(Span(stage, start_s, end_s))
+        self.spans.append(Span(stage, start_s, end_s, facts))
 
     def seconds(self) -> dict[str, float]:
         """Return the total time of each stage that ran, by its name."""
