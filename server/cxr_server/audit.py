@@ -51,7 +51,7 @@ class Audit:
     """Appends to a file of mode 0600, and opens it again on `reopen`. Raises OSError.
 
     Calls never wait for the disk: see `LogLines` for what is lost when it refuses lines. A line is
-    synced within `SYNC_S` of being written. Without a key, `image_hmac` uses one of this process.
+    synced within `SYNC_S` of being written. Without a key, `image_hmacs` uses one of this process.
     """
 
     def __init__(self, path: str, key: bytes = b"") -> None:
@@ -77,7 +77,7 @@ class Audit:
             "request_id": call.request_id,
             "method": call.method,
             "caller": call.caller,
-            "image_hmac": call.image_hmac or None,
+            "image_hmacs": call.image_hmacs or None,
             "model": call.model or None,
             "weights_sha256": call.weights_sha256 or None,
             "code": code,

@@ -181,7 +181,7 @@ class ServingModel:
         elif is_hashed:
             key = await self._read(partial(self.cache.key_of, image), call)
         if self._image_key:
-            call.image_hmac = key.hex()
+            call.image_hmacs.append(key.hex())
         key += options.presentation.encode()  # equal bytes read in another way are another image
         evidence = self.cache.get(key)
         if evidence and strict:

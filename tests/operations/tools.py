@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "build" / "operations" / "bin"
-"""Where the Makefile installs what locks/operations.txt pins."""
+BUILD = Path(__file__).parents[2] / "build"
+"""Where the Makefile installs what locks/operations.txt and its kind pin."""
 
 
 def program(name: str) -> str:
     """Path of a program; skip, or fail in CI, where it is missing."""
-    path = shutil.which(name, path=f"{FOLDER}{os.pathsep}{os.environ['PATH']}")
+    return _found(name, f"{BUILD / 'operations' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+def program_in(environment: str, name: str) -> str:
+    """The same, of a program in an environment of its own below build/."""
+    return _found(name, str(BUILD / environment / "bin"))
+
+
+def _found(name: str, where: str) -> str:
+    path = shutil.which(name, path=where)
     if path is None:
         missing = f"NOT RUN: there is no {name} here; see `make test-operations`"
         if os.environ.get("CI"):

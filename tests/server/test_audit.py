@@ -32,10 +32,12 @@ async def audited_app(folder: Path, *flags: str) -> AsyncIterator[tuple[App, Any
     files = ("--audit-file", str(folder / "audit.jsonl"), "--audit-key-file", str(folder / "key"))
     app = App(parse(["--listen", "127.0.0.1:0", *files, *flags], env={}))
     await app.start()
-    await app.load()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-        yield app, ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]
-    await app.close()
+    try:
+        await app.load()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+            yield app, ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]
+    finally:
+        await app.drain()
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -60,15 +62,15 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
         "request_id": "asked-1",
         "method": "cxr.v1.ChestXrayService/Predict",
         "caller": "host:127.0.0.1",
-        "image_hmac": hmac.digest(KEY, IMAGE, "sha256").hex(),
+        "image_hmacs": [hmac.digest(KEY, IMAGE, "sha256").hex()],
         "model": "phantom",
         "weights_sha256": weights,
         "code": "OK",
         "finding_count": 3,
     }
-    assert explain["image_hmac"] == predict["image_hmac"]
+    assert explain["image_hmacs"] == predict["image_hmacs"]
     assert explain["finding_count"] == len(explained.findings)
-    assert refused["image_hmac"] == hmac.digest(KEY, b"no image", "sha256").hex()
+    assert refused["image_hmacs"] == [hmac.digest(KEY, b"no image", "sha256").hex()]
     assert (refused["code"], refused["reason"]) == ("INVALID_ARGUMENT", "IMAGE_FORMAT_UNSUPPORTED")
     assert "finding_count" not in refused
     text = (tmp_path / "audit.jsonl").read_text()
@@ -100,7 +102,7 @@ async def test_a_call_refused_before_its_upload_is_audited_too(tmp_path: Path) -
             await stub.Predict(pb.PredictRequest(image=IMAGE))
     refused = lines(tmp_path / "audit.jsonl")[1]
     assert (refused["code"], refused["reason"]) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
-    assert "image_hmac" not in refused
+    assert "image_hmacs" not in refused
 
 
 async def test_a_file_that_cannot_be_written_costs_lines_which_are_counted_and_never_a_call(

@@ -19,7 +19,8 @@ class Call:
     need no evidence. `bulk` calls give way to all others. `trace_headers` are those of the caller's
     trace.
 
-    `model`, `weights_sha256`, `image_hmac` (hex) and `finding_count` are for the audit file.
+    `model`, `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count` are for
+    the audit file.
     """
 
     method: str
@@ -37,7 +38,7 @@ class Call:
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     weights_sha256: str = ""
-    image_hmac: str = ""
+    image_hmacs: list[str] = field(default_factory=list)
     finding_count: int | None = None
     ended: bool = field(default=False, init=False)
     _at_end: list[Callable[[], None]] = field(default_factory=list, init=False)

@@ -25,13 +25,16 @@ from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
 from cxr_server.rpc.interceptors.longest_call import limited
+from cxr_server.rpc.open_inference import open_inference_pb2_grpc as oip_grpc
+from cxr_server.rpc.open_inference.servicer import MODEL_INFER, PROBES, OpenInferenceServicer
+from cxr_server.rpc.open_inference.servicer import SERVICE as OPEN_INFERENCE
 from cxr_server.service import InferenceService
 from cxr_server.settings import Address, Settings
 
 log = structlog.get_logger("cxr_server.rpc")
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
-_QUIET = frozenset({servicer.HEALTH, *reflection.METHODS})
+_QUIET = frozenset({servicer.HEALTH, *PROBES, *reflection.METHODS})
 """Methods whose successful calls are logged at the level debug: probes and tools call them."""
 
 
@@ -45,7 +48,7 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
 
 @dataclass(slots=True)
 class Server:
-    """Serves the contract, `grpc.health.v1` and reflection."""
+    """Serves the contract, `grpc.health.v1`, reflection and the Open Inference Protocol."""
 
     settings: Settings
     service: InferenceService
@@ -61,6 +64,7 @@ class Server:
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
+        services = [servicer.SERVICE, health.SERVICE]
         self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
         around = steps(
@@ -81,8 +85,12 @@ class Server:
         chest_xray = servicer.ChestXrayServicer(self.service, serialized=True)
         pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        if settings.open_inference:
+            open_inference = OpenInferenceServicer(self.service)
+            oip_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)  # type: ignore[no-untyped-call]
+            services.append(OPEN_INFERENCE)
         if settings.reflection:
-            reflection.enable(server, servicer.SERVICE, health.SERVICE)
+            reflection.enable(server, *services)
         credentials = self._certificates.credentials() if self._certificates else None
         port = _bind(server, settings.listen, credentials)
         self._servers.append(server)
@@ -119,7 +127,7 @@ def steps(
     admission: Admission,
     metrics: Metrics,
     access: Access | None = None,
-    bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS,
+    bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS | {MODEL_INFER},
     tracing: Recorder | None = None,
 ) -> list[Step]:
     """Return the steps around every method, outermost first."""

@@ -77,6 +77,9 @@ class Settings:
     )
     engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", "model", low=0, high=1024)
     reflection: bool = _option(True, "serve gRPC reflection", "network")
+    open_inference: bool = _option(
+        False, "serve the Open Inference Protocol too, for clients of Triton and KServe", "network"
+    )
     drain_pause_s: float = _option(0.0, "lame-duck time after SIGTERM, s", "network", low=0.0)
     grace_s: float = _option(
         20.0, "time for calls in flight to finish at shutdown, s", "network", low=0.0
