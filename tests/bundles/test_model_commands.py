@@ -29,12 +29,33 @@ from cxr_server.preflight import PREFLIGHT, check_cache
 from cxr_server.settings import parse
 
 SERVE = ("serve", "--log-format", "console")
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from cxr_server.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of compiled models, which the tests fill and read."""
+    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture
-def home(phantom_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(
+    phantom_bundle: Bundle,
+    compiled: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A home of bundles. Torch, which takes seconds to import, is hidden but from its tests."""
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXR_CACHE_DIR", str(compiled))
+    if not request.node.get_closest_marker("torch"):
+        monkeypatch.setitem(sys.modules, "torch", None)
     shutil.copytree(phantom_bundle.path, tmp_path / "home" / "mine")
     return tmp_path / "home"
 
@@ -84,7 +105,7 @@ def with_locked(folder: Path, *words: str, mode: int = 0) -> subprocess.Complete
     """Run the command while the folder cannot be looked into, or has another mode."""
     folder.chmod(mode)
     done = subprocess.run(
-        [sys.executable, "-m", "cxr_server", *words],
+        [sys.executable, "-c", WITHOUT_TORCH, *words],
         capture_output=True,
         text=True,
         timeout=100,

@@ -7,12 +7,12 @@ from safetensors.numpy import load_file
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import Client
-from cxr_phantom.draw import draw_phantom
 from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.store import SAMPLES_PATH
 from images import chest_like, png
 from serving import ServerProcess
 
-FILM = png(draw_phantom(41, size_px=512).pixels_hw)
+FILM = (SAMPLES_PATH / "phantom-effusion-1.png").read_bytes()
 
 
 def test_the_linear_map_of_the_embedding_gives_the_logits(
