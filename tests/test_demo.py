@@ -89,6 +89,7 @@ def test_one_command_serves_a_converted_full_size_model_for_a_dicom_file(
     assert f"\nfilm.dcm: {NIH} {version}\n" in again.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["refused", "SHA-256 differs"])
 def test_without_the_real_model_the_phantom_answers_and_says_what_that_is_worth(
     reason: str, tmp_path: Path, homes: dict[str, str], film: Path
@@ -116,6 +117,7 @@ def test_a_missing_radiograph_is_told_in_one_line_before_anything_is_started(
     assert f"No such file or directory: '{tmp_path}/none.png'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_radiograph_that_is_refused_is_told_in_one_line(
     tmp_path: Path, homes: dict[str, str], tiny_bundle: Path
 ) -> None:

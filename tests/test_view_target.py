@@ -34,6 +34,7 @@ def start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ctrl_c", [True, False], ids=["Ctrl-C", "SIGTERM"])
 def test_one_command_serves_the_page_and_ends_both(
     tmp_path: Path, radiographs: list[Path], ctrl_c: bool

@@ -61,6 +61,7 @@ def test_the_examples_say_what_failed(fake: FakeServer, tmp_path: Path, example:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_the_async_example_loses_none_of_300_images_on_a_cold_server(tmp_path: Path) -> None:
     films = [tmp_path / f"film-{number}.png" for number in range(300)]
     for number, film in enumerate(films):

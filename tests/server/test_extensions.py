@@ -1,6 +1,7 @@
 """What is registered is served: one entry of a registry, and nothing else, adds a capability."""
 
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,7 +109,7 @@ async def test_a_registered_engine_is_a_choice_and_is_served(
 ) -> None:
     monkeypatch.setitem(ENGINES, TOY_ENGINE.name, TOY_ENGINE)
     grey = png(np.full((64, 64), 192, np.uint8))
-    async with serving("--engine", "toy") as stub:
+    async with serving("--engine", "toy", "--decode-processes", "0") as stub:
         health = await stub.Health(pb.HealthRequest())
         described = await stub.DescribeModel(pb.DescribeModelRequest())
         (only,) = (await stub.Explain(pb.ExplainRequest(image=grey))).explanations
@@ -158,7 +159,7 @@ async def test_a_registered_preprocessing_is_described_and_served(
     bundle = bundle_with(tmp_path / "toy", Upside.id)
     pixels = chest_like(224, 224)
     overlay = pb.RenderOptions(opacity=0)
-    async with serving("--model", str(bundle)) as stub:
+    async with serving("--decode-processes", "0", "--model", str(bundle)) as stub:
         described = await stub.DescribeModel(pb.DescribeModelRequest())
         reply = await stub.Explain(pb.ExplainRequest(image=png(pixels), render=overlay))
     assert described.preprocessing_id == Upside.id
@@ -168,8 +169,9 @@ async def test_a_registered_preprocessing_is_described_and_served(
 
 
 async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it takes seconds
     bundle = bundle_with(tmp_path / "foreign", "imagenet-rgb-resize256-v7")
     with pytest.raises(BundleError, match=r"imagenet-rgb-resize256-v7.*xrv-centercrop-resize224"):
         async with serving("--model", str(bundle)):
@@ -194,7 +196,7 @@ async def test_a_registered_explanation_method_is_described_and_served(
         method=pb.EXPLANATION_METHOD_EIGEN_CAM,
         render=pb.RenderOptions(kind=pb.RENDER_KIND_HEATMAP, color_map=pb.COLOR_MAP_GRAY),
     )
-    async with serving("--engine", "openvino") as stub:
+    async with serving("--engine", "openvino", "--decode-processes", "0") as stub:
         described = await stub.DescribeModel(pb.DescribeModelRequest())
         (only,) = (await stub.Explain(request)).explanations
     assert list(described.methods) == [

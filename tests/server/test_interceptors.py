@@ -473,7 +473,7 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
 
 async def test_the_servicer_answers_a_host_without_interceptors() -> None:
     """As on Ray Serve, whose proxy calls the servicer itself."""
-    service = App(parse(["--listen", "127.0.0.1:0"], env={})).service
+    service = App(parse(["--decode-processes", "0"], env={})).service
     await service.load()
     servicer = ChestXrayServicer(service)
     context = RayContext(("x-request-id", "ray-2"))

@@ -78,7 +78,7 @@ async def test_abandoned_explanations_draw_no_further_map_and_delay_no_predict(
         assert gate.wait(60)
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    async with serving("--decode-threads", "1") as (app, stub):
+    async with serving("--decode-threads", "1", "--decode-processes", "0") as (app, stub):
         described = await stub.DescribeModel(pb.DescribeModelRequest())
         labels = [finding.label for finding in described.findings]
         monkeypatch.setattr(Renderer, "render", render)
@@ -121,6 +121,7 @@ async def test_an_image_whose_caller_has_gone_is_not_hashed(
     assert len(hashed) == 1
 
 
+@pytest.mark.slow
 async def test_a_shutdown_does_not_wait_for_a_map_that_runs_for_ever(unprobed_bundle: Path) -> None:
     flags = ("--engine", "stuck", "--grace-s", "0.5")
     program = (sys.executable, "-c", STUCK_SERVER)

@@ -292,6 +292,7 @@ async def test_certificates_change_without_a_restart(secured: Secured) -> None:
     secured.authority.sign(secured.folder / "server", "third")
 
 
+@pytest.mark.slow
 def test_server_tls_and_tokens_work_together(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca", "hospital CA")
     certificate, key = authority.sign(tmp_path / "server", "server")

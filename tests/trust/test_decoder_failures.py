@@ -122,6 +122,7 @@ def test_the_log_says_where_images_are_decoded(server: ServerProcess) -> None:
     assert '"decoding": "in 2 processes"' in server.log
 
 
+@pytest.mark.slow
 def test_signals_to_every_process_of_the_server_do_not_end_calls_in_flight() -> None:
     with serving("--decode-processes", "1") as server:
         assert is_answered(server)
@@ -144,6 +145,7 @@ def _in_flight(server: ServerProcess) -> int:
         return ChestXrayServiceStub(channel).Health(pb.HealthRequest()).in_flight_count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", ["nothing", "sleep", "spin"])
 def test_no_process_outlives_a_server_that_is_killed(deed: str) -> None:
     with serving("--decode-processes", "1") as server, ThreadPoolExecutor() as threads:
@@ -157,6 +159,7 @@ def test_no_process_outlives_a_server_that_is_killed(deed: str) -> None:
         wait_until(lambda: not any(is_running(pid) for pid in below))
 
 
+@pytest.mark.slow
 def test_jpeg_2000_is_decoded_in_a_process_though_the_rest_is_decoded_in_threads() -> None:
     with ServerProcess("--decode-processes", "0", "--cache-entries", "0") as server:
         assert is_answered(server)
@@ -170,6 +173,7 @@ def test_jpeg_2000_is_decoded_in_a_process_though_the_rest_is_decoded_in_threads
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_whole_image_is_the_same_from_threads_and_processes() -> None:
     render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL)
     request = pb.ExplainRequest(image=png(chest_like(900, 700)), labels=["Mass"], render=render)
@@ -185,6 +189,7 @@ def test_a_picture_of_the_whole_image_is_the_same_from_threads_and_processes() -
     assert len(pictures[0]) > 10_000
 
 
+@pytest.mark.slow
 def test_a_server_whose_codecs_cannot_be_imported_does_not_start_and_says_why() -> None:
     local = PROGRAM.replace("HostileCodec()", "type('Local', (HostileCodec,), {})()")
     command = [sys.executable, "-c", local, "serve", "--listen", "127.0.0.1:0"]

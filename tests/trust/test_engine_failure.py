@@ -34,6 +34,8 @@ FLAGS = (
     "0",
     "--grace-s",
     "5",
+    "--decode-processes",  # starting some takes longer than most tests
+    "0",
 )
 Change = Callable[[np.ndarray], np.ndarray]
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -100,6 +100,7 @@ async def test_the_blocking_client_behaves_alike(
         assert isinstance(end, DeadlineError | UnavailableError)
 
 
+@pytest.mark.slow
 async def test_a_stalled_upload_without_a_deadline_is_ended_by_the_server() -> None:
 
     with ServerProcess("--upload-timeout-s", "0.5") as server:
@@ -116,6 +117,7 @@ async def test_a_stalled_upload_without_a_deadline_is_ended_by_the_server() -> N
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 async def test_killing_and_restarting_a_server_under_load_loses_no_result() -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}", "--cache-entries", "0")
     images = [png(chest_like(256, 256, seed=n)) for n in range(60)]

@@ -45,6 +45,7 @@ def test_an_address_that_means_all_is_asked_on_loopback(phantom_server: ServerPr
     assert health("--listen", f"0.0.0.0:{port}")[0] == 0
 
 
+@pytest.mark.slow
 def test_tokens_are_not_needed(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(new_token("ward-3")[1])
     with ServerProcess("--tokens-file", str(tmp_path / "tokens")) as server:
@@ -57,6 +58,7 @@ def tls(tmp_path: Path) -> list[str]:
     return ["--tls-cert", str(certificate), "--tls-key", str(key)]
 
 
+@pytest.mark.slow
 def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
     tls: list[str], tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
         assert f"{server.address} does not answer" in said
 
 
+@pytest.mark.slow
 def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(tls: list[str]) -> None:
     with ServerProcess(*tls) as server:
         status, said = health("--listen", server.address)
@@ -81,6 +84,7 @@ def test_a_plaintext_question_to_a_server_with_tls_is_told_what_to_give(tls: lis
     assert said.endswith(f"--tls-cert {tls[1]} needs --tls-key as well\n")
 
 
+@pytest.mark.slow
 def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path: Path) -> None:
     mutual = [*tls, "--tls-client-ca", str(tmp_path / "ca" / "ca.pem")]
     probes = f"127.0.0.1:{free_port()}"
@@ -93,11 +97,13 @@ def test_under_mutual_tls_the_health_only_port_is_asked(tls: list[str], tmp_path
         assert "give serve and health a --health-listen" in said
 
 
+@pytest.mark.slow
 def test_a_unix_socket_is_asked(tmp_path: Path) -> None:
     with ServerProcess("--health-listen", f"unix:{tmp_path / 'health.sock'}") as server:
         assert health(**settings(server))[0] == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_shuts_down_is_not_healthy() -> None:
     with ServerProcess("--drain-pause-s", "1000") as server:
         server.process.send_signal(signal.SIGTERM)

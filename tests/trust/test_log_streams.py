@@ -21,6 +21,7 @@ from serving import PROGRAM, ServerProcess
 from trust.ports import free_port
 from trust.test_process_life import held
 
+pytestmark = pytest.mark.slow  # a server for each test
 REQUEST = pb.PredictRequest(image=png())
 LOST = "cxr_log_lines_dropped_total"
 

@@ -181,6 +181,7 @@ async def test_large_explanations_side_by_side_stay_below_the_budget(
     assert peak_mib[0] < BUDGET_MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode_processes", [0, -1])
 async def test_callers_that_do_not_read_hold_their_slots_and_no_more_memory(
     many_findings: Path, decode_processes: int
@@ -210,6 +211,7 @@ async def test_callers_that_do_not_read_hold_their_slots_and_no_more_memory(
         assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_sent(
     many_findings: Path,
 ) -> None:
@@ -238,6 +240,7 @@ async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_se
         assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 async def test_a_shutdown_ends_answers_that_nobody_reads(many_findings: Path) -> None:
     with ServerProcess("--grace-s", "0.5", model=str(many_findings)) as server:
         async with grpc.aio.insecure_channel(server.address, options=OWN) as channel:

@@ -140,6 +140,7 @@ async def test_bytes_that_nobody_declared_count_when_they_have_arrived(
         assert reason_of(await refused(call)) == "MEMORY_FULL"
 
 
+@pytest.mark.slow
 async def test_requests_of_unknown_size_are_not_received_all_at_once() -> None:
     window_bytes = 8 * MIB  # what gRPC receives of a request before anybody reads it
     request = pb.PredictRequest(image=png() + bytes(20 * MIB))
@@ -160,6 +161,7 @@ async def test_requests_of_unknown_size_are_not_received_all_at_once() -> None:
             assert proxy.bytes_up > 20 * MIB
 
 
+@pytest.mark.slow
 async def test_uploads_of_unknown_size_that_do_not_arrive_do_not_keep_others_out() -> None:
     flags = ("--max-request-mib", "24", "--max-in-flight-mib", "24", "--upload-timeout-s", "1000")
     with ServerProcess(*flags) as server:

@@ -101,6 +101,7 @@ async def test_health_follows_the_phases() -> None:
         server.__exit__(None, None, None)
 
 
+@pytest.mark.slow
 async def test_a_drain_loses_no_call() -> None:
     # Long enough for three calls on a busy machine; the test waits until it is over.
     with ServerProcess("--drain-pause-s", "5", "--cache-entries", "0") as server:
@@ -130,12 +131,14 @@ async def test_a_drain_loses_no_call() -> None:
         assert "internal error" not in server.log
 
 
+@pytest.mark.slow
 def test_sigint_drains_as_sigterm_does() -> None:
     with ServerProcess() as server:
         assert server.stop(signal.SIGINT) == 0
         assert '"stopped"' in server.log
 
 
+@pytest.mark.slow
 async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
     with ServerProcess("--grace-s", "0.3") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -147,6 +150,7 @@ async def test_calls_that_outlast_the_grace_period_are_ended() -> None:
         assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 async def test_a_second_signal_exits_immediately() -> None:
     with ServerProcess("--drain-pause-s", "1000") as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -158,7 +162,15 @@ async def test_a_second_signal_exits_immediately() -> None:
             assert await asyncio.to_thread(server.process.wait, 90) == 128 + signal.SIGTERM
 
 
-def cannot_start(*flags: str) -> tuple[int, str]:
+@pytest.mark.slow
+def test_a_modified_bundle_is_not_served(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "changed"
+    shutil.copytree(tiny_bundle, bundle)
+    weights = bundle / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    flags = ("--listen", "127.0.0.1:0", "--model", str(bundle))
     done = subprocess.run(
         [sys.executable, "-m", "cxr_server", "serve", *flags],
         capture_output=True,
@@ -166,25 +178,6 @@ def cannot_start(*flags: str) -> tuple[int, str]:
         timeout=100,
         check=False,
     )
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
-
-
-def test_a_port_that_is_taken_is_a_clear_error(phantom_server: ServerProcess) -> None:
-    status, text = cannot_start("--listen", phantom_server.address)
-    assert status == 1
-    assert f"--listen {phantom_server.address}: it is in use" in text
-
-
-def test_a_modified_bundle_is_not_served(tiny_bundle: Path, tmp_path: Path) -> None:
-
-    bundle = tmp_path / "changed"
-    shutil.copytree(tiny_bundle, bundle)
-    weights = bundle / "weights.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    status, text = cannot_start("--listen", "127.0.0.1:0", "--model", str(bundle))
-    assert status == 1
-    assert "weights.safetensors" in text
+    assert "weights.safetensors" in done.stderr

@@ -34,6 +34,7 @@ def failed_start(*flags: str, program: tuple[str, ...] = PROGRAM) -> tuple[int, 
     return done.returncode, [json.loads(line) for line in done.stderr.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_the_start_at_once_with_one_error() -> None:
     body = 'raise RuntimeError("first\\\\nno such device")'
     flags = ("--drain-pause-s", "1000")
@@ -44,6 +45,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_at_once_with_one_error() -
     assert "no such device" in events[-1]["error"]
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_at_the_start_is_one_line_with_its_traceback() -> None:
     status, events = failed_start(program=with_engine('raise KeyError("surprise")'))
     assert status == 1
@@ -71,6 +73,7 @@ def test_settings_that_cannot_work_are_text_in_the_console_format() -> None:
     assert done.stderr.startswith("cxr-server: ")
 
 
+@pytest.mark.slow
 def test_a_failed_start_keeps_its_status_when_stderr_is_full() -> None:
     for flags, status in (("--max-in-flight", "0"), 2), (("--model", "nosuch"), 1):
         with open("/dev/full", "w") as full:
@@ -95,6 +98,7 @@ def test_a_signal_before_the_log_is_there_ends_the_start_with_one_line(
     assert number.name in event["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_loading_ends_the_process_at_once(number: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -117,6 +121,7 @@ def test_a_signal_while_loading_ends_the_process_at_once(number: signal.Signals)
     assert events[-1]["signal"] == number.name
 
 
+@pytest.mark.slow
 def test_a_drain_tells_its_signal_and_a_second_one_is_logged() -> None:
     with ServerProcess("--drain-pause-s", "1000") as server:
         server.process.terminate()
@@ -131,6 +136,7 @@ def test_a_drain_tells_its_signal_and_a_second_one_is_logged() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_sighup_reloads_tokens_and_certificates_and_stops_nothing(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca", "test CA")
     certificate, key = authority.sign(tmp_path / "server", "server")
@@ -160,6 +166,7 @@ def test_sighup_reloads_tokens_and_certificates_and_stops_nothing(tmp_path: Path
     assert told[1]["tokens"] == 2
 
 
+@pytest.mark.slow
 def test_sighup_at_any_time_stops_nothing() -> None:
     address = f"127.0.0.1:{free_port()}"
     command = [*PROGRAM, "serve", "--listen", address]
@@ -203,6 +210,7 @@ def homeless() -> tuple[str, ...]:
     return ("setpriv", *user, *able, *without, *PROGRAM)
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_folder_can_serve() -> None:
     with ServerProcess(program=homeless()) as server:
         with grpc.insecure_channel(server.address) as channel:
@@ -220,6 +228,7 @@ def run_homeless(*words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_folder_can_use_the_other_commands() -> None:
     status, printed, _ = run_homeless("doctor")
     assert status == 0

@@ -1,15 +1,12 @@
 """`cxr-server serve` with files and addresses that it cannot use, or should not."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +15,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from cxr_client import Client, TLSConfig
+from cxr_server.__main__ import main
 from cxr_server.access import RELOAD_S, new_token
 from images import png
+from refused_start import refused_start
 from serving import ServerProcess
 from trust.certificates import Authority
 
@@ -28,19 +27,9 @@ IMAGE = png()
 
 def refusal(*flags: str, env: dict[str, str] | None = None, status: int = 2) -> str:
     """Start a server that cannot start; return what its one error says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cxr_server", "serve", "--listen", "127.0.0.1:0", *flags],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env={**os.environ, **(env or {})},
-    )
-    assert (done.returncode, done.stdout) == (status, ""), done.stderr
-    events = [json.loads(line) for line in done.stderr.splitlines()]
-    *others, failed = events
-    assert (failed["event"], failed["level"]) == ("failed", "error")
-    assert {event["event"] for event in others} <= {"starting", "doubtful setting"}
-    return str(failed["error"])
+    found, event = refused_start(*flags, env=env)
+    assert found == status, event
+    return str(event["error"])
 
 
 def warnings(server: ServerProcess) -> list[str]:
@@ -129,16 +118,7 @@ def test_a_client_ca_that_is_no_certificate_is_told(pair: Pair) -> None:
     assert f"--tls-client-ca {pair.key} holds no CERTIFICATE" in said
 
 
-def test_an_expired_certificate_and_a_readable_key_are_warnings(tmp_path: Path) -> None:
-    pair = Pair(tmp_path, ends_in=timedelta(hours=-1))
-    pair.key.chmod(0o644)
-    with ServerProcess(*pair.flags) as server:
-        assert warnings(server) == [
-            f"--tls-key {pair.key} can be read by every user: chmod 600",
-            f"--tls-cert {pair.certificate}: callers will refuse it: certificate has expired",
-        ]
-
-
+@pytest.mark.slow
 def test_a_certificate_without_its_key_is_not_taken_over(pair: Pair, tmp_path: Path) -> None:
     with ServerProcess(*pair.flags) as server:
         other = Pair(tmp_path / "other")
@@ -150,6 +130,7 @@ def test_a_certificate_without_its_key_is_not_taken_over(pair: Pair, tmp_path: P
         assert "is not the key of" in server.log
 
 
+@pytest.mark.slow
 def test_certificates_that_were_reloaded_are_used_though_the_files_break_afterwards(
     pair: Pair,
 ) -> None:
@@ -169,17 +150,6 @@ def test_certificates_that_were_reloaded_are_used_though_the_files_break_afterwa
 # --- tokens ---
 
 
-def test_an_empty_or_writable_tokens_file_is_a_warning(tmp_path: Path) -> None:
-    file = tmp_path / "tokens"
-    file.write_text("# nobody yet\n")
-    file.chmod(0o666)
-    with ServerProcess("--tokens-file", str(file)) as server:
-        assert warnings(server) == [
-            f"--tokens-file {file} holds no token: every call will be refused",
-            f"--tokens-file {file} can be changed by every user: chmod 600",
-        ]
-
-
 def test_a_line_that_is_no_token_is_told_by_its_number_and_not_quoted(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{new_token('ward-3')[1]}\ns3cret\n")
@@ -188,6 +158,7 @@ def test_a_line_that_is_no_token_is_told_by_its_number_and_not_quoted(tmp_path: 
     assert "s3cret" not in said
 
 
+@pytest.mark.slow
 def test_a_tokens_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     token, line = new_token("ward-3")
     file = tmp_path / "tokens"
@@ -199,6 +170,7 @@ def test_a_tokens_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         assert client.predict(IMAGE).findings
 
 
+@pytest.mark.slow
 def test_a_deleted_tokens_file_is_logged_once_and_the_tokens_are_kept(tmp_path: Path) -> None:
     token, line = new_token("ward-3")
     file = tmp_path / "tokens"
@@ -238,6 +210,7 @@ def test_an_address_of_another_machine_is_told() -> None:
     assert "it is not an address of this machine" in said
 
 
+@pytest.mark.slow
 def test_a_unix_socket_is_served_to_its_user_and_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "cxr.sock"
     with ServerProcess("--listen", f"unix:{path}") as server:
@@ -253,6 +226,7 @@ def test_a_unix_socket_is_served_to_its_user_and_removed_at_the_end(tmp_path: Pa
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_socket_of_a_server_that_was_killed_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "cxr.sock"
     with socket.socket(socket.AF_UNIX) as gone:
@@ -263,14 +237,6 @@ def test_the_socket_of_a_server_that_was_killed_is_replaced(tmp_path: Path) -> N
 
 
 # --- folders, model and environment ---
-
-
-def test_a_cache_or_bundle_folder_that_cannot_be_used_is_a_warning() -> None:
-    flags = ("--cache-dir", "/proc/nosuch", "--bundle-home", "/nosuch")
-    with ServerProcess(*flags) as server:
-        found = warnings(server)
-    assert found[0] == "--bundle-home /nosuch is not a folder: there are no prepared bundles"
-    assert re.match("--cache-dir /proc/nosuch cannot be written to, so models are", found[1])
 
 
 @pytest.mark.parametrize(
@@ -291,19 +257,34 @@ def test_a_model_that_is_not_there_gets_advice_that_can_be_followed(
     assert "prepare nosuch" not in said
 
 
-def test_a_mistyped_variable_ends_the_start_and_a_strange_one_warns() -> None:
+def test_a_mistyped_variable_ends_the_start() -> None:
     said = refusal(env={"CXR_TOKENS_FLE": "/x"})
     assert "CXR_TOKENS_FLE is no setting; did you mean CXR_TOKENS_FILE?" in said
-    with ServerProcess(env={"CXR_COLOUR": "red"}) as server:
-        assert warnings(server) == ["CXR_COLOUR is no setting and is ignored"]
 
 
-def test_limits_below_the_warm_up_image_are_served() -> None:
-    with (
-        ServerProcess("--max-side-px", "200", "--max-pixels", "40000") as server,
-        Client(server.address) as client,
-    ):
-        assert client.health().status == "SERVING"
+def test_what_is_doubtful_is_a_warning_and_the_server_starts(tmp_path: Path) -> None:
+    """An expired certificate, files with the wrong permissions, folders that cannot be used, ..."""
+    pair = Pair(tmp_path, ends_in=timedelta(hours=-1))
+    pair.key.chmod(0o644)
+    tokens = tmp_path / "tokens"
+    tokens.write_text("# nobody yet\n")
+    tokens.chmod(0o666)
+    folders = ("--cache-dir", "/proc/nosuch", "--bundle-home", "/nosuch")
+    flags = (*pair.flags, "--tokens-file", str(tokens), *folders)
+    with ServerProcess(*flags, env={"CXR_COLOUR": "red"}) as server:
+        found = warnings(server)
+    assert sorted(found) == sorted(
+        [
+            "CXR_COLOUR is no setting and is ignored",
+            "--bundle-home /nosuch is not a folder: there are no prepared bundles",
+            "--cache-dir /proc/nosuch cannot be written to, so models are compiled at every start: "
+            "No such file or directory",
+            f"--tls-key {pair.key} can be read by every user: chmod 600",
+            f"--tls-cert {pair.certificate}: callers will refuse it: certificate has expired",
+            f"--tokens-file {tokens} holds no token: every call will be refused",
+            f"--tokens-file {tokens} can be changed by every user: chmod 600",
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,12 +298,10 @@ def test_limits_below_the_warm_up_image_are_served() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_with_the_nearest_right_word(
-    words: list[str], message: str
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cxr_server", *words], capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert "--help`)" in done.stderr
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+    assert "--help`)" in said
