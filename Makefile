@@ -9,6 +9,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 BUF := $(BIN)/buf
 PYTEST_ARGS ?=
 VIEW_ARGS ?=
+PROOF_ARGS ?=
 export RADIOGRAPH ?=
 
 SERVE_STAMP := $(VENV)/.installed-serve
@@ -21,7 +22,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
-	test-programs format phantom manifest model-cards image lock clean soak fuzz audit bench bench-peers bench-smoke \
+	test-programs format phantom manifest model-cards image lock clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
 	bench-decode bench-viewer
 
 help: ## list the targets
@@ -161,6 +162,9 @@ soak: $(DEV_STAMP) ## four times the sustainable load, with every kind of caller
 
 fuzz: $(DEV_STAMP) ## thousands of mutated images against a server; FUZZ_SECONDS=120
 	PYTHONPATH=tests $(PY) -m trust.fuzz
+
+prove-evaluation: $(DEV_STAMP) ## 2,000 phantoms, a run that is killed, its figures by others; PROOF_ARGS="--count 200"
+	$(PY) -m scripts.prove_evaluation $(PROOF_ARGS)
 
 audit: ## check the locked dependencies for known vulnerabilities, where OSV can be reached
 	PYTHON=$(PYTHON) scripts/audit.sh

@@ -9,14 +9,14 @@ from scipy.special import expit, logit
 from cxr_client.evaluation.intervals import LEAST, Estimate, Z, wilson
 
 BINS = 10
-"""Bins of equal count, for the curve and for the ECE."""
+"""Bins between deciles, for the curve and for the ECE."""
 
 _EDGE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One of the bins: images with neighbouring probabilities."""
+    """One of at most `BINS` bins: images with neighbouring probabilities."""
 
     n: int
     mean_probability: float
@@ -54,20 +54,22 @@ def calibrate(
         positive: Labels, [n].
         units: Number of each image's patient, [n].
     """
-    order = np.argsort(probabilities, kind="stable")
+    # Between deciles, so that equal probabilities share a bin, whatever the order of the images.
+    edges = np.quantile(probabilities, np.linspace(0, 1, BINS + 1)[1:-1])
+    number = np.searchsorted(edges, probabilities)
     bins = [
         Bin(
-            len(part),
+            int(part.sum()),
             float(probabilities[part].mean()),
-            wilson(int(positive[part].sum()), len(part)),
+            wilson(int(positive[part].sum()), int(part.sum())),
         )
-        for part in np.array_split(order, min(BINS, len(order)))
+        for part in (number == each for each in np.unique(number))
     ]
     distances = [each.n * abs(each.mean_probability - (each.positives.value or 0)) for each in bins]
     intercept, slope = _regression(probabilities, positive, units)
     return Calibration(
         brier=float(((probabilities - positive) ** 2).mean()),
-        ece=sum(distances) / len(order),
+        ece=sum(distances) / len(probabilities),
         bins=tuple(bins),
         slope=slope,
         intercept=intercept,

@@ -187,7 +187,7 @@ def _methods(cohort: Cohort, options: Options) -> list[str]:
         f"precision and predictive values: bootstrap over images ({drawn}).",
         "Areas and rates of 0 or 1: Wilson's interval.",
         "Average precision is the step-wise area under the precision-recall curve (AUPRC).",
-        f"Calibration is that of the raw probability: {BINS} bins of equal count; slope and "
+        f"Calibration is that of the raw probability: {BINS} bins between deciles; slope and "
         "intercept by logistic regression on the logit, with robust intervals"
         + ("." if cohort.patients is None else " clustered by patient."),
         "Errors with and without a warning: Wilson and Newcombe, every image independent.",

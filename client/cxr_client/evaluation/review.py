@@ -10,7 +10,10 @@ from cxr_client.evaluation.scores import Scores
 
 
 def warning_errors(scores: Scores, cohort: Cohort, finding: str) -> tuple[WarningErrors, ...]:
-    """Return the share of errors with and without each warning, every image independent."""
+    """Return the share of errors with and without each warning, every image independent.
+
+    A warning of every image, or of none, tells nothing.
+    """
     labels, flags, _ = _of(scores, cohort, finding)
     known = ~np.isnan(labels)
     wrong = (flags != (labels == 1)) & known
@@ -18,7 +21,7 @@ def warning_errors(scores: Scores, cohort: Cohort, finding: str) -> tuple[Warnin
     for code, marked in scores.warnings.items():
         warned = marked[cohort.rows] & known
         n, others = int(warned.sum()), int((known & ~warned).sum())
-        if n == 0:
+        if not (n and others):
             continue
         errors = int((wrong & warned).sum())
         here = wilson(errors, n)
@@ -58,13 +61,15 @@ def worst_cases(
     alarms = np.flatnonzero((labels == 0) & flags)
     missed = missed[np.argsort(probabilities[missed], kind="stable")][:each]
     alarms = alarms[np.argsort(-probabilities[alarms], kind="stable")][:each]
+    # A warning of every image says nothing about these.
+    telling = {code: marked for code, marked in scores.warnings.items() if not marked.all()}
     return tuple(
         WorstCase(
             kind=kind,
             line=int(scores.lines[row]),
             file=scores.files[row] if names else None,
             probability=float(scores.probabilities[row, scores.header["labels"].index(finding)]),
-            warnings=tuple(code for code, marked in scores.warnings.items() if marked[row]),
+            warnings=tuple(code for code, marked in telling.items() if marked[row]),
         )
         for kind, images in (("missed", missed), ("false alarm", alarms))
         for row in cohort.rows[images].tolist()

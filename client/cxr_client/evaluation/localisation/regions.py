@@ -37,10 +37,11 @@ class Box:
             (self.y_px, self.height_px, height_px, shape[0]),
             (self.x_px, self.width_px, width_px, shape[1]),
         ):
-            scale = count / (self.frame_px or side)
-            centres = np.arange(count) + 0.5
-            inside = (centres >= start * scale) & (centres < (start + length) * scale)
-            middle = int((start + length / 2) * scale)
+            frame = self.frame_px or side
+            # Products, which are exact for whole pixels: an edge may lie on a centre.
+            centres = (np.arange(count) + 0.5) * frame
+            inside = (centres >= start * count) & (centres < (start + length) * count)
+            middle = int((start + length / 2) * count / frame)
             if not inside.any() and 0 <= middle < count:
                 inside[middle] = True
             along.append(inside)

@@ -37,7 +37,6 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 7.5,
     "ytick.major.width": 0.6,
 }
-_COLUMNS = 4
 _WIDTH_IN = 9.2
 Finding = dict[str, Any]
 
@@ -70,15 +69,17 @@ def precision_recall(findings: list[Finding]) -> str:
         if finding["ppv"]["value"] is not None:
             x, y = finding["sensitivity"]["value"], finding["ppv"]["value"]
             axes.plot(x, y, "o", color=ORANGE, markersize=4, clip_on=False)
-        text = _interval(finding["average_precision"])
-        axes.text(0.97, 0.93, text, ha="right", va="top", color="#222222", fontsize=7)
+        area = finding["average_precision"]
+        place = (0.03, 0.05, "left") if area["value"] >= 0.5 else (0.97, 0.95, "right")
+        x, y, side = place  # Where the curve is not.
+        axes.text(x, y, _interval(area), ha=side, va="center", color="#222222", fontsize=7)
 
     drawn = [each for each in findings if each["precision_recall"]]
     return _panels(drawn, draw, x="Recall", y="Precision", name="pr")
 
 
 def calibration(findings: list[Finding]) -> str:
-    """Draw the reliability of the raw probability of each finding in bins of equal count."""
+    """Draw the reliability of the raw probability of each finding in bins between deciles."""
 
     def draw(axes: Axes, finding: Finding) -> None:
         bins = finding["calibration"]["bins"]
@@ -166,6 +167,7 @@ def forest(
         if none == 0:
             widest = 1.1 * max(0.01, *map(abs, shown))
             axes.set_xlim(-widest, widest)
+            axes.locator_params(axis="x", nbins=5)
         else:
             axes.set_xlim(max(0.0, math.floor(min(shown) * 10) / 10), 1.005)
         axes.set_ylim(-0.7, len(rows) - 0.3)
@@ -187,11 +189,12 @@ def _panels(
     """Draw a panel for each finding, with shared axes from 0 to 1."""
     if not findings:
         return ""
-    rows = math.ceil(len(findings) / _COLUMNS)
-    height = rows * (2.25 if square else 1.6) + 0.35
+    columns = 3 if len(findings) in (3, 5, 6) else 4
+    rows = math.ceil(len(findings) / columns)
+    height = rows * (9.0 if square else 6.4) / columns + 0.35
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
-        grid = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
         for index, axes in enumerate(grid.flat):
             if index >= len(findings):
                 axes.set_axis_off()
@@ -206,7 +209,7 @@ def _panels(
                 axes.set_aspect("equal")
             else:
                 axes.locator_params(axis="y", nbins=3)
-            axes.xaxis.set_tick_params(labelbottom=index + _COLUMNS >= len(findings))
+            axes.xaxis.set_tick_params(labelbottom=index + columns >= len(findings))
             draw(axes, findings[index])
         figure.supxlabel(x, fontsize=8)
         figure.supylabel(y, fontsize=8)
