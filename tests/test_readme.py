@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
-from urllib.request import urlopen
 
 import pytest
 
@@ -19,7 +18,6 @@ from cxr_server.convert.catalog import CATALOG
 from readme_tables import errors_table, settings_table, table_in_readme
 from serving import ServerProcess
 from trust.certificates import Authority
-from trust.ports import free_port
 from viewer_process import ViewerProcess
 
 ROOT = Path(__file__).parents[1]
@@ -138,17 +136,6 @@ def test_the_commands_for_tls_and_tokens_answer(tmp_path: Path) -> None:
     with ServerProcess(*(str(own.get(word, word)) for word in flags)) as server:
         health = health.replace("cxr.example.org:50051", server.address)
         assert run(health, tmp_path).startswith("SERVING: phantom ")
-
-
-def test_every_metric_is_listed() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    with (
-        ServerProcess("--metrics-listen", address),
-        urlopen(f"http://{address}/metrics", timeout=30) as page,
-    ):
-        told = set(re.findall(r"^# HELP (\w+)", page.read().decode(), re.MULTILINE))
-    created = {name for name in told if name.endswith("_created")}
-    assert set(re.findall(r"`((?:cxr|rpc)_[a-z_]+)`", README)) & told == told - created
 
 
 def test_the_grpcurl_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:

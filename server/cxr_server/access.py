@@ -35,6 +35,11 @@ class Access:
         self._file = WatchedFiles(tokens_file)
         self._names = read_tokens(self._file.contents[0])
 
+    @property
+    def reload_failures(self) -> int:
+        """How often the file was missing or not valid when it was read again."""
+        return self._file.failures
+
     def check(self, authorization: str) -> str:
         """Return the name of the token in an `authorization` header. Raises Unauthenticated."""
         self.reload()
@@ -55,6 +60,7 @@ class Access:
             reloaded = log.info if self._names else log.warning  # none: all are refused
             reloaded("tokens reloaded", tokens=len(self._names))
         except SettingsError as error:
+            self._file.failures += 1
             log.warning("tokens kept: the new file is not valid", error=str(error))
 
 
@@ -63,6 +69,7 @@ class WatchedFiles:
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
+        self.failures = 0  # to read them; who finds the contents wrong adds one, too
         self._missing = False
         self._checked = time.monotonic()
         self._stamp, self.contents = self._stamps(), self._read()
@@ -84,6 +91,7 @@ class WatchedFiles:
             self._stamp, self.contents = stamp, self._read()
         except OSError as error:
             if not self._missing:
+                self.failures += 1
                 log.warning("file kept as it was", file=error.filename, error=error.strerror)
             self._missing = True
             return False

@@ -20,8 +20,11 @@ from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
 from cxr_server.memory import decoding
 from cxr_server.model import ServingModel
 from cxr_server.observability import logs, tracing
+from cxr_server.observability.endpoint import State, expose
+from cxr_server.observability.event_loop import LoopWatch
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.tracing import Recorder
+from cxr_server.readings import Readings, begin_at_zero
 from cxr_server.rpc.server import Server
 from cxr_server.service import InferenceService
 from cxr_server.settings import MIB, Address, Settings
@@ -62,36 +65,23 @@ class App:
             self.audit,
             tracing,
         )
+        self._loop_watch = LoopWatch(self.metrics.loop_lag.observe)
         self._stop_metrics: Callable[[], None] | None = None
 
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
         if address := self.settings.metrics_listen:
-            report, admission = self.metrics.report, self.admission
-            report("cxr_calls_held", "Calls admitted.", lambda: admission.calls)
-            report("cxr_request_bytes_held", "Request bytes held.", lambda: admission.held_bytes)
-            report("cxr_log_lines_dropped_total", "Log lines not written.", logs.dropped)
-            if audit := self.audit:
-                report("cxr_audit_lines_lost_total", "Audit lines lost.", lambda: audit.lost)
-            where = Address.parse(address)
-            self._stop_metrics = self.metrics.expose(where.host, where.port)
+            begin_at_zero(self.metrics)
+            registry, where = self.metrics.registry, Address.parse(address)
+            registry.register(Readings(self.lifecycle, self.admission, self.service, self.server))
+            self._loop_watch.start()
+            alive, ready = self._alive, self._ready
+            self._stop_metrics = expose(where.host, where.port, registry, alive=alive, ready=ready)
         self.port = await self.server.start()
 
     async def load(self) -> ServingModel:
         """Load the model, warm it up and enter SERVING. Raises BundleError, EngineUnavailable."""
-        model = await self.service.load()
-        report, scheduler, cache = self.metrics.report, model.scheduler, model.cache
-        drawing = model.drawing_budget
-        report("cxr_answer_bytes_held", "Bytes to draw and send.", lambda: drawing.held_bytes)
-        processes = model.processes
-        report("cxr_decode_processes", "Processes that decode.", lambda: len(processes))
-        report("cxr_queue_depth", "Requests that wait.", lambda: scheduler.queue_depth)
-        report("cxr_engine_batches_total", "Batches inferred.", lambda: scheduler.batches)
-        report("cxr_engine_images_total", "Images inferred.", lambda: scheduler.images)
-        report("cxr_evidence_cache_entries", "Images cached.", lambda: len(cache))
-        report("cxr_evidence_cache_hits_total", "Images found in the cache.", lambda: cache.hits)
-        report("cxr_evidence_cache_misses_total", "Images not in it.", lambda: cache.misses)
-        return model
+        return await self.service.load()
 
     async def drain(self) -> None:
         """Shut down: lame duck, refuse new calls, finish those in flight, release."""
@@ -113,6 +103,7 @@ class App:
         """Close the ports, end calls that are still in flight after `grace_s`, and release."""
         await self.server.stop(grace_s)
         await self.service.close()
+        self._loop_watch.stop()
         if self.audit:
             await threads.run("audit", self.audit.flush)
         if self.tracing:
@@ -121,6 +112,17 @@ class App:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_METRICS_S):
                     await threads.run("metrics", self._stop_metrics)
+
+    def _alive(self) -> State:
+        """Return whether the process should go on."""
+        if self._loop_watch.is_stuck:
+            return State(False, "the event loop does not run")
+        return State(not self.lifecycle.given_up.is_set(), self.lifecycle.phase)
+
+    def _ready(self) -> State:
+        """Return whether new calls should come here."""
+        is_alive, text = self._alive()
+        return State(is_alive and self.lifecycle.phase is Phase.SERVING, text)
 
 
 async def serve(settings: Settings) -> int:

@@ -145,6 +145,11 @@ class ServingModel:
         """The engine in use, or the one that has failed and is being replaced."""
         return self._supervisor.engine
 
+    @property
+    def waiting_to_draw(self) -> int:
+        """Number of calls that wait for a thread that draws."""
+        return self._drawing.waiting + self._slow_maps.waiting
+
     async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""
         header = (await self._read(partial(read, image, self.limits), call)).header

@@ -4,6 +4,7 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -174,6 +175,12 @@ class InferenceService:
         self._metrics = metrics
         self._in_flight = in_flight
         self._model: ServingModel | None = None
+        self.loaded_in_s = 0.0
+
+    @property
+    def model(self) -> ServingModel | None:
+        """The model in use, None while it is loaded."""
+        return self._model
 
     async def load(self) -> ServingModel:
         """Load the model, explain an image to warm it up, and enter SERVING.
@@ -181,6 +188,7 @@ class InferenceService:
         Raises BundleError, DecodeProcessesUnavailable, and EngineUnavailable also if the engine
         fails on that image.
         """
+        start_s = time.monotonic()
         model = await ServingModel.load(
             self._settings, self.memory, self._lifecycle, self._metrics, self._image_key
         )
@@ -199,7 +207,7 @@ class InferenceService:
             raise EngineUnavailable("the engine failed while warming up") from error
         call.end()
         model.warmed_up()
-        self._model = model
+        self._model, self.loaded_in_s = model, time.monotonic() - start_s
         self._lifecycle.enter(Phase.SERVING)
         return model
 
@@ -220,19 +228,20 @@ class InferenceService:
             request.image, call, stages, strict=request.strict_input, options=request.dicom
         )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
-        self._metrics.stages(stages.seconds())
-        return PredictResult(
+        result = PredictResult(
             findings=scored,
             evidence=evidence,
             stages=stages,
             model=model.manifest,
             include_embedding=request.include_embedding,
         )
+        self._metrics.answered(call, stages.seconds(), result.warnings)
+        return result
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Explain findings of an image. Raises RequestError; see `errors`."""
         result = await self._explain(self._loaded(call), request, call)
-        self._metrics.stages(result.stages.seconds())
+        self._metrics.answered(call, result.stages.seconds(), result.warnings)
         return result
 
     def health(self) -> HealthReport:

@@ -9,6 +9,7 @@ import ssl
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cxr_server.settings import Settings, SettingsError
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _OTHERS_READ = stat.S_IROTH
+_NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the module ssl does not name
 
 
 def check_tls(settings: Settings) -> Iterator[str]:
@@ -40,30 +42,52 @@ def check_tls(settings: Settings) -> Iterator[str]:
         yield from _check_client_ca(settings)
 
 
+def expiries(settings: Settings) -> dict[str, float]:
+    """Return the Unix time at which the server's certificate expires, and the first client CA.
+
+    One that every client refuses, whatever the time, has none. Raises SettingsError as `check_tls`
+    does.
+    """
+    found: dict[str, float] = {}
+    with suppress(ssl.SSLError):
+        server = server_certificate(settings, at_any_time=True)
+        found["server"] = ssl.cert_time_to_seconds(str(server["notAfter"]))
+    if settings.tls_client_ca and (ends := _client_ca_ends(settings)):
+        found["client_ca"] = min(ends)
+    return found
+
+
 def _check_client_ca(settings: Settings) -> Iterator[str]:
-    told = settings.told("tls_client_ca")
+    ends = _client_ca_ends(settings)
+    if ends and all(end < time.time() for end in ends):
+        yield f"{settings.told('tls_client_ca')} has expired: every client will be refused"
+
+
+def _client_ca_ends(settings: Settings) -> list[int]:
+    """Return the Unix time at which each client CA expires."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(cadata=_read(settings, "tls_client_ca", "CERTIFICATE"))
     except ssl.SSLError:
+        told = settings.told("tls_client_ca")
         raise SettingsError(f"{told} holds a certificate that cannot be read") from None
-    ends = [str(known["notAfter"]) for known in context.get_ca_certs()]
-    if ends and all(ssl.cert_time_to_seconds(end) < time.time() for end in ends):
-        yield f"{told} has expired: every client will be refused"
+    return [ssl.cert_time_to_seconds(str(known["notAfter"])) for known in context.get_ca_certs()]
 
 
-def server_certificate(settings: Settings) -> dict[str, Any]:
+def server_certificate(settings: Settings, *, at_any_time: bool = False) -> dict[str, Any]:
     """Return the server's certificate, as `SSLSocket.getpeercert` does.
 
     It comes from a handshake in memory with a client that trusts just this certificate. Raises
     SettingsError for a pair that cannot be used, and ssl.SSLError for one that every client
-    refuses, such as an expired one.
+    refuses, such as one that has expired, unless it is wanted `at_any_time`.
     """
     told = settings.told
     chain = _read(settings, "tls_cert", "CERTIFICATE")
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    if at_any_time:
+        client.verify_flags |= _NO_CHECK_TIME
     try:
         first = next(block[0] for block in _BLOCK.finditer(chain) if "CERTIFICATE" in block[1])
         client.load_verify_locations(cadata=ssl.PEM_cert_to_DER_cert(first))

@@ -98,7 +98,8 @@ class Site:
         return server
 
     def counted(self, method: str, code: str) -> float:
-        labels = {"rpc_method": f"{ECHO}/{method}", "rpc_response_status_code": code}
+        labels = {"rpc_system_name": "grpc", "rpc_method": f"{ECHO}/{method}"}
+        labels |= {"rpc_response_status_code": code}
         name = "rpc_server_call_duration_seconds_count"
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 

@@ -180,7 +180,9 @@ async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
         assert (await stub.Predict(requests[0])).findings == before[0]
         assert len(engines.made) == 2
         assert engines.made[0].closed
-        assert app.metrics.registry.get_sample_value("cxr_engine_failures_total") == 1
+        counted = app.metrics.registry.get_sample_value
+        assert counted("cxr_engine_failures_total") == 1
+        assert counted("cxr_engine_rebuilds_total", {"outcome": "rebuilt"}) == 1
     assert engines.made[1].closed
 
 

@@ -59,22 +59,14 @@ def test_calls_are_timed_by_method_and_code_under_opentelemetrys_names(watched: 
     watched.stub.Health(pb.HealthRequest())
     outcome_of(lambda: watched.stub.Predict(pb.PredictRequest()))
     for method, code in [("Predict", "OK"), ("Health", "OK"), ("Predict", "INVALID_ARGUMENT")]:
-        labels = (
-            f'{{rpc_method="cxr.v1.ChestXrayService/{method}",rpc_response_status_code="{code}"}}'
-        )
-        assert watched.since(f"rpc_server_call_duration_seconds_count{labels}") == 1
-    assert (
-        watched.since(
-            'rpc_server_request_size_bytes_count{rpc_method="cxr.v1.ChestXrayService/Predict"}'
-        )
-        == 1
-    )
-    assert (
-        scrape(watched.metrics)[
-            'rpc_server_active_calls{rpc_method="cxr.v1.ChestXrayService/Predict"}'
-        ]
-        == 0
-    )
+        labels = f'rpc_method="{SERVICE}/{method}",rpc_response_status_code="{code}"'
+        count = f'rpc_server_call_duration_seconds_count{{{labels},rpc_system_name="grpc"}}'
+        assert watched.since(count) == 1
+    predict = f'{{rpc_method="{SERVICE}/Predict",rpc_system_name="grpc"}}'
+    assert watched.since(f"rpc_server_request_size_bytes_count{predict}") == 1  # one was empty
+    assert watched.since(f"rpc_server_response_size_bytes_count{predict}") == 1
+    assert watched.since(f"rpc_server_response_size_bytes_sum{predict}") > 100
+    assert scrape(watched.metrics)[f"rpc_server_active_calls{predict}"] == 0
 
 
 @pytest.mark.parametrize(
@@ -94,16 +86,24 @@ def test_stages_engine_and_cache_are_counted(watched: Watched) -> None:
     image = png(chest_like(seed=2))
     watched.stub.Predict(pb.PredictRequest(image=image))
     watched.stub.Explain(pb.ExplainRequest(image=image))
-    # Explain waits for a drawing thread, too.
-    for stage, count in {"decode": 1, "queue": 2, "inference": 1, "render": 1}.items():
-        assert watched.since(f'cxr_stage_duration_seconds_count{{stage="{stage}"}}') == count
-    assert watched.since("cxr_engine_images_total") == 1
-    assert watched.since("cxr_engine_batches_total") == 1
+    stages = [("Predict", "decode"), ("Predict", "queue"), ("Predict", "inference")]
+    stages += [("Explain", "queue"), ("Explain", "render")]  # it waits for a drawing thread
+    for method, stage in stages:
+        labels = f'{{rpc_method="{SERVICE}/{method}",stage="{stage}"}}'
+        assert watched.since(f"cxr_stage_duration_seconds_count{labels}") == 1
+    assert watched.since("cxr_engine_batch_images_sum") == 1
+    assert watched.since('cxr_engine_batch_images_bucket{le="1.0"}') == 1
+    assert watched.since("cxr_engine_busy_seconds_total") > 0
+    # Both answers say that the model is a phantom.
+    assert watched.since('cxr_warnings_total{code="PHANTOM_MODEL"}') == 2
     assert watched.since("cxr_evidence_cache_hits_total") == 1
     assert watched.since("cxr_evidence_cache_misses_total") == 1
-    gauges = "cxr_queue_depth", "cxr_calls_held", "cxr_request_bytes_held", "cxr_answer_bytes_held"
+    gauges = "cxr_calls_held", "cxr_request_bytes_held", "cxr_answer_bytes_held"
     while any((now := scrape(watched.metrics))[gauge] for gauge in gauges):
         time.sleep(0.01)  # until the answer is sent
+    assert all(now[f'cxr_queue_depth{{queue="{each}"}}'] == 0 for each in ("decode", "engine"))
+    assert now["cxr_decode_processes_cpu_seconds_total"] > 0
+    assert now["cxr_decode_processes_memory_bytes"] > 2**20
     assert now["cxr_evidence_cache_entries"] >= 1
     assert now["cxr_engine_failures_total"] == 0
 
@@ -133,7 +133,8 @@ def test_a_message_over_the_limit_is_not_blamed_on_a_field(watched: Watched) -> 
     while watched.stub.Health(pb.HealthRequest()).in_flight_count:
         time.sleep(0.01)
     assert watched.since('cxr_calls_dropped_total{cause="cancelled"}') == 1
-    assert 'cxr_calls_refused_total{reason="INVALID_FIELD"}' not in scrape(watched.metrics)
+    refused = 'cxr_calls_refused_total{reason="INVALID_FIELD"}'
+    assert scrape(watched.metrics)[refused] == 0
 
 
 def test_no_metric_grows_with_what_callers_send(watched: Watched) -> None:

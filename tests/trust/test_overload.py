@@ -24,6 +24,7 @@ from trust.ports import free_port
 MIB = 2**20
 SLOTS = 2
 PREDICT = "/cxr.v1.ChestXrayService/Predict"
+IMAGES = "cxr_engine_batch_images_sum"
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +306,7 @@ async def test_expired_and_cancelled_calls_never_reach_the_engine(full_bundle: P
     assert set(ends) <= {"OK", "DEADLINE_EXCEEDED", "CANCELLED"}
     lost = len(ends) - ends.count("OK")
     assert lost > len(images) / 2
-    inferred = after["cxr_engine_images_total"] - before["cxr_engine_images_total"] - 1
+    inferred = after[IMAGES] - before[IMAGES] - 1
     # Only calls that were being decoded or inferred when they ended may reach the engine.
     assert inferred <= ends.count("OK") + 6
     dropped = 'cxr_calls_dropped_total{cause="cancelled"}'

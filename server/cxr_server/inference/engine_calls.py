@@ -1,6 +1,7 @@
 """Engine calls: those that are running, how long calls take, and whether one is stuck."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,8 +25,8 @@ class EngineCalls:
     """The running calls of an engine that runs up to `max_in_flight` at once. Not thread-safe."""
 
     max_in_flight: int
-    batches: int = 0  # that were answered
-    images: int = 0
+    batches_by_size: Counter[int] = field(default_factory=Counter)  # that were answered
+    busy_s: float = 0.0  # sum of the time of all calls that have ended
     image_s: float = 0.1  # moving average of the engine's time for an image
     _call_s: float = 0.0  # moving average of the time of a call
     _running: set[EngineCall] = field(default_factory=set)
@@ -51,12 +52,13 @@ class EngineCalls:
     def answered(self, call: EngineCall, end_s: float) -> None:
         """Note that a call has returned."""
         self._running.remove(call)
-        self.batches += 1
-        self.images += len(call.batch)
+        self.batches_by_size[len(call.batch)] += 1
         call_s = end_s - call.start_s
+        self.busy_s += call_s
         self._call_s += 0.1 * (call_s - self._call_s)
         self.image_s += 0.1 * (call_s / len(call.batch) / self.max_in_flight - self.image_s)
 
     def failed(self, call: EngineCall) -> None:
         """Note that a call has raised."""
         self._running.remove(call)
+        self.busy_s += time.monotonic() - call.start_s

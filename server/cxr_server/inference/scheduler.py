@@ -81,7 +81,7 @@ class Scheduler:
     @property
     def queue_depth(self) -> int:
         """Number of requests that wait for a decode thread or the engine."""
-        return len(self._waiting) + len(self._ready)
+        return self.waiting_to_decode + self.waiting_to_infer
 
     @property
     def busy(self) -> int:
@@ -89,14 +89,24 @@ class Scheduler:
         return self._decoding + len(self._calls)
 
     @property
-    def batches(self) -> int:
-        """Number of engine calls that were answered."""
-        return self._calls.batches
+    def waiting_to_decode(self) -> int:
+        """Number of requests that wait for a decode thread."""
+        return len(self._waiting)
 
     @property
-    def images(self) -> int:
-        """Number of images in them."""
-        return self._calls.images
+    def waiting_to_infer(self) -> int:
+        """Number of images that wait for the engine."""
+        return len(self._ready)
+
+    @property
+    def decoding(self) -> int:
+        """Number of images that are being decoded."""
+        return self._decoding
+
+    def engine_work(self) -> tuple[dict[int, int], float]:
+        """Return the number of answered engine calls by their images, and the seconds of all."""
+        with self._lock:
+            return dict(self._calls.batches_by_size), self._calls.busy_s
 
     @property
     def stuck(self) -> bool:

@@ -115,10 +115,12 @@ class EngineSupervisor:
                 engine = await threads.run("rebuilding", self._start_engine)
             except Exception as error:
                 name, reason = type(error).__name__, first_line(error)
+                self._metrics.engine_rebuilds.labels("failed").inc()
                 log.error("engine not rebuilt", attempt=attempt, error=name, reason=reason)
                 if attempt < REBUILD_TRIES:
                     await asyncio.sleep(REBUILD_PAUSE_S * attempt)
             else:
+                self._metrics.engine_rebuilds.labels("rebuilt").inc()
                 log.info("engine rebuilt", attempt=attempt)
                 self.engine, self.lost = engine, False
                 self._scheduler.resume(engine)

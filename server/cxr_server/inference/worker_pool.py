@@ -30,6 +30,11 @@ class WorkerPool:
         for _ in range(thread_count):
             threads.start(name, self._work)
 
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that wait for a thread, those of callers who have gone included."""
+        return self._jobs.qsize()
+
     async def run(
         self, steps: Iterable[R], *, deadline: float = float("inf"), bulk: bool = False
     ) -> list[R]:

@@ -31,6 +31,7 @@ class Call:
     token: str = ""
     bulk: bool = False
     request_bytes: int = 0
+    response_bytes: int = 0
     reason: str = ""
     code: str = ""
     cached: bool | None = None

@@ -1,96 +1,195 @@
-"""Metrics for Prometheus. Names follow OpenTelemetry's `rpc.server` where there is one."""
+"""Metrics: what is counted while calls are answered. docs/metrics.md lists all of it.
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+Names and labels follow OpenTelemetry's `rpc.server` where there is one. Every series whose labels
+are known beforehand begins at zero: `rate` would miss the first event of a series that appears
+with it.
+"""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
 
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from cxr_server.errors import RequestError
 from cxr_server.observability.call import Call
 
+CALL = ("rpc_system_name", "rpc_method")
+"""Labels of every metric about calls; the method is `package.Service/Method`."""
+_SYSTEM = "grpc"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BYTES = tuple(float(4**power) for power in range(4, 14))
+_CAUSES = {"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline_exceeded"}
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, which nobody asks for
 
 
 class Metrics:
-    """One registry with everything that the server counts."""
+    """One registry with everything that the server counts.
+
+    Series that are counted for every call are looked up once: `labels` takes as long as the
+    counting.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
-        self._duration = histogram(
-            "rpc_server_call_duration_seconds",
-            "Time from a call's arrival to its end.",
-            ("rpc_method", "rpc_response_status_code"),
-            buckets=_SECONDS,
+        self._duration = cache(
+            histogram(
+                "rpc_server_call_duration_seconds",
+                "Time from a call's arrival until its answer is ready to be sent.",
+                (*CALL, "rpc_response_status_code"),
+                buckets=_SECONDS,
+            ).labels
         )
-        self._request_bytes = histogram(
-            "rpc_server_request_size_bytes", "Size of requests.", ["rpc_method"], buckets=_BYTES
+        self._request_bytes = cache(
+            histogram(
+                "rpc_server_request_size_bytes",
+                "Size of request messages, as they are on the wire.",
+                CALL,
+                buckets=_BYTES,
+            ).labels
         )
-        self._stages = histogram(
-            "cxr_stage_duration_seconds",
-            "Time in each stage of a call; queue is the wait for the engine.",
-            ("stage",),
-            buckets=_SECONDS,
+        self._response_bytes = cache(
+            histogram(
+                "rpc_server_response_size_bytes",
+                "Size of response messages, as they are on the wire. Streams are not counted.",
+                CALL,
+                buckets=_BYTES,
+            ).labels
         )
-        self._active = Gauge(
-            "rpc_server_active_calls", "Calls in flight.", ("rpc_method",), registry=self.registry
+        self._active = cache(
+            gauge(
+                "rpc_server_active_calls",
+                "Calls that have arrived and whose answer is not ready.",
+                CALL,
+            ).labels
         )
-        self._refused = counter(
-            "cxr_calls_refused", "Calls ended with an error, by reason.", ["reason"]
+        self._stage = cache(
+            histogram(
+                "cxr_stage_duration_seconds",
+                "Time of an answered call in a stage: decode (file to network input), queue (wait"
+                " for a decode worker, the engine or a drawing thread), inference (engine's work on"
+                " the batch that held the image), render (heat maps).",
+                ("rpc_method", "stage"),
+                buckets=_SECONDS,
+            ).labels
         )
-        self._dropped = counter("cxr_calls_dropped", "Calls cancelled or expired.", ["cause"])
-        self._callers = counter("cxr_caller_calls", "Calls by the name of their token.", ["caller"])
-        self.engine_failures = counter("cxr_engine_failures", "Failures of the engine.")
+        self._refused = cache(
+            counter(
+                "cxr_calls_refused", "Calls that ended with an error, by its reason.", ["reason"]
+            ).labels
+        )
+        self._dropped = cache(
+            counter(
+                "cxr_calls_dropped",
+                "Calls that ended before their answer: cancelled by the caller, or past their"
+                " deadline.",
+                ["cause"],
+            ).labels
+        )
+        self._callers = cache(
+            counter(
+                "cxr_caller_calls",
+                "Calls by the name of their bearer token. Callers without a token are not counted.",
+                ["caller"],
+            ).labels
+        )
+        self._warnings = cache(
+            counter(
+                "cxr_warnings",
+                "Input warnings in answers, by code, cached answers included. Scores are not"
+                " recorded, so a change of these is the sign that the images have changed.",
+                ["code"],
+            ).labels
+        )
+        self.engine_failures = counter(
+            "cxr_engine_failures", "Calls of the engine that failed, and losses of its device."
+        )
+        self.engine_rebuilds = counter(
+            "cxr_engine_rebuilds",
+            "Attempts to replace a failed engine: rebuilt, or failed.",
+            ["outcome"],
+        )
         self.decode_processes_ended = counter(
-            "cxr_decode_processes_ended", "Decode processes that ended or were ended.", ["cause"]
+            "cxr_decode_processes_ended",
+            "Decode processes that ended or were ended, and are replaced when needed.",
+            ["cause"],
         )
+        self.loop_lag = histogram(
+            "cxr_event_loop_lag_seconds",
+            "How late the event loop ran what was due, looked at four times a second.",
+            buckets=_LAG_SECONDS,
+        )
+        for error in _kinds(RequestError):
+            self._refused(error.reason)
+        for cause in _CAUSES.values():
+            self._dropped(cause)
+        for outcome in ("rebuilt", "failed"):
+            self.engine_rebuilds.labels(outcome)
+
+    def expect(
+        self, methods: Mapping[str, Iterable[str]], others: Iterable[str], warnings: Iterable[str]
+    ) -> None:
+        """Let the series of these full method names and warnings begin at zero.
+
+        `methods` need the model, and have these stages and every status; `others` have OK.
+        """
+        statuses = {"OK", *_CAUSES, *(error.status for error in _kinds(RequestError))}
+        for method, stages in methods.items():
+            for status in statuses:
+                self._duration(_SYSTEM, method, status)
+            for stage in stages:
+                self._stage(method, stage)
+        for method in others:
+            self._duration(_SYSTEM, method, "OK")
+        for method in (*methods, *others):
+            for of_method in (self._active, self._request_bytes, self._response_bytes):
+                of_method(_SYSTEM, method)
+        for code in warnings:
+            self._warnings(code)
 
     def started(self, call: Call) -> None:
         """Count a call as in flight until it has `finished`."""
-        self._active.labels(call.method).inc()
+        self._active(_SYSTEM, call.method).inc()
 
-    def finished(self, call: Call, code: str, seconds: float) -> None:
+    def finished(self, call: Call, status: str, seconds: float) -> None:
         """Count a call that has ended."""
-        self._active.labels(call.method).dec()
-        self._duration.labels(call.method, code).observe(seconds)
+        method = call.method
+        self._active(_SYSTEM, method).dec()
+        self._duration(_SYSTEM, method, status).observe(seconds)
         if call.request_bytes:
-            self._request_bytes.labels(call.method).observe(call.request_bytes)
+            self._request_bytes(_SYSTEM, method).observe(call.request_bytes)
+        if call.response_bytes:
+            self._response_bytes(_SYSTEM, method).observe(call.response_bytes)
         if call.reason:
-            self._refused.labels(call.reason).inc()
-        if code in ("CANCELLED", "DEADLINE_EXCEEDED"):
-            self._dropped.labels(code.lower()).inc()
+            self._refused(call.reason).inc()
+        if cause := _CAUSES.get(status):
+            self._dropped(cause).inc()
         # Hosts and certificates are not bounded in number, and would be a time series each.
         if call.token:
-            self._callers.labels(call.token).inc()
+            self._callers(call.token).inc()
 
-    def stages(self, durations_s: Mapping[str, float]) -> None:
-        """Count the durations of a call's stages, by name."""
-        for name, seconds in durations_s.items():
-            self._stages.labels(name).observe(seconds)
-
-    def report(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """Report a value kept elsewhere, read at each scrape; a count if it ends in `_total`."""
-        family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-        self.registry.register(_Reader(lambda: family(name, help_text, value=read())))
-
-    def expose(self, host: str, port: int) -> Callable[[], None]:
-        """Serve the metrics over HTTP from a thread. Returns the function that stops it."""
-        server, thread = start_http_server(port, host, registry=self.registry)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return stop
+    def answered(
+        self, call: Call, durations_s: Mapping[str, float], warnings: Iterable[str]
+    ) -> None:
+        """Count what an answer took, by the name of the stage, and what it warns of."""
+        for stage, seconds in durations_s.items():
+            self._stage(call.method, stage).observe(seconds)
+        for code in warnings:
+            self._warnings(code).inc()
 
 
-class _Reader(Collector):
-    def __init__(self, read: Callable[[], Metric]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._read()
+def _kinds(error: type[RequestError]) -> list[type[RequestError]]:
+    """Return a class of errors and all below it."""
+    return [error, *(kind for below in error.__subclasses__() for kind in _kinds(below))]

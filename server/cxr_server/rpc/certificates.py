@@ -7,7 +7,7 @@ import structlog
 
 from cxr_server.access import WatchedFiles
 from cxr_server.settings import Settings, SettingsError
-from cxr_server.tls import check_tls
+from cxr_server.tls import check_tls, expiries
 
 log = structlog.get_logger("cxr_server.rpc")
 
@@ -23,7 +23,14 @@ class Certificates:
         names = [settings.tls_key, settings.tls_cert, settings.tls_client_ca]
         self._files = WatchedFiles(*filter(None, names))
         self._valid = self._files.contents
+        self.expiries = expiries(settings)
+        """When each certificate in use expires, see `tls.expiries`."""
         self._reloaded = False  # and not yet taken by a handshake
+
+    @property
+    def reload_failures(self) -> int:
+        """How often the files were missing or not valid when they were read again."""
+        return self._files.failures
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return the credentials to listen with."""
@@ -41,7 +48,9 @@ class Certificates:
         try:
             for warning in check_tls(self._settings):
                 log.warning("doubtful setting", detail=warning)
+            self.expiries = expiries(self._settings)
         except (SettingsError, OSError) as error:  # or one file of two is new so far
+            self._files.failures += 1
             log.warning("certificates kept: the new files are not valid", error=str(error))
             return
         log.info("certificates reloaded")

@@ -116,6 +116,17 @@ class Server:
         if self.audit:
             self.audit.reopen()
 
+    @property
+    def reload_failures(self) -> dict[str, int]:
+        """How often tokens and certificates could not be read again."""
+        files = {"tokens": self._access, "certificates": self._certificates}
+        return {name: each.reload_failures if each else 0 for name, each in files.items()}
+
+    @property
+    def certificate_expiries(self) -> dict[str, float]:
+        """The Unix time at which each certificate in use expires."""
+        return self._certificates.expiries if self._certificates else {}
+
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))

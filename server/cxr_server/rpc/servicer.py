@@ -9,8 +9,10 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.service import InferenceService
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["ChestXrayService"].full_name
-HEALTH = f"{SERVICE}/Health"
-BOUNDED_METHODS = frozenset({f"{SERVICE}/Predict", f"{SERVICE}/Explain"})
+PREDICT, EXPLAIN, HEALTH, DESCRIBE_MODEL = (
+    f"{SERVICE}/{name}" for name in ("Predict", "Explain", "Health", "DescribeModel")
+)
+BOUNDED_METHODS = frozenset({PREDICT, EXPLAIN})
 """Methods that need the model: refused while it is not ready, bounded in number and bytes."""
 
 
@@ -28,7 +30,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Any) -> pb.PredictResponse:
         """Score every finding."""
-        with CallContext.call_of(context, f"{SERVICE}/Predict") as call:
+        with CallContext.call_of(context, PREDICT) as call:
             asked = messages.predict_request(request)
             del request  # the message holds a copy of the image
             result = await self._service.predict(asked, call)
@@ -37,7 +39,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
 
     async def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse | bytes:
         """Map the evidence of findings."""
-        with CallContext.call_of(context, f"{SERVICE}/Explain") as call:
+        with CallContext.call_of(context, EXPLAIN) as call:
             asked = messages.explain_request(request)
             del request  # the message holds a copy of the image
             result = await self._service.explain(asked, call)

@@ -52,6 +52,8 @@ class DecodeProcesses:
         self.limit = limit
         self._arena_bytes = arena_bytes
         self._metrics = metrics
+        for cause in set(Cause) - {Cause.CLOSED}:
+            metrics.decode_processes_ended.labels(cause.value)
         self._time_limit_s, self._grace_s = time_limit_s, grace_s
         self._fork_server: ForkServer | None = None
         self._idle: list[DecodeProcess] = []
@@ -69,6 +71,12 @@ class DecodeProcesses:
         """Process ids."""
         with self._changed:
             return [process.pid for process in (*self._idle, *self._working)]
+
+    @property
+    def all_pids(self) -> list[int]:
+        """The same, and that of the fork server if it runs."""
+        fork_server = self._fork_server
+        return [*self.pids, *([fork_server.pid] if fork_server else ())]
 
     def start(self) -> None:
         """Start the fork server, which takes a while, before the first image needs it.

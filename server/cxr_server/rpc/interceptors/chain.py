@@ -51,7 +51,7 @@ class Chain(grpc.aio.ServerInterceptor):
         inner: Any = for_unary or handler.stream_unary or handler.stream_stream
         serialize = handler.response_serializer
 
-        async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> Any:
+        async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> tuple[Any, Call]:
             # Keeps no name for the request: the method can free it while it still runs.
             context = CallContext(foreign, method)
             _end_with(foreign, context.call, stack)
@@ -60,18 +60,22 @@ class Chain(grpc.aio.ServerInterceptor):
                 stack.enter_context(step(context))
             if timeout_s is not None:
                 request = await _receive(context, parse, timeout_s)
-            return inner(request, context)
+            return inner(request, context), context.call
 
         async def unary(request: Any, foreign: Any) -> Any:
             async with AsyncExitStack() as stack:
-                response = await (await begin(request, foreign, stack))
+                answer, call = await begin(request, foreign, stack)
+                response = await answer
                 # Here, since gRPC would keep the message beside its bytes until they are sent.
-                is_message = serialize and not isinstance(response, bytes)
-                return serialize(response) if is_message else response
+                if serialize and not isinstance(response, bytes):
+                    response = serialize(response)
+                if isinstance(response, bytes):
+                    call.response_bytes = len(response)
+                return response
 
         async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
             async with AsyncExitStack() as stack:
-                answer = await begin(request, foreign, stack)
+                answer, _ = await begin(request, foreign, stack)
                 if not hasattr(answer, "__aiter__"):
                     await answer
                     return

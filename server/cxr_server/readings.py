@@ -1,0 +1,231 @@
+"""Readings: what the metrics port reads from the server and its model at each scrape.
+
+Nothing here is counted while a call is answered. docs/metrics.md lists all of it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from cxr_server import __version__
+from cxr_server.admission import Admission
+from cxr_server.imaging.radiograph import InputWarning
+from cxr_server.lifecycle import Lifecycle, Phase
+from cxr_server.memory import Memory
+from cxr_server.model import ServingModel
+from cxr_server.observability import logs
+from cxr_server.observability.metrics import Metrics
+from cxr_server.observability.processes import Usages
+from cxr_server.observability.stages import Stage
+from cxr_server.rpc import servicer
+from cxr_server.rpc.server import Server
+from cxr_server.service import InferenceService
+
+_PREDICT_STAGES = (Stage.DECODE, Stage.QUEUE, Stage.INFERENCE)
+
+
+def begin_at_zero(metrics: Metrics) -> None:
+    """Let the series of the contract's methods and warnings exist before the first call."""
+    metrics.expect(
+        {servicer.PREDICT: _PREDICT_STAGES, servicer.EXPLAIN: Stage},
+        (servicer.HEALTH, servicer.DESCRIBE_MODEL),
+        InputWarning,
+    )
+
+
+class Readings(Collector):
+    """The state, the limits, and what is held of them. Those of the model begin when it serves."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, admission: Admission, service: InferenceService, server: Server
+    ) -> None:
+        self._lifecycle, self._admission = lifecycle, admission
+        self._service, self._server = service, server
+        self._usages = Usages()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything now."""
+        yield from self._of_server()
+        if model := self._service.model:
+            yield from _of_model(model, self._service.memory)
+            yield _gauge(
+                "cxr_model_load_seconds",
+                "Time from the start of loading until the model served.",
+                self._service.loaded_in_s,
+            )
+            yield from self._of_processes(model)
+
+    def _of_server(self) -> Iterator[Metric]:
+        admission, phase = self._admission, self._lifecycle.phase
+        yield _gauge(
+            "cxr_phase",
+            "1 for the phase that the server is in, 0 for the others. Calls are answered in SERVING"
+            " and LAME_DUCK.",
+            {each.value: each is phase for each in Phase},
+            "phase",
+        )
+        yield _gauge("cxr_calls_held", "Calls admitted and not ended.", admission.calls)
+        yield _gauge("cxr_calls_limit", "The most calls admitted at once.", admission.max_calls)
+        bulk = admission.bulk_calls.total()
+        yield _gauge("cxr_bulk_calls_held", "Bulk calls admitted and not ended.", bulk)
+        yield _gauge(
+            "cxr_bulk_calls_limit",
+            "The most bulk calls admitted at once.",
+            admission.max_bulk_calls,
+        )
+        yield _gauge(
+            "cxr_request_bytes_held",
+            "Bytes of requests, received or declared, that calls hold.",
+            admission.held_bytes,
+        )
+        yield _gauge(
+            "cxr_request_bytes_limit", "The most bytes of requests held.", admission.max_bytes
+        )
+        yield _gauge(
+            "cxr_memory_budget_bytes",
+            "Memory that the server and its decode processes may take together.",
+            self._service.memory.budget_bytes,
+        )
+        yield _counter(
+            "cxr_log_lines_dropped",
+            "Log lines that were not written, since stderr was full or closed.",
+            logs.dropped(),
+        )
+        audit = self._server.audit
+        yield _counter(
+            "cxr_audit_lines_lost",
+            "Lines that the audit file lost, since the disk refused them. 0 without such a file.",
+            audit.lost if audit else 0,
+        )
+        yield _counter(
+            "cxr_reload_failures",
+            "Times that the file of tokens, or those of the certificates, could not be read again"
+            " or were not valid: the former contents stay in use.",
+            self._server.reload_failures,
+            "files",
+        )
+        yield _gauge(
+            "cxr_certificate_expiry_timestamp_seconds",
+            "Unix time at which the certificate in use expires: the server's own, or the first of"
+            " the client CAs. None without TLS.",
+            self._server.certificate_expiries,
+            "certificate",
+        )
+
+    def _of_processes(self, model: ServingModel) -> Iterator[Metric]:
+        processes = model.processes
+        yield _gauge("cxr_decode_processes", "Processes that decode.", len(processes))
+        usage = self._usages.read(processes.all_pids)
+        yield _gauge(
+            "cxr_decode_processes_memory_bytes",
+            "Memory of the decode processes and their fork server, shared pages counted once.",
+            usage.memory_bytes,
+        )
+        yield _counter(
+            "cxr_decode_processes_cpu_seconds",
+            "CPU time of the decode processes and their fork server. What a process took between"
+            " the last scrape and its end is missing.",
+            usage.cpu_s,
+        )
+
+
+def _of_model(model: ServingModel, memory: Memory) -> Iterator[Metric]:
+    scheduler, engine, cache = model.scheduler, model.engine, model.cache
+    info = {
+        "version": __version__,
+        "model": model.manifest.name,
+        "model_version": model.manifest.version,
+        "engine": engine.name,
+        "device": engine.device,
+    }
+    build = GaugeMetricFamily(
+        "cxr_build_info", "1, with what is served and by what as labels.", labels=list(info)
+    )
+    build.add_metric(list(info.values()), 1)
+    yield build
+    yield _gauge(
+        "cxr_queue_depth",
+        "Calls that wait for a decode worker, the engine, or a thread that draws.",
+        {
+            "decode": scheduler.waiting_to_decode,
+            "engine": scheduler.waiting_to_infer,
+            "draw": model.waiting_to_draw,
+        },
+        "queue",
+    )
+    held = model.drawing_budget
+    yield _gauge("cxr_answer_bytes_held", "Bytes held to draw and send answers.", held.held_bytes)
+    yield _gauge(
+        "cxr_answer_bytes_limit", "The most bytes held to draw and send answers.", held.limit_bytes
+    )
+    yield _gauge("cxr_decode_workers_busy", "Images that are being decoded.", scheduler.decoding)
+    yield _gauge(
+        "cxr_decode_workers_limit", "The most images decoded at once.", memory.decode_threads
+    )
+    batches, busy_s = scheduler.engine_work()
+    yield _counter(
+        "cxr_engine_busy_seconds",
+        "Time of all engine calls that have ended. Divide its rate by cxr_engine_calls_limit.",
+        busy_s,
+    )
+    yield _gauge(
+        "cxr_engine_calls_limit", "The most engine calls that run at once.", engine.max_in_flight
+    )
+    yield _batch_sizes(batches, engine.max_batch)
+    yield _gauge("cxr_evidence_cache_entries", "Images whose evidence is kept.", len(cache))
+    yield _gauge(
+        "cxr_evidence_cache_entries_limit",
+        "The most images whose evidence is kept.",
+        cache.capacity,
+    )
+    yield _counter("cxr_evidence_cache_hits", "Images found in the cache.", cache.hits)
+    yield _counter("cxr_evidence_cache_misses", "Images not found in the cache.", cache.misses)
+
+
+def _batch_sizes(batches: Mapping[int, int], max_batch: int) -> Metric:
+    """Return a histogram whose buckets are the powers of two up to the largest batch."""
+    bounds = [2**power for power in range(max_batch.bit_length())]
+    bounds += [max_batch] if max_batch not in bounds else []
+    buckets = [
+        (f"{bound:.1f}", sum(count for size, count in batches.items() if size <= bound))
+        for bound in bounds
+    ]
+    return HistogramMetricFamily(
+        "cxr_engine_batch_images",
+        "Images in an engine call that was answered.",
+        buckets=[*buckets, ("+Inf", sum(batches.values()))],
+        sum_value=sum(size * count for size, count in batches.items()),
+    )
+
+
+def _gauge(
+    name: str, help_text: str, value: float | Mapping[str, float], label: str = ""
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=[label] if label else ())
+    _add(family, value)
+    return family
+
+
+def _counter(
+    name: str, help_text: str, value: float | Mapping[str, float], label: str = ""
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=[label] if label else ())
+    _add(family, value)
+    return family
+
+
+def _add(
+    family: GaugeMetricFamily | CounterMetricFamily, value: float | Mapping[str, float]
+) -> None:
+    """Add one value, or one for each value of the family's label."""
+    if isinstance(value, Mapping):
+        for label, each in value.items():
+            family.add_metric([label], each)
+    else:
+        family.add_metric([], value)
