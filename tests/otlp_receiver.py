@@ -32,7 +32,8 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         self.spans: list[Span] = []
         self._changed = threading.Condition()
         self._server = grpc.server(ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        add = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+        add(self, self._server)  # type: ignore[no-untyped-call]
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
