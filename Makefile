@@ -214,8 +214,8 @@ manifest: $(OPERATIONS)/.installed ## render deploy/kubernetes.yaml from the Hel
 model-cards: $(SERVE_STAMP) ## write docs/models/*.md from the catalogue and docs/models/facts.toml
 	$(PY) scripts/model_cards.py
 
-image: ## build the container image and run a prediction in it, without a Docker engine (root)
-	scripts/build-image.sh
+image: ## build the container image, run a prediction in it, write build/image.tar; without a Docker engine (root)
+	OUTPUT=build/image.tar scripts/build-image.sh
 
 clean: ## remove generated files, but not .venv
 	rm -rf build tests/viewer/node_modules benchmarks/.cache demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds the container image and asks it for a prediction, where there is no Docker engine:
+# Builds a container image and asks it for a prediction, where there is no Docker engine:
 # buildah with chroot isolation, on a base that debootstrap makes. For Debian, as root.
 #
+#   TARGET=cuda      the image with torch, instead of the one without: needs 30 GB of disk
 #   BASE_IMAGE=...   build on this image instead (buildah must be able to pull it)
 #   OUTPUT=FILE.tar  keep the image as an archive that `docker load` reads
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${TARGET:-cpu}
 image=cxr-serve
+[ "$target" = cpu ] || image=cxr-serve:$target
 
 if ! command -v buildah debootstrap >/dev/null; then
     apt-get update -q
@@ -24,6 +27,9 @@ if [ -z "$base" ]; then
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
         bookworm "$work/base" >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
     rm -rf "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/*
+    # As in Debian's slim images: neither translations nor documentation, but licences.
+    rm -rf "$work"/base/usr/share/{info,locale,man}/*
+    find "$work/base/usr/share/doc" -type f ! -name copyright -delete
     # What this machine trusts (a proxy of its own, perhaps) pip trusts there too.
     certificates=/etc/ssl/certs/ca-certificates.crt
     cp "$certificates" "$work/base$certificates"
@@ -36,20 +42,28 @@ if [ -z "$base" ]; then
 fi
 
 echo "== build"
-b build --quiet --format docker --build-arg BASE_IMAGE="$base" --tag "$image" . >/dev/null
+b build --quiet --format docker --target "$target" --build-arg BASE_IMAGE="$base" --tag "$image" . >/dev/null
 b inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Cmd}}' "$image"
 container=$(b from "$image")
-du -sh "$(b mount "$container")" | cut -f1
+root=$(b mount "$container")
+echo "unpacked, MB, and its largest packages:"
+du -sm "$root" | cut -f1
+(cd "$root"/opt/cxr/lib/python3*/site-packages && du -sm -- *) | sort -rn | sed -n 1,16p
 b umount "$container" >/dev/null
 
-echo "== run: serve the phantom model, predict and explain; convert a checkpoint, without torch"
+echo "== run: serve the phantom model, predict and explain; convert a checkpoint"
 b copy --quiet "$container" tests/handmade_checkpoints.py tests/random_weights.py /tmp/tests/ >/dev/null
-b run "$container" -- sh -euc '
+# The CUDA image serves with torch, here on the CPU; the other one has no torch.
+engine=openvino
+[ "$target" = cpu ] || engine=torch
+b run --env ENGINE="$engine" "$container" -- sh -euc '
     [ "$(id -u)" = 10001 ]
-    ! command -v pip && ! python3 -c "import torch" 2>/dev/null
+    if command -v pip; then exit 1; fi
+    found=$(python3 -c "import torch" 2>/dev/null && echo torch || echo openvino)
+    [ "$found" = "$ENGINE" ]
     cxr-server prepare --if-missing phantom
     [ -w "$CXR_BUNDLE_HOME" ]
-    cxr-server serve --listen 127.0.0.1:0 --log-format console >/tmp/banner &
+    cxr-server serve --engine "$ENGINE" --device cpu --listen 127.0.0.1:0 --log-format console >/tmp/banner &
     server=$!
     for _ in $(seq 120); do [ -s /tmp/banner ] && break; kill -0 $server; sleep 0.5; done
     cat /tmp/banner
@@ -83,6 +97,9 @@ sys.stdout.buffer.write(handmade_checkpoints.state_dict_file(random_weights.rand
 '
 
 if [ -n "${OUTPUT:-}" ]; then
-    b push --quiet "$image" "docker-archive:$OUTPUT:$image:latest"
+    mkdir -p "$(dirname "$OUTPUT")"
+    rm -f "$OUTPUT"
+    case $image in *:*) name=$image ;; *) name=$image:latest ;; esac
+    b push --quiet "$image" "docker-archive:$OUTPUT:$name"
     ls -lh "$OUTPUT"
 fi

@@ -34,3 +34,10 @@ compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra t
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --custom-compile-command "make lock" "$@" --group pyproject.toml:inference-clients \
     --output-file locks/inference-clients.txt
+# The server with the torch engine, for the CUDA image.
+compile "${@}" --group pyproject.toml:build --extra torch --constraint locks/dev.txt \
+    --output-file locks/cuda.txt
+# What writes an image's bill of materials, in an environment of its own.
+"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command "make lock" "$@" --group pyproject.toml:sbom \
+    --output-file locks/sbom.txt

@@ -3,11 +3,19 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 BUILD = Path(__file__).parents[2] / "build"
 """Where the Makefile installs what locks/operations.txt and its kind pin."""
+
+
+def not_run(why: str) -> NoReturn:
+    """Skip, or fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"NOT RUN: {why}")
+    pytest.skip(f"NOT RUN: {why}")
 
 
 def program(name: str) -> str:
@@ -23,8 +31,5 @@ def program_in(environment: str, name: str) -> str:
 def _found(name: str, where: str) -> str:
     path = shutil.which(name, path=where)
     if path is None:
-        missing = f"NOT RUN: there is no {name} here; see `make test-operations`"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        not_run(f"there is no {name} here; see `make test-operations`")
     return path
