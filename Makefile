@@ -22,7 +22,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
-	test-programs format phantom manifest model-cards image lock clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
+	test-programs format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
 	bench-decode bench-tracing bench-viewer
 
 help: ## list the targets
@@ -91,7 +91,7 @@ pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k
 coverage: $(DEV_STAMP) $(PAGE_TOOLS) ## line coverage of the tests that are not slow, servers in subprocesses included
 	$(PY) -m pytest -m "not gpu and not operations and not programs and not slow" --cov $(PYTEST_ARGS)
 
-test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc prometheus
+test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc
 	$(PY) -m pytest -m programs $(PYTEST_ARGS)
 
 OPERATIONS := build/operations
@@ -210,6 +210,9 @@ phantom: $(DEV_STAMP) ## draw the shipped samples, train and pack the phantom bu
 
 manifest: $(OPERATIONS)/.installed ## render deploy/kubernetes.yaml from the Helm chart
 	scripts/manifest.sh >build/kubernetes.yaml && mv build/kubernetes.yaml deploy/kubernetes.yaml
+
+dashboard: $(OPERATIONS)/.installed ## write Grafana's dashboard from its code, deploy/grafana/
+	$(OPERATIONS)/bin/python deploy/grafana/dashboard.py >deploy/grafana/cxr-serve.json
 
 model-cards: $(SERVE_STAMP) ## write docs/models/*.md from the catalogue and docs/models/facts.toml
 	$(PY) scripts/model_cards.py
