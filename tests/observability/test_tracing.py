@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client import Client
 from cxr_server import __version__
 from cxr_server.app import App
 from cxr_server.observability import tracing
@@ -34,6 +36,7 @@ SERVER = 2  # of opentelemetry.proto's SpanKind
 
 class Traced(NamedTuple):
     receiver: Receiver
+    address: str
     channel: grpc.Channel
     stub: ChestXrayServiceStub
 
@@ -66,8 +69,10 @@ def traced() -> Iterator[Traced]:
             patch.setenv(name, value)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         app = App(parse(["--listen", "127.0.0.1:0"], env={}), tracing.start(os.environ))
-        with serving(app), grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-            yield Traced(receiver, channel, ChestXrayServiceStub(channel))
+        with serving(app):
+            address = f"127.0.0.1:{app.port}"
+            with grpc.insecure_channel(address) as channel:
+                yield Traced(receiver, address, channel, ChestXrayServiceStub(channel))
 
 
 def metadata(request_id: str, traceparent: str = SAMPLED) -> tuple[tuple[str, str], ...]:
@@ -93,6 +98,14 @@ def test_a_call_is_a_span_in_the_trace_of_its_caller(traced: Traced) -> None:
     }
     told = {"service.name", "service.version", "deployment.environment.name"}
     assert [call.resource[name] for name in sorted(told)] == ["test", "cxr-serve", __version__]
+
+
+def test_the_client_s_caller_and_the_server_are_in_one_trace(traced: Traced) -> None:
+    parent = SpanContext(int(TRACE, 16), int(CALLER, 16), False, TraceFlags(TraceFlags.SAMPLED))
+    with Client(traced.address) as client, use_span(NonRecordingSpan(parent)):
+        client.health(request_id="by-client")
+    call, _ = traced.receiver.call("by-client")
+    assert (call.trace_id, call.parent_id) == (TRACE, CALLER)
 
 
 def test_each_stage_is_a_span_inside_that_of_the_call(traced: Traced) -> None:
