@@ -44,6 +44,7 @@ from cxr_client.errors import (
 )
 from cxr_client.explanation import EvidenceGrid, Explanation, Peak, Region
 from cxr_client.images import ImageSource
+from cxr_client.refit import CalibrationFigures, Estimate, FindingRefit, Refit
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
 
@@ -53,6 +54,7 @@ __all__ = [
     "AsyncClient",
     "BalancingConfig",
     "Box",
+    "CalibrationFigures",
     "CallCancelledError",
     "Client",
     "ColorMap",
@@ -60,6 +62,7 @@ __all__ = [
     "CxrError",
     "DeadlineError",
     "DicomPresentation",
+    "Estimate",
     "EvidenceGrid",
     "Explanation",
     "ExplanationMethod",
@@ -67,6 +70,7 @@ __all__ = [
     "FieldViolation",
     "Finding",
     "FindingDescription",
+    "FindingRefit",
     "Health",
     "HeatScale",
     "ImageError",
@@ -84,6 +88,7 @@ __all__ = [
     "Peak",
     "Prediction",
     "ProtocolError",
+    "Refit",
     "Region",
     "Reliability",
     "RenderFormat",

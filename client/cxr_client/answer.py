@@ -59,12 +59,14 @@ class Box(SameFields):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding(SameFields):
+class Finding:
     """One finding with its scores on one radiograph.
 
     `score` in [0, 1] is the operating-point score: 0.5 is the decision boundary. It is not a
     probability, and not comparable between findings as one. `probability` is the network's raw
     sigmoid output, uncalibrated; `threshold` is the `probability` at which `score` is 0.5.
+    `calibrated_probability` is the share of positives among films of that `probability` that the
+    model was calibrated with, `ModelDescription.refit`; None if it was not.
     """
 
     label: str
@@ -73,6 +75,21 @@ class Finding(SameFields):
     probability: float
     threshold: float
     above_threshold: bool
+    calibrated_probability: float | None = None
+
+    @classmethod
+    def of(cls, finding: pb.Finding) -> Self:
+        """Convert from the contract."""
+        calibrated = finding.HasField("calibrated_probability")
+        return cls(
+            label=finding.label,
+            class_index=finding.class_index,
+            score=finding.score,
+            probability=finding.probability,
+            threshold=finding.threshold,
+            above_threshold=finding.above_threshold,
+            calibrated_probability=finding.calibrated_probability if calibrated else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

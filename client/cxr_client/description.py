@@ -8,6 +8,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.answer import ModelInfo, Result, SameFields
 from cxr_client.enums import ExplanationMethod, ImageFormat, Reliability, ServingStatus
 from cxr_client.errors import ProtocolError
+from cxr_client.refit import FindingRefit, Refit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +56,17 @@ class Health(Result):
 
 @dataclass(frozen=True, slots=True)
 class FindingDescription:
-    """One finding that the model scores, and how reliable its score is."""
+    """One finding that the model scores, and how reliable its score is.
+
+    `refit` is None for findings that were not refitted.
+    """
 
     label: str
     class_index: int
     threshold: float
     reliability: Reliability
     reliability_note: str
+    refit: FindingRefit | None = None
 
     @classmethod
     def of(cls, finding: pb.FindingDescription) -> Self:
@@ -72,6 +77,7 @@ class FindingDescription:
             threshold=finding.threshold,
             reliability=Reliability.of(finding.reliability),
             reliability_note=finding.reliability_note,
+            refit=FindingRefit.of(finding.refit) if finding.HasField("refit") else None,
         )
 
 
@@ -93,7 +99,10 @@ class Limits(SameFields):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription(Result):
-    """The loaded model, its findings in the order of `class_index`, its limits and options."""
+    """The loaded model, its findings in the order of `class_index`, its limits and options.
+
+    `refit` is None for operating points of the model's authors.
+    """
 
     model: ModelInfo
     architecture: str
@@ -111,6 +120,7 @@ class ModelDescription(Result):
     create_time: datetime | None
     precision: str
     request_id: str
+    refit: Refit | None = None
 
     @classmethod
     def of(cls, response: pb.DescribeModelResponse, request_id: str) -> Self:
@@ -142,4 +152,5 @@ class ModelDescription(Result):
             ),
             precision=response.precision,
             request_id=request_id,
+            refit=Refit.of(response.refit) if response.HasField("refit") else None,
         )

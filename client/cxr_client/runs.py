@@ -30,6 +30,16 @@ class ModelFields(TypedDict):
     weights_sha256: str
 
 
+class RefitFields(TypedDict):
+    """What the operating points were fitted to, of `cxr_client.Refit`."""
+
+    parent_name: str
+    parent_version: str
+    labels_title: str
+    labels_sha256: str
+    calibration_method: str
+
+
 class Header(TypedDict):
     """The first line: what all rows have in common. A run is resumed only with the same."""
 
@@ -43,6 +53,9 @@ class Header(TypedDict):
 
     thresholds: dict[str, float]
     """The operating point of each label, a raw probability."""
+
+    refit: NotRequired[RefitFields]
+    """Of models whose operating points are not those of their authors."""
 
     input_side_px: int
     options: dict[str, Any]
@@ -63,6 +76,7 @@ class FindingFields(TypedDict):
     probability: float
     threshold: float
     above_threshold: bool
+    calibrated_probability: NotRequired[float]
 
 
 class EvidenceFields(TypedDict):

@@ -1,4 +1,4 @@
-"""The `cxr-server` command: serve, health, prepare, fit-reference, models, doctor, ..."""
+"""The `cxr-server` command: serve, health, prepare, refit, models, doctor, ..."""
 
 import argparse
 import difflib
@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "serve a model",
     "health": "ask a server on this machine whether it serves",
     "prepare": "download or read a model's weights and convert them to a bundle",
+    "refit": "give a bundle operating points of your own, from an evaluation",
     "fit-reference": "tell typical images of a model by a folder of films",
     "models": "list the models that can be prepared and the bundles that exist",
     "doctor": "check whether this machine can serve",

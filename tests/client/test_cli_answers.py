@@ -148,6 +148,7 @@ def test_json_has_everything_that_the_answer_has(cxr: Run, folder: Path) -> None
         "probability": 0.625,
         "threshold": 0.25,
         "above_threshold": True,
+        "calibrated_probability": None,
     }
     assert answer["timing"]["decode_ms"] == 1.5
     assert answer["warnings"] == [{"code": "CROPPED", "message": "It was cropped."}]
@@ -167,6 +168,7 @@ def test_csv_has_a_row_for_each_finding_and_says_once_what_all_rows_share(
         "label": "Effusion",
         "score": "0.75",
         "probability": "0.625",
+        "calibrated_probability": "",
         "threshold": "0.25",
         "above_threshold": "true",
         "warnings": "CROPPED",

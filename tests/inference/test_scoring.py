@@ -16,6 +16,7 @@ MANIFEST = SimpleNamespace(
     class_indices=(0, 5, 11, 13),
     thresholds=(0.07, 0.5, 0.93, 0.002),
     bias=(-1.0, 0.5, 0.0, -6.0),
+    refit=None,
 )
 EVIDENCE_KHW = RNG.normal(0, 2, (4, 7, 7)).astype(np.float32)
 

@@ -285,7 +285,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision")
+    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision", "refit")
     class FileSha256Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +308,7 @@ class DescribeModelResponse(_message.Message):
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    REFIT_FIELD_NUMBER: _ClassVar[int]
     model: Model
     architecture: str
     findings: _containers.RepeatedCompositeFieldContainer[FindingDescription]
@@ -323,37 +324,108 @@ class DescribeModelResponse(_message.Message):
     notices: _containers.RepeatedScalarFieldContainer[str]
     create_time: _timestamp_pb2.Timestamp
     precision: str
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ...) -> None: ...
+    refit: Refit
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ..., refit: _Optional[_Union[Refit, _Mapping]] = ...) -> None: ...
 
 class Finding(_message.Message):
-    __slots__ = ("label", "class_index", "score", "probability", "threshold", "above_threshold")
+    __slots__ = ("label", "class_index", "score", "probability", "threshold", "above_threshold", "calibrated_probability")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     ABOVE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     score: float
     probability: float
     threshold: float
     above_threshold: bool
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., above_threshold: bool = ...) -> None: ...
+    calibrated_probability: float
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., score: _Optional[float] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., above_threshold: bool = ..., calibrated_probability: _Optional[float] = ...) -> None: ...
 
 class FindingDescription(_message.Message):
-    __slots__ = ("label", "class_index", "threshold", "reliability", "reliability_note")
+    __slots__ = ("label", "class_index", "threshold", "reliability", "reliability_note", "refit")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     RELIABILITY_FIELD_NUMBER: _ClassVar[int]
     RELIABILITY_NOTE_FIELD_NUMBER: _ClassVar[int]
+    REFIT_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     threshold: float
     reliability: Reliability
     reliability_note: str
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., threshold: _Optional[float] = ..., reliability: _Optional[_Union[Reliability, str]] = ..., reliability_note: _Optional[str] = ...) -> None: ...
+    refit: FindingRefit
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., threshold: _Optional[float] = ..., reliability: _Optional[_Union[Reliability, str]] = ..., reliability_note: _Optional[str] = ..., refit: _Optional[_Union[FindingRefit, _Mapping]] = ...) -> None: ...
+
+class Refit(_message.Message):
+    __slots__ = ("parent_name", "parent_version", "parent_sha256", "labels_title", "labels_sha256", "evaluation_sha256", "image_count", "patient_count", "split", "calibration_method")
+    PARENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LABELS_TITLE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_SHA256_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_METHOD_FIELD_NUMBER: _ClassVar[int]
+    parent_name: str
+    parent_version: str
+    parent_sha256: str
+    labels_title: str
+    labels_sha256: str
+    evaluation_sha256: str
+    image_count: int
+    patient_count: int
+    split: str
+    calibration_method: str
+    def __init__(self, parent_name: _Optional[str] = ..., parent_version: _Optional[str] = ..., parent_sha256: _Optional[str] = ..., labels_title: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., evaluation_sha256: _Optional[str] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., split: _Optional[str] = ..., calibration_method: _Optional[str] = ...) -> None: ...
+
+class FindingRefit(_message.Message):
+    __slots__ = ("criterion", "parent_threshold", "image_count", "positive_count", "sensitivity", "specificity", "kept_reason", "raw", "calibrated")
+    CRITERION_FIELD_NUMBER: _ClassVar[int]
+    PARENT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITY_FIELD_NUMBER: _ClassVar[int]
+    SPECIFICITY_FIELD_NUMBER: _ClassVar[int]
+    KEPT_REASON_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
+    criterion: str
+    parent_threshold: float
+    image_count: int
+    positive_count: int
+    sensitivity: Estimate
+    specificity: Estimate
+    kept_reason: str
+    raw: CalibrationFigures
+    calibrated: CalibrationFigures
+    def __init__(self, criterion: _Optional[str] = ..., parent_threshold: _Optional[float] = ..., image_count: _Optional[int] = ..., positive_count: _Optional[int] = ..., sensitivity: _Optional[_Union[Estimate, _Mapping]] = ..., specificity: _Optional[_Union[Estimate, _Mapping]] = ..., kept_reason: _Optional[str] = ..., raw: _Optional[_Union[CalibrationFigures, _Mapping]] = ..., calibrated: _Optional[_Union[CalibrationFigures, _Mapping]] = ...) -> None: ...
+
+class Estimate(_message.Message):
+    __slots__ = ("value", "low", "high")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    low: float
+    high: float
+    def __init__(self, value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class CalibrationFigures(_message.Message):
+    __slots__ = ("brier_score", "expected_calibration_error", "slope")
+    BRIER_SCORE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    SLOPE_FIELD_NUMBER: _ClassVar[int]
+    brier_score: float
+    expected_calibration_error: float
+    slope: float
+    def __init__(self, brier_score: _Optional[float] = ..., expected_calibration_error: _Optional[float] = ..., slope: _Optional[float] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("finding", "heatmap", "evidence", "logit", "peak", "regions", "no_positive_evidence", "method")

@@ -18,6 +18,7 @@ from cxr_client.runs import ImageRow, Row, Run, row_of
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _IMAGE: Final = ("file", "width_px", "height_px", "warnings", "typicality", "heatmap", "embedding")
 _FINDING: Final = ("label", "score", "probability", "threshold", "above_threshold")
+_CALIBRATED: Final = "calibrated_probability"
 _FAILURE: Final = ("reason", "message")
 _GROUP_ROWS = 10_000
 _TYPES: Final = {
@@ -27,6 +28,7 @@ _TYPES: Final = {
     "typicality": "float32",
     "score": "float32",
     "probability": "float32",
+    "calibrated_probability": "float32",
     "threshold": "float32",
     "above_threshold": "bool",
 }
@@ -102,10 +104,17 @@ def require_parquet() -> None:
 
 
 def _columns(run: Run, wide: bool) -> list[str]:
+    calibrated = [_CALIBRATED] if _is_calibrated(run) else []
     of_labels = [
-        f"{label}_{field}" for label in run.header["labels"] for field in ("score", "probability")
+        f"{label}_{field}"
+        for label in run.header["labels"]
+        for field in ("score", "probability", *calibrated)
     ]
-    return [*_IMAGE, *(of_labels if wide else _FINDING), *_FAILURE]
+    return [*_IMAGE, *(of_labels if wide else (*_FINDING, *calibrated)), *_FAILURE]
+
+
+def _is_calibrated(run: Run) -> bool:
+    return bool("refit" in run.header and run.header["refit"]["calibration_method"])
 
 
 def _kind(column: str) -> str:
@@ -119,9 +128,10 @@ def _records(run: Run, wide: bool) -> Iterator[dict[str, Any]]:
             yield {name: row[name] for name in ("file", "reason", "message")}
         elif wide:
             scores = {
-                f"{finding['label']}_{field}": finding[field]
+                f"{finding['label']}_{field}": finding.get(field)
                 for finding in row["findings"]
-                for field in ("score", "probability")
+                for field in ("score", "probability", _CALIBRATED)
+                if field in finding
             }
             yield _image(row) | scores
         else:

@@ -29,7 +29,7 @@ def header(
 ) -> Header:
     """Return the header of a run that begins now."""
     model = described.model
-    return {
+    found: Header = {
         "kind": "header",
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -50,6 +50,15 @@ def header(
         "notice": " ".join(described.notices),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+    if refit := described.refit:
+        found["refit"] = {
+            "parent_name": refit.parent_name,
+            "parent_version": refit.parent_version,
+            "labels_title": refit.labels_title,
+            "labels_sha256": refit.labels_sha256,
+            "calibration_method": refit.calibration_method,
+        }
+    return found
 
 
 def image_row(
@@ -109,13 +118,16 @@ def failure_row(
 
 
 def _finding(finding: Finding) -> FindingFields:
-    return {
+    fields: FindingFields = {
         "label": finding.label,
         "score": _float32(finding.score),
         "probability": _float32(finding.probability),
         "threshold": _float32(finding.threshold),
         "above_threshold": finding.above_threshold,
     }
+    if finding.calibrated_probability is not None:
+        fields["calibrated_probability"] = _float32(finding.calibrated_probability)
+    return fields
 
 
 def _evidence(grid: EvidenceGrid) -> EvidenceFields:

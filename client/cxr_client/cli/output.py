@@ -71,7 +71,7 @@ class CsvWriter:
     notice. `verbose` adds the model and the id of the request to each row.
     """
 
-    _FINDING = "file,rank,label,score,probability,threshold,above_threshold"
+    _FINDING = "file,rank,label,score,probability,calibrated_probability,threshold,above_threshold"
     _EXPLANATION = "logit,peak_x_px,peak_y_px,picture"
     _VERBOSE = "model,model_version,weights_sha256,request_id"
 
@@ -98,6 +98,8 @@ class CsvWriter:
             row: dict[str, Any] = {"file": printable(name), "rank": rank, "label": finding.label}
             for field in ("score", "probability", "threshold"):
                 row[field] = shortest(getattr(finding, field))
+            if finding.calibrated_probability is not None:
+                row["calibrated_probability"] = shortest(finding.calibrated_probability)
             row["above_threshold"] = "true" if finding.above_threshold else "false"
             row["warnings"] = " ".join(warning.code for warning in answer.warnings)
             if finding.label in explained:

@@ -10,6 +10,7 @@ from cxr_client.cli.status import EXIT_FAILED, EXIT_OK
 from cxr_client.cli.text import aligned, printable
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import Reliability
+from cxr_client.refit import FindingRefit, Refit
 
 
 async def health(arguments: argparse.Namespace) -> int:
@@ -30,12 +31,15 @@ async def model(arguments: argparse.Namespace) -> int:
         print(json.dumps(plain(described)))
         return EXIT_OK
     print("\n".join(aligned(_facts(described))) + "\n")
-    rows = [["finding", "threshold", "reliability", ""]]
+    rows = [["finding", "threshold", *["fitted for"] * bool(described.refit), "reliability", ""]]
     for finding in described.findings:
         known = finding.reliability is not Reliability.UNSPECIFIED
         reliability = finding.reliability if known else ""
         note = finding.reliability_note
-        rows.append([finding.label, f"{finding.threshold:.4f}", reliability, note])
+        cells = [finding.label, f"{finding.threshold:.4f}"]
+        if described.refit:
+            cells.append(_fitted(finding.refit))
+        rows.append([*cells, reliability, note])
     print("\n".join([*aligned(rows), "", *map(printable, described.notices)]))
     return EXIT_OK
 
@@ -60,6 +64,34 @@ def _state_line(state: Health) -> str:
     return f"{state.status}: {', '.join(facts)}"
 
 
+def _fitted(refit: FindingRefit | None) -> str:
+    """Return what an operating point was fitted for, and what it achieves on other films."""
+    if refit is None:
+        return "kept: no labels"
+    if not (refit.sensitivity and refit.specificity):
+        return f"kept: {refit.kept_reason}"
+    rates = (
+        f"{name} {each.value:.2f} [{each.low:.2f}, {each.high:.2f}]"
+        for name, each in (("sens.", refit.sensitivity), ("spec.", refit.specificity))
+    )
+    return f"{refit.criterion}: {', '.join(rates)}"
+
+
+def _refit_facts(refit: Refit | None) -> list[list[str]]:
+    if refit is None:
+        return []
+    patients = "" if refit.patient_count is None else f" of {refit.patient_count} patients"
+    facts = [
+        ["refitted from", f"{refit.parent_name} {refit.parent_version}"],
+        ["fitted to", f"{refit.image_count} images{patients}, {refit.labels_title}"],
+        ["labels sha256", refit.labels_sha256 or "none: a folder"],
+        ["split", refit.split],
+    ]
+    if refit.calibration_method:
+        facts.append(["calibration", f"{refit.calibration_method}, for films like these alone"])
+    return facts
+
+
 def _facts(described: ModelDescription) -> list[list[str]]:
     limits = described.limits
     return [
@@ -72,6 +104,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         ["input", f"{described.input_side_px} px square, {described.preprocessing_id}"],
         ["evidence grid", f"{described.evidence_side} x {described.evidence_side}"],
         ["precision", described.precision],
+        *_refit_facts(described.refit),
         ["methods", ", ".join(described.methods)],
         ["formats", ", ".join(described.image_formats)],
         [

@@ -118,11 +118,16 @@ class LineWriter:
 def _rows(answer: Answer, pictures: Pictures) -> list[list[str]]:
     """Return a row for each finding, with a header."""
     if isinstance(answer, Prediction):
-        rows = [["", "finding", "score", "probability", "threshold"]]
+        calibrated = any(each.calibrated_probability is not None for each in answer.findings)
+        rows = [["", "finding", "score", "probability", "threshold", *["calibrated"] * calibrated]]
         for finding in answer.findings:
             numbers = (finding.score, finding.probability, finding.threshold)
             mark = "*" if finding.above_threshold else ""
-            rows.append([mark, finding.label, *(f"{number:.3f}" for number in numbers)])
+            cells = [mark, finding.label, *(f"{number:.3f}" for number in numbers)]
+            if calibrated:
+                probability = finding.calibrated_probability
+                cells.append("" if probability is None else f"{probability:.3f}")
+            rows.append(cells)
         return rows
     rows = [["", "finding", "score", "logit", "peak at px", "picture"]]
     explained = explanations_of(answer, pictures)

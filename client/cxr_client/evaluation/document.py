@@ -19,7 +19,7 @@ from cxr_client.evaluation.labels.label_set import Choices, LabelSet
 from cxr_client.evaluation.labels.registry import sha256_of
 from cxr_client.evaluation.localisation.localise import LocalisationFigures
 from cxr_client.evaluation.training_sets import overlap
-from cxr_client.runs import Run
+from cxr_client.runs import Header, Run
 
 FORMAT = "cxr-evaluation"
 FORMAT_VERSION = 1
@@ -46,15 +46,21 @@ def document(
     figures: Sequence[FindingFigures],
     localisation: LocalisationFigures | None,
     regions_path: Path | None,
+    films: tuple[str, str],
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return everything that the report shows, as JSON values.
+
+    `films` are name and content of the table of all images, which lies beside the document.
 
     Raises:
         OSError: A file cannot be read for its hash.
     """
     header = run.header
-    trained = overlap(header["model"]["name"], labels.datasets)
+    table, content = films
+    trained = overlap(_trained_as(header), labels.datasets)
+    facts = label_facts(labels, label_path, label_format, choices)
+    fitted = fitted_to(header, facts["sha256"])
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -63,12 +69,12 @@ def document(
         "title": f"{header['model']['name']} {header['model']['version']} on {labels.title}",
         "run": run_facts(run),
         "labels": {
-            **label_facts(labels, label_path, label_format, choices),
+            **facts,
             "findings_without_labels": [
                 each for each in header["labels"] if each not in cohort.labels
             ],
         },
-        "cautions": [*([trained] if trained else []), *labels.cautions],
+        "cautions": [*filter(None, (trained, fitted)), *labels.cautions],
         "flow": [dataclasses.asdict(step) for step in cohort.flow],
         "images": len(cohort.rows),
         "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
@@ -77,6 +83,11 @@ def document(
         "findings": [dataclasses.asdict(each) for each in figures],
         "localisation": None if localisation is None else dataclasses.asdict(localisation),
         "regions_sha256": None if regions_path is None else file_sha256(regions_path),
+        "rows": {
+            "file": table,
+            "sha256": hashlib.sha256(content.encode()).hexdigest(),
+            "findings": list(cohort.labels),
+        },
         "not_done": list(NOT_DONE),
         "software": software(),
         "command": list(command),
@@ -102,7 +113,9 @@ def comparison_document(
     """
     names = [f"{run.header['model']['name']} {run.header['model']['version']}" for run in runs]
     drawn = "patients" if cohort.patients is not None else "images"
-    trained = [overlap(run.header["model"]["name"], labels.datasets) for run in runs]
+    trained = [overlap(_trained_as(run.header), labels.datasets) for run in runs]
+    facts = label_facts(labels, label_path, label_format, choices)
+    fitted = [fitted_to(run.header, facts["sha256"]) for run in runs]
     return {
         "format": "cxr-comparison",
         "format_version": FORMAT_VERSION,
@@ -111,8 +124,8 @@ def comparison_document(
         "title": f"A: {names[0]}, B: {names[1]} on {labels.title}",
         "run_a": run_facts(runs[0]),
         "run_b": run_facts(runs[1]),
-        "labels": label_facts(labels, label_path, label_format, choices),
-        "cautions": [*dict.fromkeys(filter(None, trained)), *labels.cautions],
+        "labels": facts,
+        "cautions": [*dict.fromkeys(filter(None, (*trained, *fitted))), *labels.cautions],
         "images": len(cohort.rows),
         "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
         "methods": [
@@ -135,7 +148,25 @@ def run_facts(run: Run) -> dict[str, Any]:
         OSError: It cannot be read for its hash.
     """
     names = ("created", "model", "preprocessing_id", "options", "client_version", "server_version")
-    return {"sha256": file_sha256(run.path), **{name: dict(run.header)[name] for name in names}}
+    facts = {name: dict(run.header)[name] for name in names}
+    return {"sha256": file_sha256(run.path), **facts, "refit": run.header.get("refit")}
+
+
+def _trained_as(header: Header) -> str:
+    """Return the name under which a model was trained: that of its parent, if it is refitted."""
+    return header["refit"]["parent_name"] if "refit" in header else header["model"]["name"]
+
+
+def fitted_to(header: Header, labels_sha256: str | None) -> str | None:
+    """Return a sentence where a model was refitted with the labels that it is evaluated on."""
+    if not labels_sha256 or "refit" not in header:
+        return None
+    if header["refit"]["labels_sha256"] != labels_sha256:
+        return None
+    return (
+        f"The operating points of {header['model']['name']} were fitted with this label file: "
+        "errors and calibration on films that they were fitted to are too favourable."
+    )
 
 
 def label_facts(
@@ -187,7 +218,7 @@ def _methods(cohort: Cohort, options: Options) -> list[str]:
         f"precision and predictive values: bootstrap over images ({drawn}).",
         "Areas and rates of 0 or 1: Wilson's interval.",
         "Average precision is the step-wise area under the precision-recall curve (AUPRC).",
-        f"Calibration is that of the raw probability: {BINS} bins between deciles; slope and "
+        f"Calibration: {BINS} bins between deciles; slope and "
         "intercept by logistic regression on the logit, with robust intervals"
         + ("." if cohort.patients is None else " clustered by patient."),
         "Errors with and without a warning: Wilson and Newcombe, every image independent.",

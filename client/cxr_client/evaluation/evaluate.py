@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cxr_client.evaluation import metrics
 from cxr_client.evaluation.bootstrap import replicate
-from cxr_client.evaluation.calibration import calibrate
+from cxr_client.evaluation.calibration import Calibration, calibrate
 from cxr_client.evaluation.cohort import Cohort
 from cxr_client.evaluation.figures import FindingFigures, Histogram, Points, Subgroup
 from cxr_client.evaluation.intervals import (
@@ -199,6 +199,9 @@ def _figures(
         ppv_at_stated=ppv_at,
         npv_at_stated=npv_at,
         calibration=calibrate(probabilities, positive, units[known]) if len(known) else None,
+        calibrated=_calibrated(
+            scores.calibrated[cohort.rows[known], column], positive, units[known]
+        ),
         roc=_roc(probabilities, positive),
         precision_recall=_precision_recall(probabilities, positive),
         histogram=_histogram(probabilities, positive),
@@ -206,6 +209,17 @@ def _figures(
         warnings=warning_errors(scores, cohort, finding),
         worst=worst_cases(scores, cohort, finding, each=options.worst, names=options.names),
     )
+
+
+def _calibrated(
+    probabilities: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    units: NDArray[np.intp],
+) -> Calibration | None:
+    """Return the calibration of probabilities that the model may lack, NaN."""
+    if not len(probabilities) or np.isnan(probabilities).any():
+        return None
+    return calibrate(probabilities, positive, units)
 
 
 def _subgroup(

@@ -80,6 +80,11 @@ class FindingFigures:
     ppv_at_stated: Estimate
     npv_at_stated: Estimate
     calibration: Calibration | None
+    """Of the raw probability."""
+
+    calibrated: Calibration | None
+    """Of the calibrated probability, where the model has one."""
+
     roc: Points
     precision_recall: Points
     histogram: Histogram

@@ -22,6 +22,9 @@ class Scores:
     probabilities: NDArray[np.float64]
     """Raw sigmoid, [n, k]."""
 
+    calibrated: NDArray[np.float64]
+    """Calibrated probability, NaN where the model has none, [n, k]."""
+
     flags: NDArray[np.bool_]
     """Whether the finding is above its operating point, [n, k]."""
 
@@ -43,6 +46,7 @@ def read_scores(run: Run) -> Scores:
     files: list[str] = []
     lines: list[int] = []
     values: list[list[float]] = []
+    calibrated: list[list[float]] = []
     flags: list[list[bool]] = []
     coded: list[tuple[int, str]] = []
     failures: Counter[str] = Counter()
@@ -54,6 +58,9 @@ def read_scores(run: Run) -> Scores:
         try:
             found = {finding["label"]: finding for finding in row["findings"]}
             values.append([float(found[label]["probability"]) for label in labels])
+            calibrated.append(
+                [float(found[label].get("calibrated_probability", np.nan)) for label in labels]
+            )
             flags.append([bool(found[label]["above_threshold"]) for label in labels])
             coded += [(len(files), code) for code in row["warnings"]]
             files.append(str(row["file"]))
@@ -69,6 +76,7 @@ def read_scores(run: Run) -> Scores:
         files=tuple(files),
         lines=np.array(lines, np.int64),
         probabilities=np.array(values, np.float64).reshape(shape),
+        calibrated=np.array(calibrated, np.float64).reshape(shape),
         flags=np.array(flags, bool).reshape(shape),
         warnings=dict(sorted(warnings.items())),
         failures=dict(failures.most_common()),

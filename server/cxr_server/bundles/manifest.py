@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from cxr_server.bundles.architectures import Architecture, read_architecture
+from cxr_server.bundles.fields import Identifier, Label, Line, Sha256, Time
+from cxr_server.bundles.refit import Refit
 from cxr_server.errors import OperatorError
 
 FORMAT: Final = 2
@@ -24,14 +26,6 @@ PHANTOM_NOTICE = (
     "Its scores say nothing about people. " + NOTICE
 )
 
-# Control characters, line breaks and the marks that change the direction of text.
-_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff"
-Line = Annotated[str, Meta(max_length=10_000, pattern=rf"\A[^{_HIDDEN}]*\Z")]
-Label = Annotated[str, Meta(max_length=200, pattern=rf"\A[^{_HIDDEN}]+\Z")]
-NAME_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z"
-Identifier = Annotated[str, Meta(pattern=NAME_PATTERN)]
-Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Time = Annotated[str, Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
 Verified = Literal["known", "given", "trusted-download", "local-file"]
 """Equal to the hash in the catalogue, or from the operator; recorded as downloaded, or found."""
 
@@ -129,6 +123,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
     probe: Probe | msgspec.UnsetType = msgspec.UNSET  # bundles made elsewhere may have none
     reference: FittedOn | msgspec.UnsetType = msgspec.UNSET
+    refit: Refit | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,18 +136,31 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise ValueError("probe needs one score for each finding")
             if self.probe.file not in self.files:
                 raise ValueError("files must name the file of probe")
-
         if self.reference is not msgspec.UNSET:
             made_of = (self.reference.weights_sha256, self.reference.preprocessing_id)
             if made_of != (self.weights_sha256, self.preprocessing_id):
                 raise ValueError("reference was made with other weights or another preprocessing")
             if self.reference.file not in self.files:
                 raise ValueError("files must name the file of reference")
+        if self.refit is not msgspec.UNSET:
+            if self.refit.weights_sha256 != self.weights_sha256:
+                raise ValueError("refit was made with other weights")
+            if not set(self.refit.findings) <= set(self.labels):
+                raise ValueError("refit names a finding that is not in labels")
 
     @property
     def weights_sha256(self) -> str:
         """SHA-256 of the weights in lower-case hex: the identity of the model."""
         return self.files[WEIGHTS_NAME].sha256
+
+    @property
+    def probe_thresholds(self) -> tuple[float, ...]:
+        """The operating points that the scores of the probe are of: those before a refit."""
+        found = self.refit.findings if self.refit else {}
+        return tuple(
+            found[label].parent_threshold if label in found else threshold
+            for label, threshold in zip(self.labels, self.thresholds, strict=True)
+        )
 
     @property
     def notice(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.refit import Refit
 from cxr_server.bundles.store import PHANTOM, PHANTOM_PATH, bundle_home, list_bundles
 from cxr_server.convert.catalog import CATALOG
 
@@ -57,7 +58,14 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
         "phantom": manifest.phantom,
         "weights_sha256": manifest.weights_sha256,
         "verified": manifest.upstream.verified if manifest.upstream else None,
+        "refit": _refit(manifest.refit) if manifest.refit else None,
     }
+
+
+def _refit(refit: Refit) -> dict[str, Any]:
+    names = ("parent_name", "parent_version", "labels_title", "labels_sha256")
+    counts = ("image_count", "patient_count", "calibration_method")
+    return {name: getattr(refit, name) for name in (*names, *counts)}
 
 
 def _print_table(
@@ -71,7 +79,11 @@ def _print_table(
         else:
             where = "shipped with cxr-server" if model["shipped"] else model["path"]
             count = len(model["labels"])
-            text = f"{model['architecture']}, {count} findings, version {model['version']}; {where}"
+            text = f"{model['architecture']}, {count} findings, version {model['version']}; "
+            if refit := model["refit"]:
+                text += f"refitted from {refit['parent_name']} {refit['parent_version']} to "
+                text += f"{refit['labels_title']} ({refit['image_count']} images); "
+            text += where
         print(f"  {model['name']:{width}}{text}")
     into = home or "the folder that CXR_BUNDLE_HOME names (this user has no home folder)"
     print(f"Can be prepared with `cxr-server prepare NAME`, into {into}:")

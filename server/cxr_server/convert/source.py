@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_server.bundles.manifest import NAME_PATTERN, BundleError, Upstream, Verified
+from cxr_server.bundles.fields import NAME_PATTERN
+from cxr_server.bundles.manifest import BundleError, Upstream, Verified
 from cxr_server.bundles.store import PHANTOM
 from cxr_server.convert.catalog import CATALOG, CatalogEntry
 from cxr_server.convert.download import DownloadError, Progress, download

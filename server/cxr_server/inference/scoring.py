@@ -19,6 +19,7 @@ class Finding:
     score: float
     probability: float
     threshold: float
+    calibrated_probability: float | None = None
 
     @property
     def above_threshold(self) -> bool:
@@ -61,8 +62,19 @@ def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Fin
     probability_k = sigmoid(logit_k)
     score_k = op_norm(probability_k, np.array(thresholds))
     numbers = (each.tolist() for each in (logit_k, score_k, probability_k))
-    rows = zip(labels, manifest.class_indices, *numbers, thresholds, strict=True)
+    calibrated = _calibrated(logit_k, manifest)
+    rows = zip(labels, manifest.class_indices, *numbers, thresholds, calibrated, strict=True)
     return tuple(Finding(*row) for row in rows)
+
+
+def _calibrated(logit_k: NDArray[np.float64], manifest: Manifest) -> list[float | None]:
+    found: list[float | None] = [None] * len(manifest.labels)
+    if manifest.refit and manifest.refit.calibration_method:
+        for row, (label, logit) in enumerate(zip(manifest.labels, logit_k.tolist(), strict=True)):
+            refit = manifest.refit.findings.get(label)
+            if refit and refit.calibration:
+                found[row] = refit.calibration.curve.probability(logit)
+    return found
 
 
 def ranked(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import EngineUnavailable, first_line
 from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
-from cxr_server.inference.scoring import findings
+from cxr_server.inference.scoring import logits, op_norm, sigmoid
 
 TOLERANCE = 1e-3
 """Largest difference of a score. Engines in float32 stay below 1e-4."""
@@ -39,7 +39,8 @@ def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
     for count in sorted({1, engine.max_batch}):
         for evidence_khw in _evidence(engine, np.repeat(image_chw[None], count, axis=0)):
             if manifest.probe:
-                found = np.array([each.score for each in findings(evidence_khw, manifest)])
+                probability_k = sigmoid(logits(evidence_khw, manifest.bias))
+                found = op_norm(probability_k, np.array(manifest.probe_thresholds))
                 difference = max(difference, float(np.abs(found - manifest.probe.scores).max()))
     if difference > TOLERANCE:
         raise EngineUnavailable(

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server import __version__, service
 from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.refit import Refit
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
 from cxr_server.explanation.methods import Explanation, ExplanationMethod
@@ -134,6 +135,7 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         notices=[manifest.notice, *manifest.notices],
         create_time=timestamp.from_json_string(manifest.create_time),
         precision=description.precision,
+        refit=_refit(manifest.refit) if manifest.refit else None,
     )
 
 
@@ -186,7 +188,36 @@ def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]
             threshold=manifest.thresholds[row],
             reliability=f"RELIABILITY_{level.upper()}",
             reliability_note=stated.note if stated else "",
+            refit=_finding_refit(manifest, label),
         )
+
+
+def _refit(refit: Refit) -> pb.Refit:
+    return _same(
+        pb.Refit,
+        refit,
+        labels_sha256=refit.labels_sha256 or "",
+        split=refit.split_sentence,
+        calibration_method=refit.calibration_method or "",
+    )
+
+
+def _finding_refit(manifest: Manifest, label: str) -> pb.FindingRefit | None:
+    stated = manifest.refit.findings.get(label) if manifest.refit else None
+    if not stated:
+        return None
+    estimates = {
+        name: value and _same(pb.Estimate, value)
+        for name, value in (
+            ("sensitivity", stated.sensitivity),
+            ("specificity", stated.specificity),
+        )
+    }
+    figures: dict[str, Any] = {"raw": None, "calibrated": None}
+    if stated.calibration:
+        for name in figures:
+            figures[name] = _same(pb.CalibrationFigures, getattr(stated.calibration, name))
+    return _same(pb.FindingRefit, stated, **estimates, **figures)
 
 
 def _field_head(number: int, size: int) -> bytes:

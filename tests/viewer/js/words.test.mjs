@@ -23,6 +23,7 @@ const finding = {
   probability: 0.31,
   threshold: 0.27,
   above_threshold: true,
+  calibrated_probability: null,
 };
 const explanation = {
   finding,

@@ -70,7 +70,8 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("evaluation.html"),
         metavar="FILE",
-        help="the report; a JSON file is written beside it (default: evaluation.html)",
+        help="the report; beside it are written a JSON file and a table of all images, without"
+        " names (default: evaluation.html)",
     )
     group.add_argument(
         "--worst", type=whole, default=5, metavar="N", help="errors to list (default: 5)"

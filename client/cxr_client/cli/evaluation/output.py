@@ -17,7 +17,7 @@ def writable(*outputs: Path) -> None:
         UsageError: An output cannot be a file.
     """
     if len(set(outputs)) < len(outputs):
-        raise UsageError(f"--output {outputs[0]}: the JSON file beside it would have the same name")
+        raise UsageError(f"--output {outputs[0]}: a file beside it would have the same name")
     for output in outputs:
         if output.exists() and not output.is_file():
             raise UsageError(f"--output {output}: is not a regular file")

@@ -17,6 +17,7 @@ from cxr_client.evaluation.comparison import compare, pair
 from cxr_client.evaluation.document import comparison_document, document
 from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.evaluate import evaluate as figures_of
+from cxr_client.evaluation.films import films_table
 from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet, stem_of
 from cxr_client.evaluation.labels.registry import FORMATS
 from cxr_client.evaluation.localisation.localise import localise
@@ -36,25 +37,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """
     output: Path = arguments.output
     beside = output.with_suffix(".json")
-    writable(output, beside)
+    table = output.with_name(f"{output.stem}.films.csv")
+    writable(output, beside, table)
     try:
-        result = _result(arguments)
+        result, films = _result(arguments, table.name)
     except (LabelError, RunError) as error:
         raise UsageError(printable(error)) from None
     except OSError as error:
         raise UsageError(f"{error.filename}: {os_message(error)}") from None
     compared = arguments.other is not None
     write(output, comparison_page(result) if compared else page(result))
+    if films:
+        write(table, films)
     write(beside, json.dumps(result, indent=1, allow_nan=False) + "\n")
     if compared:
         print_comparison(result)
     else:
         print_table(result)
-    print(f"\n{printable(output)}\n{printable(beside)}")
+    files = [output, beside, *([table] if films else [])]
+    print("\n" + "\n".join(map(printable, files)))
     return EXIT_OK
 
 
-def _result(arguments: argparse.Namespace) -> dict[str, Any]:
+def _result(arguments: argparse.Namespace, table: str) -> tuple[dict[str, Any], str]:
+    """Return the document, and the content of the table of films; "" for a comparison."""
     choices = Choices(
         blank=arguments.blank,
         uncertain=arguments.uncertain,
@@ -83,14 +89,15 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         names=arguments.names,
     )
     if arguments.other is not None:
-        return _comparison(arguments, (run, scores, cohort), labels, choices, options)
+        return _comparison(arguments, (run, scores, cohort), labels, choices, options), ""
     localised = None
     if arguments.regions is not None:
         regions = REGION_FORMATS[arguments.regions_format](arguments.regions)
         localised = localise(
             run, scores, cohort, regions, replicates=options.replicates, seed=options.seed
         )
-    return document(
+    films = films_table(scores, cohort)
+    found = document(
         run=run,
         label_path=arguments.labels,
         label_format=arguments.format,
@@ -101,8 +108,10 @@ def _result(arguments: argparse.Namespace) -> dict[str, Any]:
         figures=figures_of(scores, cohort, options),
         localisation=localised,
         regions_path=arguments.regions,
+        films=(table, films),
         command=_command(arguments),
     )
+    return found, films
 
 
 def _comparison(

@@ -79,21 +79,24 @@ def precision_recall(findings: list[Finding]) -> str:
 
 
 def calibration(findings: list[Finding]) -> str:
-    """Draw the reliability of the raw probability of each finding in bins between deciles."""
+    """Draw the reliability of the probabilities of each finding in bins between deciles."""
 
     def draw(axes: Axes, finding: Finding) -> None:
-        bins = finding["calibration"]["bins"]
-        x = [each["mean_probability"] for each in bins]
-        y = [each["positives"]["value"] for each in bins]
-        low = [each["positives"]["value"] - each["positives"]["low"] for each in bins]
-        high = [each["positives"]["high"] - each["positives"]["value"] for each in bins]
         axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8)
         axes.axvline(finding["threshold"], color=ORANGE, linewidth=0.8, linestyle=(0, (2, 2)))
-        style: dict[str, Any] = {"color": BLUE, "markersize": 3, "linewidth": 1}
-        axes.errorbar(x, y, yerr=[low, high], fmt="o-", elinewidth=0.8, **style)
+        for name, color in (("calibrated", GREY), ("calibration", BLUE)):
+            if finding[name] is None:
+                continue
+            bins = finding[name]["bins"]
+            x = [each["mean_probability"] for each in bins]
+            y = [each["positives"]["value"] for each in bins]
+            low = [each["positives"]["value"] - each["positives"]["low"] for each in bins]
+            high = [each["positives"]["high"] - each["positives"]["value"] for each in bins]
+            style: dict[str, Any] = {"color": color, "markersize": 3, "linewidth": 1}
+            axes.errorbar(x, y, yerr=[low, high], fmt="o-", elinewidth=0.8, **style)
 
     drawn = [each for each in findings if each["calibration"]]
-    x, y = "Mean raw probability", "Share of positives"
+    x, y = "Mean probability", "Share of positives"
     return _panels(drawn, draw, x=x, y=y, name="calibration")
 
 

@@ -4,7 +4,7 @@
 /**
  * @typedef {{x_px: number, y_px: number, width_px: number, height_px: number}} Box
  * @typedef {{label: string, class_index: number, score: number, probability: number,
- *   threshold: number, above_threshold: boolean}} Finding
+ *   threshold: number, above_threshold: boolean, calibrated_probability: number | null}} Finding
  * @typedef {{rows: number, columns: number, values: number[]}} EvidenceGrid
  * @typedef {{finding: Finding, evidence: EvidenceGrid, logit: number,
  *   peak: {x_px: number, y_px: number, value: number} | null,
@@ -19,12 +19,19 @@
  *   image_info: ImageInfo, warnings: {code: string, message: string}[], timing: Timing,
  *   request_id: string, notice: string, typicality: number | null}} Result `ExplanationSet.to_dict()`
  * @typedef {{result: Result, radiograph: ImageBitmap}} Answer
- * @typedef {{label: string, reliability: string, reliability_note: string}} FindingDescription
+ * @typedef {{value: number, low: number, high: number}} Estimate
+ * @typedef {{criterion: string, sensitivity: Estimate | null, specificity: Estimate | null,
+ *   kept_reason: string}} FindingRefit
+ * @typedef {{parent_name: string, parent_version: string, labels_title: string,
+ *   labels_sha256: string, image_count: number, patient_count: number | null, split: string,
+ *   calibration_method: string}} Refit
+ * @typedef {{label: string, reliability: string, reliability_note: string,
+ *   refit: FindingRefit | null}} FindingDescription
  * @typedef {{model: Model, architecture: string, findings: FindingDescription[],
  *   input_side_px: number, preprocessing_id: string, evidence_side: number,
  *   file_sha256: Record<string, string>, upstream_sha256: string,
  *   limits: {max_request_bytes: number}, license: string, notices: string[],
- *   create_time: string | null, precision: string}} ModelDescription
+ *   create_time: string | null, precision: string, refit: Refit | null}} ModelDescription
  * @typedef {{address: string, tls: boolean, state: string, message: string, hint: string,
  *   server_version: string, engine: string, device: string, precision: string,
  *   in_flight_count: number}} Server

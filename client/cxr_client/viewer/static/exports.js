@@ -16,7 +16,7 @@
 /** The PNG text by which the server and `cxr` know, and refuse, a picture with a heat map. */
 const MARK = "cxr-serve";
 const COLUMNS =
-  "file,rank,label,score,probability,threshold,above_threshold,logit,peak_x_px,peak_y_px,picture,warnings,error,model,model_version,weights_sha256,request_id,notice".split(
+  "file,rank,label,score,probability,calibrated_probability,threshold,above_threshold,logit,peak_x_px,peak_y_px,picture,warnings,error,model,model_version,weights_sha256,request_id,notice".split(
     ",",
   );
 
@@ -57,6 +57,8 @@ export function csv(name, result) {
       request_id: result.request_id,
       notice: result.notice,
     };
+    if (finding.calibrated_probability !== null)
+      row.calibrated_probability = shortest(finding.calibrated_probability);
     if (explanation) row.logit = shortest(explanation.logit);
     if (explanation?.peak) {
       row.peak_x_px = shortest(explanation.peak.x_px);

@@ -3,6 +3,7 @@
 
 import {
   imageFacts,
+  fittedOf,
   modelFacts,
   placeOf,
   reliabilityOf,
@@ -148,6 +149,8 @@ export class FindingsPanel {
       threshold: "",
       logit: "",
       place: "",
+      calibrated: "",
+      fitted: "",
       reliability: "",
     });
     for (const facts of ["image", "timing"])
@@ -221,6 +224,8 @@ export class FindingsPanel {
     const explanation = this.#result?.explanations.find((each) => each.finding.label === label);
     if (!this.#result || !explanation) return;
     const { finding, logit } = explanation;
+    const { calibrated_probability: calibrated } = finding;
+    part(this.#root, "#calibrated").hidden = calibrated === null;
     fill(part(this.#root, "#chosen"), {
       label: spoken(label),
       side: finding.above_threshold ? "above the decision boundary" : "below the decision boundary",
@@ -229,6 +234,8 @@ export class FindingsPanel {
       threshold: three(finding.threshold),
       logit: signed(logit),
       place: placeOf(this.#result, explanation, this.#isNegative),
+      calibrated: calibrated === null ? "" : three(calibrated),
+      fitted: fittedOf(this.#described.get(label)),
       reliability: reliabilityOf(this.#described.get(label)),
     });
   }

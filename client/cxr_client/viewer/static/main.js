@@ -205,8 +205,11 @@ const watch = new Watch(
 
 /** @param {import("./api.js").ModelDescription} model */
 function setModel(model) {
-  const before = state.model?.model.weights_sha256;
-  if (before === model.model.weights_sha256) return;
+  const before = state.model?.model;
+  const { name, version, weights_sha256: weights } = model.model;
+  // A refitted model has the same weights.
+  if (before?.weights_sha256 === weights && before.name === name && before.version === version)
+    return;
   state.model = model;
   answers.maxBytes = model.limits.max_request_bytes;
   panel.describe(model);

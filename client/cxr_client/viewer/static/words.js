@@ -91,6 +91,20 @@ export function reliabilityOf(described) {
   return `Reliability: ${words[/** @type {"WEAK"} */ (described.reliability)] ?? ""}. ${described.reliability_note}`;
 }
 
+/**
+ * What an operating point was fitted for; empty for that of the model's authors.
+ * @param {FindingDescription | undefined} described
+ */
+export function fittedOf(described) {
+  const refit = described?.refit;
+  if (!refit) return "";
+  const { sensitivity, specificity } = refit;
+  if (!sensitivity || !specificity) return `Threshold of the parent model: ${refit.kept_reason}.`;
+  const rate = (/** @type {import("./api.js").Estimate} */ { value, low, high }) =>
+    `${value.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
+  return `Threshold fitted for ${refit.criterion}: sensitivity ${rate(sensitivity)}, specificity ${rate(specificity)}.`;
+}
+
 /** @param {Result} result @returns {[string, string][]} */
 export function imageFacts({ image_info: info, typicality, request_id: request }) {
   const box = info.crop_box;
@@ -125,6 +139,22 @@ export function timingFacts({ timing }) {
   ];
 }
 
+/** @param {import("./api.js").Refit | null} refit @returns {[string, string][]} */
+function refitFacts(refit) {
+  if (!refit) return [];
+  const patients = refit.patient_count === null ? "" : ` of ${refit.patient_count} patients`;
+  /** @type {[string, string][]} */
+  const facts = [
+    ["Refitted from", `${refit.parent_name} ${refit.parent_version}`],
+    ["Fitted to", `${refit.image_count} images${patients}, ${refit.labels_title}`],
+    ["Label file, SHA-256", refit.labels_sha256 || "none: a folder"],
+    ["Split", refit.split],
+  ];
+  if (refit.calibration_method)
+    facts.push(["Calibration", `${refit.calibration_method}, for films like these alone`]);
+  return facts;
+}
+
 /** @param {ModelDescription} description @returns {[string, string][]} */
 export function modelFacts({ model, ...rest }) {
   const files = Object.entries(rest.file_sha256).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -140,6 +170,7 @@ export function modelFacts({ model, ...rest }) {
     ...(rest.upstream_sha256
       ? [/** @type {[string, string]} */ (["Converted from, SHA-256", rest.upstream_sha256])]
       : []),
+    ...refitFacts(rest.refit),
     ...files.map(([path, hash]) => /** @type {[string, string]} */ ([`${path}, SHA-256`, hash])),
   ];
 }
