@@ -49,14 +49,61 @@ def test_compose_starts_the_server_after_prepare_has_succeeded(services) -> None
 
 
 def test_compose_mounts_the_bundles_where_the_image_looks_for_them(services) -> None:
-    volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
     written, read = (
         dict(with_variables(volume).split(":", 1) for volume in services[name]["volumes"])
         for name in ("prepare", "server")
     )
     assert written == {"bundles": IMAGE["CXR_BUNDLE_HOME"], "cache": IMAGE["CXR_CACHE_DIR"]}
     assert read == written | {"bundles": f"{IMAGE['CXR_BUNDLE_HOME']}:ro"}
-    assert set(volumes) == set(written)
+
+
+def test_compose_mounts_files_that_exist_and_volumes_that_it_declares(services) -> None:
+    declared = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
+    sources = {
+        with_variables(volume).split(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", ())
+    }
+    files = {source for source in sources if source.startswith("./")}
+    assert files
+    assert [source for source in files if not (ROOT / source).is_file()] == []
+    assert sources - files == set(declared)
+
+
+def test_compose_publishes_each_port_once_and_on_loopback_alone(services) -> None:
+    beside = yaml.safe_load((ROOT / "deploy" / "orthanc" / "docker-compose.yml").read_text())
+    published = [
+        port.rsplit(":", 1)[0]
+        for service in [*services.values(), *beside["services"].values()]
+        for port in service.get("ports", ())
+    ]
+    assert len(set(published)) == len(published)
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "deploy/orthanc/docker-compose.yml"])
+def test_every_variable_of_compose_is_explained_and_has_a_default_or_is_demanded(name: str) -> None:
+    head, _, body = (ROOT / name).read_text().partition("\nservices:")
+    for variable, operator in re.findall(r"\$\{(\w+)(:[-?])?", body):
+        assert operator, variable
+        assert variable in head, variable
+
+
+def test_prometheus_of_compose_reads_the_server_and_grafana_reads_prometheus(services) -> None:
+    folder = ROOT / "deploy" / "compose"
+    prometheus = yaml.safe_load((folder / "prometheus.yml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    _, port = services["server"]["environment"]["CXR_METRICS_LISTEN"].split(":")
+    assert job["static_configs"] == [{"targets": [f"server:{port}"]}]
+    mounted = [volume.split(":")[1] for volume in services["prometheus"]["volumes"]]
+    assert {f"/etc/prometheus/{name}" for name in prometheus["rule_files"]} <= set(mounted)
+    (source,) = yaml.safe_load((folder / "datasources.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((folder / "dashboards.yml").read_text())["providers"]
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    mounted = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert home in mounted
+    assert str(Path(home).parent) == provider["options"]["path"]
 
 
 def test_every_container_of_compose_has_no_rights_to_lose(services) -> None:
@@ -65,6 +112,7 @@ def test_every_container_of_compose_has_no_rights_to_lose(services) -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert "user" not in service, name  # the image's
+        assert service.get("build") or re.search(r":v?\d", service["image"]), name
         assert service["mem_limit"], name
 
 

@@ -32,7 +32,7 @@ COMBINATIONS = {
     "scaled by CPU": "autoscaling.enabled=true,autoscaling.queueDepth=0,autoscaling.cpuPercent=80",
     "scaled by both": "autoscaling.enabled=true,autoscaling.cpuPercent=80",
     "the Prometheus operator": "metrics.serviceMonitor.enabled=true,"
-    "metrics.serviceMonitor.labels.release=prometheus",
+    "metrics.serviceMonitor.labels.release=prometheus,metrics.prometheusRule.enabled=true",
     "another image": "image.repository=registry.example.org/cxr/serve,image.tag=1.2.3,"
     "image.pullPolicy=Always,image.pullSecrets={one,two}",
     "an image by digest": f"image.digest=sha256:{'0' * 64}",
@@ -50,7 +50,8 @@ COMBINATIONS = {
     "podSecurityContext.fsGroup=null",
     "labels and priority": "podLabels.team=imaging,podAnnotations.note=x,priorityClassName=high",
     "all at once": "tls.secretName=cert,tls.clientCA=true,tokens.secretName=cxr,gpu.enabled=true,"
-    "bundles.claim.create=true,autoscaling.enabled=true,metrics.serviceMonitor.enabled=true",
+    "bundles.claim.create=true,autoscaling.enabled=true,metrics.serviceMonitor.enabled=true,"
+    "metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus",
 }  # fmt: skip
 
 

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from operations.chart import ALWAYS, Manifest, Manifests, pod, server
+from operations.tools import program
 
 pytestmark = pytest.mark.operations
 
+ROOT = Path(__file__).parents[2]
 CRDS = Path(__file__).parent / "crds"
 
 
@@ -26,7 +29,7 @@ def test_each_switch_adds_or_removes_its_own_resource(
     assert kinds["a real model in a new volume"] == ALWAYS | {"PersistentVolumeClaim"}
     assert kinds["a bundle that is there"] == ALWAYS
     assert kinds["scaled by the queue"] == ALWAYS | {"HorizontalPodAutoscaler"}
-    assert kinds["the Prometheus operator"] == ALWAYS | {"ServiceMonitor"}
+    assert kinds["the Prometheus operator"] == ALWAYS | {"PrometheusRule", "ServiceMonitor"}
 
 
 def test_an_autoscaled_deployment_states_no_replicas(
@@ -117,11 +120,25 @@ def test_the_custom_resources_fit_the_prometheus_operators_definitions(
         for resource in manifest.values()
         if resource["apiVersion"].startswith("monitoring.coreos.com/")
     ]
-    assert {each["kind"] for each in custom} == {"ServiceMonitor"}
+    assert {each["kind"] for each in custom} == {"PrometheusRule", "ServiceMonitor"}
     assert crd_models(custom) == ""
-    (endpoint,) = custom[0]["spec"]["endpoints"]
-    wrong = custom[0] | {"spec": {"selector": {}, "endpoints": [endpoint | {"port": 9090}]}}
+    monitor = manifests["the Prometheus operator"]["ServiceMonitor"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    wrong = monitor | {"spec": {"selector": {}, "endpoints": [endpoint | {"port": 9090}]}}
     assert "port must be string" in crd_models([wrong])
+
+
+def test_the_rule_of_the_operator_holds_the_rules_of_prometheus(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())
+    made = manifests["the Prometheus operator"]["PrometheusRule"]
+    assert made["spec"] == rules
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump(made["spec"]))
+    words = [program("promtool"), "check", "rules", file]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_service_monitor_finds_the_port_of_the_metrics(
