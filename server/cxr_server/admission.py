@@ -43,6 +43,7 @@ class Admission:
     max_request_bytes: int
     retry_after_ms: Callable[[], int]
     calls: int = field(default=0, init=False)
+    asked: int = field(default=0, init=False)  # number of calls ever, those refused included
     held_bytes: int = field(default=0, init=False)
     bulk_calls: Counter[str] = field(default_factory=Counter, init=False)  # by caller
     bulk_bytes: int = field(default=0, init=False)
@@ -64,6 +65,7 @@ class Admission:
         `bulk_caller` names the caller of a bulk call. Raises QueueFull, and MemoryFull as
         `Slot.hold` does.
         """
+        self.asked += 1
         if self.calls >= self.max_calls:
             raise QueueFull(
                 f"all {self.max_calls} slots for calls in flight are taken",

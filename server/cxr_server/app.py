@@ -14,6 +14,7 @@ from cxr_server import __version__
 from cxr_server.admission import Admission
 from cxr_server.audit import open_audit
 from cxr_server.drawing import most_drawn_px
+from cxr_server.idle import give_back_memory
 from cxr_server.inference import threads
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
@@ -67,6 +68,7 @@ class App:
         )
         self._loop_watch = LoopWatch(self.metrics.loop_lag.observe)
         self._stop_metrics: Callable[[], None] | None = None
+        self._giving_back: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
@@ -81,7 +83,9 @@ class App:
 
     async def load(self) -> ServingModel:
         """Load the model, warm it up and enter SERVING. Raises BundleError, EngineUnavailable."""
-        return await self.service.load()
+        model = await self.service.load()
+        self._giving_back = asyncio.create_task(give_back_memory(self.admission))
+        return model
 
     async def drain(self) -> None:
         """Shut down: lame duck, refuse new calls, finish those in flight, release."""
@@ -101,6 +105,8 @@ class App:
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Close the ports, end calls that are still in flight after `grace_s`, and release."""
+        if self._giving_back:
+            self._giving_back.cancel()
         await self.server.stop(grace_s)
         await self.service.close()
         self._loop_watch.stop()

@@ -1,0 +1,27 @@
+"""Idle: gives freed memory back to the system while nobody calls."""
+
+import asyncio
+from contextlib import suppress
+
+from cxr_server.admission import Admission
+from cxr_server.inference import allocator, threads
+
+IDLE_S = 5.0
+"""Between two looks; memory is given back if no call was there in all of the time between them."""
+
+
+async def give_back_memory(admission: Admission, idle_s: float = IDLE_S) -> None:
+    """Give memory back at the first pause after calls. Runs until it is cancelled.
+
+    Freed memory is kept for the next image, which is faster, but callers who go away in the middle
+    of large uploads leave hundreds of MiB of it between blocks that are still used.
+    """
+    seen, given_back_at = admission.asked, -1
+    while True:
+        await asyncio.sleep(idle_s)
+        is_idle = not admission.calls and admission.asked == seen
+        if is_idle and given_back_at != seen:
+            with suppress(RuntimeError):  # no thread is to be had: at the next pause, then
+                await threads.run("give-back", allocator.give_back)
+            given_back_at = seen
+        seen = admission.asked
