@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
-from cxr_server.inference import engine_calls
+from cxr_server.inference import engine_calls, interactive_calls
 from cxr_server.inference.engines import DeviceLost, Inferred
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
@@ -114,6 +114,7 @@ async def one_at(engine: EchoEngine, run: Scheduler) -> asyncio.Future[int]:
             st.sampled_from(["answer", "answer", "cancel", "expire", "bad image"]),
             st.sampled_from("abc"),
             st.integers(0, 3),
+            st.booleans(),
         ),
         min_size=1,
         max_size=30,
@@ -125,7 +126,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
     max_in_flight: int,
     decode_threads: int,
     fault_rate: float,
-    requests: list[tuple[str, str, int]],
+    requests: list[tuple[str, str, int, bool]],
     seed: int,
 ) -> None:
     chance = random.Random(seed)
@@ -133,7 +134,9 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
         max_batch, max_in_flight, work_s=0.0005, faults=lambda: chance.random() < fault_rate
     )
 
-    async def one(run: Scheduler, number: int, kind: str, caller: str, delay_ms: int) -> str:
+    async def one(
+        run: Scheduler, number: int, kind: str, caller: str, delay_ms: int, bulk: bool
+    ) -> str:
         await asyncio.sleep(delay_ms / 1000)
 
         def prepare() -> Image:
@@ -143,7 +146,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
 
         deadline = time.monotonic() + (0.001 if kind == "expire" else 300)
         task = asyncio.ensure_future(
-            run.submit(prepare, stages=Stages(), caller=caller, deadline=deadline)
+            run.submit(prepare, stages=Stages(), caller=caller, deadline=deadline, bulk=bulk)
         )
         if kind == "cancel":
             await asyncio.sleep(chance.random() / 500)
@@ -173,7 +176,7 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
         assert len(ends) == len(requests)
         await until(lambda: run.busy == 0 and run.queue_depth == 0)
         await run.close()
-        for number, ((kind, _, _), end) in enumerate(zip(requests, ends, strict=True)):
+        for number, ((kind, *_), end) in enumerate(zip(requests, ends, strict=True)):
             tries = sum(batch.count(number) for batch in engine.seen)
             assert tries <= 2
             if kind == "answer" and not fault_rate:
@@ -284,6 +287,45 @@ async def test_bulk_images_that_wait_for_the_engine_keep_no_other_from_being_dec
     engine.gate.set()
     await asyncio.gather(first, *bulk, urgent)
     assert engine.seen == [[0], [3], [1], [2]]
+    await run.close()
+
+
+async def test_while_interactive_calls_come_a_thread_of_each_stage_is_kept_free_of_bulk_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
+    engine, hold = EchoEngine(max_in_flight=2), threading.Event()
+    run = scheduler(engine, decode_threads=2)
+
+    def prepare(number: int) -> Image:
+        hold.wait(60)
+        return Image(number)
+
+    assert await answer(run, 0) == 0
+    held = [partial(prepare, number) for number in (1, 2, 3)]
+    bulk = [asyncio.ensure_future(run.submit(each, stages=Stages(), bulk=True)) for each in held]
+    await until(lambda: run.busy == 1)
+    assert await answer(run, 4) == 4  # beside a bulk image that is being decoded
+    assert run.queue_depth == 2
+    engine.gate.clear()
+    hold.set()
+    await until(lambda: engine.running == 1 and run.queue_depth == 2)
+    urgent = asyncio.ensure_future(answer(run, 5))
+    await until(lambda: engine.running == 2)  # beside a bulk image in the engine
+    assert engine.seen == [[0], [4], [1], [5]]
+    engine.gate.set()
+    assert await urgent == 5
+    await asyncio.gather(*bulk)
+    await run.close()
+
+
+async def test_with_one_thread_of_each_stage_bulk_images_run_beside_interactive_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
+    run = scheduler(EchoEngine(), decode_threads=1)
+    assert await answer(run, 0) == 0
+    assert await asyncio.gather(*(answer(run, n, bulk=True) for n in range(5))) == list(range(5))
     await run.close()
 
 

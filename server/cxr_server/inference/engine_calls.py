@@ -38,6 +38,11 @@ class EngineCalls:
         return iter(self._running)
 
     @property
+    def bulk_count(self) -> int:
+        """Number of running calls on bulk images."""
+        return sum(call.batch[0].bulk for call in self._running)
+
+    @property
     def stuck(self) -> bool:
         """Whether a call is running for so long that it may never return."""
         longest_s = max(STUCK_AFTER_S, STUCK_AFTER_CALLS * self._call_s)

@@ -3,8 +3,9 @@
 Threads pull: each takes its next work itself, under one lock, so that an idle engine never waits
 for the event loop, which only submits, cancels and receives. An idle engine runs at once, a busy
 one takes what is ready when it finishes, up to its batch; there is no batching delay. Callers
-take turns; bulk calls have theirs when no other call waits, and batches of their own. Expired and
-cancelled requests cost no decoding and no inference. One image cannot harm its batch: decoding
+take turns; bulk calls have theirs when no other call waits, and batches of their own. While
+interactive calls come, a decode thread and an engine thread are kept free of bulk calls. Expired
+and cancelled requests cost no decoding and no inference. One image cannot harm its batch: decoding
 fails alone, and after an engine failure every image is tried once more, alone. Evidence that is
 not finite is such a failure.
 """
@@ -24,6 +25,7 @@ from cxr_server.inference import threads
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
 from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
 from cxr_server.inference.fair_queue import FairQueue
+from cxr_server.inference.interactive_calls import InteractiveCalls
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.ready_queue import ReadyQueue
 from cxr_server.observability.stages import Facts, Stage, Stages
@@ -64,7 +66,10 @@ class Scheduler:
         self._max_ready = max(decode_threads, self._max_batch * engine.max_in_flight)
         self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready = ReadyQueue()
+        self._decode_threads = decode_threads
         self._decoding = 0
+        self._decoding_bulk = 0
+        self._interactive = InteractiveCalls()
         self._calls = EngineCalls(engine.max_in_flight)
         self._closed = False
         self._lock = threading.Lock()  # guards all of the above
@@ -142,6 +147,8 @@ class Scheduler:
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
+            if not bulk:
+                self._interactive.came()
             self._waiting.push(caller, request, bulk=bulk)
             self._can_decode.notify()
         try:
@@ -196,9 +203,11 @@ class Scheduler:
                 return False
             request = self._waiting.pop()
             self._decoding += 1
+            self._decoding_bulk += request.bulk
         outcome = request.decode()
         with self._lock:
             self._decoding -= 1
+            self._decoding_bulk -= request.bulk
             outcome = outcome or self._refusal() or request.refusal()
             if outcome is None:
                 self._ready.push(request)
@@ -209,13 +218,26 @@ class Scheduler:
 
     def _may_decode(self) -> bool:
         """Return whether a request waits that may be decoded ahead; bulk keeps no other back."""
-        ready = len(self._ready) if self._waiting.only_bulk else self._ready.interactive_count
-        return len(self._waiting) > 0 and self._decoding + ready < self._max_ready
+        if not self._waiting:
+            return False
+        if not self._waiting.only_bulk:
+            return self._decoding + self._ready.interactive_count < self._max_ready
+        if self._decoding + len(self._ready) >= self._max_ready:
+            return False
+        return self._interactive.admit_bulk(self._decoding_bulk, self._decode_threads)
+
+    def _may_infer(self) -> bool:
+        """Return whether the engine may run on what is ready."""
+        if not (self._engine and self._ready):
+            return False
+        if self._ready.interactive_count:
+            return True
+        return self._interactive.admit_bulk(self._calls.bulk_count, self._calls.max_in_flight)
 
     def _infer_next(self) -> bool:
         """Wait for images and run the engine on a batch. Returns False once closed."""
         with self._lock:
-            while not self._closed and not (self._engine and self._ready):
+            while not (self._closed or self._may_infer()):
                 self._can_infer.wait()
             if self._closed or self._engine is None:
                 return False
