@@ -59,6 +59,18 @@ def test_grey_saved_as_colour_gets_no_warning() -> None:
     assert radiograph.warnings == ()
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+def test_a_coloured_stamp_gets_a_warning_and_a_trace_of_colour_none(subsampling: int) -> None:
+    stamped_hwc = np.repeat(GREY_HW[..., None], 3, axis=-1)
+    traced_hwc = stamped_hwc // 2 + np.array([12, 6, 0], np.uint8)
+    stamped_hwc[70:90, 90:110] = (200, 160, 0)
+    for rgb_hwc, warnings in ((stamped_hwc, (InputWarning.COLOR,)), (traced_hwc, ())):
+        file = jpeg(rgb_hwc, subsampling=subsampling)
+        radiograph = decode(file)
+        assert radiograph.warnings == warnings
+        assert (radiograph.pixels_hw == luma_by_pillow(file)).all()
+
+
 def test_cmyk_jpeg_is_refused_by_name() -> None:
     file = BytesIO()
     Image.fromarray(GREY_HW).convert("CMYK").save(file, "JPEG")
@@ -203,7 +215,7 @@ def test_files_of_several_scans_count_with_all_their_coefficients() -> None:
         (one_component_at_a_time, COLOR_HWC.size),
         (PROGRESSIVE, COLOR_HWC.size),
     ):
-        expected = 2 * len(file) + 2 * GREY_HW.size + 2 * coefficients
+        expected = 2 * len(file) + 5 * GREY_HW.size + 2 * coefficients
         assert CODECS["JPEG"].read_header(file).decode_bytes == expected
 
 

@@ -9,6 +9,9 @@ libjpeg also warns of oddities that change no pixel. They are tolerated, as by e
 and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
 Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
 approximation in sequential scans.
+
+Files of three components are decoded once, into the components that they store. libjpeg converts
+none if it is told that they are red, green and blue.
 """
 
 import struct
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 import simplejpeg
 
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging.jpeg_chroma import luma
 from cxr_server.imaging.jpeg_segments import (
     APP0,
     APP1,
@@ -31,8 +35,8 @@ from cxr_server.imaging.jpeg_segments import (
 )
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
 from cxr_server.imaging.orientation import exif_orientation, xmp_orientation
-from cxr_server.imaging.pixels import has_color
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, InputWarning
+from cxr_server.imaging.pixels import to_greyscale
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
 
 SIGNATURE = b"\xff\xd8\xff"
 MAX_TABLE_BYTES = 65_536
@@ -46,7 +50,8 @@ _SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended sequential
 _FRAMES = (*_SEQUENTIAL, 0xC2)  # and progressive, all Huffman-coded
 _OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xF7} - {0xC4, 0xC8}
 """Lossless, hierarchical and arithmetic-coded JPEG, and JPEG-LS."""
-_JFIF = b"\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1 without a thumbnail
+_AS_STORED = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+"""Adobe's segment, with the transform 0: the components are red, green and blue."""
 _SEQUENTIAL_SELECTION = b"\x00\x3f\x00"  # all 64 coefficients, with all their bits
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -59,6 +64,8 @@ class _PixelData:
     file: bytes
     first_scan: int  # its offset
     is_sequential: bool
+    is_grey: bool
+    is_rgb: bool  # else luma and chroma, if it is not grey
 
 
 class JpegCodec:
@@ -79,7 +86,8 @@ class JpegCodec:
         """Read the segments up to the first scan. Raises as `Codec.read_header`."""
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
         frame: tuple[int, memoryview] | None = None
-        exif = xmp = None
+        exif = xmp = adobe_transform = None
+        has_jfif = False
         table_bytes = first_scan = scan_component_count = 0
         for marker, start, segment in segments(data, 2):
             payload = segment[4:]
@@ -98,59 +106,52 @@ class JpegCodec:
                 exif = exif or exif_orientation(payload)
             elif marker == APP1 and begins(payload, _XMP_PREFIX):
                 xmp = xmp or xmp_orientation(payload)
-            if needed := _without_oddities(marker, segment):
-                kept.append(needed)
-                table_bytes += len(needed)
+            elif marker == APP0 and len(payload) >= 14 and begins(payload, b"JFIF\0"):
+                has_jfif = True
+            elif marker == APP14 and len(payload) >= 12 and begins(payload, b"Adobe"):
+                adobe_transform = payload[11]
+            if not is_metadata(marker):
+                kept.append(segment)
+                table_bytes += len(segment)
                 if table_bytes > MAX_TABLE_BYTES:
                     raise ImageUnreadable("The JPEG file has too many coding tables.")
         if frame is None:
             raise ImageUnreadable("The JPEG file lacks its frame header.")
-        height_px, width_px, component_count = _read_frame(frame[1])
-        is_sequential = frame[0] in _SEQUENTIAL
-        pixel_data = _PixelData(kept, data, first_scan, is_sequential)
-        # The file for libjpeg and a copy of coded data; the pixels, and the same upright; of files
-        # of several scans all coefficients, of 16 bits each.
+        height_px, width_px, component_ids = _read_frame(frame[1])
+        is_sequential, is_grey = frame[0] in _SEQUENTIAL, len(component_ids) == 1
+        # As libjpeg decides (jdapimin.c).
+        is_rgb = not has_jfif and (
+            adobe_transform == 0 or (adobe_transform is None and component_ids == b"RGB")
+        )
+        if not is_grey:
+            kept.insert(1, _AS_STORED)
+        pixel_data = _PixelData(kept, data, first_scan, is_sequential, is_grey, is_rgb)
+        # The file for libjpeg and a copy of coded data; the components; grey, or the same upright,
+        # and the search for colour; of files of several scans all coefficients, of 16 bits each.
+        component_count = len(component_ids)
         has_one_scan = is_sequential and scan_component_count == component_count
-        pixel_bytes = 2 + (0 if has_one_scan else 2 * component_count)
+        pixel_bytes = (2 if is_grey else 5) + (0 if has_one_scan else 2 * component_count)
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
         return Header(height_px, width_px, 8, exif or xmp or 1, pixel_data, decode_bytes)
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""
+        data: _PixelData = header.pixel_data
+        colorspace = "GRAY" if data.is_grey else "RGB"
         for zeros_are_padding in (False, True):
+            file = _file(header, zeros_are_padding=zeros_are_padding)
             with suppress(ValueError):
-                return _decoded(header, _file(header, zeros_are_padding=zeros_are_padding))
-        raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+                stored_hwc = simplejpeg.decode_jpeg(file, colorspace, strict=True)
+                break
+        else:
+            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+        if data.is_grey:
+            return Decoded(stored_hwc[..., 0])
+        return to_greyscale(stored_hwc) if data.is_rgb else luma(stored_hwc)
 
 
-def _decoded(header: Header, file: bytes) -> Decoded:
-    """Decode a file of the pixels alone. Raises ValueError."""
-    grey_hwc = simplejpeg.decode_jpeg(file, "GRAY", strict=True)
-    _, _, colorspace, _ = simplejpeg.decode_jpeg_header(file)
-    if colorspace == "Gray":
-        return Decoded(grey_hwc[..., 0])
-    # Reduced to the means of the file's 8 x 8 blocks, which need no inverse transform.
-    height, width = header.height_px // 8, header.width_px // 8
-    rgb_hwc = simplejpeg.decode_jpeg(file, "RGB", min_height=height, min_width=width, strict=True)
-    return Decoded(grey_hwc[..., 0], (InputWarning.COLOR,) if has_color(rgb_hwc) else ())
-
-
-def _without_oddities(marker: int, segment: memoryview) -> bytes | memoryview:
-    """Return what libjpeg needs of a segment before the scans: nothing of metadata.
-
-    JFIF's and Adobe's segments tell libjpeg whether colour is RGB or YCbCr.
-    """
-    payload = segment[4:]
-    if marker == APP0 and len(payload) >= 14 and begins(payload, b"JFIF\0"):
-        return _JFIF
-    if marker == APP14 and len(payload) >= 12 and begins(payload, b"Adobe"):
-        transform = min(payload[11], 1)
-        return bytes([*segment[:15], transform, *segment[16:]])
-    return b"" if is_metadata(marker) else segment
-
-
-def _read_frame(payload: memoryview) -> tuple[int, int, int]:
-    """Return height, width and number of components (T.81, B.2.2)."""
+def _read_frame(payload: memoryview) -> tuple[int, int, bytes]:
+    """Return height, width and the components' identifiers (T.81, B.2.2)."""
     if len(payload) < 6 or len(payload) != 6 + 3 * payload[5]:
         raise ImageUnreadable("The frame header of the JPEG file is broken.")
     precision, height_px, width_px, component_count = struct.unpack_from(">BHHB", payload)
@@ -161,7 +162,7 @@ def _read_frame(payload: memoryview) -> tuple[int, int, int]:
         raise ImageFormatUnsupported(f"This is a {kind} JPEG; send greyscale or RGB.")
     if not height_px or not width_px:
         raise ImageUnreadable("The JPEG file states a side of zero.")
-    return height_px, width_px, component_count
+    return height_px, width_px, bytes(payload[6::3])
 
 
 def _without_padding(coded: memoryview) -> memoryview:

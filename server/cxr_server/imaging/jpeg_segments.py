@@ -8,14 +8,14 @@ from cxr_server.errors import ImageUnreadable
 MAX_SEGMENT_COUNT = 4_096
 """Far above the segments that encoders write (a 16 MiB profile takes 257)."""
 SEARCHED_BYTES = 2**20
-"""Bytes that are searched for a marker at once: that takes up to 12 ms, in which no other thread
+"""Bytes that are searched for a marker at once: that takes up to 7 ms, in which no other thread
 runs."""
 
 SOF0, RST0, EOI, SOS, COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
 APP0, APP1, APP14, APP15 = 0xE0, 0xE1, 0xEE, 0xEF
-_NEXT_MARKER = re.compile(rb"(?:[^\xff]++|\xff++[\x00\x01\xd0-\xd7])*+\xff++.", re.DOTALL)
-"""Coded data or stray bytes, then a marker behind any fill bytes. Zeros behind 0xFF and markers
-without a segment (TEM and restarts) belong to the data. Possessive quantifiers never backtrack."""
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker, with the last of its fill bytes. Zeros behind 0xFF and markers without a segment (TEM
+and restarts) belong to coded data. The pattern begins with a fixed byte: `re` then uses memchr."""
 
 
 def segments(data: bytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
@@ -44,8 +44,8 @@ def _next_marker(data: bytes, offset: int) -> int:
     """Return the offset of the next marker's 0xFF. Raises ImageUnreadable if there is none."""
     while offset < len(data):
         end = offset + SEARCHED_BYTES
-        if found := _NEXT_MARKER.match(data, offset, end):
-            return found.end() - 2
+        if found := _MARKER.search(data, offset, end):
+            return found.start()
         offset = end - 1 if data[end - 1 : end] == b"\xff" else end
     raise ImageUnreadable("The JPEG file is cut short.")
 
