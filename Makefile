@@ -23,7 +23,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
 	test-programs format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
-	bench-decode bench-tracing bench-viewer
+	bench-decode bench-observability bench-viewer
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -187,8 +187,8 @@ bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)
 
-bench-tracing: $(DEV_STAMP) ## processor time of a call with and without logs and traces
-	PYTHONPATH=tests $(PY) -m benchmarks.tracing $(BENCH_ARGS)
+bench-observability: $(DEV_STAMP) ## processor time of a call with and without metrics, logs and traces
+	PYTHONPATH=tests $(PY) -m benchmarks.observability $(BENCH_ARGS)
 
 bench-viewer: $(DEV_STAMP) ## the page in Chromium: bytes, first paint, map switch, memory; apt-get install chromium
 	$(PY) -m benchmarks.viewer $(BENCH_ARGS)

@@ -35,7 +35,12 @@ class Graph(NamedTuple):
 
 NUMBERS = (
     Number("Serving", "none", total(here("cxr_phase", 'phase="SERVING"')), "Servers that answer."),
-    Number("Calls", "reqps", total(rate(COUNT, MODEL)), "Predict and Explain."),
+    Number(
+        "Calls",
+        "reqps",
+        total(rate(COUNT, MODEL)),
+        "For the model: Predict, Explain and ModelInfer.",
+    ),
     Number(
         "Failing",
         "percentunit",

@@ -1,7 +1,7 @@
 """Expressions of the dashboard: what its variables select, summed, divided and over time."""
 
 HERE = 'job=~"$job", instance=~"$instance"'
-MODEL = 'rpc_method=~".*/(Predict|Explain)"'
+MODEL = 'rpc_method=~".*/(Predict|Explain|ModelInfer)"'
 OK = 'rpc_response_status_code="OK"'
 FAILED = 'rpc_response_status_code=~"INTERNAL|UNKNOWN"'
 

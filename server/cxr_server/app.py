@@ -73,7 +73,7 @@ class App:
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
         if address := self.settings.metrics_listen:
-            begin_at_zero(self.metrics)
+            begin_at_zero(self.metrics, self.settings)
             registry, where = self.metrics.registry, Address.parse(address)
             registry.register(Readings(self.lifecycle, self.admission, self.service, self.server))
             self._loop_watch.start()

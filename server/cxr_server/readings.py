@@ -3,7 +3,7 @@
 Nothing here is counted while a call is answered. docs/metrics.md lists all of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,19 +24,21 @@ from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.processes import Usages
 from cxr_server.observability.stages import Stage
 from cxr_server.rpc import servicer
+from cxr_server.rpc.open_inference.servicer import MODEL_INFER
 from cxr_server.rpc.server import Server
 from cxr_server.service import InferenceService
+from cxr_server.settings import Settings
 
 _PREDICT_STAGES = (Stage.DECODE, Stage.QUEUE, Stage.INFERENCE)
 
 
-def begin_at_zero(metrics: Metrics) -> None:
-    """Let the series of the contract's methods and warnings exist before the first call."""
-    metrics.expect(
-        {servicer.PREDICT: _PREDICT_STAGES, servicer.EXPLAIN: Stage},
-        (servicer.HEALTH, servicer.DESCRIBE_MODEL),
-        InputWarning,
-    )
+def begin_at_zero(metrics: Metrics, settings: Settings) -> None:
+    """Let the series of the methods and warnings exist before the first call."""
+    stages: dict[str, Iterable[Stage]]
+    stages = {servicer.PREDICT: _PREDICT_STAGES, servicer.EXPLAIN: Stage}
+    if settings.open_inference:
+        stages[MODEL_INFER] = _PREDICT_STAGES
+    metrics.expect(stages, (servicer.HEALTH, servicer.DESCRIBE_MODEL), InputWarning)
 
 
 class Readings(Collector):
