@@ -1,4 +1,4 @@
-"""An image of `make image`, unpacked, and run by runc as a cluster would run it."""
+"""An image of `make image`, unpacked, and run by runc as the chart's pod would run it."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from operations.chart import Manifest, environment, pod, server
 from operations.tools import program
 
 ROOT = Path(__file__).parents[2]
@@ -28,21 +29,22 @@ def unpack(folder: Path) -> dict[str, Any]:
 
 
 class Container:
-    """The image's server: root file system read-only, the image's user, no capabilities.
+    """The image's server with the variables, the user and the rights of a pod of the chart.
 
     It has no network but its own loopback. What it may write to: /tmp, the cache, the volume of
     bundles. `data` is mounted read-only at /data.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], data: Path) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], manifest: dict[str, Manifest], data: Path
+    ) -> None:
         self.name = f"cxr-test-{os.getpid()}"
         self._runc = [program("runc"), "--root", str(folder / "state")]
         bundles = folder / "bundles"
         bundles.mkdir()
         os.chown(bundles, 10001, 10001)
-        self._specify(
-            folder, config, {"/data": (data, "ro"), "/var/lib/cxr/bundles": (bundles, "rw")}
-        )
+        mounts = {"/data": (data, "ro"), "/var/lib/cxr/bundles": (bundles, "rw")}
+        self._specify(folder, config, manifest, mounts)
         self.log = folder / "log"
         self.banner = folder / "banner"
         with self.banner.open("w") as out, self.log.open("w") as log:
@@ -56,25 +58,32 @@ class Container:
             time.sleep(0.1)
 
     def _specify(
-        self, folder: Path, config: dict[str, Any], mounts: dict[str, tuple[Path, str]]
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        manifest: dict[str, Manifest],
+        mounts: dict[str, tuple[Path, str]],
     ) -> None:
         subprocess.run([program("runc"), "spec", "--bundle", folder], check=True)
         path = folder / "config.json"
         spec = json.loads(path.read_text())
-        uid, gid = map(int, config["User"].split(":"))
+        ids, rights = pod(manifest)["securityContext"], server(manifest)["securityContext"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        variables = dict(entry.split("=", 1) for entry in config["Env"])
+        variables |= environment(server(manifest))
         spec["process"] |= {
             "terminal": False,
-            "user": {"uid": uid, "gid": gid},
+            "user": {"uid": ids["runAsUser"], "gid": ids["runAsGroup"]},
             "args": [*config["Entrypoint"], *config["Cmd"]],
-            "env": [*config["Env"], "CXR_INSECURE=true"],
+            "env": [f"{name}={value}" for name, value in variables.items()],
             "cwd": config["WorkingDir"],
             "capabilities": {},
-            "noNewPrivileges": True,
+            "noNewPrivileges": not rights["allowPrivilegeEscalation"],
         }
-        spec["root"] = {"path": "rootfs", "readonly": True}
+        spec["root"] = {"path": "rootfs", "readonly": rights["readOnlyRootFilesystem"]}
+        owner = [f"uid={ids['runAsUser']}", f"gid={ids['fsGroup']}"]  # as of an emptyDir
         for written in ("/tmp", *config["Volumes"]):
-            options = ["nosuid", "nodev", "mode=1777"]
-            tmpfs = {"type": "tmpfs", "source": "tmpfs", "options": options}
+            tmpfs = {"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *owner]}
             spec["mounts"].append({"destination": written, **tmpfs})
         for place, (source, mode) in mounts.items():
             bind = {"type": "bind", "source": str(source), "options": ["rbind", mode]}

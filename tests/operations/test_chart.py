@@ -115,6 +115,16 @@ def test_the_manifest_is_a_base_for_kustomize(tmp_path: Path) -> None:
     assert set(re.findall(r"image: (\S+)", done.stdout)) == {"registry.example.org/cxr:1.2.3"}
 
 
+def test_a_packaged_chart_renders_the_same_rules_included(helm: Helm, tmp_path: Path) -> None:
+    """The rules are a link out of the chart's folder, which a package does not have."""
+    assert helm("package", str(CHART), "--destination", str(tmp_path)).returncode == 0
+    (package,) = tmp_path.glob("cxr-serve-*.tgz")
+    words = ("--set", COMBINATIONS["all at once"])
+    made = [helm("template", "cxr-serve", str(source), *words) for source in (package, CHART)]
+    assert made[0].stdout == made[1].stdout
+    assert "CxrServeDown" in made[0].stdout
+
+
 def test_the_chart_has_the_version_of_the_server() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert f'version = "{chart["appVersion"]}"' in (ROOT / "server" / "pyproject.toml").read_text()

@@ -1,4 +1,4 @@
-"""The image that `make image` builds, run read-only, not as root and without capabilities."""
+"""The image of `make image`, run as the chart's pod: read-only, not root, no capabilities."""
 
 import csv
 import io
@@ -17,6 +17,7 @@ from pydicom import uid
 from cxr_server.bundles.store import SAMPLES_PATH
 from dicom_files import dicom
 from handmade_checkpoints import state_dict_file
+from operations.chart import Manifests
 from operations.container import ARCHIVE, ROOT, Container, unpack
 from operations.tools import not_run
 from random_weights import random_weights
@@ -55,7 +56,7 @@ def rootfs(folder: Path, config: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def container(folder: Path, config: dict[str, Any]) -> Iterator[Container]:
+def container(folder: Path, config: dict[str, Any], manifests: Manifests) -> Iterator[Container]:
     data = folder / "data"
     data.mkdir()
     pixels = np.asarray(Image.open(FILM))
@@ -64,7 +65,7 @@ def container(folder: Path, config: dict[str, Any]) -> Iterator[Container]:
     (data / "baseline.dcm").write_bytes(dicom(pixels, 8, uid.JPEGBaseline8Bit))
     Image.open(FILM).save(data / "film.jpg", quality=95)
     (data / "mine.pt").write_bytes(state_dict_file(random_weights()))
-    started = Container(folder, config, data)
+    started = Container(folder, config, manifests["default"], data)
     yield started
     assert started.stop() == 0, started.log.read_text()
 
@@ -78,7 +79,9 @@ def probabilities(container: Container, *films: str) -> dict[str, dict[str, floa
     return found
 
 
-def test_nothing_can_be_written_and_no_right_is_left(container: Container) -> None:
+def test_only_cache_and_tmp_can_be_written_and_no_right_is_left(
+    container: Container,
+) -> None:
     status = container.run("cat", "/proc/1/status").stdout
     fields = dict(re.findall(r"(?m)^(\w+):\s+(.*)$", status))
     assert fields["Uid"].split() == ["10001"] * 4
@@ -87,6 +90,8 @@ def test_nothing_can_be_written_and_no_right_is_left(container: Container) -> No
     for place in ("/probe", "/opt/cxr/probe", "/etc/probe"):
         assert "Read-only file system" in container.run("touch", place).stderr
     assert container.run("touch", "/data/probe").returncode != 0
+    for place in ("/tmp/probe", "/var/cache/cxr/probe"):
+        assert container.run("touch", place).returncode == 0
 
 
 def test_the_health_check_of_the_image_succeeds(
@@ -96,6 +101,12 @@ def test_the_health_check_of_the_image_succeeds(
     assert kind == "CMD"
     done = container.run(*command)
     assert (done.returncode, done.stdout) == (0, "127.0.0.1:50052 answers SERVING\n")
+
+
+def test_the_metrics_are_where_the_chart_has_them_read(container: Container) -> None:
+    code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/metrics').read())"
+    done = container.run("python3", "-c", code)
+    assert "rpc_server_call_duration_seconds" in done.stdout, done.stderr
 
 
 def test_it_finds_in_each_phantom_what_was_drawn(container: Container) -> None:
@@ -130,9 +141,10 @@ def test_it_converts_a_checkpoint_into_the_volume(container: Container) -> None:
     done = container.run(*words)
     assert done.returncode == 0, done.stderr
     assert "equal to" in done.stdout
-    flags = ("--model", "mine", "--listen", "127.0.0.1:0", "--health-listen", "")
-    done = container.run("cxr-server", "doctor", *flags)
+    free = [f"--{port}listen=127.0.0.1:0" for port in ("", "health-", "metrics-")]
+    done = container.run("cxr-server", "doctor", "--model", "mine", *free)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok   bundle mine" in done.stdout
 
 
 def size_bytes(folder: Path) -> int:
