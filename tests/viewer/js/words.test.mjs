@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  fittedOf,
   imageFacts,
   modelFacts,
   placeOf,
@@ -113,7 +114,12 @@ test("the summary counts the findings above the boundary", () => {
 });
 
 test("the reliability of a finding is told with its reason", () => {
-  const described = { label: "Nodule", reliability: "WEAK", reliability_note: "Often missed." };
+  const described = {
+    label: "Nodule",
+    reliability: "WEAK",
+    reliability_note: "Often missed.",
+    refit: null,
+  };
   assert.match(reliabilityOf(described), /^Reliability: weak; .* Often missed\.$/);
   assert.equal(reliabilityOf(undefined), "Reliability: nothing is known.");
 });
@@ -131,6 +137,45 @@ test("the facts of image and timing are those of the answer", () => {
     Inference: "none: the evidence came from the cache",
     Drawing: "did not run",
   });
+});
+
+test("what a threshold was fitted for is told with its intervals, or why it was kept", () => {
+  const estimate = (/** @type {number} */ value) => ({ value, low: value - 0.05, high: value });
+  const fitted = {
+    criterion: "sensitivity=0.95",
+    sensitivity: estimate(0.95),
+    specificity: estimate(0.6),
+    kept_reason: "",
+  };
+  const described = /** @type {any} */ ({ label: "Mass", refit: fitted });
+  assert.equal(
+    fittedOf(described),
+    "Threshold fitted for sensitivity=0.95: sensitivity 0.95 (0.90 to 0.95), specificity 0.60 (0.55 to 0.60).",
+  );
+  const kept = { ...fitted, sensitivity: null, specificity: null, kept_reason: "too few" };
+  assert.equal(fittedOf({ ...described, refit: kept }), "Threshold of the parent model: too few.");
+  assert.equal(fittedOf({ ...described, refit: null }), "");
+  assert.equal(fittedOf(undefined), "");
+});
+
+test("the facts of a refitted model say what it was fitted to", () => {
+  const refit = {
+    parent_name: "m",
+    parent_version: "1",
+    labels_title: "NIH",
+    labels_sha256: "",
+    image_count: 20,
+    patient_count: 10,
+    split: "Cross-fitted.",
+    calibration_method: "platt",
+  };
+  const description = /** @type {any} */ ({ model: {}, file_sha256: {}, refit });
+  const facts = Object.fromEntries(modelFacts(description));
+  assert.equal(facts["Refitted from"], "m 1");
+  assert.equal(facts["Fitted to"], "20 images of 10 patients, NIH");
+  assert.equal(facts["Label file, SHA-256"], "none: a folder");
+  assert.equal(facts.Calibration, "platt, for films like these alone");
+  assert.equal("Split" in Object.fromEntries(modelFacts({ ...description, refit: null })), false);
 });
 
 test("the facts of a model have the hash of each file", () => {

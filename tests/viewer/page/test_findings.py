@@ -104,6 +104,39 @@ def test_a_weak_finding_is_marked_with_the_reason(
         expect(described).to_contain_text("Often missed.")
 
 
+def test_of_a_refitted_model_the_fit_and_the_calibrated_probability_are_shown(
+    open_page: Callable[..., Page], serve: Callable[..., ViewerProcess]
+) -> None:
+    description = default_answer(pb.DescribeModelRequest())
+    assert isinstance(description, pb.DescribeModelResponse)
+    description.refit.parent_name = "phantom"
+    description.findings[0].refit.criterion = "youden"
+    for name in ("sensitivity", "specificity"):
+        figure = pb.Estimate(value=0.875, low=0.75, high=0.9375)
+        getattr(description.findings[0].refit, name).CopyFrom(figure)
+
+    def calibrated(request: pb.ExplainRequest) -> pb.ExplainResponse:
+        answer = default_answer(request)
+        assert isinstance(answer, pb.ExplainResponse)
+        answer.explanations[0].finding.calibrated_probability = 0.25
+        return answer
+
+    with FakeServer() as server:
+        server.answer("DescribeModel", lambda _: description)
+        server.answer("Explain", calibrated)
+        page = open_page(serve(server.address).url)
+        seen.choose(page, seen.payload("any.png", b"\x89PNG\r\n\x1a\n"))
+        seen.finding(page, "Effusion").click()
+        described = page.get_by_role("region", name="The chosen finding")
+        expect(described).to_contain_text("Probability (calibrated)0.250")
+        expect(described).to_contain_text("Threshold fitted for youden: sensitivity 0.88 (0.75 to")
+        seen.finding(page, "Nodule").click()
+        expect(described.get_by_text("Probability (calibrated)")).to_be_hidden()
+        expect(described).not_to_contain_text("fitted")
+        page.get_by_text("Model", exact=True).click()
+        expect(page.get_by_text("Refitted from")).to_be_visible()
+
+
 def test_findings_that_come_before_the_model_are_marked_once_it_is_known(
     open_page: Callable[..., Page], serve: Callable[..., ViewerProcess]
 ) -> None:

@@ -15,7 +15,7 @@ from string import Template
 from cxr_client import __version__
 from cxr_client.cli.report.facts import Facts
 from cxr_client.cli.report.rows import spoken, text
-from cxr_client.description import FindingDescription
+from cxr_client.description import FindingDescription, ModelDescription
 from cxr_client.enums import Reliability, WarningCode
 
 
@@ -57,6 +57,7 @@ def tail(facts: Facts) -> str:
         "Weights, SHA-256": model.weights_sha256,
         **({"Converted from, SHA-256": upstream} if upstream else {}),
         **{f"{name}, SHA-256": value for name, value in sorted(described.file_sha256.items())},
+        **_refitted(described),
         "Preprocessing": described.preprocessing_id,
         "Precision": described.precision,
         "Licence": described.license,
@@ -73,6 +74,15 @@ def tail(facts: Facts) -> str:
         notice=_notice(facts),
         script=_resource("report.js"),
     )
+
+
+def _refitted(described: ModelDescription) -> dict[str, str]:
+    """Return what the thresholds were fitted to; nothing for those of the model's authors."""
+    refit = described.refit
+    if refit is None:
+        return {}
+    fitted = f"{refit.parent_name} {refit.parent_version}, to {refit.labels_title}"
+    return {"Thresholds refitted": f"from {fitted}, {_count(refit.image_count, 'film')}"}
 
 
 def _totals(facts: Facts) -> list[str]:

@@ -2,8 +2,8 @@
 /** Findings: an answer -> warnings, bars around the decision boundary, the chosen finding, facts. */
 
 import {
-  imageFacts,
   fittedOf,
+  imageFacts,
   modelFacts,
   placeOf,
   reliabilityOf,
