@@ -132,6 +132,28 @@ def test_kubernetes_prepares_the_model_that_it_serves(pod) -> None:
     assert set(written) == {volume["name"] for volume in pod["volumes"]}
 
 
+def is_sent(path: str, ignored: list[str]) -> bool:
+    """Whether a file of the build's context reaches the builder: the last rule about it decides."""
+    sent = True
+    for rule in ignored:
+        name = rule.removeprefix("!")
+        if name == "*" or path == name or path.startswith(f"{name}/"):
+            sent = rule.startswith("!")
+    return sent
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "deploy/orthanc/Dockerfile"])
+def test_what_a_dockerfile_copies_is_there_and_is_sent_to_the_builder(name: str) -> None:
+    own = ROOT / f"{name}.dockerignore"
+    ignored = (own if own.exists() else ROOT / ".dockerignore").read_text().splitlines()
+    copies = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", (ROOT / name).read_text())
+    sources = {source for copy in copies for source in copy.split()}
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert is_sent(source, ignored), source
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the image's program with its two folders in `folder`, and without a home."""
     homes = {"CXR_BUNDLE_HOME": f"{folder}/bundles", "CXR_CACHE_DIR": f"{folder}/cache"}

@@ -139,10 +139,10 @@ def test_the_lock_for_serving_covers_the_page() -> None:
     assert {"starlette", "uvicorn"} <= needed <= set(pins("serve.txt"))
 
 
-def test_both_locks_agree_and_every_pin_has_a_hash() -> None:
-    serve, dev = pins("serve.txt"), pins("dev.txt")
-    assert serve.items() <= dev.items()
-    for name in ("serve.txt", "dev.txt"):
+def test_the_locks_agree_and_every_pin_has_a_hash() -> None:
+    serve, dev, cuda = pins("serve.txt"), pins("dev.txt"), pins("cuda.txt")
+    assert serve.items() <= cuda.items() <= dev.items()
+    for name in ("serve.txt", "cuda.txt", "dev.txt", "sbom.txt"):
         text = (ROOT / "locks" / name).read_text()
         assert len(re.findall(r"^\S+==.* \\\n    --hash=sha256:", text, re.M)) == len(
             re.findall(r"^\S+==", text, re.M)
