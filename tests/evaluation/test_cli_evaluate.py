@@ -256,3 +256,22 @@ def test_what_is_no_run_is_refused(cxr: Run, case: Case, tmp_path: Path) -> None
         )
         assert status == 2
         assert words in errors
+
+
+def test_a_refitted_model_was_trained_on_what_its_parent_was(cxr: Run, tmp_path: Path) -> None:
+    first = header(["Pneumonia"], "ours")
+    first["refit"] = {
+        "parent_name": "densenet121-res224-rsna",
+        "parent_version": "1",
+        "labels_title": "t",
+        "labels_sha256": "",
+        "calibration_method": "",
+    }
+    run = write_run(tmp_path / "r.jsonl", first, [image("a.png", {"Pneumonia": 0.6})])
+    table = tmp_path / "stage_2_train_labels.csv"
+    table.write_text("patientId,x,y,width,height,Target\na,,,,,0\n")
+    output = tmp_path / "e.html"
+    assert cxr("evaluate", run, "--labels", table, "--format", "rsna", "--output", output)[0] == 0
+    cautions = json.loads(output.with_suffix(".json").read_text())["cautions"]
+    assert "densenet121-res224-rsna was trained on images of the RSNA" in cautions[0]
+    assert not any("fitted with this label file" in each for each in cautions)

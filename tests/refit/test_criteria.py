@@ -58,6 +58,12 @@ def test_no_other_operating_point_meets_the_criterion_better(text: str, digits: 
         return
     name, gain = criterion.name, TRADED_AGAINST[criterion.name]
     assert found[name] >= criterion.value
+    for other in others:
+        assert not (
+            other["sensitivity"] + other["specificity"] > found["youden"] + 1 + 1e-9
+            and other["sensitivity"] >= found["sensitivity"]
+            and other["specificity"] >= found["specificity"]
+        )
     assert found[gain] == max(each[gain] for each in others if each[name] >= criterion.value)
 
 

@@ -278,6 +278,7 @@ def test_a_refitted_bundle_is_not_refitted(
         (["--criterion", "best"], "no such criterion"),
         (["--criterion", "Effusion=best"], "there is no criterion 'best'"),
         (["--criterion", "Pneumonia=youden"], "no such criterion, and no finding"),
+        (["--criterion", "Pneumothorax=youden"], "has no labels of Pneumothorax"),
         (["--criterion", "sensitivity=2"], "sensitivity=X"),
         (["--folds", "1"], "--folds is from 2 to 100"),
         (["--fit-fraction", "1"], "--fit-fraction is between"),

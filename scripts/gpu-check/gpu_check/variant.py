@@ -32,8 +32,8 @@ class NullEngine:
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         manifest = bundle.manifest
         self.device, self.precision = options.device, options.precision
-        threshold = np.array(manifest.thresholds)
-        score = np.array(manifest.probe.scores if manifest.probe else manifest.thresholds)
+        threshold = np.array(manifest.probe_thresholds)
+        score = np.array(manifest.probe.scores if manifest.probe else threshold)
         probability = np.where(
             score < 0.5, 2 * threshold * score, 1 - 2 * (1 - threshold) * (1 - score)
         ).clip(1e-7, 1 - 1e-7)

@@ -108,8 +108,10 @@ def _criteria(
         name, _, rest = text.partition("=")
         if name in (*BEST, *AT_LEAST):
             general = Criterion.parse(text)
-        elif name in known:
+        elif name in findings:
             own[name] = Criterion.parse(rest)
+        elif name in known:
+            raise CriterionError(f"--criterion {text}: the evaluation has no labels of {name}")
         else:
             raise CriterionError(f"--criterion {text}: there is no such criterion, and no finding")
     return {finding: own.get(finding, general) for finding in findings}

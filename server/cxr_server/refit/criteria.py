@@ -63,7 +63,7 @@ class Criterion:
         """Return the operating point that meets the criterion, or None if none does.
 
         It lies half-way between two probabilities, so that rounding moves no film over it. A film
-        above it is positive. Of equally good points, that which flags the fewest films is taken.
+        above it is positive. No other point has both a higher sensitivity and a higher specificity.
 
         Args:
             probabilities: Raw sigmoid, [n].
@@ -87,18 +87,21 @@ class Criterion:
             if self.name == "youden":
                 return int(np.argmax(true / positives - false / negatives))
             return int(np.argmax(2 * true / (true + false + positives)))
+        # One film more on the side that counts outweighs all on the other.
+        more_true = true - false / (negatives + 1)
+        fewer_false = true / (positives + 1) - false
         match self.name:
             case "sensitivity":
-                reached, gain = true / positives, -false
+                reached, gain = true / positives, fewer_false
             case "specificity":
-                reached, gain = 1 - false / negatives, true
+                reached, gain = 1 - false / negatives, more_true
             case "ppv":
                 called = true + false
                 reached = np.where(called >= LEAST_CALLED, true / called, 0.0)
-                gain = true
+                gain = more_true
             case _:
                 called = positives + negatives - true - false
                 right = (negatives - false) / np.maximum(called, 1)
-                reached, gain = np.where(called >= LEAST_CALLED, right, 0.0), -false
+                reached, gain = np.where(called >= LEAST_CALLED, right, 0.0), fewer_false
         fit = np.flatnonzero(reached >= self.value - _ROUNDING)
         return int(fit[np.argmax(gain[fit])]) if len(fit) else None
