@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cxr_server.lifecycle import Phase
 from cxr_server.observability import event_loop
 from metrics_table import Exporting, rows, rows_in_page
 from readme_tables import reasons
+from trust import certificates
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -83,6 +85,20 @@ async def test_the_probes_tell_the_phase_and_whether_the_event_loop_runs(
     assert await get("/readyz") == (UNAVAILABLE, "LAME_DUCK\n")
     lifecycle.given_up.set()
     assert (await get("/healthz"))[0] == UNAVAILABLE
+
+
+async def test_the_expiry_is_that_of_the_certificate_in_use_also_when_it_has_passed(
+    exporting: Exporting, tmp_path: Path
+) -> None:
+    other = certificates.Authority(tmp_path / "other", "another CA")
+    pair = other.sign(tmp_path / "expired", "server", -timedelta(minutes=5))
+    for name, file in zip(("server.pem", "server.key"), pair, strict=True):
+        (exporting.files / name).write_bytes(file.read_bytes())
+    await asyncio.to_thread(exporting.app.server.reload)
+    expiries = await values(exporting, "cxr_certificate_expiry_timestamp_seconds", "certificate")
+    assert expiries["server"] < time.time() < expiries["client_ca"]
+    failures = await values(exporting, "cxr_reload_failures_total", "files")
+    assert failures == {"tokens": 0, "certificates": 0}
 
 
 async def test_a_file_that_cannot_be_reloaded_is_counted(exporting: Exporting) -> None:
