@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from serving import ServerProcess
@@ -16,6 +17,13 @@ from serving import ServerProcess
 pytest_plugins = ["fixtures_models"]
 
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """Servers in this process log plain tracebacks: rich takes most of a second to draw one."""
+    renderer = structlog.dev.ConsoleRenderer.get_active()
+    renderer.exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """`cxr evaluate`: a run and a label file -> the figures, the page and what is printed."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
+from cxr_client.cli import main
 from cxr_command import Run
 from simulated_runs import drawn_scores, failure, header, image, write_run
 
@@ -19,9 +23,10 @@ N = 300
 Case = tuple[Path, Path, dict[str, np.ndarray]]
 
 
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A run of 300 images of 100 patients, a table of labels, and the truth."""
+    folder = tmp_path_factory.mktemp("case")
     random = np.random.default_rng(0)
     positive = random.random(N) < 0.3
     scores = drawn_scores(positive, 1, 1.5)
@@ -37,8 +42,8 @@ def case(tmp_path: Path) -> Case:
         for index, file in enumerate(files)
     ]
     rows += [failure("films/x.png", "IMAGE_TOO_LARGE"), image("films/other.png", rows_scores())]
-    run = write_run(tmp_path / "run.jsonl", header(["Effusion", "Mass", "Nodule"]), rows)
-    table = tmp_path / "labels.csv"
+    run = write_run(folder / "run.jsonl", header(["Effusion", "Mass", "Nodule"]), rows)
+    table = folder / "labels.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "Patient ID", "Effusion", "Mass", "age", "sex", "ward"])
@@ -54,27 +59,33 @@ def rows_scores() -> dict[str, float]:
     return {"Effusion": 0.5, "Mass": 0.5, "Nodule": 0.5}
 
 
-Evaluate = Callable[..., tuple[dict[str, Any], str, str]]
+Evaluated = tuple[dict[str, Any], str, str]
+Evaluate = Callable[..., Evaluated]
+
+
+def evaluated(folder: Path, *argv: object) -> Evaluated:
+    """Run the command with few replicates; return the JSON, the page and what was printed."""
+    page = folder / "out" / "page.html"
+    words = ("evaluate", *argv, "--format", "csv", "--output", page, "--replicates", 60)
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        status = main([str(word) for word in words])
+    assert (status, errors.getvalue()) == (0, "")
+    return json.loads(page.with_suffix(".json").read_text()), page.read_text(), output.getvalue()
+
+
+@pytest.fixture(scope="module")
+def plain(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    """The case evaluated without options."""
+    return evaluated(tmp_path_factory.mktemp("plain"), case[0], "--labels", case[1])
 
 
 @pytest.fixture
-def evaluate(cxr: Run, tmp_path: Path) -> Evaluate:
-    """Runs the command with few replicates; returns the JSON, the page and what was printed."""
-
-    def run(*argv: object) -> tuple[dict[str, Any], str, str]:
-        page = tmp_path / "out" / "page.html"
-        status, output, errors = cxr(
-            "evaluate", *argv, "--format", "csv", "--output", page, "--replicates", 60
-        )
-        assert (status, errors) == (0, "")
-        return json.loads(page.with_suffix(".json").read_text()), page.read_text(), output
-
-    return run
+def evaluate(tmp_path: Path) -> Evaluate:
+    return partial(evaluated, tmp_path)
 
 
-def test_figures_equal_an_independent_computation(evaluate: Evaluate, case: Case) -> None:
-    run, table, truth = case
-    found, _, _ = evaluate(run, "--labels", table)
+def test_figures_equal_an_independent_computation(plain: Evaluated, case: Case) -> None:
+    found, truth = plain[0], case[2]
     effusion = found["findings"][0]
     known = np.arange(N) != 7
     positive, scores = truth["positive"][known], truth["scores"][known]
@@ -91,9 +102,8 @@ def test_figures_equal_an_independent_computation(evaluate: Evaluate, case: Case
     assert effusion["npv"]["value"] == pytest.approx(tn / (tn + fn))
 
 
-def test_no_interval_is_stated_below_ten_positives(evaluate: Evaluate, case: Case) -> None:
-    found, _, _ = evaluate(case[0], "--labels", case[1])
-    mass = found["findings"][1]
+def test_no_interval_is_stated_below_ten_positives(plain: Evaluated) -> None:
+    mass = plain[0]["findings"][1]
     assert mass["positives"] == 5
     assert mass["auroc_method"].startswith("none")
     for name in ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv"):
@@ -118,8 +128,8 @@ def test_perfect_scores_have_an_interval_too(
         assert mass[name]["low"] == pytest.approx(low)
 
 
-def test_every_image_of_the_run_is_accounted_for(evaluate: Evaluate, case: Case) -> None:
-    found, _, printed = evaluate(case[0], "--labels", case[1])
+def test_every_image_of_the_run_is_accounted_for(plain: Evaluated) -> None:
+    found, _, printed = plain
     flow = {step["text"]: step["count"] for step in found["flow"]}
     assert flow == {
         "Images in the run": N + 2,
@@ -131,9 +141,10 @@ def test_every_image_of_the_run_is_accounted_for(evaluate: Evaluate, case: Case)
     assert found["labels"]["findings_without_labels"] == ["Nodule"]
 
 
-def test_subgroups_are_those_of_the_columns_asked_for(evaluate: Evaluate, case: Case) -> None:
-    found, _, _ = evaluate(case[0], "--labels", case[1])
-    parts = found["findings"][0]["subgroups"]
+def test_subgroups_are_those_of_the_columns_asked_for(
+    plain: Evaluated, evaluate: Evaluate, case: Case
+) -> None:
+    parts = plain[0]["findings"][0]["subgroups"]
     assert {part["column"] for part in parts} == {"Sex", "Age"}
     assert sum(part["n"] for part in parts if part["column"] == "Sex") == N - 1
     ages = [part["level"] for part in parts if part["column"] == "Age"]
@@ -147,9 +158,8 @@ def test_subgroups_are_those_of_the_columns_asked_for(evaluate: Evaluate, case: 
         assert part["auroc"]["value"] == pytest.approx(expected)
 
 
-def test_a_warning_that_foretells_errors_is_seen_to(evaluate: Evaluate, case: Case) -> None:
-    found, _, _ = evaluate(case[0], "--labels", case[1])
-    [warning] = found["findings"][0]["warnings"]
+def test_a_warning_that_foretells_errors_is_seen_to(plain: Evaluated, case: Case) -> None:
+    [warning] = plain[0]["findings"][0]["warnings"]
     truth = case[2]
     wrong = (truth["scores"] >= 0.5) != truth["positive"]
     rows = truth["low_contrast"] & (np.arange(N) != 7)
@@ -168,8 +178,10 @@ def test_predictive_values_at_a_stated_prevalence(evaluate: Evaluate, case: Case
     assert "at a stated prevalence" in page
 
 
-def test_names_of_files_are_shown_only_by_choice(evaluate: Evaluate, case: Case) -> None:
-    found, page, printed = evaluate(case[0], "--labels", case[1])
+def test_names_of_files_are_shown_only_by_choice(
+    plain: Evaluated, evaluate: Evaluate, case: Case
+) -> None:
+    found, page, printed = plain
     assert found["findings"][0]["worst"]
     assert "films/" not in page + json.dumps(found) + printed
     lines = case[0].read_text().splitlines()
@@ -181,8 +193,8 @@ def test_names_of_files_are_shown_only_by_choice(evaluate: Evaluate, case: Case)
     assert row["file"] in page
 
 
-def test_the_page_needs_no_other_file_and_runs_no_script(evaluate: Evaluate, case: Case) -> None:
-    _, page, _ = evaluate(case[0], "--labels", case[1])
+def test_the_page_needs_no_other_file_and_runs_no_script(plain: Evaluated) -> None:
+    page = plain[1]
     assert page.count("<svg") == 6
     assert "default-src 'none'" in page
     assert not re.search(r"<script|<link|<img|\son\w+=|@import|src=", page)
@@ -191,9 +203,10 @@ def test_the_page_needs_no_other_file_and_runs_no_script(evaluate: Evaluate, cas
     assert set(re.findall(r'(?:url\(|href=")#([^")]+)', page)) <= set(ids)
 
 
-def test_the_same_command_gives_the_same_figures(evaluate: Evaluate, case: Case) -> None:
-    first, _, _ = evaluate(case[0], "--labels", case[1])
-    second, _, _ = evaluate(case[0], "--labels", case[1])
+def test_the_same_command_gives_the_same_figures(
+    plain: Evaluated, evaluate: Evaluate, case: Case
+) -> None:
+    first, second = plain[0], evaluate(case[0], "--labels", case[1])[0]
     assert first["findings"] == second["findings"]
     assert first["labels"]["sha256"] == second["labels"]["sha256"]
 
