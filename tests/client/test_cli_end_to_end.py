@@ -13,7 +13,7 @@ from cxr_command import cxr_process, names_in
 from html_page import fetched_by, parse
 from serving import ServerProcess
 
-IMAGES = 300
+IMAGES = 80
 
 
 def test_a_folder_that_is_asked_for_again_in_the_same_order_is_cached(

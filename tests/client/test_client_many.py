@@ -58,15 +58,15 @@ def counted() -> Iterator[type[Film]]:
     yield Counted
 
 
-async def test_a_gather_over_5000_images_loses_none_and_holds_few(
+async def test_a_gather_over_1000_images_loses_none_and_holds_few(
     phantom_server: ServerProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "film.png"
     path.write_bytes(png(chest_like(64, 64)))
     with counted() as film:
         async with AsyncClient(phantom_server.address, timeout_s=60) as client:
-            answers = await asyncio.gather(*(film(path).predict(client) for _ in range(5000)))
-    assert len(answers) == 5000
+            answers = await asyncio.gather(*(film(path).predict(client) for _ in range(1000)))
+    assert len(answers) == 1000
     assert all(each.findings for each in answers)
     assert 1 < film.most_held <= 32
 

@@ -167,14 +167,14 @@ def test_the_samples_are_those_of_the_server(page: ViewerProcess) -> None:
         assert sha256(body).digest() == drawn[film["name"]]
 
 
-def test_thousands_of_films_are_listed(fake: FakeServer, tmp_path: Path) -> None:
-    for number in range(3000):
+def test_more_than_a_thousand_films_are_listed(fake: FakeServer, tmp_path: Path) -> None:
+    for number in range(1500):
         (tmp_path / f"{number:04}").write_bytes(DICOM)
     with ViewerProcess(fake.address, tmp_path) as page:
         listed = films(page)
-        while len(listed) < 3000:  # The search may still be running.
+        while len(listed) < 1500:  # The search may still be running.
             listed = films(page)
-        assert page.ask(f"api/films/{listed['2999']}").body == DICOM
+        assert page.ask(f"api/films/{listed['1499']}").body == DICOM
 
 
 def a_film(name: str, version: str = "") -> Film:

@@ -1,5 +1,6 @@
 """The process of `cxr view`: its options, addresses, TLS and its end."""
 
+import io
 import signal
 import socket
 import ssl
@@ -7,14 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import grpc
 import pytest
 
 from authority import Authority
+from cxr_client.cli import main
 from cxr_client.testing import FakeServer
-from cxr_command import CXR, cxr_process
+from cxr_command import CXR
 from viewer_process import ViewerProcess
 
 
@@ -24,11 +27,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def refused(*arguments: object) -> str:
-    """The one line of a command that ends at once with a usage error."""
-    done = cxr_process("view", *arguments)
-    assert done.returncode == 2
-    assert done.stdout == b""
-    (line,) = done.stderr.decode().splitlines()
+    """The one line of a command that ends at once with a usage error, in this process."""
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        try:
+            status = main(["view", *map(str, arguments)])
+        except SystemExit as end:  # of argparse
+            status = int(end.code or 0)
+    assert (status, output.getvalue()) == (2, "")
+    (line,) = errors.getvalue().splitlines()
     return line
 
 
