@@ -73,8 +73,10 @@ demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE:
 view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until Ctrl-C; VIEW_ARGS="--port 0 FOLDER"
 	@$(PY) -m scripts.view $(VIEW_ARGS)
 
-# A process for each core; the tests of a file share their server.
+# The tests of a file share their server. Many fast tests wait, so that two processes for each core are busy;
+# torch and Chromium take too much memory for that.
 PARALLEL := -n auto --dist loadfile
+PARALLEL_FAST := -n $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN)) --dist loadfile
 # Hundreds of processes start in a run: none compiles again what another has compiled.
 test-fast pytest: export PYTHONDONTWRITEBYTECODE :=
 
@@ -82,14 +84,14 @@ test-fast pytest: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
-test-fast: $(TEST_STAMP) ## the tests that need no torch and take less than ten seconds each
-	$(PY) -m pytest $(PARALLEL) -m "not browser and not gpu and not operations and not programs and not slow and not torch" $(PYTEST_ARGS)
+test-fast: $(TEST_STAMP) ## the tests of the daily loop, without torch; and which of them took longest
+	$(PY) -m pytest $(PARALLEL_FAST) --durations=15 -m "not browser and not gpu and not operations and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
 	$(PY) -m pytest $(PARALLEL) -m "not gpu and not operations and not programs" $(PYTEST_ARGS)
 
-coverage: $(DEV_STAMP) $(PAGE_TOOLS) ## line coverage of the tests that are not slow, servers in subprocesses included
-	$(PY) -m pytest -m "not gpu and not operations and not programs and not slow" --cov $(PYTEST_ARGS)
+coverage: $(DEV_STAMP) $(PAGE_TOOLS) ## line coverage of all tests, servers in subprocesses included
+	$(PY) -m pytest $(PARALLEL) -m "not gpu and not operations and not programs" --cov $(PYTEST_ARGS)
 
 test-programs: $(TEST_STAMP) ## the tests with real programs: apt-get install dcmtk dicom3tools orthanc
 	$(PY) -m pytest -m programs $(PYTEST_ARGS)
