@@ -123,6 +123,7 @@ def test_the_live_commands_answer(shell: Path, phantom_server: ServerProcess) ->
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
+@pytest.mark.slow
 def test_the_commands_for_tls_and_tokens_answer(tmp_path: Path) -> None:
     ca = Authority(tmp_path, "ca")
     certificate, key = ca.sign(tmp_path / "signed", "server")

@@ -281,6 +281,6 @@ def test_memory_does_not_grow_with_the_number_of_films(fake: FakeServer, tmp_pat
         return int(done.stdout.split()[-1]) / 1024
 
     fake.answer("Explain", large)
-    ten, many = peak_mib(10), peak_mib(200)
-    assert (tmp_path / "200.html").stat().st_size > 130 * 2**20
+    ten, many = peak_mib(10), peak_mib(120)
+    assert (tmp_path / "120.html").stat().st_size > 78 * 2**20
     assert many - ten < 40

@@ -33,6 +33,7 @@ SECRETS = ("Pillow", "libpng", "libjpeg", "imagecodecs", "BytesIO", "zlib", "0x"
 """What would tell of the decoder."""
 
 
+@pytest.mark.slow
 def test_every_hostile_file_ends_as_it_must_and_costs_little() -> None:
     wrong = []
     for case in cases():
