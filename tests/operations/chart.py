@@ -26,7 +26,7 @@ COMBINATIONS = {
     "a real model in a new volume": "model.name=densenet121-res224-all,bundles.claim.create=true,"
     "bundles.claim.storageClassName=nfs",
     "a bundle that is there": "model.name=mine,model.prepare=false,bundles.existingClaim=models",
-    "GPU": "gpu.enabled=true,rollingUpdate.maxSurge=0,rollingUpdate.maxUnavailable=50%,"
+    "GPU": "gpu.enabled=true,rollingUpdate.maxSurge=0,rollingUpdate.maxUnavailable=9,"
     "gpu.runtimeClassName=nvidia,resources.limits.memory=4Gi,"
     "nodeSelector.disk=ssd,tolerations[0].key=nvidia.com/gpu,tolerations[0].operator=Exists",
     "scaled by the queue": "autoscaling.enabled=true",

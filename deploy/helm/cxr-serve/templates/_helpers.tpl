@@ -53,8 +53,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (not .probes.healthPort) .tls.secretName (semverCompare "<1.37.0-0" $.Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "probes.healthPort: false: probes over TLS need Kubernetes 1.37, and this is %s; leave it true" $.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
-{{- $moved := list .rollingUpdate.maxSurge .rollingUpdate.maxUnavailable | join "" | replace "%" "" | int -}}
-{{- if eq $moved 0 -}}
+{{- if list .rollingUpdate.maxSurge .rollingUpdate.maxUnavailable | join "" | regexMatch "^[0%]+$" -}}
 {{- fail "rollingUpdate: maxSurge and maxUnavailable cannot both be 0: nothing could be replaced" -}}
 {{- end -}}
 {{- if and .bundles.existingClaim .bundles.claim.create -}}
