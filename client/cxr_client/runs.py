@@ -18,6 +18,10 @@ FORMAT = "cxr-run"
 FORMAT_VERSION = 1
 
 
+EMPTIED = b"\n"
+"""What is left of a damaged line that was taken out, so that others keep their numbers."""
+
+
 class RunError(ValueError):
     """A file is no journal of a run, or a line of it is damaged."""
 
@@ -140,7 +144,7 @@ Row = ImageRow | FailureRow
 
 
 class Line(NamedTuple):
-    """A line that counts: neither the header, nor torn, nor replaced."""
+    """A line that counts: neither the header, nor torn, replaced or emptied."""
 
     number: int
     """From 1, the header's."""
@@ -197,7 +201,7 @@ class Run:
             for number, content in enumerate(file, start=1):
                 if offset >= end:
                     return
-                if number > 1 and number not in replaced:
+                if number > 1 and number not in replaced and content != EMPTIED:
                     yield Line(number, offset, content)
                 offset += len(content)
 
@@ -231,7 +235,10 @@ def row_of(line: bytes, number: int) -> Row:
     fields = _object(line)
     kinds = ("image", "failure")
     if fields is None or fields.get("kind") not in kinds or not _lines_in(fields.get("replaces")):
-        raise RunError(f"line {number} of the journal is damaged")
+        raise RunError(
+            f"line {number} of the journal is damaged; once it is emptied "
+            f"(LC_ALL=C sed -i '{number}s/.*//' FILE), --resume answers its image again"
+        )
     return cast(Row, fields)
 
 

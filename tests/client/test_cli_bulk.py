@@ -441,6 +441,22 @@ def test_scores_and_heatmaps_come_from_one_call(
     assert pictures[0].startswith("p0/00.png-")
 
 
+def test_what_a_killed_run_left_unfinished_is_deleted(
+    cxr: Cxr, films: Path, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    (maps / "p1").mkdir(parents=True)
+    left, others = maps / "p1" / ".cxr-0123.part", maps / ".cxr-4567.part"
+    table = tmp_path / ".run.csv-0123.part"
+    for file in (left, others, table):
+        file.touch()
+    os.utime(left, (1, 1))
+    os.utime(others, (2**33, 2**33))  # of a run that goes on
+    assert cxr("predict", films, "--output", tmp_path / "run.csv", "--heatmaps", maps)[0] == 0
+    assert [file.exists() for file in (left, others, table)] == [False, True, False]
+    assert len(list(maps.rglob("*.jpg"))) == 30
+
+
 def test_the_evidence_of_every_finding_is_stored_and_one_is_drawn(
     cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path
 ) -> None:

@@ -200,6 +200,16 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path
     assert path.read_bytes() == content
 
 
+def test_the_image_of_a_line_that_was_emptied_is_answered_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(encode(HEADER) + b"\n" + encode(refusal(2)))
+    with open_again(path) as journal:
+        assert known_in(journal) == {"key-2"}
+        journal.append(image(1))
+        journal.append({**image(2), "replaces": [3]})
+    assert rows_in(path) == [image(1), {**image(2), "replaces": [3]}]
+
+
 def test_other_files_of_embeddings_are_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with Journal(path, HEADER, resume=False) as journal:

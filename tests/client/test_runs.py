@@ -1,6 +1,7 @@
 """The journal of a bulk run, as it is read."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,14 @@ def test_a_row_that_replaces_failures_counts_instead_of_them(tmp_path: Path) -> 
 
 def test_a_damaged_line_before_the_last_is_named(tmp_path: Path) -> None:
     path = _write(tmp_path / "run.jsonl", HEADER, IMAGE, tail=b"\0\0\n" + encode(IMAGE))
-    with pytest.raises(RunError, match="line 3"):
+    with pytest.raises(RunError, match=r"line 3 .* sed -i '3s/") as told:
         list(Run.read(path).rows())
+    command = str(told.value).partition("(")[2].partition(")")[0].replace("FILE", str(path))
+    subprocess.run(command, shell=True, check=True)
+    assert [(line.number, line.content) for line in Run.read(path).lines()] == [
+        (2, encode(IMAGE)),
+        (4, encode(IMAGE)),
+    ]
 
 
 @pytest.mark.parametrize(

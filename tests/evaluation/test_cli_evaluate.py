@@ -15,7 +15,9 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
+from cxr_client.bulk.identity import Identity, read_secret
 from cxr_client.cli import main
+from cxr_client.runs import Run as CxrRun
 from cxr_command import Run
 from simulated_runs import drawn_scores, failure, header, image, write_run
 
@@ -165,6 +167,61 @@ def test_a_warning_that_foretells_errors_is_seen_to(plain: Evaluated, case: Case
     rows = truth["low_contrast"] & (np.arange(N) != 7)
     assert (warning["n"], warning["errors"]) == (rows.sum(), (wrong & rows).sum())
     assert warning["difference"]["low"] > 0
+
+
+def test_a_low_typicality_that_foretells_errors_is_seen_to(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(3)
+    positive, scores = random.random(N) < 0.4, np.round(random.random(N), 3)
+    wrong = (scores >= 0.5) != positive
+    typicality = np.round(random.normal(0.6 - 0.2 * wrong, 0.1), 3)
+    rows = [
+        image(f"{n}.png", {"Mass": scores[n]}, typicality=None if n == 5 else typicality[n])
+        for n in range(N)
+    ]
+    run = write_run(tmp_path / "typical.jsonl", header(["Mass"]), rows)
+    table = tmp_path / "typical.csv"
+    lines = [f"{n},{int(positive[n])}" for n in range(N)]
+    table.write_text("\n".join(["image,Mass", *lines]) + "\n")
+    found, page, _ = evaluate(run, "--labels", table)
+    [mass] = found["findings"]
+    known = np.arange(N) != 5
+    area = roc_auc_score(wrong[known], -typicality[known])
+    assert (mass["typicality"]["n"], mass["typicality"]["errors"]) == (N - 1, wrong[known].sum())
+    assert mass["typicality"]["auroc"]["value"] == pytest.approx(area)
+    assert mass["typicality"]["auroc"]["low"] > 0.5
+    assert "Typicality and errors" in page
+
+
+def test_names_that_were_hashed_are_found_with_the_secret(
+    cxr: Run, plain: Evaluated, case: Case, evaluate: Evaluate, tmp_path: Path
+) -> None:
+    run, table, _ = case
+    secret = tmp_path / "secret"
+    identity = Identity(secret=read_secret(str(secret)))
+    opened = CxrRun.read(run)
+    rows: list[Any] = [
+        row | {"file": identity.name(row["file"], row["file"])} for row in opened.rows()
+    ]
+    first = opened.header | {"options": {"anonymous_names": identity.fingerprint()}}
+    hashed = write_run(tmp_path / "hashed.jsonl", first, rows)
+    clear = plain[0]
+    found, page, _ = evaluate(hashed, "--labels", table, "--anonymous-names", secret)
+    assert found["findings"] == clear["findings"]
+    assert found["flow"] == clear["flow"]
+    assert "films/0" not in page
+    other = tmp_path / "other"
+    read_secret(str(other))
+    for options, words in (
+        ([hashed], "--anonymous-names SECRET finds"),
+        ([hashed, "--anonymous-names", other], "another secret"),
+        ([hashed, "--anonymous-names", tmp_path / "none"], "no such file"),
+        ([run, "--anonymous-names", secret], "are not hashed"),
+    ):
+        status, _, errors = cxr("evaluate", *options, "--labels", table, "--format", "csv")
+        assert status == 2
+        assert words in errors
 
 
 def test_predictive_values_at_a_stated_prevalence(evaluate: Evaluate, case: Case) -> None:

@@ -38,6 +38,23 @@ def test_mimic_is_read_by_study(tmp_path: Path) -> None:
     assert labels.patients.tolist() == ["10000032", "10000764"]
 
 
+def test_mimics_metadata_makes_images_of_studies_and_tells_their_views(tmp_path: Path) -> None:
+    text = f"subject_id,study_id,{CHEXPERT}\n1,50414267,1.0{',' * 13}\n2,57375967,{',' * 13}\n"
+    metadata = tmp_path / "mimic-cxr-2.0.0-metadata.csv"
+    rows = ["a,1,50414267,PA", "b,1,50414267,LATERAL", "c,2,57375967,AP", "d,3,99999999,PA"]
+    metadata.write_text("\n".join(["dicom_id,subject_id,study_id,ViewPosition", *rows]) + "\n")
+    labels = read("mimic", tmp_path / "m.csv", text, metadata=metadata)
+    assert (labels.unit, labels.keys) == ("image", ("a", "c"))
+    assert labels.key_of("files/p10/p1/s50414267/a.jpg") == "a"
+    np.testing.assert_array_equal(labels.findings["Atelectasis"], [1, 0])
+    assert labels.columns["View"].tolist() == ["PA", "AP"]
+    assert labels.patients is not None
+    assert labels.patients.tolist() == ["1", "2"]
+    assert labels.left_out == {"lateral image": 1, "image of a study without labels": 1}
+    kept = read("mimic", tmp_path / "m.csv", text, metadata=metadata, laterals="keep")
+    assert kept.keys == ("a", "b", "c")
+
+
 def test_chexperts_test_set_has_lateral_images_by_their_names(tmp_path: Path) -> None:
     rows = "".join(
         f"test/patient1/study1/view{n}_{view}.jpg{',0' * 14}\n"

@@ -1,16 +1,19 @@
 """Boxes and masks against evidence: pycocotools for run lengths, cases with a known answer."""
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
+from cxr_client.evaluation.labels import vindr
 from cxr_client.evaluation.labels.label_set import LabelError
 from cxr_client.evaluation.localisation.maps import heat_map, measures
 from cxr_client.evaluation.localisation.regions import REGION_FORMATS, Box, Mask
@@ -25,6 +28,14 @@ def info(width: int, height: int, crop: tuple[int, int, int, int]) -> dict[str, 
     names = ("x_px", "y_px", "width_px", "height_px")
     box = dict(zip(names, crop, strict=True))
     return {"width_px": width, "height_px": height, "crop_box": box}
+
+
+def packaged(name: str) -> Path:
+    """Return a file of torchxrayvision's wheel, without importing the package and torch."""
+    found = importlib.util.find_spec("torchxrayvision")
+    assert found
+    assert found.origin
+    return Path(found.origin).parent / "data" / name
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,14 +130,54 @@ def test_a_region_outside_the_image_is_none() -> None:
     ],
 )
 def test_the_lists_of_boxes_are_read_whole(form: str, name: str, images: int, boxes: int) -> None:
-    from importlib.util import find_spec
-
-    found = find_spec("torchxrayvision")
-    assert found
-    assert found.origin
-    regions = REGION_FORMATS[form](Path(found.origin).parent / "data" / name).regions
+    regions = REGION_FORMATS[form](packaged(name)).regions
     assert len(regions) == images
     assert sum(len(each) for of in regions.values() for each in of.values()) == boxes
+
+
+@pytest.mark.torch
+def test_the_boxes_of_vindr_are_read_whole() -> None:
+    path = packaged("vinbigdata-train.csv.gz")
+    regions = REGION_FORMATS["vindr"](path).regions
+    table = pandas.read_csv(path)
+    known = table[table["class_name"].isin(vindr.FINDINGS)]
+    targets = known["class_name"].map(lambda name: len(vindr.FINDINGS[name]))
+    assert len(regions) == known["image_id"].nunique()
+    assert sum(len(each) for of in regions.values() for each in of.values()) == targets.sum()
+    boxes = [box for of in regions.values() for box in of.get("Cardiomegaly", [])]
+    widths = known.loc[known["class_name"] == "Cardiomegaly", ["x_min", "x_max"]]
+    assert sum(box.width_px for box in boxes) == (widths["x_max"] - widths["x_min"]).sum()
+
+
+@pytest.mark.torch
+def test_the_masks_of_siim_are_read_whole() -> None:
+    path = packaged("siim-pneumothorax-train-rle.csv.gz")
+    found = REGION_FORMATS["siim"](path)
+    table = pandas.read_csv(path, skipinitialspace=True)
+    masked = table[table["EncodedPixels"].str.strip() != "-1"]
+    assert len(found.regions) == masked["ImageId"].nunique()
+    masks = [mask for of in found.regions.values() for mask in of["Pneumothorax"]]
+    assert len(masks) == len(masked)
+    areas = masked["EncodedPixels"].map(lambda text: sum(map(int, text.split()[1::2])))
+    assert sum(sum(mask.encoded["counts"][1::2]) for mask in masks) == areas.sum()
+    name, text = masked.iloc[7][["ImageId", "EncodedPixels"]]
+    of_it = found.regions[found.key_of(f"folder/{name}.dcm")]["Pneumothorax"]
+    drawn = np.zeros(1024 * 1024, bool)  # as in the challenge's own mask_functions.py
+    position = 0
+    for gap, length in np.array(text.split(), int).reshape(-1, 2):
+        position += gap
+        drawn[position : position + length] = True
+        position += length
+    expected = drawn.reshape(1024, 1024).T
+    assert any(np.array_equal(m.raster((1024, 1024), 1024, 1024), expected) for m in of_it)
+
+
+@pytest.mark.parametrize("text", ["1 2 x", "1048570 9"])
+def test_run_lengths_of_siim_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "train-rle.csv"
+    path.write_text(f"ImageId, EncodedPixels\n1.2.3, {text}\n")
+    with pytest.raises(LabelError):
+        REGION_FORMATS["siim"](path).regions["1.2.3"]["Pneumothorax"][0].raster((9, 9), 9, 9)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ both. Memory is bounded but for the order: a name and an offset for each row.
 """
 
 import csv
+import glob
 import json
 import os
 import secrets
@@ -182,7 +183,9 @@ def _text(value: Any) -> Any:
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file under another name, and rename it once it is on the disk."""
-    part = path.with_name(f".cxr-{secrets.token_hex(8)}.part")
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*.part"):  # by a run that was killed
+        left.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
     try:
         write(part)
         with part.open("rb") as file:

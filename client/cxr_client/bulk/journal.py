@@ -9,6 +9,7 @@ from typing import Self
 
 from cxr_client.bulk.embeddings import Embeddings, stored_rows
 from cxr_client.runs import (
+    EMPTIED,
     FailureRow,
     Header,
     Row,
@@ -134,7 +135,7 @@ class Journal:
                 try:
                     if number == 1:
                         self._compare(run.path, header_of(line), resume)
-                    else:
+                    elif line != EMPTIED:
                         row = row_of(line, number)
                         if row["kind"] == "image" and row.get("embedding", -1) >= stored:
                             break

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cxr_client.cli.files import FileError, Job, os_message
@@ -40,6 +41,14 @@ def save(explained: ExplanationSet, folder: Path, job: Job) -> list[Path | None]
         _save(each.heatmap, folder, job, each.finding.label) if each.heatmap else None
         for each in explained.explanations
     ]
+
+
+def sweep(folder: Path, before_s: float) -> None:
+    """Delete unfinished pictures that were begun before a time of the clock, by killed runs."""
+    for part in folder.rglob(".cxr-*.part"):
+        with suppress(OSError):  # Another has deleted it.
+            if part.stat().st_mtime < before_s:
+                part.unlink()
 
 
 def _save(picture: bytes, folder: Path, job: Job, what: str) -> Path:

@@ -186,7 +186,11 @@ def label_facts(
         "left_out": labels.left_out,
         "choices": list(labels.choices),
         "unmapped": list(labels.unmapped),
-        "options": dataclasses.asdict(choices),
+        "options": {
+            **dataclasses.asdict(choices),
+            "metadata": choices.metadata and choices.metadata.name,
+        },
+        "metadata_sha256": choices.metadata and sha256_of(choices.metadata),
     }
 
 

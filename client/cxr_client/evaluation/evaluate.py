@@ -20,7 +20,7 @@ from cxr_client.evaluation.intervals import (
     wilson,
 )
 from cxr_client.evaluation.metrics import MEASURES, Ranking, measure, predictive_values
-from cxr_client.evaluation.review import warning_errors, worst_cases
+from cxr_client.evaluation.review import typicality_errors, warning_errors, worst_cases
 from cxr_client.evaluation.scores import Scores
 from cxr_client.evaluation.subgroups import levels
 
@@ -207,6 +207,7 @@ def _figures(
         histogram=_histogram(probabilities, positive),
         subgroups=subgroups,
         warnings=warning_errors(scores, cohort, finding),
+        typicality=typicality_errors(scores, cohort, finding),
         worst=worst_cases(scores, cohort, finding, each=options.worst, names=options.names),
     )
 

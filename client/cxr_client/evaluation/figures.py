@@ -35,6 +35,15 @@ class WarningErrors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypicalityErrors:
+    """How well a low typicality foretells errors of a finding, in the images that have one."""
+
+    n: int
+    errors: int
+    auroc: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorstCase:
     """An error far from the operating point; `line` is that of the run's journal."""
 
@@ -90,4 +99,5 @@ class FindingFigures:
     histogram: Histogram
     subgroups: tuple[Subgroup, ...]
     warnings: tuple[WarningErrors, ...]
+    typicality: TypicalityErrors | None
     worst: tuple[WorstCase, ...]

@@ -4,8 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_client.evaluation.cohort import Cohort
-from cxr_client.evaluation.figures import WarningErrors, WorstCase
-from cxr_client.evaluation.intervals import LEAST, Estimate, wilson
+from cxr_client.evaluation.figures import TypicalityErrors, WarningErrors, WorstCase
+from cxr_client.evaluation.intervals import (
+    LEAST,
+    Estimate,
+    at_the_edge,
+    delong,
+    logit_interval,
+    wilson,
+)
+from cxr_client.evaluation.metrics import Ranking, measure
 from cxr_client.evaluation.scores import Scores
 
 
@@ -38,6 +46,32 @@ def warning_errors(scores: Scores, cohort: Cohort, finding: str) -> tuple[Warnin
             )
         )
     return tuple(found)
+
+
+def typicality_errors(scores: Scores, cohort: Cohort, finding: str) -> TypicalityErrors | None:
+    """Return how well a low typicality tells errors from right answers; None without any.
+
+    The AUROC of errors as positives and of 1 - typicality as their score, every image independent.
+    """
+    labels, flags, _ = _of(scores, cohort, finding)
+    typicality = scores.typicality[cohort.rows]
+    known = ~np.isnan(labels) & ~np.isnan(typicality)
+    if not known.any():
+        return None
+    wrong = flags[known] != (labels[known] == 1)
+    n, errors = len(wrong), int(wrong.sum())
+    rows = np.arange(n)
+    ranking = Ranking.of(1 - typicality[known], wrong.astype(np.float32), wrong, rows)
+    if ranking.small:
+        return TypicalityErrors(n=n, errors=errors, auroc=Estimate(None))
+    area = float(measure(ranking, np.ones(n, np.int32))[0])
+    if min(errors, n - errors) < LEAST:
+        return TypicalityErrors(n=n, errors=errors, auroc=Estimate(area))
+    if area in (0, 1):
+        return TypicalityErrors(
+            n=n, errors=errors, auroc=at_the_edge(area, min(errors, n - errors))
+        )
+    return TypicalityErrors(n=n, errors=errors, auroc=logit_interval(area, delong(ranking)))
 
 
 def newcombe(a: Estimate, b: Estimate) -> Estimate:

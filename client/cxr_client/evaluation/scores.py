@@ -31,6 +31,9 @@ class Scores:
     warnings: dict[str, NDArray[np.bool_]]
     """Images with this code, [n] each."""
 
+    typicality: NDArray[np.float64]
+    """Of the images that have one, NaN for others, [n]."""
+
     failures: dict[str, int]
     """Images without an answer, by reason."""
 
@@ -48,6 +51,7 @@ def read_scores(run: Run) -> Scores:
     values: list[list[float]] = []
     calibrated: list[list[float]] = []
     flags: list[list[bool]] = []
+    typicality: list[float] = []
     coded: list[tuple[int, str]] = []
     failures: Counter[str] = Counter()
     for line, _, content in run.lines():
@@ -63,6 +67,8 @@ def read_scores(run: Run) -> Scores:
             )
             flags.append([bool(found[label]["above_threshold"]) for label in labels])
             coded += [(len(files), code) for code in row["warnings"]]
+            found_typicality = row["typicality"]
+            typicality.append(np.nan if found_typicality is None else float(found_typicality))
             files.append(str(row["file"]))
         except (KeyError, TypeError, ValueError):
             raise RunError(f"line {line} of the journal lacks a finding of its header") from None
@@ -79,5 +85,6 @@ def read_scores(run: Run) -> Scores:
         calibrated=np.array(calibrated, np.float64).reshape(shape),
         flags=np.array(flags, bool).reshape(shape),
         warnings=dict(sorted(warnings.items())),
+        typicality=np.array(typicality, np.float64),
         failures=dict(failures.most_common()),
     )

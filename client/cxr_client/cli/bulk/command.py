@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from cxr_client.cli.bulk.scan import Scan
 from cxr_client.cli.connect import connect
 from cxr_client.cli.files import FileError, os_message
 from cxr_client.cli.names import names_of
+from cxr_client.cli.pictures import sweep
 from cxr_client.cli.refusals import usage_error
 from cxr_client.cli.strip import reader
 from cxr_client.cli.usage import UsageError
@@ -29,7 +31,7 @@ from cxr_client.runs import Header, Run, RunError
 
 async def bulk(arguments: argparse.Namespace) -> int:
     """Answer all images that have no row yet, and write the table; return the exit status."""
-    plan, read = plan_of(arguments), reader(arguments)
+    plan, read, began_s = plan_of(arguments), reader(arguments), time.time()
     with names_of(arguments) as names:
         async with connect(_with(arguments, jobs=1)) as asking:
             described = await asking.describe_model()
@@ -68,6 +70,8 @@ async def bulk(arguments: argparse.Namespace) -> int:
                 status, interrupted = await run(
                     journal, scan, answers, limiter, again, quiet=arguments.quiet
                 )
+            if plan.heatmaps:
+                await asyncio.to_thread(sweep, plan.heatmaps, began_s)
     if plan.table and not interrupted:
         await asyncio.to_thread(_export, plan, plan.table)
     return status

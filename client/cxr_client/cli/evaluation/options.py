@@ -8,7 +8,7 @@ from cxr_client.cli.usage import whole
 
 FORMATS = ("nih", "chexpert", "mimic", "padchest", "rsna", "vindr", "siim", "folders", "csv")
 
-REGION_FORMATS = ("nih", "rsna", "vindr", "chexlocalize", "csv")
+REGION_FORMATS = ("nih", "rsna", "vindr", "siim", "chexlocalize", "csv")
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,18 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         choices=("drop", "keep"),
         default="drop",
         help="lateral images, where the file tells them (default: drop)",
+    )
+    group.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="mimic: mimic-cxr-2.0.0-metadata.csv, which tells the view of each image",
+    )
+    group.add_argument(
+        "--anonymous-names",
+        type=Path,
+        metavar="SECRET",
+        help="the file with the secret that the names of the run are hashed with",
     )
     group.add_argument(
         "--key-column", metavar="NAME", help="csv: column of image names (default: the first)"

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from cxr_client.bulk.identity import read_secret
 from cxr_client.cli.evaluation.output import print_comparison, print_table, writable, write
 from cxr_client.cli.files import os_message
 from cxr_client.cli.status import EXIT_OK
@@ -22,6 +23,7 @@ from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet
 from cxr_client.evaluation.labels.registry import FORMATS
 from cxr_client.evaluation.localisation.localise import localise
 from cxr_client.evaluation.localisation.regions import REGION_FORMATS
+from cxr_client.evaluation.names import reveal
 from cxr_client.evaluation.report.page import comparison_page, page
 from cxr_client.evaluation.scores import Scores, read_scores
 from cxr_client.evaluation.subgroups import DEFAULT
@@ -68,16 +70,20 @@ def _result(arguments: argparse.Namespace, table: str) -> tuple[dict[str, Any], 
         laterals=arguments.laterals,
         key_column=arguments.key_column,
         patient_column=arguments.patient_column,
+        metadata=arguments.metadata,
         map=dict(_pair("--map", each) for each in arguments.map),
     )
     if (arguments.regions is None) != (arguments.regions_format is None):
         raise UsageError("--regions and --regions-format belong together")
+    if arguments.metadata is not None and arguments.format != "mimic":
+        raise UsageError("--metadata is for --format mimic")
     run = Run.read(arguments.run)
     unknown = set(choices.map.values()) - set(run.header["labels"])
     if unknown:
         raise UsageError(_no_finding("--map", min(unknown), run.header["labels"]))
     labels = FORMATS[arguments.format](arguments.labels, choices)
-    scores = read_scores(run)
+    secret = _secret(arguments.anonymous_names)
+    scores = reveal(read_scores(run), labels, secret)
     cohort = join(scores, labels)
     options = Options(
         subgroups=_subgroups(arguments.subgroup, cohort),
@@ -89,7 +95,8 @@ def _result(arguments: argparse.Namespace, table: str) -> tuple[dict[str, Any], 
         names=arguments.names,
     )
     if arguments.other is not None:
-        return _comparison(arguments, (run, scores, cohort), labels, choices, options), ""
+        first = (run, scores, cohort)
+        return _comparison(arguments, first, labels, choices, options, secret), ""
     localised = None
     if arguments.regions is not None:
         regions = REGION_FORMATS[arguments.regions_format](arguments.regions)
@@ -120,12 +127,13 @@ def _comparison(
     labels: LabelSet,
     choices: Choices,
     options: Options,
+    secret: bytes,
 ) -> dict[str, Any]:
     if arguments.regions is not None or arguments.subgroup or arguments.prevalence:
         raise UsageError("--regions, --subgroup and --prevalence are for one run")
     run, scores, cohort = first
     other = Run.read(arguments.other)
-    other_scores = read_scores(other)
+    other_scores = reveal(read_scores(other), labels, secret)
     key_of = labels.key_of if labels.unit == "image" else stem_of
     a, b = pair((scores, cohort), (other_scores, join(other_scores, labels)), key_of)
     return comparison_document(
@@ -147,6 +155,17 @@ def _comparison(
         ),
         command=_command(arguments),
     )
+
+
+def _secret(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    if not path.is_file():  # None is made, as a run does.
+        raise UsageError(f"--anonymous-names {path}: there is no such file")
+    try:
+        return read_secret(str(path))
+    except ValueError as error:
+        raise UsageError(f"--anonymous-names {path}: {error}") from None
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -200,6 +219,9 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     for name, default in (("uncertain", "ignore"), ("readers", "majority"), ("laterals", "drop")):
         if (value := getattr(arguments, name)) != default:
             words += [_flag(name), value]
+    for name in ("metadata", "anonymous_names"):
+        if (file := getattr(arguments, name)) is not None:
+            words += [_flag(name), file.name]
     for name in ("map", "subgroup", "prevalence"):
         for value in getattr(arguments, name):
             words += [_flag(name), value]

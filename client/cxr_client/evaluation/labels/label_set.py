@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,9 @@ class Choices:
 
     patient_column: str | None = None
     """CSV: the column with the patient; by default one that is called so."""
+
+    metadata: Path | None = None
+    """MIMIC: mimic-cxr-2.0.0-metadata.csv, which tells the view of each image."""
 
     map: dict[str, str] = field(default_factory=dict)
     """CSV: finding of the model for columns that have another name."""

@@ -28,7 +28,7 @@ def read(path: Path, _: Choices) -> LabelSet:
         title="SIIM-ACR Pneumothorax",
         keys=tuple(masks),
         findings={"Pneumothorax": labels},
-        key_of=_uid_of,
+        key_of=uid_of,
         choices=("An image with a mask is positive for Pneumothorax, one with -1 is negative.",),
         cautions=(
             "The file has no patients, so intervals take every image for a patient of its own.",
@@ -38,7 +38,7 @@ def read(path: Path, _: Choices) -> LabelSet:
     )
 
 
-def _uid_of(file: str) -> str:
+def uid_of(file: str) -> str:
     """Return the UID that a file is named after; its numbers are separated by points."""
     name = file.replace("\\", "/").rpartition("/")[2]
     stem, point, suffix = name.rpartition(".")

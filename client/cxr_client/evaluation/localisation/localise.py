@@ -67,7 +67,8 @@ def localise(
         index = index_of.get(line)
         if index is None or row["kind"] != "image":
             continue
-        marked = regions.regions.get(regions.key_of(row["file"]), {})
+        file = scores.files[cohort.rows[index]]
+        marked = regions.regions.get(regions.key_of(file), {})
         for finding, shapes in marked.items():
             if finding not in labels:
                 left_out[f"{finding} is no finding of the model"] += 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_client.evaluation.labels import chexpert, nih, rsna, vindr
+from cxr_client.evaluation.labels import chexpert, nih, rsna, siim, vindr
 from cxr_client.evaluation.labels.label_set import LabelError, stem_of, study_path_of
 from cxr_client.evaluation.labels.tables import open_text, read_columns
 from cxr_client.evaluation.localisation.rle import decode
@@ -64,6 +64,7 @@ class Mask:
         return mask[np.ix_(rows, columns)]
 
 
+_SIIM_PX = 1024
 Shape = Box | Mask
 Regions = dict[str, dict[str, list[Shape]]]
 """By key of the image and finding."""
@@ -115,6 +116,26 @@ def _vindr(path: Path) -> RegionSet:
             box = Box(left, top, right - left, bottom - top, None)
             regions[key][finding].append(box)
     return RegionSet("VinDr-CXR", regions, stem_of)
+
+
+def _siim(path: Path) -> RegionSet:
+    """Read train-rle.csv: masks of 1024 x 1024 pixels, an image's share none.
+
+    Pairs of numbers, column by column: pixels outside since the last run, and length of the run.
+    """
+    table = read_columns(path, ["ImageId", "EncodedPixels"])
+    regions: Regions = defaultdict(lambda: defaultdict(list))
+    for image, text in zip(*table.values(), strict=True):
+        if text.strip() == "-1":
+            continue
+        try:
+            runs = [int(number) for number in text.split()]
+        except ValueError:
+            raise LabelError(f"{path} holds a mask that is no run lengths") from None
+        left = _SIIM_PX**2 - sum(runs)
+        mask = Mask({"size": [_SIIM_PX, _SIIM_PX], "counts": [*runs, left]})
+        regions[image.strip()]["Pneumothorax"].append(mask)
+    return RegionSet("SIIM-ACR Pneumothorax", regions, siim.uid_of)
 
 
 def _csv(path: Path) -> RegionSet:
@@ -176,6 +197,7 @@ REGION_FORMATS: dict[str, Callable[[Path], RegionSet]] = {
     "nih": _nih,
     "rsna": _rsna,
     "vindr": _vindr,
+    "siim": _siim,
     "chexlocalize": _coco,
     "csv": _csv,
 }
