@@ -218,6 +218,7 @@ def test_the_command_line_shows_the_fit_and_the_calibrated_probability(
     assert "refitted from phantom 0.1.0 to" in line
 
 
+@pytest.mark.slow
 def test_a_run_of_a_refitted_model_is_evaluated_as_one(
     served: ServerProcess, evaluated: Path, tmp_path: Path
 ) -> None:
