@@ -22,7 +22,7 @@ SHOWN_CALLERS = 4
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw rates at four callers, the engine's own rate as a line, and write a PNG."""
-    png, jpeg, _ = results["kinds"]
+    png, jpeg, *_ = results["kinds"]
     groups = [(kind, method) for method in ("predict", "explain") for kind in (png, jpeg)]
     names = [name for name in COLORS if name in results["systems"]]
     figure, axes = plt.subplots(figsize=(8.6, 4.2), dpi=110, layout="constrained")

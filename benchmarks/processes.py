@@ -91,6 +91,32 @@ def processor_s(*pids: int) -> float:
     return total
 
 
+def threads_s(pid: int) -> dict[str, float]:
+    """Return the processor time of a server and its descendants by thread and process.
+
+    The main thread is the event loop. Threads of this project are named `cxr-`, and those that the
+    engine starts inherit the name.
+    """
+    found: dict[str, float] = {}
+    for process in tree(pid):
+        for task in Path(f"/proc/{process.pid}/task").glob("*"):
+            with suppress(OSError):  # ended since it was listed
+                comm = (task / "comm").read_text(encoding="utf-8").strip()
+                ran_s = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+                name = _group(comm, is_main=task.name == str(pid), in_child=process.pid != pid)
+                found[name] = found.get(name, 0.0) + ran_s
+    return found
+
+
+def _group(comm: str, *, is_main: bool, in_child: bool) -> str:
+    if is_main:
+        return "event loop"
+    if in_child:
+        return "decode processes"
+    name = comm.removeprefix("cxr-") if comm.startswith("cxr-") else "gRPC and others"
+    return "engine" if name == "loading" else name  # the thread that compiled the network
+
+
 def foreign_s(*pids: int) -> float:
     """Return the processor time of everything but these trees, stolen time included."""
     times = psutil.cpu_times()

@@ -7,8 +7,6 @@ which this server is close to the engine get more turns. Ratios are taken betwee
 same turn. The report prints medians over all windows.
 
 `--against FOLDER` adds the server of another checkout, to compare a change with the state before.
-The processor time outside the engine is measured with a small network, where it is not lost in the
-variation of the engine's own time.
 """
 
 import argparse
@@ -25,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import radiographs, report, systems
+from benchmarks import outside_engine, radiographs, report, systems
 from benchmarks.processes import foreign_s
 from benchmarks.radiographs import Kind, encoded
 from benchmarks.report import TRITON, TUNED
@@ -67,11 +65,11 @@ class Wanted:
     closely: bool = False
 
 
-def cells(kinds: tuple[Kind, Kind, Kind], most_callers: int) -> list[Wanted]:
+def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> list[Wanted]:
     """Return what is to be measured."""
-    png, jpeg, deep = kinds
+    png, _, _, deep = kinds
     found = []
-    for kind in (png, jpeg, deep):
+    for kind in kinds:
         for method in ("predict", "explain"):
             for callers in (1, 4, 16):
                 everyone = callers == 4 or (callers == 1 and kind is not deep)
@@ -129,10 +127,12 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         chosen.append(systems.triton(TUNED, "ours", args.peers_python))
     if args.only:
         chosen = [each for each in chosen if each.name in args.only]
-    kinds = (radiographs.PNG_1024, radiographs.JPEG_2373, radiographs.PNG_1024_16)
+    jpegs = (radiographs.JPEG_2373, radiographs.JPEG_CAMERA)
+    kinds = (radiographs.PNG_1024, *jpegs, radiographs.PNG_1024_16)
     most_callers, large = 64, radiographs.PNG_10_MB
     if args.smoke:
-        kinds = (radiographs.PNG_224, radiographs.JPEG_224, radiographs.PNG_224_16)
+        jpegs = (radiographs.JPEG_224, radiographs.JPEG_224_CAMERA)
+        kinds = (radiographs.PNG_224, *jpegs, radiographs.PNG_224_16)
         most_callers, large = 8, radiographs.PNG_224
     for kind in (*kinds, large):
         for seed in range(kind.films):
@@ -174,7 +174,13 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     }
     if any(each is OURS for each in chosen):
         results["first_start_s"] = first_starts_s[OURS.name]
-        results["outside_engine"] = outside_engine(chosen, kinds[:2], 2 * args.turns, settings)
+        results["outside_engine"] = outside_engine.measured(
+            chosen,
+            kinds[:3],
+            2 * args.turns,
+            lambda each, *cell: one_window(each, Cell(*cell), settings),
+        )
+        results["stages_ms"] = outside_engine.stages_ms(kinds[:3])
     if OURS in chosen and not args.brief:
         longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
         bundle = bundles[OURS.name]
@@ -216,25 +222,6 @@ def one_round(
         "memory_mib": memory,
         "cells": taken,
     }
-
-
-def outside_engine(
-    chosen: list[System], kinds: tuple[Kind, ...], turns: int, settings: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Measure processor time with a small network: of servers of this project, and its engine."""
-    taken: list[dict[str, Any]] = []
-    ours = [each for each in chosen if each.protocol == "grpc"]
-    with ExitStack() as stack:
-        servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in ours]
-        engine = stack.enter_context(EngineAlone(ours[0].bundle(small=True)))
-        for kind in kinds:
-            for method in ("predict", "explain"):
-                cell = Cell(kind.name, method, 4)
-                for turn in range(turns):
-                    measured: list[Measured] = [engine, *servers]
-                    order = measured[:: -1 if turn % 2 else 1]
-                    taken += [{"turn": turn} | one_window(one, cell, settings) for one in order]
-    return taken
 
 
 def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:

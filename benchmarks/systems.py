@@ -247,10 +247,16 @@ class Running:
     def measure(self, **task: Any) -> dict[str, Any]:
         """Carry out a task, with the processor time that the server took for an image."""
         whole = Task(protocol=self.system.protocol, address=self.address, **task)
-        before_s = processes.processor_s(self.server.pid)
+        pid = self.server.pid
+        before_s, threads_before_s = processes.processor_s(pid), processes.threads_s(pid)
         result = self.callers.ask(asdict(whole))
-        taken_s = processes.processor_s(self.server.pid) - before_s
-        return result | {"cpu_ms": 1000 * taken_s / max(result["total"], 1)}
+        taken_s, threads_s = processes.processor_s(pid) - before_s, processes.threads_s(pid)
+        per_image = 1000 / max(result["total"], 1)
+        threads_ms = {
+            name: (ran_s - threads_before_s.get(name, 0.0)) * per_image
+            for name, ran_s in threads_s.items()
+        }
+        return result | {"cpu_ms": taken_s * per_image, "threads_ms": threads_ms}
 
     def memory_mib(self) -> dict[str, float]:
         """Resident memory of the server's processes, now and at its highest, summed."""

@@ -76,9 +76,10 @@ class Scheduler:
         self._can_decode = threading.Condition(self._lock)
         self._can_infer = threading.Condition(self._lock)
         self._loop = asyncio.get_running_loop()
-        steps = [self._decode_next] * decode_threads + [self._infer_next] * engine.max_in_flight
+        steps = [("decode", self._decode_next)] * decode_threads
+        steps += [("engine", self._infer_next)] * engine.max_in_flight
         try:
-            self._threads = [threads.start("inference", partial(self._run, step)) for step in steps]
+            self._threads = [threads.start(name, partial(self._run, step)) for name, step in steps]
         except RuntimeError:  # a limit on threads: end those that have started
             self._end_threads()
             raise

@@ -12,6 +12,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from cxr_server.inference.pending import complete
+from cxr_server.observability.thread_name import name_this_thread
 
 R = TypeVar("R")
 _started: WeakSet[threading.Thread] = WeakSet()
@@ -19,7 +20,13 @@ _started: WeakSet[threading.Thread] = WeakSet()
 
 def start(name: str, target: Callable[[], object]) -> threading.Thread:
     """Run a function in a new thread, which `running` knows. Raises RuntimeError at a limit."""
-    thread = threading.Thread(target=target, name=f"cxr-{name}", daemon=True)
+    full_name = f"cxr-{name}"
+
+    def run_named() -> None:
+        name_this_thread(full_name)
+        target()
+
+    thread = threading.Thread(target=run_named, name=full_name, daemon=True)
     thread.start()
     _started.add(thread)
     return thread

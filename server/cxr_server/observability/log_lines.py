@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from cxr_server.observability.thread_name import name_this_thread
+
 MAX_QUEUED_BYTES = 2**20
 
 
@@ -48,6 +50,7 @@ class LogLines:
         reached.wait(timeout_s)
 
     def _work(self) -> None:
+        name_this_thread("cxr-log")
         while True:
             item = self._queue.get()
             if isinstance(item, threading.Event):

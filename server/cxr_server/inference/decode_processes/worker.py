@@ -35,15 +35,16 @@ from cxr_server.inference.decode_processes.messages import (
 from cxr_server.inference.decode_processes.sizes import WORKER_BYTES
 from cxr_server.inference.model_input import ModelInput
 from cxr_server.inference.preprocess import preprocess
+from cxr_server.observability.thread_name import name_this_thread
 
 OOM_SCORE_ADJ = "500"  # where memory runs out all the same, the kernel ends workers first
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_PR_SET_PDEATHSIG = 1
 
 
 def run(channel: socket.socket, arena_fd: int, fork_server_pid: int) -> None:
     """Work on the tasks that arrive, until the server closes the socket."""
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_NAME, b"cxr-decode")  # as `top` and logs of the kernel show it
+    name_this_thread("cxr-decode")  # as `top` and logs of the kernel show the process
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != fork_server_pid:  # it has ended before
         return
