@@ -41,6 +41,7 @@ from cxr_client.errors import (
     UnauthenticatedError,
     UnavailableError,
     UnknownLabelError,
+    UnknownModelError,
 )
 from cxr_client.explanation import EvidenceGrid, Explanation, Peak, Region
 from cxr_client.images import ImageSource
@@ -104,5 +105,6 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnknownLabelError",
+    "UnknownModelError",
     "WarningCode",
 ]

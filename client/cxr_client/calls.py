@@ -76,6 +76,7 @@ def predict(
         strict_input=strict_input,
         presentation=presentation,
         include_embedding=include_embedding,
+        model=link.settings.model,
     )
     del data
     send = partial(_call, link, "Predict", request, Prediction.of, deadline, request_id)
@@ -108,6 +109,7 @@ def explain(
         strict_input=strict_input,
         presentation=presentation,
         include_embedding=include_embedding,
+        model=link.settings.model,
     )
     del data
 
@@ -128,7 +130,8 @@ def describe_model(
 ) -> Steps[ModelDescription]:
     """Send the request, convert the reply."""
     deadline = _deadline(link, timeout_s)
-    request, result_of = pb.DescribeModelRequest(), ModelDescription.of
+    request = pb.DescribeModelRequest(model=link.settings.model)
+    result_of = ModelDescription.of
     return (yield from _call(link, "DescribeModel", request, result_of, deadline, request_id))
 
 

@@ -58,6 +58,8 @@ class Client(Connection):
                     Radiographs are patient data: use it only in a network that is itself trusted.
                 priority (str): "bulk" for calls that nobody waits for: they give way to all others.
                     Default: "interactive".
+                model (str): Which of the server's models to ask, by a name of
+                    `ModelDescription.served_models`. Default: the server's default.
 
         Raises:
             ConfigError: An option is invalid, or requires `insecure`.

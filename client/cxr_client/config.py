@@ -183,6 +183,7 @@ class Options(TypedDict, total=False):
     token: str | None
     insecure: bool
     priority: Priority
+    model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +204,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
     priority: Priority = "interactive"
+    model: str = ""
 
     def __post_init__(self) -> None:
         check_address(self.server)

@@ -105,6 +105,8 @@ class ModelDescription(Result):
     """
 
     model: ModelInfo
+    served_models: dict[str, ModelInfo]
+    """All models of the server by the name to ask for them, the default first."""
     architecture: str
     findings: tuple[FindingDescription, ...]
     input_side_px: int
@@ -133,6 +135,9 @@ class ModelDescription(Result):
             raise ProtocolError("the reply to DescribeModel has no findings or no model")
         return cls(
             model=ModelInfo.of(response.model),
+            served_models={
+                served.name: ModelInfo.of(served.model) for served in response.served_models
+            },
             architecture=response.architecture,
             findings=tuple(FindingDescription.of(finding) for finding in response.findings),
             input_side_px=response.input_side_px,

@@ -4,6 +4,7 @@
     ├── InvalidRequestError       the request is invalid; retrying cannot help
     │   ├── ImageError            ... because of its image (the reasons IMAGE_*)
     │   ├── UnknownLabelError     ... because the model has no such finding
+    │   ├── UnknownModelError     ... because the server has no such model
     │   └── RequestTooLargeError  ... because it exceeds the size limit
     ├── MethodUnavailableError    the explanation method is not available on this server
     ├── UnauthenticatedError      no valid token, or permission denied
@@ -111,6 +112,10 @@ class UnknownLabelError(InvalidRequestError):
     """The model has no such finding."""
 
 
+class UnknownModelError(InvalidRequestError):
+    """The server serves no model of that name."""
+
+
 class RequestTooLargeError(InvalidRequestError):
     """The request exceeds the size limit of the server or of this client."""
 
@@ -181,5 +186,6 @@ BY_REASON: dict[str, type[CxrError]] = {
     "IMAGE_REFUSED": ImageError,
     "IMAGE_IS_HEATMAP": ImageError,
     "UNKNOWN_LABEL": UnknownLabelError,
+    "UNKNOWN_MODEL": UnknownModelError,
 }
 """More specific exceptions, by the server's reason."""

@@ -89,6 +89,7 @@ def predict_request(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    model: str = "",
 ) -> pb.PredictRequest:
     """Build the request of Predict.
 
@@ -101,6 +102,7 @@ def predict_request(
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
         include_embedding=_optional(include_embedding),
+        model=model,
     )
 
 
@@ -114,6 +116,7 @@ def explain_request(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    model: str = "",
 ) -> pb.ExplainRequest:
     """Build the request of Explain.
 
@@ -134,6 +137,7 @@ def explain_request(
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
         include_embedding=_optional(include_embedding),
+        model=model,
     )
 
 

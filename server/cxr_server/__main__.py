@@ -16,6 +16,7 @@ from cxr_server.errors import OperatorError
 
 COMMANDS = {
     "serve": "serve a model",
+    "swap": "have a running server serve another bundle",
     "health": "ask a server on this machine whether it serves",
     "prepare": "download or read a model's weights and convert them to a bundle",
     "refit": "give a bundle operating points of your own, from an evaluation",

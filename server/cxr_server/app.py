@@ -19,7 +19,6 @@ from cxr_server.inference import threads
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.lifecycle import Lifecycle, Phase, exit_by_signal
 from cxr_server.memory import decoding
-from cxr_server.model import ServingModel
 from cxr_server.observability import logs, tracing
 from cxr_server.observability.endpoint import State, expose
 from cxr_server.observability.event_loop import LoopWatch
@@ -81,11 +80,10 @@ class App:
             self._stop_metrics = expose(where.host, where.port, registry, alive=alive, ready=ready)
         self.port = await self.server.start()
 
-    async def load(self) -> ServingModel:
-        """Load the model, warm it up and enter SERVING. Raises BundleError, EngineUnavailable."""
-        model = await self.service.load()
+    async def load(self) -> None:
+        """Load the models and enter SERVING. Raises BundleError, EngineUnavailable."""
+        await self.service.load()
         self._giving_back = asyncio.create_task(give_back_memory(self.admission))
-        return model
 
     async def drain(self) -> None:
         """Shut down: lame duck, refuse new calls, finish those in flight, release."""
@@ -159,11 +157,11 @@ async def serve(settings: Settings) -> int:
     await app.start()
     loop.add_signal_handler(signal.SIGHUP, threads.start, "reload", app.server.reload)
     try:
-        model = await app.load()
+        await app.load()
     except BaseException:
         await app.close()
         raise
-    _announce(app, model)
+    _announce(app)
     ends = [asyncio.create_task(event.wait()) for event in (leave, app.lifecycle.given_up)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
@@ -172,9 +170,10 @@ async def serve(settings: Settings) -> int:
     return 1 if app.lifecycle.given_up.is_set() else 0
 
 
-def _announce(app: App, model: ServingModel) -> None:
+def _announce(app: App) -> None:
     """Say on stdout and in the log what is served, where and within which limits."""
-    settings, memory = app.settings, app.service.memory
+    settings, memory, models = app.settings, app.service.memory, dict(app.service.models)
+    model = next(iter(models.values()))
     manifest, engine = model.manifest, model.engine
     address = str(replace(Address.parse(settings.listen), port=app.port))
     tls = "mutual" if settings.tls_client_ca else "on" if settings.tls_cert else "off"
@@ -183,6 +182,7 @@ def _announce(app: App, model: ServingModel) -> None:
         "version": __version__,
         "model": manifest.name,
         "model_version": manifest.version,
+        "served_as": list(models),
         "engine": engine.name,
         "device": engine.device,
         "precision": engine.precision,
@@ -200,6 +200,6 @@ def _announce(app: App, model: ServingModel) -> None:
         "tracing": app.tracing is not None,
         "loaded_s": round(app.lifecycle.uptime_s, 1),
     }
-    text = f"serving {manifest.name} on {address} ({engine.name}, {engine.device})"
+    text = f"serving {', '.join(models)} on {address} ({engine.name}, {engine.device})"
     logs.announce(text, event="serving", **facts)
     log.info("serving", **facts)

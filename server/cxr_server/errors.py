@@ -4,7 +4,8 @@
      | rpc          Unauthenticated, ModelLoading, Draining, QueueFull, MemoryFull,
      v              DeadlineExpired (upload), InvalidField (malformed message)
     request
-     v service      InvalidField, UnknownLabel, MethodUnavailable, ExplanationTooLarge
+     v service      InvalidField, UnknownModel, UnknownLabel, MethodUnavailable,
+                    ExplanationTooLarge
     image bytes
      | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageDecoderFailed,
      v              ImageTooSmall, ImageTooManyPixels, ImageIsHeatmap
@@ -104,6 +105,10 @@ class UnknownLabel(InvalidRequest, reason="UNKNOWN_LABEL", default_field="labels
     """The model has no such finding; the message names the nearest one."""
 
 
+class UnknownModel(RequestError, status="NOT_FOUND", reason="UNKNOWN_MODEL", default_field="model"):
+    """The server serves no model of this name; the message names those it serves."""
+
+
 class ExplanationTooLarge(
     InvalidRequest, reason="EXPLANATION_TOO_LARGE", default_field="heatmap_labels"
 ):
@@ -130,6 +135,10 @@ class MethodUnavailable(
     RequestError, status="FAILED_PRECONDITION", reason="METHOD_UNAVAILABLE", default_field="method"
 ):
     """The explanation method needs another engine."""
+
+
+class SwapFailed(RequestError, status="FAILED_PRECONDITION", reason="SWAP_FAILED"):
+    """The bundle cannot be served by that name; what was served goes on. Of AdminService."""
 
 
 class Unavailable(RequestError, status="UNAVAILABLE"):

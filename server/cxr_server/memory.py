@@ -15,10 +15,13 @@ from cxr_server.inference.decode_processes.sizes import FORK_SERVER_BYTES, proce
 from cxr_server.settings import MIB, Settings, SettingsError
 
 PROCESS_BYTES = 448 * MIB
-"""For the interpreter, its libraries, the model, and copies while a message is received."""
+"""For the interpreter, its libraries, one model, and copies while a message is received."""
+MODEL_BYTES = 160 * MIB
+"""For each further model: its weights, compiled twice, and what a running inference takes."""
 WORKING_BYTES = 96 * MIB  # of these: what a warm process still needs under load
 CACHED_BYTES = 60_000  # of a radiograph: its picture of 224 x 224 pixels, the maps of 18 findings
 MIN_BUDGET_MIB = 768
+MIN_FREE_BYTES = MIN_BUDGET_MIB * MIB - PROCESS_BYTES
 CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
 """Share of the limit that is used: the kernel counts buffers of sockets as well, and a machine
 without a limit has other work to do."""
@@ -38,6 +41,7 @@ class Memory:
     """The budget, its shares and the limits that follow from it, in bytes and pixels."""
 
     budget_bytes: int
+    process_bytes: int  # of the server's process, models included
     requests_bytes: int
     decode_bytes: int
     drawing_bytes: int
@@ -51,7 +55,13 @@ class Memory:
 def divide(settings: Settings, cores: int) -> Memory:
     """Divide the budget. Raises SettingsError, naming the flags and values that contradict."""
     budget, source = _budget(settings)
-    free = budget - PROCESS_BYTES
+    process = process_share(settings)
+    free = budget - process
+    if free < MIN_FREE_BYTES:
+        raise SettingsError(
+            f"{settings.told('model')}: the process and {loaded_at_once(settings)} models take "
+            f"{process // MIB} MiB, which leaves too little of {source}"
+        )
     requests = settings.max_in_flight_mib * MIB or max(
         settings.max_request_mib * MIB, min(DEFAULT_IN_FLIGHT_MIB * MIB, free // 8)
     )
@@ -67,14 +77,16 @@ def divide(settings: Settings, cores: int) -> Memory:
     if requests > free // 3:
         name = "max_in_flight_mib" if settings.max_in_flight_mib else "max_request_mib"
         raise SettingsError(
-            f"{settings.told(name)} is too much for {source}: {PROCESS_BYTES // MIB} MiB are for "
+            f"{settings.told(name)} is too much for {source}: {process // MIB} MiB are for "
             "the process and the model, and requests may take a third of the rest, "
             f"{free // 3 // MIB} MiB"
         )
-    if settings.cache_entries * CACHED_BYTES > free // 3:
+    entry_bytes = CACHED_BYTES * len(settings.model)
+    if settings.cache_entries * entry_bytes > free // 3:
         raise SettingsError(
             f"{settings.told('cache_entries')} is too much for {source}: the cache may take "
-            f"{free // 3 // MIB} MiB of it, which is enough for {free // 3 // CACHED_BYTES} entries"
+            f"{free // 3 // MIB} MiB of it, which is enough for {free // 3 // entry_bytes} entries"
+            f"{' of each model' if len(settings.model) > 1 else ''}"
         )
     if pixels * MIN_PIXEL_BYTES > decode:
         raise SettingsError(
@@ -92,6 +104,7 @@ def divide(settings: Settings, cores: int) -> Memory:
         )
     return Memory(
         budget_bytes=budget,
+        process_bytes=process,
         requests_bytes=requests,
         decode_bytes=decode,
         drawing_bytes=left - processes_bytes,
@@ -101,6 +114,16 @@ def divide(settings: Settings, cores: int) -> Memory:
         decode_processes=processes,
         in_processes=settings.decode_processes != 0,
     )
+
+
+def loaded_at_once(settings: Settings) -> int:
+    """Return the most models in memory: one is loaded beside the others before it replaces one."""
+    return len(settings.model) + bool(settings.admin_listen)
+
+
+def process_share(settings: Settings) -> int:
+    """Return the bytes of the server's process, its models included."""
+    return PROCESS_BYTES + MODEL_BYTES * (loaded_at_once(settings) - 1)
 
 
 def _decoders(settings: Settings, cores: int, request: int, left: int) -> tuple[int, int]:
@@ -122,11 +145,11 @@ def decoding(memory: Memory) -> str:
     return f"in {memory.decode_threads} threads, JPEG 2000 in a process"
 
 
-def beyond_process_share(cache_bytes: int) -> int:
-    """Return the bytes by which this process, warm and its cache full, will exceed its share."""
+def beyond_process_share(cache_bytes: int, share_bytes: int) -> int:
+    """Return the bytes by which this process, warm and its caches full, will exceed its share."""
     found = re.search(r"^Pss:\s+(\d+) kB", _read("/proc/self/smaps_rollup"), re.MULTILINE)
     process_bytes = int(found[1]) * 1024 if found else 0
-    return max(0, process_bytes + WORKING_BYTES + cache_bytes - PROCESS_BYTES)
+    return max(0, process_bytes + WORKING_BYTES + cache_bytes - share_bytes)
 
 
 def _budget(settings: Settings) -> tuple[int, str]:

@@ -1,28 +1,26 @@
-"""Model: settings -> ServingModel, a bundle on an engine."""
+"""Model: bundle -> ServingModel, on an engine of its own, with resources that models share."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import structlog
 from PIL import Image
 
-from cxr_server.budget import ByteBudget, ThreadBudget
-from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.store import cache_home, resolve
+from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.store import cache_home
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
+from cxr_server.imaging.radiograph import DecodeOptions, InputWarning
 from cxr_server.inference import threads
 from cxr_server.inference.cache import EvidenceCache
-from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.engines import DeviceLost, Engine, Output
-from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import (
     Job,
@@ -34,21 +32,17 @@ from cxr_server.inference.preprocess import (
 from cxr_server.inference.scheduler import Scheduler
 from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed, start_verified
 from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
-from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.lifecycle import Lifecycle
-from cxr_server.memory import Memory, beyond_process_share
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.stages import Stage, Stages
-from cxr_server.settings import MIB, Settings
+from cxr_server.resources import Resources
+from cxr_server.settings import Settings
 
-MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
-MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
 HASHED_ON_LOOP_BYTES = 2**20
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
 R = TypeVar("R")
-log = structlog.get_logger("cxr_server")
 
 
 class ServingModel:
@@ -63,51 +57,44 @@ class ServingModel:
         preprocessing: Preprocessing,
         engine: Engine,
         start_engine: Callable[[], Engine],
-        processes: DecodeProcesses,
+        resources: Resources,
         settings: Settings,
-        memory: Memory,
         lifecycle: Lifecycle,
         metrics: Metrics,
         image_key: bytes,
     ) -> None:
         self.manifest = bundle.manifest
+        self.resources = resources
+        self.limits = resources.limits
+        self.drawing_budget = resources.drawing_budget
         self.cache = EvidenceCache(settings.cache_entries, image_key)
         self._image_key = image_key
-        self.scheduler = Scheduler(engine, decode_threads=memory.decode_threads)
-        self.limits = DecodeLimits(
-            settings.min_side_px, settings.max_side_px, memory.max_pixel_count
-        )
-        self.drawing_budget = ByteBudget(memory.drawing_bytes)
-        self._decode_budget = ThreadBudget(memory.decode_bytes)
+        self.scheduler = Scheduler(engine, decode_threads=resources.decode_threads)
         self._preprocessing = preprocessing
-        self.processes = processes
-        self._in_processes = memory.in_processes
         self._reference = load_reference(bundle)
         self._supervisor = EngineSupervisor(
             engine, bundle, start_engine, self.scheduler, lifecycle, metrics
         )
-        self._files = WorkerPool("files", 1, settings.max_in_flight)
-        drawing_threads = settings.decode_threads or usable_cores()
-        self._drawing = WorkerPool("drawing", drawing_threads, settings.max_in_flight)
-        self._slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @classmethod
     async def load(
         cls,
+        bundle: Bundle,
+        resources: Resources,
         settings: Settings,
-        memory: Memory,
         lifecycle: Lifecycle,
         metrics: Metrics,
         image_key: bytes = b"",
     ) -> "ServingModel":
-        """Load the bundle and start an engine for it.
+        """Start an engine for a bundle.
 
         With an `image_key`, each image is hashed with it, for the audit file.
 
-        Raises BundleError, EngineUnavailable and DecodeProcessesUnavailable.
+        Raises BundleError and EngineUnavailable.
         """
-        home = Path(settings.bundle_home) if settings.bundle_home else None
-        bundle = await threads.run("loading", lambda: load_bundle(resolve(settings.model, home)))
         preprocessing = preprocessing_of(bundle.manifest)
         start = partial(
             start_verified,
@@ -117,14 +104,7 @@ class ServingModel:
             precision=settings.precision,
         )
         first = partial(start, settings.engine, device=settings.device or None)
-        processes = decode_processes(memory, bundle.manifest.input_side_px, metrics)
-        try:
-            if memory.in_processes:  # beside the engine, which takes longer
-                processes.start()
-            engine = await threads.run("loading", first)
-        except BaseException:
-            processes.close()
-            raise
+        engine = await threads.run("loading", first)
         # A replacement is of the same kind: the scheduler knows its batch limits.
         again = partial(start, engine.name, device=engine.device)
         return cls(
@@ -132,13 +112,28 @@ class ServingModel:
             preprocessing,
             engine,
             again,
-            processes,
+            resources,
             settings,
-            memory,
             lifecycle,
             metrics,
             image_key,
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model open while a call uses it; see `drained`."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until no call uses the model."""
+        await self._idle.wait()
 
     @property
     def engine(self) -> Engine:
@@ -148,7 +143,7 @@ class ServingModel:
     @property
     def waiting_to_draw(self) -> int:
         """Number of calls that wait for a thread that draws."""
-        return self._drawing.waiting + self._slow_maps.waiting
+        return self.resources.drawing.waiting + self.resources.slow_maps.waiting
 
     async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""
@@ -210,9 +205,11 @@ class ServingModel:
 
     def _decoding(self, image: bytes, job: Job, call: Call) -> Callable[[], ModelInput]:
         """Return what a decode thread does with an image: the work itself, or to wait for it."""
-        hold, check = hold_of(self._decode_budget, call.check), call.check
-        in_process = partial(self.processes.preprocess, image, job, hold=hold, check=check)
-        if self._in_processes:
+        hold, check = hold_of(self.resources.decode_budget, call.check), call.check
+        in_process = partial(
+            self.resources.processes.preprocess, image, job, hold=hold, check=check
+        )
+        if self.resources.in_processes:
             return in_process
         return partial(preprocess, image, job, hold=hold, check=check, isolated=in_process)
 
@@ -236,14 +233,14 @@ class ServingModel:
 
     async def _read(self, read: Callable[[], R], call: Call) -> R:
         """Read a file in a thread that does nothing else, so that nothing slow is ahead."""
-        (result,) = await self._files.run(
+        (result,) = await self.resources.files.run(
             (read() for _ in "1"), deadline=call.deadline, bulk=call.bulk
         )
         return result
 
     def check_room(self, *, slow: bool) -> None:
         """Raise QueueFull if `draw` would refuse, before work is spent on the image."""
-        (self._slow_maps if slow else self._drawing).check()
+        (self.resources.slow_maps if slow else self.resources.drawing).check()
 
     async def draw(
         self, maps: Callable[[Engine], Iterable[R]], call: Call, stages: Stages, *, slow: bool
@@ -267,7 +264,7 @@ class ServingModel:
                 raise
             stages.add(Stage.RENDER, start_s, time.monotonic())
 
-        pool = self._slow_maps if slow else self._drawing
+        pool = self.resources.slow_maps if slow else self.resources.drawing
         try:
             return await pool.run(steps(), deadline=call.deadline, bulk=call.bulk)
         except DeviceLost as error:
@@ -284,30 +281,16 @@ class ServingModel:
         return file.getvalue()
 
     def warmed_up(self) -> None:
-        """Forget the images so far. From now on a failed engine is replaced.
-
-        What the model takes beyond its share of the memory is no longer drawn with.
-        """
+        """Forget the images so far. From now on a failed engine is replaced."""
         self.cache = EvidenceCache(self.cache.capacity, self._image_key)
-        grids = len(self.manifest.labels) * self.manifest.evidence_side**2
-        cached_bytes = self.manifest.input_side_px**2 + 4 * grids
         self.scheduler.on_failure = self._supervisor.failed
-        if beyond_bytes := beyond_process_share(self.cache.capacity * cached_bytes):
-            budget = self.drawing_budget
-            budget.limit_bytes = max(MIN_DRAWING_BYTES, budget.limit_bytes - beyond_bytes)
-            left_mib = budget.limit_bytes // MIB
-            log.warning("the model needs memory of drawing", left_for_drawing_mib=left_mib)
+
+    @property
+    def full_cache_bytes(self) -> int:
+        """What the cache takes when it is full."""
+        grids = len(self.manifest.labels) * self.manifest.evidence_side**2
+        return self.cache.capacity * (self.manifest.input_side_px**2 + 4 * grids)
 
     async def close(self) -> None:
         """Fail what waits, finish what runs but maps, and release the engine."""
-        for pool in (self._files, self._drawing, self._slow_maps):
-            pool.close()
         await self._supervisor.close()
-        await threads.run("closing", self.processes.close)
-
-
-def decode_processes(memory: Memory, side_px: int, metrics: Metrics) -> DecodeProcesses:
-    """Return the processes that decode images, none of which is started yet."""
-    result_bytes = 5 * side_px**2 + memory.max_pixel_count  # input, picture, and the whole image
-    arena_bytes = max(memory.max_request_bytes, result_bytes)
-    return DecodeProcesses(memory.decode_processes, arena_bytes=arena_bytes, metrics=metrics)

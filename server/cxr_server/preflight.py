@@ -10,18 +10,20 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cxr_server.access import read_tokens
 from cxr_server.audit import read_key
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import bundle_home, cache_home, list_bundles, resolve
+from cxr_server.bundles.store import WantedModel, bundle_home, cache_home, list_bundles, resolve
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.cores import usable_cores
-from cxr_server.memory import divide
+from cxr_server.memory import divide, loaded_at_once
 from cxr_server.observability import tracing
 from cxr_server.settings import MIB, Address, Settings, SettingsError
+from cxr_server.settings.checks import ADDRESSES
 from cxr_server.settings.environment import check_names
 from cxr_server.tls import check_tls
 
@@ -50,19 +52,30 @@ def check_memory(settings: Settings) -> Iterator[str]:
     yield from ()
 
 
+def told_memory(settings: Settings) -> str:
+    """Say what the models may take of the budget."""
+    memory, count = divide(settings, usable_cores()), loaded_at_once(settings)
+    models = f"{count} models" if count > 1 else "the model"
+    swap = ", of which one replaces another" if settings.admin_listen else ""
+    return (
+        f"enough for the limits: {memory.process_bytes // MIB} of {memory.budget_bytes // MIB} MiB"
+        f" are for the process and {models}{swap}"
+    )
+
+
 def check_listen(settings: Settings) -> Iterator[str]:
     """Look whether each address can be listened on. Raises CannotListen."""
-    for name in ("listen", "health_listen", "metrics_listen"):
+    for name in ADDRESSES:
         if (text := getattr(settings, name)) and (problem := Address.parse(text).problem()):
             raise CannotListen(f"{settings.told(name)}: {problem}")
     yield from ()
 
 
-def check_tokens(settings: Settings) -> Iterator[str]:
-    """Read the tokens file. Raises SettingsError."""
-    if not settings.tokens_file:
+def check_tokens(settings: Settings, setting: str = "tokens_file") -> Iterator[str]:
+    """Read a tokens file. Raises SettingsError."""
+    if not getattr(settings, setting):
         return
-    path, told = Path(settings.tokens_file), settings.told("tokens_file")
+    path, told = Path(getattr(settings, setting)), settings.told(setting)
     try:
         names = read_tokens(path.read_bytes())
     except OSError as error:
@@ -121,10 +134,15 @@ def check_bundle_home(settings: Settings) -> Iterator[str]:
 def check_model(settings: Settings) -> Iterator[str]:
     """Find the model's bundle. Raises BundleError, with the nearest name and how to prepare it."""
     home = Path(settings.bundle_home) if settings.bundle_home else bundle_home()
+    for text in settings.model:
+        _check_bundle(WantedModel.parse(text).bundle, settings.told("model"), home)
+    yield from ()
+
+
+def _check_bundle(name: str, told: str, home: Path | None) -> None:
     try:
-        resolve(settings.model, home)
+        resolve(name, home)
     except BundleError as error:
-        told, name = settings.told("model"), settings.model
         bundles = list_bundles(home)
         if name in CATALOG:
             raise BundleError(f"{told} is not prepared: run `cxr-server prepare {name}`") from None
@@ -132,7 +150,6 @@ def check_model(settings: Settings) -> Iterator[str]:
             first = "" if close[0] in bundles else f" (run `cxr-server prepare {close[0]}` first)"
             raise BundleError(f"{told}: {error}; did you mean {close[0]}{first}?") from None
         raise BundleError(f"{told}: {error}; `cxr-server models` lists what there is") from None
-    yield from ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +161,25 @@ class PreflightCheck:
 
     name: str
     run: Callable[[Settings], Iterator[str]]
-    passed: str | Callable[[], str]
+    passed: str | Callable[[Settings], str]
     setting: str = ""
 
 
 PREFLIGHT = (
     PreflightCheck("environment", check_environment, "no unknown CXR_* variable"),
-    PreflightCheck("memory budget", check_memory, "enough for the limits"),
+    PreflightCheck("memory budget", check_memory, told_memory),
     PreflightCheck("model", check_model, "found"),
     PreflightCheck("bundle home", check_bundle_home, "found", "bundle_home"),
     PreflightCheck("cache folder", check_cache, "can be written to"),
     PreflightCheck("TLS files", check_tls, "usable", "tls_cert"),
     PreflightCheck("tokens file", check_tokens, "usable", "tokens_file"),
+    PreflightCheck(
+        "admin tokens file",
+        partial(check_tokens, setting="admin_tokens_file"),
+        "usable",
+        "admin_tokens_file",
+    ),
     PreflightCheck("audit file", check_audit, "usable", "audit_file"),
     PreflightCheck("addresses", check_listen, "can be listened on"),
-    PreflightCheck("tracing", check_tracing, lambda: tracing.summary(os.environ)),
+    PreflightCheck("tracing", check_tracing, lambda _: tracing.summary(os.environ)),
 )

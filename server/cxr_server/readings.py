@@ -3,6 +3,7 @@
 Nothing here is counted while a call is answered. docs/metrics.md lists all of it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.core import (
@@ -54,14 +55,14 @@ class Readings(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read everything now."""
         yield from self._of_server()
-        if model := self._service.model:
-            yield from _of_model(model, self._service.memory)
+        if models := dict(self._service.models):
+            yield from _of_models(models, self._service.memory)
             yield _gauge(
                 "cxr_model_load_seconds",
-                "Time from the start of loading until the model served.",
-                self._service.loaded_in_s,
+                "Time that loading the models, and warming them up, took.",
+                sum(self._service.models.load_seconds.values()),
             )
-            yield from self._of_processes(model)
+            yield from self._of_processes(next(iter(models.values())))
 
     def _of_server(self) -> Iterator[Metric]:
         admission, phase = self._admission, self._lifecycle.phase
@@ -121,7 +122,7 @@ class Readings(Collector):
         )
 
     def _of_processes(self, model: ServingModel) -> Iterator[Metric]:
-        processes = model.processes
+        processes = model.resources.processes
         yield _gauge("cxr_decode_processes", "Processes that decode.", len(processes))
         usage = self._usages.read(processes.all_pids)
         yield _gauge(
@@ -137,57 +138,83 @@ class Readings(Collector):
         )
 
 
-def _of_model(model: ServingModel, memory: Memory) -> Iterator[Metric]:
-    scheduler, engine, cache = model.scheduler, model.engine, model.cache
-    info = {
-        "version": __version__,
-        "model": model.manifest.name,
-        "model_version": model.manifest.version,
-        "engine": engine.name,
-        "device": engine.device,
-    }
-    build = GaugeMetricFamily(
-        "cxr_build_info", "1, with what is served and by what as labels.", labels=list(info)
-    )
-    build.add_metric(list(info.values()), 1)
-    yield build
+def _of_models(models: Mapping[str, ServingModel], memory: Memory) -> Iterator[Metric]:
+    """Read all models: sums, where each has its own, and the names of what is served."""
+    first = next(iter(models.values()))
+    schedulers = [model.scheduler for model in models.values()]
+    engines = [model.engine for model in models.values()]
+    caches = [model.cache for model in models.values()]
+    yield from _identities(models)
     yield _gauge(
         "cxr_queue_depth",
         "Calls that wait for a decode worker, the engine, or a thread that draws.",
         {
-            "decode": scheduler.waiting_to_decode,
-            "engine": scheduler.waiting_to_infer,
-            "draw": model.waiting_to_draw,
+            "decode": sum(scheduler.waiting_to_decode for scheduler in schedulers),
+            "engine": sum(scheduler.waiting_to_infer for scheduler in schedulers),
+            "draw": first.waiting_to_draw,
         },
         "queue",
     )
-    held = model.drawing_budget
+    held = first.drawing_budget
     yield _gauge("cxr_answer_bytes_held", "Bytes held to draw and send answers.", held.held_bytes)
     yield _gauge(
         "cxr_answer_bytes_limit", "The most bytes held to draw and send answers.", held.limit_bytes
     )
-    yield _gauge("cxr_decode_workers_busy", "Images that are being decoded.", scheduler.decoding)
+    decoding = sum(scheduler.decoding for scheduler in schedulers)
+    yield _gauge("cxr_decode_workers_busy", "Images that are being decoded.", decoding)
     yield _gauge(
         "cxr_decode_workers_limit", "The most images decoded at once.", memory.decode_threads
     )
-    batches, busy_s = scheduler.engine_work()
+    works = [scheduler.engine_work() for scheduler in schedulers]
     yield _counter(
         "cxr_engine_busy_seconds",
         "Time of all engine calls that have ended. Divide its rate by cxr_engine_calls_limit.",
-        busy_s,
+        sum(busy_s for _, busy_s in works),
     )
     yield _gauge(
-        "cxr_engine_calls_limit", "The most engine calls that run at once.", engine.max_in_flight
+        "cxr_engine_calls_limit",
+        "The most engine calls that run at once.",
+        sum(engine.max_in_flight for engine in engines),
     )
-    yield _batch_sizes(batches, engine.max_batch)
-    yield _gauge("cxr_evidence_cache_entries", "Images whose evidence is kept.", len(cache))
+    batches: Counter[int] = Counter()
+    for found, _ in works:
+        batches.update(found)
+    yield _batch_sizes(batches, max(engine.max_batch for engine in engines))
+    yield _gauge(
+        "cxr_evidence_cache_entries", "Images whose evidence is kept.", sum(map(len, caches))
+    )
     yield _gauge(
         "cxr_evidence_cache_entries_limit",
         "The most images whose evidence is kept.",
-        cache.capacity,
+        sum(cache.capacity for cache in caches),
     )
-    yield _counter("cxr_evidence_cache_hits", "Images found in the cache.", cache.hits)
-    yield _counter("cxr_evidence_cache_misses", "Images not found in the cache.", cache.misses)
+    hits, misses = sum(cache.hits for cache in caches), sum(cache.misses for cache in caches)
+    yield _counter("cxr_evidence_cache_hits", "Images found in the cache.", hits)
+    yield _counter("cxr_evidence_cache_misses", "Images not found in the cache.", misses)
+
+
+def _identities(models: Mapping[str, ServingModel]) -> Iterator[Metric]:
+    first = next(iter(models.values()))
+    info = {
+        "version": __version__,
+        "model": first.manifest.name,
+        "model_version": first.manifest.version,
+        "engine": first.engine.name,
+        "device": first.engine.device,
+    }
+    build = GaugeMetricFamily(
+        "cxr_build_info", "1, with the default model and its engine as labels.", labels=list(info)
+    )
+    build.add_metric(list(info.values()), 1)
+    yield build
+    served = GaugeMetricFamily(
+        "cxr_served_model_info",
+        "1 for each model, with the name to ask for it by.",
+        labels=["served_as", "model", "model_version"],
+    )
+    for name, model in models.items():
+        served.add_metric([name, model.manifest.name, model.manifest.version], 1)
+    yield served
 
 
 def _batch_sizes(batches: Mapping[int, int], max_batch: int) -> Metric:

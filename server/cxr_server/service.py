@@ -4,7 +4,6 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from cxr_server.errors import (
     ModelLoading,
     RequestError,
     UnknownLabel,
+    UnknownModel,
 )
 from cxr_server.explanation.footprint import answer_bytes
 from cxr_server.explanation.methods import (
@@ -40,6 +40,7 @@ from cxr_server.inference.scoring import Finding, findings, ranked
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
 from cxr_server.model import ServingModel
+from cxr_server.models import Models
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.stages import Stage, Stages
@@ -57,6 +58,7 @@ class PredictRequest:
     strict_input: bool = False
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
     include_embedding: bool = False
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -75,6 +77,7 @@ class ExplainRequest:
     strict_input: bool = False
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
     include_embedding: bool = False
+    model: str = ""
 
     def __post_init__(self) -> None:
         if len(self.labels) > MAX_LABELS:
@@ -140,9 +143,10 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """The loaded model, the limits on requests and the options."""
+    """A loaded model, the limits on requests and the options; `served` are all models by name."""
 
     model: Manifest
+    served: dict[str, Manifest]
     limits: DecodeLimits
     max_request_bytes: int
     max_drawn_pixels: int
@@ -169,29 +173,22 @@ class InferenceService:
         image_key: bytes = b"",
     ) -> None:
         self._settings = settings
-        self._image_key = image_key
         self.memory = divide(settings, usable_cores())
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._in_flight = in_flight
-        self._model: ServingModel | None = None
-        self.loaded_in_s = 0.0
+        self.models = Models(settings, self.memory, lifecycle, metrics, self._warm_up, image_key)
 
-    @property
-    def model(self) -> ServingModel | None:
-        """The model in use, None while it is loaded."""
-        return self._model
-
-    async def load(self) -> ServingModel:
-        """Load the model, explain an image to warm it up, and enter SERVING.
+    async def load(self) -> None:
+        """Load the models, explain an image with each to warm it up, and enter SERVING.
 
         Raises BundleError, DecodeProcessesUnavailable, and EngineUnavailable also if the engine
         fails on that image.
         """
-        start_s = time.monotonic()
-        model = await ServingModel.load(
-            self._settings, self.memory, self._lifecycle, self._metrics, self._image_key
-        )
+        await self.models.load()
+        self._lifecycle.enter(Phase.SERVING)
+
+    async def _warm_up(self, model: ServingModel) -> None:
         image = model.warm_up_image()
         request, call = (
             ExplainRequest(image=image, render=RenderOptions(legend=True)),
@@ -200,33 +197,28 @@ class InferenceService:
         try:
             await self._explain(model, request, call)
         except (DecodeProcessesUnavailable, ImageDecoderFailed) as error:
-            await model.close()
             raise DecodeProcessesUnavailable(f"cannot decode while warming up: {error}") from error
         except (RequestError, EngineFailure) as error:
-            await model.close()
             raise EngineUnavailable("the engine failed while warming up") from error
-        call.end()
-        model.warmed_up()
-        self._model, self.loaded_in_s = model, time.monotonic() - start_s
-        self._lifecycle.enter(Phase.SERVING)
-        return model
+        finally:
+            call.end()
 
     async def close(self) -> None:
-        """Fail what waits, finish what runs, and release the engine."""
-        if self._model:
-            await self._model.close()
+        """Fail what waits, finish what runs, and release the engines."""
+        await self.models.close()
 
     def retry_after_ms(self) -> int:
         """Return when to repeat a call that was refused for load."""
-        return self._model.scheduler.retry_after_ms() if self._model else 500
+        return max((model.scheduler.retry_after_ms() for _, model in self.models), default=500)
 
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
         """Score an image. Raises RequestError; see `errors`."""
-        model = self._loaded(call)
+        model = self._loaded(request.model, call)
         stages = call.stages = Stages()
-        evidence, _ = await model.evidence(
-            request.image, call, stages, strict=request.strict_input, options=request.dicom
-        )
+        with model.in_use():
+            evidence, _ = await model.evidence(
+                request.image, call, stages, strict=request.strict_input, options=request.dicom
+            )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         result = PredictResult(
             findings=scored,
@@ -240,13 +232,15 @@ class InferenceService:
 
     async def explain(self, request: ExplainRequest, call: Call) -> ExplainResult:
         """Explain findings of an image. Raises RequestError; see `errors`."""
-        result = await self._explain(self._loaded(call), request, call)
+        model = self._loaded(request.model, call)
+        with model.in_use():
+            result = await self._explain(model, request, call)
         self._metrics.answered(call, result.stages.seconds(), result.warnings)
         return result
 
     def health(self) -> HealthReport:
-        """Report the state, whatever it is."""
-        model = self._model
+        """Report the state, whatever it is. Model and engine are those of the default model."""
+        model = self.models.get("")
         return HealthReport(
             phase=self._lifecycle.phase,
             uptime_s=self._lifecycle.uptime_s,
@@ -255,14 +249,15 @@ class InferenceService:
             engine=model.engine.name if model else "",
             device=model.engine.device if model else "",
             precision=model.engine.precision if model else "",
-            queue_depth=model.scheduler.queue_depth if model else 0,
+            queue_depth=sum(each.scheduler.queue_depth for _, each in self.models),
         )
 
-    def describe(self) -> ModelDescription:
-        """Describe the model, the limits and the options. Raises ModelLoading."""
-        model = self._loaded()
+    def describe(self, name: str = "") -> ModelDescription:
+        """Describe a model, the limits and the options. Raises ModelLoading and UnknownModel."""
+        model = self._loaded(name)
         return ModelDescription(
             model=model.manifest,
+            served={known: each.manifest for known, each in self.models},
             limits=model.limits,
             max_request_bytes=self.memory.max_request_bytes,
             max_drawn_pixels=most_drawn_px(model),
@@ -335,14 +330,21 @@ class InferenceService:
             include_embedding=request.include_embedding,
         )
 
-    def _loaded(self, call: Call | None = None) -> ServingModel:
-        """Return the model, which is noted on the call. Raises ModelLoading."""
-        if self._model is None:
+    def _loaded(self, name: str, call: Call | None = None) -> ServingModel:
+        """Return the model of a name, which is noted on the call; "" is the default.
+
+        Raises ModelLoading and UnknownModel.
+        """
+        if not self.models:
             raise ModelLoading("the model is not ready yet", retry_after_ms=500)
+        model = self.models.get(name)
+        if model is None:
+            known = ", ".join(known for known, _ in self.models)
+            raise UnknownModel(f"no model is served as {name[:64]!r}; there are: {known}")
         if call:
-            manifest = self._model.manifest
+            manifest = model.manifest
             call.model, call.weights_sha256 = manifest.name, manifest.weights_sha256
-        return self._model
+        return model
 
 
 def _unknown(label: str, labels: tuple[str, ...]) -> str:

@@ -99,7 +99,9 @@ async def memory_full(app: App, channel: grpc.aio.Channel) -> None:
 
 
 async def explanation_too_large(app: App, channel: grpc.aio.Channel) -> None:
-    model = await app.load()
+    await app.load()
+    model = app.service.models.get("")
+    assert model
     render = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL, max_side_px=2048)
     image, labels = png(chest_like(1500, 1500)), model.manifest.labels
     explain = ChestXrayServiceStub(channel).Explain

@@ -28,7 +28,8 @@ from cxr_server.service import PredictRequest
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))
     await app.start()
-    model = await app.load()
+    await app.load()
+    model = app.service.models.get("")
     image = next(SAMPLES_PATH.glob("*.png")).read_bytes()
     await app.service.predict(PredictRequest(image=image), Call("", "", ""))
     print(json.dumps([model.engine.name, sorted({name.split(".")[0] for name in sys.modules})]))

@@ -173,18 +173,20 @@ WARNING_CODE_LETTERBOXED: WarningCode
 WARNING_CODE_UNTYPICAL_IMAGE: WarningCode
 
 class PredictRequest(_message.Message):
-    __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding")
+    __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding", "model")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
     DICOM_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     strict_input: bool
     dicom: DicomOptions
     include_embedding: bool
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ...) -> None: ...
+    model: str
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice", "typicality", "embedding")
@@ -209,7 +211,7 @@ class PredictResponse(_message.Message):
     def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom", "include_embedding")
+    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom", "include_embedding", "model")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -218,6 +220,7 @@ class ExplainRequest(_message.Message):
     HEATMAP_LABELS_FIELD_NUMBER: _ClassVar[int]
     DICOM_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     labels: _containers.RepeatedScalarFieldContainer[str]
     method: ExplanationMethod
@@ -226,7 +229,8 @@ class ExplainRequest(_message.Message):
     heatmap_labels: _containers.RepeatedScalarFieldContainer[str]
     dicom: DicomOptions
     include_embedding: bool
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ...) -> None: ...
+    model: str
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings", "typicality", "embedding", "radiograph")
@@ -281,11 +285,13 @@ class HealthResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[ServingStatus, str]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., engine: _Optional[str] = ..., device: _Optional[str] = ..., server_version: _Optional[str] = ..., uptime_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_depth: _Optional[int] = ..., in_flight_count: _Optional[int] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class DescribeModelRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision", "refit")
+    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision", "refit", "served_models")
     class FileSha256Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -309,6 +315,7 @@ class DescribeModelResponse(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     REFIT_FIELD_NUMBER: _ClassVar[int]
+    SERVED_MODELS_FIELD_NUMBER: _ClassVar[int]
     model: Model
     architecture: str
     findings: _containers.RepeatedCompositeFieldContainer[FindingDescription]
@@ -325,7 +332,8 @@ class DescribeModelResponse(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     precision: str
     refit: Refit
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ..., refit: _Optional[_Union[Refit, _Mapping]] = ...) -> None: ...
+    served_models: _containers.RepeatedCompositeFieldContainer[ServedModel]
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ..., refit: _Optional[_Union[Refit, _Mapping]] = ..., served_models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("label", "class_index", "score", "probability", "threshold", "above_threshold", "calibrated_probability")
@@ -530,6 +538,14 @@ class Model(_message.Message):
     weights_sha256: str
     intended_use: str
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., intended_use: _Optional[str] = ...) -> None: ...
+
+class ServedModel(_message.Message):
+    __slots__ = ("name", "model")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model: Model
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class ImageInfo(_message.Message):
     __slots__ = ("format", "width_px", "height_px", "bit_depth", "crop_box", "presentation")

@@ -57,6 +57,12 @@ def add_options(parser: Parser) -> None:
         help=f"environment: CXR_SERVER (default: {DEFAULT_SERVER})",
     )
     group.add_argument(
+        "--model",
+        default="",
+        metavar="NAME",
+        help="which of the server's models to ask; `cxr model` lists them (default: its first)",
+    )
+    group.add_argument(
         "--timeout",
         type=seconds,
         default=DEFAULT_TIMEOUT_S,
@@ -135,6 +141,7 @@ def connect(arguments: argparse.Namespace, *, priority: Priority = "interactive"
             token=_token(arguments),
             insecure=arguments.insecure,
             priority=priority,
+            model=arguments.model,
         )
     except ConfigError as error:
         give = " or ".join(_OPTIONS[remedy] for remedy in error.remedies)

@@ -6,7 +6,7 @@ import re
 from cxr_client.cli.usage import UsageError
 from cxr_client.errors import CxrError
 
-_REASONS = {"INVALID_FIELD", "UNKNOWN_LABEL", "METHOD_UNAVAILABLE"}
+_REASONS = {"INVALID_FIELD", "UNKNOWN_LABEL", "UNKNOWN_MODEL", "METHOD_UNAVAILABLE"}
 _OPTIONS = {
     "top_k": "--top-k",
     "strict_input": "--strict",

@@ -96,6 +96,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
     limits = described.limits
     return [
         ["model", f"{described.model.name} {described.model.version}"],
+        *_others(described),
         ["intended use", described.model.intended_use],
         ["architecture", described.architecture],
         ["weights sha256", described.model.weights_sha256],
@@ -116,3 +117,12 @@ def _facts(described: ModelDescription) -> list[list[str]]:
             f"{limits.max_bulk_in_flight_count} of them in bulk",
         ],
     ]
+
+
+def _others(described: ModelDescription) -> list[list[str]]:
+    """Return a row for each model that can be asked for by name, if there are several."""
+    served = described.served_models
+    if len(served) < 2:
+        return []
+    names = [f"{name}: {model.name} {model.version}" for name, model in served.items()]
+    return [["served" if row == 0 else "", name] for row, name in enumerate(names)]

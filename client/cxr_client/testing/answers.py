@@ -157,6 +157,7 @@ def _format_of(render: pb.RenderOptions) -> pb.RenderFormat:
 def _description() -> pb.DescribeModelResponse:
     return pb.DescribeModelResponse(
         model=_MODEL,
+        served_models=[pb.ServedModel(name=_MODEL.name, model=_MODEL)],
         architecture="fake",
         findings=[
             pb.FindingDescription(

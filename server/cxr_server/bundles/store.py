@@ -1,13 +1,15 @@
 """Store: name of a model -> folder of its bundle. Next: load."""
 
 import os
+import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from cxr_server.bundles.load import MANIFEST_NAME
-from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.manifest import NAME_PATTERN, BundleError
 
 PHANTOM = "phantom"
 PHANTOM_PATH = Path(__file__).parent / "phantom"  # the bundle that is shipped with the package
@@ -16,6 +18,22 @@ SAMPLES_PATH = Path(__file__).parent / "phantom-samples"
 """Radiographs that are shipped with it: PNG files named after the findings planted in them."""
 
 _APP = "cxr-serve"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedModel:
+    """A bundle's name or folder, and the name to serve it by; "" stands for the bundle's own."""
+
+    name: str
+    bundle: str
+
+    @classmethod
+    def parse(cls, text: str) -> "WantedModel":
+        """Read "BUNDLE" or "NAME=BUNDLE"."""
+        name, equals, bundle = text.partition("=")
+        if equals and bundle and re.fullmatch(NAME_PATTERN, name):
+            return cls(name, bundle)
+        return cls("", text)
 
 
 def bundle_home() -> Path | None:

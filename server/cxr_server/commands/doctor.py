@@ -20,7 +20,14 @@ from cxr_server import settings
 from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import PHANTOM_PATH, bundle_home, cache_home, list_bundles, resolve
+from cxr_server.bundles.store import (
+    PHANTOM_PATH,
+    WantedModel,
+    bundle_home,
+    cache_home,
+    list_bundles,
+    resolve,
+)
 from cxr_server.errors import OperatorError
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine
@@ -29,9 +36,9 @@ from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocessing_of
 from cxr_server.inference.verify import verify_engine
 from cxr_server.memory import decoding, divide
-from cxr_server.model import decode_processes
 from cxr_server.observability.metrics import Metrics
 from cxr_server.preflight import PREFLIGHT, PreflightCheck
+from cxr_server.resources import decode_processes
 from cxr_server.settings import Settings, SettingsError
 
 MIN_MEMORY_MIB = 1024
@@ -117,7 +124,7 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
     if warnings:
         return Check(check.name, "note", "; ".join(warnings))
     given = not check.setting or getattr(chosen, check.setting)
-    passed = check.passed if isinstance(check.passed, str) else check.passed()
+    passed = check.passed if isinstance(check.passed, str) else check.passed(chosen)
     return Check(check.name, "ok", passed if given else "none given")
 
 
@@ -125,11 +132,12 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
     """Verify the bundle to serve and run its engine. What else is found, or not, is a note."""
     home = Path(chosen.bundle_home) if chosen.bundle_home else bundle_home()
     try:
-        served = resolve(chosen.model, home)
-        others = [path for path in list_bundles(home).values() if path != served]
+        served, *more = (resolve(WantedModel.parse(text).bundle, home) for text in chosen.model)
+        others = [path for path in list_bundles(home).values() if path not in (served, *more)]
     except BundleError:
         return  # the check of the model has said so
-    yield _attempt(f"bundle {served.name}", "fail", _verify, served)
+    for path in (served, *more):
+        yield _attempt(f"bundle {path.name}", "fail", _verify, path)
     for path in others:
         yield _attempt(f"bundle {path.name}", "note", _verify, path)
     try:

@@ -118,6 +118,10 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
         pb.DescribeModelResponse,
         manifest,
         model=_same(pb.Model, manifest),
+        served_models=[
+            pb.ServedModel(name=name, model=_same(pb.Model, each))
+            for name, each in description.served.items()
+        ],
         architecture=manifest.network.name,
         findings=_finding_descriptions(manifest),
         file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},

@@ -9,6 +9,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 
+from cxr.v1 import admin_pb2_grpc
 from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server.access import Access
 from cxr_server.admission import Admission
@@ -17,6 +18,7 @@ from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.tracing import Recorder
 from cxr_server.rpc import health, reflection, servicer
+from cxr_server.rpc.admin import AdminServicer
 from cxr_server.rpc.certificates import Certificates
 from cxr_server.rpc.health import HealthServicer
 from cxr_server.rpc.interceptors.admission import admitted
@@ -59,6 +61,7 @@ class Server:
     tracing: Recorder | None = None
     _servers: list[grpc.aio.Server] = field(default_factory=list, init=False)
     _access: Access | None = field(default=None, init=False)
+    _admin_access: Access | None = field(default=None, init=False)
     _certificates: Certificates | None = field(default=None, init=False)
 
     async def start(self) -> int:
@@ -67,18 +70,7 @@ class Server:
         services = [servicer.SERVICE, health.SERVICE]
         self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
-        around = steps(
-            settings,
-            self.lifecycle,
-            self.admission,
-            self.metrics,
-            self._access,
-            tracing=self.tracing,
-        )
-        if self.audit:
-            record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
-            around.insert(0, record)
-        chain = Chain(around, settings.upload_timeout_s)
+        chain = Chain(self._around(self._access), settings.upload_timeout_s)
         server = grpc.aio.server(
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
         )
@@ -99,16 +91,53 @@ class Server:
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, probes)
             _bind(probes, settings.health_listen, None)
             self._servers.append(probes)
+        if settings.admin_listen:
+            self._servers.append(self._admin_server(credentials))
         for each in self._servers:
             await each.start()
         return port
+
+    def _admin_server(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
+        """Return the server of the operator's port: in plaintext if it is on loopback."""
+        settings = self.settings
+        if settings.admin_tokens_file:
+            self._admin_access = Access(settings.admin_tokens_file)
+        around = self._around(self._admin_access)
+        server = grpc.aio.server(
+            interceptors=[Chain(around, settings.upload_timeout_s)],
+            options=(("grpc.so_reuseport", 0),),
+        )
+        servicer = AdminServicer(self.service.models, settings.max_call_s)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        is_loopback = Address.parse(settings.admin_listen).is_loopback
+        _bind(server, settings.admin_listen, None if is_loopback else credentials)
+        return server
+
+    def _around(self, access: Access | None) -> list[Step]:
+        """Return the steps around every method of a port."""
+        around = steps(
+            self.settings,
+            self.lifecycle,
+            self.admission,
+            self.metrics,
+            access,
+            tracing=self.tracing,
+        )
+        if self.audit:
+            record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
+            around.insert(0, record)
+        return around
 
     def reload(self) -> None:
         """Read tokens and certificates again, even if their files seem unchanged.
 
         The audit file is opened again, for what rotates it.
         """
-        files = {"tokens": self._access, "certificates": self._certificates}
+        files = {
+            "tokens": self._access,
+            "admin tokens": self._admin_access,
+            "certificates": self._certificates,
+        }
         found = {name: each for name, each in files.items() if each}
         log.info("reload requested", of=list(found))
         for each in found.values():

@@ -54,5 +54,5 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
     async def DescribeModel(
         self, request: pb.DescribeModelRequest, context: Any
     ) -> pb.DescribeModelResponse:
-        """Describe the model, the limits and the options."""
-        return messages.describe_model_response(self._service.describe())
+        """Describe a model, the limits and the options."""
+        return messages.describe_model_response(self._service.describe(request.model))

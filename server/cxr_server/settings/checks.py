@@ -10,7 +10,7 @@ from typing import Any
 from cxr_server.settings.addresses import Address
 from cxr_server.settings.options import Settings, SettingsError, choices_of, options
 
-ADDRESSES = ("listen", "health_listen", "metrics_listen")
+ADDRESSES = ("listen", "health_listen", "metrics_listen", "admin_listen")
 
 
 def check_values(settings: Settings) -> None:
@@ -67,6 +67,21 @@ def check_addresses(settings: Settings) -> None:
         )
 
 
+def check_admin(settings: Settings) -> None:
+    """Check that only callers of this machine, or those with a token and over TLS, swap models."""
+    told = settings.told
+    if settings.admin_tokens_file and not settings.admin_listen:
+        raise SettingsError(f"{told('admin_tokens_file')} needs --admin-listen as well")
+    if not settings.admin_listen or Address.parse(settings.admin_listen).is_loopback:
+        return
+    for name in ("tls_cert", "admin_tokens_file"):
+        if not getattr(settings, name):
+            raise SettingsError(
+                f"{told('admin_listen')} can be reached from other machines, which could swap"
+                f" models: it needs --{name.replace('_', '-')}"
+            )
+
+
 def check_together(settings: Settings) -> None:
     """Check that TLS is given as a whole, and a key for the audit file only with that file."""
     told = settings.told
@@ -83,6 +98,7 @@ CHECKS: dict[str, Callable[[Settings], None]] = {
     "values": check_values,
     "sides": check_sides,
     "addresses": check_addresses,
+    "admin": check_admin,
     "files": check_together,
 }
 """All of them, in the order in which they can be trusted."""

@@ -31,8 +31,12 @@ def _option(default: Any, help_text: str, group: str = "limits", **extra: Any) -
 class Settings:
     """Every setting of `cxr-server serve`. `sources` checks the values that it reads."""
 
-    model: str = _option(
-        "phantom", "bundle to serve: a name or a folder", "model", metavar="NAME|DIR"
+    model: tuple[str, ...] = _option(
+        ("phantom",),
+        "bundle to serve: a name or a folder, after NAME= if callers ask for it by another name;"
+        " several by repeating the flag, or with commas in the variable: the first is the default",
+        "model",
+        metavar="[NAME=]BUNDLE",
     )
     listen: str = _option(
         f"127.0.0.1:{DEFAULT_PORT}",
@@ -93,12 +97,21 @@ class Settings:
         "network",
         metavar="HOST:PORT",
     )
+    admin_listen: str = _option(
+        "",
+        "address of the port that swaps models, or unix:PATH (empty: none)",
+        "network",
+        metavar="HOST:PORT",
+    )
     tls_cert: str = _option("", "file of the server's certificate chain, PEM", "security")
     tls_key: str = _option("", "file of the server's private key, PEM", "security")
     tls_client_ca: str = _option(
         "", "file of the CA whose client certificates are required, PEM", "security"
     )
     tokens_file: str = _option("", "file of accepted bearer tokens, hashed", "security")
+    admin_tokens_file: str = _option(
+        "", "file of the bearer tokens that may swap models, hashed", "security"
+    )
     audit_file: str = _option(
         "", "file that gets a line for each call, without results (empty: none)", "logs"
     )
@@ -140,6 +153,8 @@ def env_name(name: str) -> str:
 def written_as_flag(name: str, value: object) -> str:
     """Return a setting as it is written on a command line."""
     flag = flag_name(name)
+    if isinstance(value, (tuple, list)):
+        return " ".join(f"{flag} {each}" for each in value)
     if isinstance(value, bool):
         return flag if value else flag.replace("--", "--no-", 1)
     return f"{flag} {value}"

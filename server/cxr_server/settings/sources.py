@@ -30,6 +30,7 @@ _KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
     int: (int, "not a whole number"),
     float: (float, "not a number"),
     str: (str, ""),
+    tuple: (lambda text: tuple(filter(None, map(str.strip, text.split(",")))), ""),
 }
 """How the text of a value is read, and what is said of text that cannot be."""
 
@@ -51,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser, only: Collection[str] = ()) -
             shown = "on" if default else "off"
             kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         else:
-            shown = str(default)
+            shown = default_text(option)
             kind = {"metavar": "{" + ",".join(choices) + "}" if choices else _metavar(option)}
+            if isinstance(default, tuple):
+                kind["action"] = "append"
         shown = f"default: {shown}; " if shown else ""  # the help says what an empty one means
         text = f"{option.metadata['help']} ({shown}env: {env_name(option.name)})"
         groups[option.metadata["group"]].add_argument(
@@ -62,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser, only: Collection[str] = ()) -
             help=text.replace("%", "%%"),
             **kind,
         )
+
+
+def default_text(option: Field[Any]) -> str:
+    """Return the default of a setting that is not a switch, as the variable would give it."""
+    default = option.default
+    return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
 def read(args: argparse.Namespace, env: Mapping[str, str]) -> Settings:
@@ -77,7 +86,10 @@ def read(args: argparse.Namespace, env: Mapping[str, str]) -> Settings:
             given[name] = f"{variable}={value}"
         else:
             continue
-        values[name] = value if isinstance(value, bool) else _value(option, value, given[name])
+        if isinstance(value, list):
+            values[name] = tuple(value)  # of a flag that was repeated
+        else:
+            values[name] = value if isinstance(value, bool) else _value(option, value, given[name])
     return Settings(**values, given=given)
 
 

@@ -21,7 +21,7 @@ PROBES = frozenset(f"{SERVICE}/{name}" for name in ("ServerLive", "ServerReady",
 
 
 class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
-    """Adapts an `InferenceService` to the protocol. One model: the one that is served.
+    """Adapts an `InferenceService` to the protocol. Models go by the names they are served by.
 
     `parameters` of a request may hold `strict_input` (bool) and `presentation` (string), which
     mean what they do in the contract; others are for other servers, and ignored.
@@ -66,7 +66,7 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         tensor = oip.ModelMetadataResponse.TensorMetadata
         findings = len(model.labels)
         return oip.ModelMetadataResponse(
-            name=model.name,
+            name=request.name,
             versions=[model.version],
             platform=f"cxr-serve. {model.notice}",  # no other field is for people
             inputs=[tensor(name="image", datatype="BYTES", shape=[-1])],
@@ -86,10 +86,10 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             if unknown := set(names) - OUTPUTS.keys():
                 message = f"outputs has no {min(unknown)[:64]!r}; there are {', '.join(OUTPUTS)}"
                 raise InvalidField(message, field="outputs")
-            options = _options(request.parameters)
+            options = {"model": request.model_name, **_options(request.parameters)}
             images = images_of(request)
             response = oip.ModelInferResponse(
-                model_name=model.name, model_version=model.version, id=request.id
+                model_name=request.model_name, model_version=model.version, id=request.id
             )
             del request  # the message holds a copy of the images
             results = await self._predict_all(images, options, model, call)
@@ -134,11 +134,11 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
     def _model(self, name: str, version: str) -> Manifest:
         """Return the model of a name and, unless it is "", a version.
 
-        Raises InvalidField and ModelLoading.
+        Raises InvalidField, UnknownModel and ModelLoading.
         """
-        model = self._service.describe().model
-        if name != model.name:
-            raise InvalidField(f"model_name must be {model.name!r}", field="model_name")
+        if not name:
+            raise InvalidField("model_name is required", field="model_name")
+        model = self._service.describe(name).model
         if version not in ("", model.version):
             raise InvalidField(f"model_version must be {model.version!r}", field="model_version")
         return model

@@ -1,0 +1,176 @@
+"""Models: the models that a server serves, by name; loads them, and swaps one for another."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from cxr_server.bundles.load import Bundle, load_bundle
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.store import WantedModel, resolve
+from cxr_server.inference import threads
+from cxr_server.lifecycle import Lifecycle
+from cxr_server.memory import Memory
+from cxr_server.model import ServingModel
+from cxr_server.observability.metrics import Metrics
+from cxr_server.resources import Resources
+from cxr_server.settings import Settings
+
+log = structlog.get_logger("cxr_server")
+
+
+class Models:
+    """The models by the names that callers ask for, the default first.
+
+    They share `resources`, and each has an engine, a queue and a cache of its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        memory: Memory,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        warm_up: Callable[[ServingModel], Awaitable[None]],
+        image_key: bytes,
+    ) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._warm_up = warm_up
+        self._image_key = image_key
+        self._models: dict[str, ServingModel] = {}
+        self._resources: Resources | None = None
+        self._swapping = asyncio.Lock()
+        self.load_seconds: dict[str, float] = {}
+        """How long loading took, warming up included, by name."""
+
+    def __iter__(self) -> Iterator[tuple[str, ServingModel]]:
+        """Yield name and model, the default first."""
+        return iter(self._models.items())
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def get(self, name: str) -> ServingModel | None:
+        """Return the model of a name, "" for the default. None if there is none."""
+        if name:
+            return self._models.get(name)
+        return next(iter(self._models.values()), None)
+
+    async def load(self) -> None:
+        """Load every model that the settings name.
+
+        Raises BundleError, EngineUnavailable and DecodeProcessesUnavailable; nothing is left then.
+        """
+        loaded: dict[str, ServingModel] = {}
+        try:
+            bundles = await threads.run("loading", self._bundles)
+            side_px = max(bundle.manifest.input_side_px for bundle in bundles.values())
+            resources = Resources(self._settings, self._memory, side_px, self._metrics)
+            self._resources = resources
+            if resources.in_processes:  # beside the engines, which take longer
+                resources.processes.start()
+            for name, bundle in bundles.items():
+                loaded[name] = await self._start(name, bundle, resources)
+            self._settle(loaded)
+        except BaseException:
+            await self._close(loaded)
+            raise
+        self._models = loaded
+
+    async def swap(self, name: str, bundle_name: str, grace_s: float) -> tuple[ServingModel, float]:
+        """Load a bundle and verify it, serve it by a name in use, and close the one before.
+
+        Calls that use the model before are answered by it; those that have not ended after
+        `grace_s` fail. If loading fails, nothing changes.
+
+        Returns:
+            The model now, and the seconds that loading it took.
+
+        Raises:
+            BundleError: There is no such name, the bundle is not valid, or its input is larger
+                than those for which this server was started.
+            EngineUnavailable: No engine starts, or it computes something else than the bundle
+                states.
+        """
+        async with self._swapping:
+            before, resources = self._models.get(name), self._resources
+            if before is None or resources is None:
+                known = ", ".join(self._models)
+                raise BundleError(f"no model is served as {name!r}; there are: {known}")
+            bundle = await threads.run("loading", lambda: self._bundle(bundle_name))
+            if bundle.manifest.input_side_px > resources.side_px:
+                raise BundleError(
+                    f"{bundle.manifest.name} takes inputs of {bundle.manifest.input_side_px} pixels"
+                    f" a side, and this server was started for {resources.side_px}: start it again"
+                )
+            model = await self._start(name, bundle, resources)
+            self._models[name] = model  # from here on, new calls use it
+            log.info("model swapped", name=name, **_identity(model), before=_identity(before))
+            try:
+                async with asyncio.timeout(grace_s):
+                    await before.drained()
+            except TimeoutError:
+                log.warning("calls of the model before are ended", name=name)
+            await before.close()
+            self._settle(self._models)
+            return model, self.load_seconds[name]
+
+    async def close(self) -> None:
+        """Fail what waits, finish what runs but maps, and release the engines."""
+        await self._close(self._models)
+
+    async def _start(self, name: str, bundle: Bundle, resources: Resources) -> ServingModel:
+        start_s = time.monotonic()
+        model = await ServingModel.load(
+            bundle, resources, self._settings, self._lifecycle, self._metrics, self._image_key
+        )
+        try:
+            await self._warm_up(model)
+        except BaseException:
+            await model.close()
+            raise
+        model.warmed_up()
+        self.load_seconds[name] = time.monotonic() - start_s
+        return model
+
+    def _bundles(self) -> dict[str, Bundle]:
+        """Read all bundles that the settings name. Raises BundleError."""
+        bundles: dict[str, Bundle] = {}
+        for text in self._settings.model:
+            wanted = WantedModel.parse(text)
+            bundle = self._bundle(wanted.bundle)
+            name = wanted.name or bundle.manifest.name
+            if name in bundles:
+                raise BundleError(
+                    f"two models are called {name}: give one another name, --model NAME=BUNDLE"
+                )
+            bundles[name] = bundle
+        return bundles
+
+    def _bundle(self, name: str) -> Bundle:
+        home = Path(self._settings.bundle_home) if self._settings.bundle_home else None
+        return load_bundle(resolve(name, home))
+
+    def _settle(self, models: dict[str, ServingModel]) -> None:
+        if self._resources:
+            self._resources.settle(sum(model.full_cache_bytes for model in models.values()))
+
+    async def _close(self, models: dict[str, ServingModel]) -> None:
+        for model in models.values():
+            await model.close()
+        if self._resources:
+            await self._resources.close()
+
+
+def _identity(model: ServingModel) -> dict[str, str]:
+    manifest = model.manifest
+    return {
+        "model": manifest.name,
+        "model_version": manifest.version,
+        "weights_sha256": manifest.weights_sha256,
+    }

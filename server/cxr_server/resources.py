@@ -1,0 +1,61 @@
+"""Resources: what all models of a server share, so that its bounds hold whatever is served."""
+
+import structlog
+
+from cxr_server.budget import ByteBudget, ThreadBudget
+from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.inference import threads
+from cxr_server.inference.decode_processes.pool import DecodeProcesses
+from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.worker_pool import WorkerPool
+from cxr_server.memory import Memory, beyond_process_share
+from cxr_server.observability.metrics import Metrics
+from cxr_server.settings import MIB, Settings
+
+MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
+MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
+log = structlog.get_logger("cxr_server")
+
+
+class Resources:
+    """Limits, budgets of memory, and the threads and processes that read and draw.
+
+    `side_px` is the largest input of a model; no process is started yet.
+    """
+
+    def __init__(self, settings: Settings, memory: Memory, side_px: int, metrics: Metrics) -> None:
+        self.side_px = side_px
+        self.limits = DecodeLimits(
+            settings.min_side_px, settings.max_side_px, memory.max_pixel_count
+        )
+        self.decode_threads, self.in_processes = memory.decode_threads, memory.in_processes
+        self.decode_budget = ThreadBudget(memory.decode_bytes)
+        self.drawing_budget = ByteBudget(memory.drawing_bytes)
+        self.processes = decode_processes(memory, side_px, metrics)
+        self.files = WorkerPool("files", 1, settings.max_in_flight)
+        drawing_threads = settings.decode_threads or usable_cores()
+        self.drawing = WorkerPool("drawing", drawing_threads, settings.max_in_flight)
+        self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
+        self._memory = memory
+
+    def settle(self, cached_bytes: int) -> None:
+        """Take from drawing what warm models, with full caches, take beyond their share."""
+        beyond_bytes = beyond_process_share(cached_bytes, self._memory.process_bytes)
+        most_bytes = self._memory.drawing_bytes
+        self.drawing_budget.limit_bytes = max(MIN_DRAWING_BYTES, most_bytes - beyond_bytes)
+        if beyond_bytes:
+            left_mib = self.drawing_budget.limit_bytes // MIB
+            log.warning("the models need memory of drawing", left_for_drawing_mib=left_mib)
+
+    async def close(self) -> None:
+        """End all threads and processes; maps that are being made are left behind."""
+        for pool in (self.files, self.drawing, self.slow_maps):
+            pool.close()
+        await threads.run("closing", self.processes.close)
+
+
+def decode_processes(memory: Memory, side_px: int, metrics: Metrics) -> DecodeProcesses:
+    """Return the processes that decode images, none of which is started yet."""
+    result_bytes = 5 * side_px**2 + memory.max_pixel_count  # input, picture, and the whole image
+    arena_bytes = max(memory.max_request_bytes, result_bytes)
+    return DecodeProcesses(memory.decode_processes, arena_bytes=arena_bytes, metrics=metrics)
