@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cxr_server import errors
 from cxr_server.settings import choices_of, env_name, options
+from cxr_server.settings.sources import default_text
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -37,7 +38,8 @@ def settings_table() -> list[str]:
         if isinstance(option.default, bool):
             default = "on" if option.default else "off"
         else:
-            default = f"`{option.default}`" if option.default != "" else ""
+            text = default_text(option)
+            default = f"`{text}`" if text else ""
         text = option.metadata["help"]
         if choices := choices_of(option):
             text += ": " + ", ".join(choices)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cxr_server.explanation.footprint import Drawing, max_drawn_px
-from cxr_server.memory import MIN_BUDGET_MIB, PROCESS_BYTES, divide
+from cxr_server.memory import MIN_BUDGET_MIB, MODEL_BYTES, PROCESS_BYTES, divide
 from cxr_server.settings import MIB, SettingsError, parse
 
 COMPOSE_MIB = 2048 * 9 // 10
@@ -45,6 +45,13 @@ def test_the_shares_add_up_to_no_more_than_the_budget(budget_mib: int, threads: 
     assert memory.max_request_bytes <= memory.requests_bytes
 
 
+def test_each_further_model_takes_its_share_and_so_does_one_that_replaces_another() -> None:
+    one, two = of(), of("--model", "phantom", "--model", "b=phantom")
+    swapped = of("--admin-listen", "127.0.0.1:50053")
+    assert two.process_bytes == swapped.process_bytes == one.process_bytes + MODEL_BYTES
+    assert two.drawing_bytes < one.drawing_bytes
+
+
 def test_a_large_budget_gives_the_usual_limits_and_a_small_one_less() -> None:
     large, small = of("--memory-budget-mib", "16384"), of("--memory-budget-mib", "768")
     assert (large.max_request_bytes, large.requests_bytes) == (32 * MIB, 256 * MIB)
@@ -78,6 +85,10 @@ def test_without_a_flag_the_machine_or_its_container_decides() -> None:
         (
             ("--memory-budget-mib", "1024", "--cache-entries", "100000"),
             ("--cache-entries 100000", "--memory-budget-mib 1024", "192 MiB", "3355 entries"),
+        ),
+        (
+            ("--memory-budget-mib", "800", "--model", "a", "--model", "b"),
+            ("--model a --model b", "2 models take 608 MiB", "--memory-budget-mib 800"),
         ),
         (
             ("--max-request-mib", "64", "--max-in-flight-mib", "32"),

@@ -10,7 +10,7 @@ from cxr_client.answer import Box, Finding, ImageInfo, InputWarning, ModelInfo, 
 from cxr_client.async_client import AsyncClient
 from cxr_client.client import Client
 from cxr_client.config import BalancingConfig, RetryConfig, TLSConfig
-from cxr_client.description import FindingDescription, Health, Limits, ModelDescription
+from cxr_client.description import FindingDescription, Health, Limits, ModelDescription, ServedModel
 from cxr_client.enums import (
     ColorMap,
     DicomPresentation,
@@ -99,6 +99,7 @@ __all__ = [
     "RequestTooLargeError",
     "ResponseTooLargeError",
     "RetryConfig",
+    "ServedModel",
     "ServingStatus",
     "TLSConfig",
     "Timing",

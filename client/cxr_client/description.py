@@ -82,6 +82,19 @@ class FindingDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model of the server, and the name to ask for it by."""
+
+    name: str
+    model: ModelInfo
+
+    @classmethod
+    def of(cls, served: pb.ServedModel) -> Self:
+        """Convert from the contract."""
+        return cls(served.name, ModelInfo.of(served.model))
+
+
+@dataclass(frozen=True, slots=True)
 class Limits(SameFields):
     """The server's limits on requests; `max_drawn_pixels` are of all pictures of one Explain.
 
@@ -105,8 +118,8 @@ class ModelDescription(Result):
     """
 
     model: ModelInfo
-    served_models: dict[str, ModelInfo]
-    """All models of the server by the name to ask for them, the default first."""
+    served_models: tuple[ServedModel, ...]
+    """All models of the server, the default first."""
     architecture: str
     findings: tuple[FindingDescription, ...]
     input_side_px: int
@@ -135,9 +148,7 @@ class ModelDescription(Result):
             raise ProtocolError("the reply to DescribeModel has no findings or no model")
         return cls(
             model=ModelInfo.of(response.model),
-            served_models={
-                served.name: ModelInfo.of(served.model) for served in response.served_models
-            },
+            served_models=tuple(ServedModel.of(served) for served in response.served_models),
             architecture=response.architecture,
             findings=tuple(FindingDescription.of(finding) for finding in response.findings),
             input_side_px=response.input_side_px,

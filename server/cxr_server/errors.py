@@ -105,7 +105,7 @@ class UnknownLabel(InvalidRequest, reason="UNKNOWN_LABEL", default_field="labels
     """The model has no such finding; the message names the nearest one."""
 
 
-class UnknownModel(RequestError, status="NOT_FOUND", reason="UNKNOWN_MODEL", default_field="model"):
+class UnknownModel(InvalidRequest, reason="UNKNOWN_MODEL", default_field="model"):
     """The server serves no model of this name; the message names those it serves."""
 
 

@@ -16,6 +16,8 @@ import pytest
 
 import handmade
 from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.admin_pb2 import SwapModelRequest
+from cxr.v1.admin_pb2_grpc import AdminServiceStub
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.access import new_token
 from cxr_server.app import App
@@ -54,6 +56,7 @@ REQUESTS: dict[str, pb.PredictRequest | pb.ExplainRequest] = {
     "IMAGE_REFUSED": pb.PredictRequest(
         image=png(np.full((256, 256), 128, np.uint8)), strict_input=True
     ),
+    "UNKNOWN_MODEL": pb.PredictRequest(image=png(), model="nosuch"),
     "UNKNOWN_LABEL": pb.ExplainRequest(image=png(), labels=["Efusion"]),
     "INVALID_FIELD": pb.PredictRequest(image=png(), top_k=0),
     "METHOD_UNAVAILABLE": pb.ExplainRequest(image=png(), method="EXPLANATION_METHOD_LAYER_CAM"),
@@ -115,6 +118,13 @@ async def decoder_failed(app: App, channel: grpc.aio.Channel) -> None:
     await stub.Predict(pb.PredictRequest(image=hostile("abort")))
 
 
+async def swap_failed(app: App, channel: grpc.aio.Channel) -> None:
+    await app.load()
+    async with grpc.aio.insecure_channel("unix:admin.sock") as admin:
+        swap = AdminServiceStub(admin).SwapModel  # type: ignore[no-untyped-call]
+        await swap(SwapModelRequest(name="phantom", bundle="nosuch"))
+
+
 async def model_loading(app: App, channel: grpc.aio.Channel) -> None:
     await predict(channel)
 
@@ -139,6 +149,7 @@ STATES: dict[str, tuple[Provocation, tuple[str, ...]]] = {
     "MEMORY_FULL": (memory_full, ("--max-in-flight-mib", "1")),
     "EXPLANATION_TOO_LARGE": (explanation_too_large, ("--memory-budget-mib", "768")),
     "IMAGE_DECODER_FAILED": (decoder_failed, ("--decode-processes", "1")),
+    "SWAP_FAILED": (swap_failed, ("--admin-listen", "unix:admin.sock")),
     "MODEL_LOADING": (model_loading, ()),
     "DRAINING": (draining, ()),
     "DEADLINE_EXPIRED": (deadline_expired, ("--upload-timeout-s", "0.1")),

@@ -124,5 +124,5 @@ def _others(described: ModelDescription) -> list[list[str]]:
     served = described.served_models
     if len(served) < 2:
         return []
-    names = [f"{name}: {model.name} {model.version}" for name, model in served.items()]
+    names = [f"{each.name}: {each.model.name} {each.model.version}" for each in served]
     return [["served" if row == 0 else "", name] for row, name in enumerate(names)]

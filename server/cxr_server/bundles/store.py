@@ -8,8 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
+from cxr_server.bundles.fields import NAME_PATTERN
 from cxr_server.bundles.load import MANIFEST_NAME
-from cxr_server.bundles.manifest import NAME_PATTERN, BundleError
+from cxr_server.bundles.manifest import BundleError
 
 PHANTOM = "phantom"
 PHANTOM_PATH = Path(__file__).parent / "phantom"  # the bundle that is shipped with the package

@@ -8,7 +8,7 @@ from google.protobuf import duration
 from cxr.v1 import admin_pb2 as pb
 from cxr.v1 import admin_pb2_grpc, chest_xray_pb2
 from cxr_server.bundles.manifest import Manifest
-from cxr_server.errors import InvalidField, OperatorError, SwapFailed
+from cxr_server.errors import InvalidField, ModelLoading, OperatorError, SwapFailed
 from cxr_server.models import Models
 from cxr_server.rpc.interceptors.call_context import CallContext
 
@@ -30,6 +30,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 if not getattr(request, field):
                     raise InvalidField(f"{field} is required", field=field)
             log.info("swap requested", name=request.name, caller=call.caller)
+            if not self._models:
+                raise ModelLoading("the models are not ready yet", retry_after_ms=500)
             before = self._models.get(request.name)
             try:
                 model, load_s = await self._models.swap(request.name, request.bundle, self._grace_s)

@@ -5,7 +5,7 @@ from typing import Any
 
 from cxr_server import __version__
 from cxr_server.bundles.manifest import Manifest
-from cxr_server.errors import InvalidField, ModelLoading, RequestError
+from cxr_server.errors import InvalidField, ModelLoading, RequestError, UnknownModel
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.lifecycle import Phase
 from cxr_server.observability.call import Call
@@ -138,7 +138,11 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """
         if not name:
             raise InvalidField("model_name is required", field="model_name")
-        model = self._service.describe(name).model
+        try:
+            model = self._service.describe(name).model
+        except UnknownModel as error:
+            error.field = "model_name"
+            raise
         if version not in ("", model.version):
             raise InvalidField(f"model_version must be {model.version!r}", field="model_version")
         return model

@@ -1,0 +1,181 @@
+"""Several models on one server: asked for by name, and swapped while calls go on."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+import pytest
+
+from cxr.v1 import admin_pb2
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.admin_pb2_grpc import AdminServiceStub
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client import AsyncClient, UnknownModelError
+from cxr_server.access import new_token
+from cxr_server.app import App
+from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import BundleError
+from cxr_server.rpc.swap import NotSwapped, swap_model
+from cxr_server.settings import SettingsError, parse
+from images import chest_like, png
+
+IMAGE = png(chest_like(seed=3))
+
+
+@pytest.fixture(scope="module")
+def second(phantom_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle as another version of itself."""
+    folder = tmp_path_factory.mktemp("bundles") / "second"
+    shutil.copytree(phantom_bundle.path, folder)
+    manifest = msgspec.structs.replace(phantom_bundle.manifest, version="second")
+    (folder / "model.json").write_text(manifest.to_json())
+    return folder
+
+
+@asynccontextmanager
+async def serving(*flags: str, admin: str = "") -> AsyncIterator[tuple[Any, Any, App]]:
+    """Stubs of the contract and of the admin port, and their app."""
+    listen = ["--listen", "127.0.0.1:0", *(["--admin-listen", admin] if admin else [])]
+    app = App(parse([*listen, *flags], env={}))
+    await app.start()
+    try:
+        await app.load()
+        async with (
+            grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel,
+            grpc.aio.insecure_channel(admin or "unix:none") as operator,
+        ):
+            yield (
+                ChestXrayServiceStub(channel),  # type: ignore[no-untyped-call]
+                AdminServiceStub(operator),  # type: ignore[no-untyped-call]
+                app,
+            )
+    finally:
+        await app.drain()
+
+
+async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(
+    second: Path,
+) -> None:
+    flags = ("--model", "phantom", "--model", f"canary={second}")
+    async with serving(*flags) as (stub, _, app):
+        default = await stub.Predict(pb.PredictRequest(image=IMAGE))
+        canary = await stub.Predict(pb.PredictRequest(image=IMAGE, model="canary"))
+        again = await stub.Explain(pb.ExplainRequest(image=IMAGE, model="phantom"))
+        assert (canary.model.name, canary.model.version) == ("phantom", "second")
+        assert default.model.version != "second"
+        assert again.model == default.model
+        assert not canary.timing.evidence_cached
+        assert again.timing.evidence_cached
+        described = await stub.DescribeModel(pb.DescribeModelRequest(model="canary"))
+        assert described.model == canary.model
+        assert {each.name: each.model for each in described.served_models} == {
+            "phantom": default.model,
+            "canary": canary.model,
+        }
+        async with AsyncClient(f"127.0.0.1:{app.port}", model="canary") as client:
+            assert (await client.predict(IMAGE)).model.version == canary.model.version
+            served = (await client.describe_model()).served_models
+            assert [each.name for each in served] == ["phantom", "canary"]
+        async with AsyncClient(f"127.0.0.1:{app.port}", model="nosuch") as client:
+            with pytest.raises(UnknownModelError, match="there are: phantom, canary"):
+                await client.predict(IMAGE)
+
+
+async def test_two_bundles_of_one_name_need_another_name(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="two models are called phantom"):
+        async with serving("--model", "phantom", "--model", "phantom"):
+            pass
+
+
+async def test_a_swap_loses_no_call_and_can_be_undone(
+    second: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with serving("--model", "chest=phantom", admin="unix:admin.sock") as (stub, admin, app):
+        answered: list[str] = []
+        running = True
+
+        async def call(number: int) -> None:
+            while running:
+                image = IMAGE + number.to_bytes(4, "big") + len(answered).to_bytes(4, "big")
+                response = await stub.Predict(pb.PredictRequest(image=image, model="chest"))
+                answered.append(response.model.version)
+
+        callers = [asyncio.create_task(call(number)) for number in range(4)]
+        swap = admin_pb2.SwapModelRequest(name="chest", bundle=str(second))
+        swapped = await admin.SwapModel(swap)
+        versions = swapped.previous_model.version, swapped.model.version
+        before = len(answered)
+        while len(answered) < before + 10:
+            await asyncio.sleep(0.01)
+        text = await asyncio.to_thread(swap_model, "unix:admin.sock", "chest", "phantom")
+        assert text.startswith(f"chest: phantom {versions[0]}, loaded in ")
+        before = len(answered)
+        while len(answered) < before + 10:
+            await asyncio.sleep(0.01)
+        running = False
+        await asyncio.gather(*callers)  # none of which has failed
+        assert set(answered) == set(versions)
+        assert answered[-1] == versions[0]
+        assert [name for name, _ in app.service.models] == ["chest"]
+
+
+async def test_a_swap_that_fails_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken = tmp_path / "broken"
+    shutil.copytree(second, broken)
+    weights = broken / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    async with serving(admin="unix:admin.sock") as (stub, _, _app):
+        before = await stub.Predict(pb.PredictRequest(image=IMAGE))
+        for name, bundle, told in (
+            ("phantom", str(broken), "nothing has changed"),
+            ("phantom", "nosuch", "there is no bundle nosuch"),
+            ("nosuch", "phantom", "no model is served as 'nosuch'; there are: phantom"),
+            ("", "phantom", "name is required"),
+        ):
+            with pytest.raises(NotSwapped, match="(?i)" + told):
+                await asyncio.to_thread(swap_model, "unix:admin.sock", name, bundle)
+        assert (await stub.Predict(pb.PredictRequest(image=IMAGE))).model == before.model
+
+
+async def test_with_a_tokens_file_only_its_tokens_may_swap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    token, line = new_token("operator")
+    Path("tokens").write_text(line)
+    async with serving("--admin-tokens-file", "tokens", admin="unix:admin.sock"):
+        swap = ("unix:admin.sock", "phantom", "phantom")
+        with pytest.raises(NotSwapped, match="valid bearer token is required"):
+            await asyncio.to_thread(swap_model, *swap)
+        text = await asyncio.to_thread(swap_model, *swap, token=token)
+        assert text.startswith("phantom: phantom ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--admin-listen", "0.0.0.0:50053"), "could swap models: it needs --tls-cert"),
+        (("--admin-tokens-file", "tokens"), "needs --admin-listen"),
+        (("--admin-listen", "127.0.0.1:50051"), "are the same"),
+    ],
+)
+def test_models_are_swapped_from_this_machine_or_with_a_token_and_tls(
+    flags: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        parse(flags, env={})
+
+
+def test_models_are_named_by_flags_or_by_one_variable() -> None:
+    assert parse(["--model", "a", "--model", "b=c"], env={}).model == ("a", "b=c")
+    assert parse([], env={"CXR_MODEL": "a, b=c"}).model == ("a", "b=c")
+    assert parse([], env={}).model == ("phantom",)
