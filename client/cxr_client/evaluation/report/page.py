@@ -33,7 +33,7 @@ def comparison_page(document: dict[str, Any]) -> str:
     rows: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
         (
             each["finding"].replace("_", " "),
-            (estimate(each["auroc_difference"]), f"{each['positives']:,} of {each['n']:,}"),
+            (estimate(each["auroc_difference"]), _positives(each)),
             each["auroc_difference"],
         )
         for each in document["findings"]
@@ -53,7 +53,7 @@ def _render(template: str, document: dict[str, Any], drawings: dict[str, str]) -
     )
     environment.filters |= {
         "estimate": estimate,
-        "count": lambda value: _NONE if value is None else f"{value:,}".replace(",", "\u202f"),
+        "count": count,
         "words": lambda text: text.replace("_", " "),
     }
     return environment.get_template(template).render(
@@ -61,6 +61,15 @@ def _render(template: str, document: dict[str, Any], drawings: dict[str, str]) -
         style=Markup((files(_PACKAGE) / "evaluation.css").read_text("utf-8")),
         figures={name: Markup(svg) for name, svg in drawings.items()},
     )
+
+
+def count(value: int | None) -> str:
+    """Return "1 234" with a narrow space."""
+    return _NONE if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def _positives(finding: dict[str, Any]) -> str:
+    return f"{count(finding['positives'])} of {count(finding['n'])}"
 
 
 def estimate(value: dict[str, Any], digits: int = 3) -> str:
@@ -78,7 +87,7 @@ def _overview(findings: list[dict[str, Any]]) -> list[tuple[str, tuple[str, ...]
     return [
         (
             each["finding"].replace("_", " "),
-            (estimate(each["auroc"]), f"{each['positives']:,} of {each['n']:,}"),
+            (estimate(each["auroc"]), _positives(each)),
             each["auroc"],
         )
         for each in findings
@@ -94,7 +103,7 @@ def _subgroups(findings: list[dict[str, Any]]) -> list[tuple[str, tuple[str, ...
         rows += [
             (
                 f"{each['column']}: {each['level']}",
-                (estimate(each["auroc"]), f"{each['positives']:,} of {each['n']:,}"),
+                (estimate(each["auroc"]), _positives(each)),
                 each["auroc"],
             )
             for each in drawn
