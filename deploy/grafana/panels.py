@@ -11,6 +11,7 @@ REQUESTS, RESPONSES = "rpc_server_request_size_bytes", "rpc_server_response_size
 SERVED = "version, model, model_version, engine, device"
 METHOD, STATUS = "rpc_method", "rpc_response_status_code"
 INSTANCE = "{{instance}}"
+MODEL_OF = "{{served_as}} {{instance}}"
 WHAT = "{{model}} {{model_version}}, {{engine}} on {{device}}, cxr-server {{version}}"
 
 
@@ -162,22 +163,24 @@ ROWS = {
         Graph(
             "Engine in use",
             "percentunit",
-            {INSTANCE: f"{rate(BUSY)} / {here('cxr_engine_calls_limit')}"},
+            {MODEL_OF: f"{rate(BUSY)} / {here('cxr_engine_calls_limit')}"},
         ),
         Graph(
             "Images",
             "ops",
             {
-                "inferred": total(rate("cxr_engine_batch_images_sum")),
-                "from the cache": total(rate("cxr_evidence_cache_hits_total")),
+                "inferred, {{served_as}}": total(rate("cxr_engine_batch_images_sum"), "served_as"),
+                "from the cache, {{served_as}}": total(
+                    rate("cxr_evidence_cache_hits_total"), "served_as"
+                ),
             },
         ),
         Graph(
             "Images in a batch",
             "none",
             {
-                "mean": mean("cxr_engine_batch_images"),
-                "p90": quantile(0.9, "cxr_engine_batch_images"),
+                "mean {{served_as}}": mean("cxr_engine_batch_images", "served_as"),
+                "p90 {{served_as}}": quantile(0.9, "cxr_engine_batch_images", by=("served_as",)),
             },
         ),
         Graph(
@@ -195,11 +198,11 @@ ROWS = {
             "Images kept in the cache",
             "none",
             {
-                f"kept {INSTANCE}": here("cxr_evidence_cache_entries"),
-                f"limit {INSTANCE}": here("cxr_evidence_cache_entries_limit"),
+                f"kept {MODEL_OF}": here("cxr_evidence_cache_entries"),
+                f"limit {MODEL_OF}": here("cxr_evidence_cache_entries_limit"),
             },
         ),
-        Graph("Time to load the model", "s", {INSTANCE: here("cxr_model_load_seconds")}),
+        Graph("Time to load the model", "s", {MODEL_OF: here("cxr_model_load_seconds")}),
     ),
     "Inputs and decoding": (
         Graph(

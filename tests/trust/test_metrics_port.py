@@ -17,6 +17,7 @@ from trust.outcomes import outcome_of
 from trust.ports import free_port
 
 SERVICE = "cxr.v1.ChestXrayService"
+PHANTOM = '{served_as="phantom"}'
 
 
 class Watched:
@@ -91,20 +92,20 @@ def test_stages_engine_and_cache_are_counted(watched: Watched) -> None:
     for method, stage in stages:
         labels = f'{{rpc_method="{SERVICE}/{method}",stage="{stage}"}}'
         assert watched.since(f"cxr_stage_duration_seconds_count{labels}") == 1
-    assert watched.since("cxr_engine_batch_images_sum") == 1
-    assert watched.since('cxr_engine_batch_images_bucket{le="1.0"}') == 1
-    assert watched.since("cxr_engine_busy_seconds_total") > 0
+    assert watched.since(f"cxr_engine_batch_images_sum{PHANTOM}") == 1
+    assert watched.since(f'cxr_engine_batch_images_bucket{{le="1.0",{PHANTOM[1:]}') == 1
+    assert watched.since(f"cxr_engine_busy_seconds_total{PHANTOM}") > 0
     # Both answers say that the model is a phantom.
     assert watched.since('cxr_warnings_total{code="PHANTOM_MODEL"}') == 2
-    assert watched.since("cxr_evidence_cache_hits_total") == 1
-    assert watched.since("cxr_evidence_cache_misses_total") == 1
+    assert watched.since(f"cxr_evidence_cache_hits_total{PHANTOM}") == 1
+    assert watched.since(f"cxr_evidence_cache_misses_total{PHANTOM}") == 1
     gauges = "cxr_calls_held", "cxr_request_bytes_held", "cxr_answer_bytes_held"
     while any((now := scrape(watched.metrics))[gauge] for gauge in gauges):
         time.sleep(0.01)  # until the answer is sent
     assert all(now[f'cxr_queue_depth{{queue="{each}"}}'] == 0 for each in ("decode", "engine"))
     assert now["cxr_decode_processes_cpu_seconds_total"] > 0
     assert now["cxr_decode_processes_memory_bytes"] > 2**20
-    assert now["cxr_evidence_cache_entries"] >= 1
+    assert now[f"cxr_evidence_cache_entries{PHANTOM}"] >= 1
     assert now["cxr_engine_failures_total"] == 0
 
 

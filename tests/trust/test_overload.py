@@ -24,7 +24,7 @@ from trust.ports import free_port
 MIB = 2**20
 SLOTS = 2
 PREDICT = "/cxr.v1.ChestXrayService/Predict"
-IMAGES = "cxr_engine_batch_images_sum"
+IMAGES = 'cxr_engine_batch_images_sum{served_as="random-densenet121"}'
 
 
 @pytest.fixture(scope="module")
