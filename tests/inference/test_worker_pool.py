@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
+from cxr_server.inference import interactive_calls
 from cxr_server.inference.worker_pool import WorkerPool
 
 
@@ -64,6 +65,21 @@ async def test_bulk_jobs_run_when_no_other_job_waits(slow: Slow) -> None:
     await asyncio.gather(held, *jobs)
     assert order == ["C", "D", "a", "b"]
     pool.close()
+
+
+async def test_while_other_jobs_come_a_thread_is_kept_free_of_bulk_jobs(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
+    pool = WorkerPool("test", 2, max_jobs=9)
+    assert await pool.run("a") == ["a"]
+    bulk = [asyncio.ensure_future(pool.run(slow.steps(1), bulk=True)) for _ in range(3)]
+    await until(lambda: slow.begun == 1)
+    assert await pool.run("b") == ["b"]
+    assert slow.begun == 1
+    pool.close()  # what waits is done
+    slow.gate.set()
+    assert await asyncio.gather(*bulk) == [[0], [0], [0]]
 
 
 async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow) -> None:

@@ -1,16 +1,16 @@
 """Worker pool: threads for work outside the scheduler, bounded and with deadlines."""
 
 import asyncio
-import math
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
-from queue import PriorityQueue
 from typing import TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
 from cxr_server.inference import threads
+from cxr_server.inference.interactive_calls import InteractiveCalls
 from cxr_server.inference.pending import complete
 
 R = TypeVar("R")
@@ -19,21 +19,25 @@ R = TypeVar("R")
 class WorkerPool:
     """Runs jobs in `thread_count` threads; `max_jobs` may run or wait.
 
-    First in, first out, but bulk jobs when no other job waits.
+    First in, first out, but bulk jobs when no other job waits. While other jobs come, a thread is
+    kept free of bulk jobs.
     """
 
     def __init__(self, name: str, thread_count: int, max_jobs: int) -> None:
         self._free = max_jobs
+        self._thread_count = thread_count
+        self._changed = threading.Condition()  # guards all that follows
         self._closed = False
-        self._numbers = count()
-        self._jobs: PriorityQueue[tuple[float, int, Callable[[], None] | None]] = PriorityQueue()
+        self._interactive = InteractiveCalls()
+        self._jobs: tuple[deque[Callable[[], None]], ...] = deque(), deque()  # the second: bulk
+        self._running_bulk = 0
         for _ in range(thread_count):
             threads.start(name, self._work)
 
     @property
     def waiting(self) -> int:
         """Number of jobs that wait for a thread, those of callers who have gone included."""
-        return self._jobs.qsize()
+        return sum(map(len, self._jobs))
 
     async def run(
         self, steps: Iterable[R], *, deadline: float = float("inf"), bulk: bool = False
@@ -66,7 +70,11 @@ class WorkerPool:
                 loop.call_soon_threadsafe(complete, answer, outcome)
 
         self._free -= 1
-        self._jobs.put((bulk, next(self._numbers), job))
+        with self._changed:
+            if not bulk:
+                self._interactive.came()
+            self._jobs[bulk].append(job)
+            self._changed.notify()
         try:
             return await answer
         finally:
@@ -82,14 +90,31 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the threads once the queue is empty. Does not wait."""
-        self._closed = True
-        self._end()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _work(self) -> None:
-        while job := self._jobs.get()[-1]:
-            job()
-            job = None  # an idle thread holds no image
-        self._end()  # for the next thread
+        while self._next():
+            pass
 
-    def _end(self) -> None:
-        self._jobs.put((math.inf, next(self._numbers), None))
+    def _next(self) -> bool:
+        """Wait for a job and run it. Returns False once closed and nothing waits."""
+        interactive, bulk = self._jobs
+        with self._changed:
+            while not (interactive or (bulk and self._may_run_bulk())):
+                if self._closed and not bulk:
+                    return False
+                self._changed.wait()
+            is_bulk = not interactive
+            job = self._jobs[is_bulk].popleft()
+            self._running_bulk += is_bulk
+        job()
+        if is_bulk:
+            with self._changed:
+                self._running_bulk -= 1
+                self._changed.notify_all()  # this one may have been what others waited for
+        return True
+
+    def _may_run_bulk(self) -> bool:
+        return self._interactive.admit_bulk(self._running_bulk, self._thread_count)
