@@ -13,12 +13,14 @@ from cxr_server.explanation.methods import ExplanationMethod
 from cxr_server.explanation.options import HeatScale, RenderFormat, RenderFrame, RenderKind
 from cxr_server.imaging.codecs import CODECS
 from cxr_server.imaging.radiograph import DicomPresentation, InputWarning
+from cxr_server.inference.cache import CacheMode
 from cxr_server.lifecycle import Phase
 
 ENUMS: list[EnumDescriptor] = list(pb.DESCRIPTOR.enum_types_by_name.values())
 
 
 SERVED: dict[str, Iterable[str]] = {
+    "CacheMode": CacheMode,
     "ColorMap": ColorMap,
     "DicomPresentation": DicomPresentation,
     "ExplanationMethod": ExplanationMethod,

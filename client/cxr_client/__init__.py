@@ -12,6 +12,7 @@ from cxr_client.client import Client
 from cxr_client.config import BalancingConfig, RetryConfig, TLSConfig
 from cxr_client.description import FindingDescription, Health, Limits, ModelDescription, ServedModel
 from cxr_client.enums import (
+    CacheMode,
     ColorMap,
     DicomPresentation,
     ExplanationMethod,
@@ -55,6 +56,7 @@ __all__ = [
     "AsyncClient",
     "BalancingConfig",
     "Box",
+    "CacheMode",
     "CalibrationFigures",
     "CallCancelledError",
     "Client",

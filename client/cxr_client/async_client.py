@@ -15,6 +15,8 @@ from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import (
+    CacheMode,
+    CacheModeName,
     DicomPresentation,
     DicomPresentationName,
     ExplanationMethod,
@@ -83,6 +85,7 @@ class AsyncClient(Connection):
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
         include_embedding: bool | None = None,
+        cache: CacheMode | CacheModeName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -94,6 +97,7 @@ class AsyncClient(Connection):
             strict_input,
             presentation,
             include_embedding,
+            cache,
             timeout_s,
             request_id,
         )
@@ -148,6 +152,7 @@ class AsyncClient(Connection):
                 strict_input,
                 presentation,
                 include_embedding,
+                None,
                 timeout_s,
                 None,
                 many=True,
@@ -172,6 +177,7 @@ class AsyncClient(Connection):
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
         include_embedding: bool | None = None,
+        cache: CacheMode | CacheModeName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -186,6 +192,7 @@ class AsyncClient(Connection):
             strict_input,
             presentation,
             include_embedding,
+            cache,
             timeout_s,
             request_id,
         )

@@ -22,6 +22,8 @@ from cxr_client.causes import NO_ANSWER
 from cxr_client.config import Priority, RetryConfig
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import (
+    CacheMode,
+    CacheModeName,
     DicomPresentation,
     DicomPresentationName,
     ExplanationMethod,
@@ -62,6 +64,7 @@ def predict(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    cache: CacheMode | CacheModeName | None,
     timeout_s: float | None,
     request_id: str | None,
     *,
@@ -76,6 +79,7 @@ def predict(
         strict_input=strict_input,
         presentation=presentation,
         include_embedding=include_embedding,
+        cache=cache,
         model=link.settings.model,
     )
     del data
@@ -93,6 +97,7 @@ def explain(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    cache: CacheMode | CacheModeName | None,
     timeout_s: float | None,
     request_id: str | None,
 ) -> Steps[ExplanationSet]:
@@ -109,6 +114,7 @@ def explain(
         strict_input=strict_input,
         presentation=presentation,
         include_embedding=include_embedding,
+        cache=cache,
         model=link.settings.model,
     )
     del data

@@ -13,6 +13,8 @@ from cxr_client.config import Options
 from cxr_client.connection import Connection
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import (
+    CacheMode,
+    CacheModeName,
     DicomPresentation,
     DicomPresentationName,
     ExplanationMethod,
@@ -79,6 +81,7 @@ class Client(Connection):
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
         include_embedding: bool | None = None,
+        cache: CacheMode | CacheModeName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -94,6 +97,8 @@ class Client(Connection):
             presentation: How stored values of a DICOM image become grey. Default: AS_SHOWN, as a
                 viewer shows the image at first. STORED is what torchxrayvision reads.
             include_embedding: Return the network's features, too (`embedding`). Default: false.
+            cache: Whether evidence of an earlier call with this image may be used: USE or BYPASS.
+                Default: USE. `timing.evidence_cached` says whether it was.
             timeout_s: Deadline over all attempts, in seconds. Default: the client's.
             request_id: Id of the call in the server's log, 1 to 64 of the characters A-Z, a-z,
                 0-9, '.', '_', ':' and '-'. Default: a random one.
@@ -111,6 +116,7 @@ class Client(Connection):
             strict_input,
             presentation,
             include_embedding,
+            cache,
             timeout_s,
             request_id,
         )
@@ -127,6 +133,7 @@ class Client(Connection):
         strict_input: bool | None = None,
         presentation: DicomPresentation | DicomPresentationName | None = None,
         include_embedding: bool | None = None,
+        cache: CacheMode | CacheModeName | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> ExplanationSet:
@@ -144,6 +151,7 @@ class Client(Connection):
             strict_input: As in `predict`.
             presentation: As in `predict`.
             include_embedding: As in `predict`.
+            cache: As in `predict`.
             timeout_s: As in `predict`.
             request_id: As in `predict`.
 
@@ -163,6 +171,7 @@ class Client(Connection):
             strict_input,
             presentation,
             include_embedding,
+            cache,
             timeout_s,
             request_id,
         )

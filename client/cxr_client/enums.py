@@ -150,6 +150,18 @@ class ImageFormat(ContractEnum):
     DICOM = auto()
 
 
+class CacheMode(ContractEnum):
+    """Whether the server may use evidence that it keeps of earlier calls."""
+
+    UNSPECIFIED = auto()
+    USE = auto()
+    BYPASS = auto()
+
+
+CacheModeName = Literal["USE", "BYPASS"]
+"""The names of `CacheMode`."""
+
+
 class DicomPresentation(ContractEnum):
     """How stored values of a DICOM image become grey: as viewers show it, or unchanged."""
 

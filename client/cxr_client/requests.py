@@ -6,6 +6,8 @@ from typing import Any
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.enums import (
+    CacheMode,
+    CacheModeName,
     ColorMap,
     ColorMapName,
     ContractEnum,
@@ -89,6 +91,7 @@ def predict_request(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    cache: CacheMode | CacheModeName | None,
     model: str = "",
 ) -> pb.PredictRequest:
     """Build the request of Predict.
@@ -102,6 +105,7 @@ def predict_request(
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
         include_embedding=_optional(include_embedding),
+        cache=_number(CacheMode, cache),
         model=model,
     )
 
@@ -116,6 +120,7 @@ def explain_request(
     strict_input: bool | None,
     presentation: DicomPresentation | DicomPresentationName | None,
     include_embedding: bool | None,
+    cache: CacheMode | CacheModeName | None,
     model: str = "",
 ) -> pb.ExplainRequest:
     """Build the request of Explain.
@@ -137,6 +142,7 @@ def explain_request(
         strict_input=_optional(strict_input),
         dicom=_dicom_options(presentation),
         include_embedding=_optional(include_embedding),
+        cache=_number(CacheMode, cache),
         model=model,
     )
 

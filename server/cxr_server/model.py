@@ -158,10 +158,13 @@ class ServingModel:
         *,
         strict: bool = False,
         options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
+        use_cache: bool = True,
         needs_input: bool = False,
         needs_whole: bool = False,
     ) -> tuple[Evidence, ModelInput | None]:
-        """Return an image's evidence, from the cache if possible, and the input if it was made.
+        """Return an image's evidence, and the input if it was made.
+
+        The evidence comes from the cache if possible and allowed.
 
         The input is always made if it or the whole image is needed. `strict` and the errors are
         those of `preprocess`, and `Scheduler.submit` has errors of its own.
@@ -175,7 +178,8 @@ class ServingModel:
             keep_whole=needs_whole,
         )
         key = b""
-        is_hashed = self.cache.capacity or self._image_key
+        use_cache = use_cache and self.cache.capacity > 0
+        is_hashed = use_cache or self._image_key
         if is_hashed and len(image) <= HASHED_ON_LOOP_BYTES:
             key = self.cache.key_of(image)
         elif is_hashed:
@@ -183,7 +187,7 @@ class ServingModel:
         if self._image_key:
             call.image_hmacs.append(key.hex())
         key += options.presentation.encode()  # equal bytes read in another way are another image
-        evidence = self.cache.get(key)
+        evidence = self.cache.get(key) if use_cache else None
         if evidence and strict:
             facts = evidence.facts
             refuse_unlikely(evidence.warnings, facts.display_range, facts.presentation)
@@ -199,7 +203,8 @@ class ServingModel:
         )
         if output is not None:
             evidence = self._evidence_of(made, output)
-            self.cache.put(key, evidence)
+            if use_cache:
+                self.cache.put(key, evidence)
         assert evidence is not None  # it was cached, or the engine has run
         return evidence, made
 

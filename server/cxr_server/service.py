@@ -31,6 +31,7 @@ from cxr_server.explanation.options import HeatScale, RenderKind, RenderOptions
 from cxr_server.explanation.render import render_radiograph
 from cxr_server.imaging.codecs import readable_formats
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
+from cxr_server.inference.cache import CacheMode
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
@@ -59,6 +60,7 @@ class PredictRequest:
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
     include_embedding: bool = False
     model: str = ""
+    cache: CacheMode = CacheMode.USE
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -78,6 +80,7 @@ class ExplainRequest:
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
     include_embedding: bool = False
     model: str = ""
+    cache: CacheMode = CacheMode.USE
 
     def __post_init__(self) -> None:
         if len(self.labels) > MAX_LABELS:
@@ -217,7 +220,12 @@ class InferenceService:
         stages = call.stages = Stages()
         with model.in_use():
             evidence, _ = await model.evidence(
-                request.image, call, stages, strict=request.strict_input, options=request.dicom
+                request.image,
+                call,
+                stages,
+                strict=request.strict_input,
+                options=request.dicom,
+                use_cache=request.cache is CacheMode.USE,
             )
         scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         result = PredictResult(
@@ -287,6 +295,7 @@ class InferenceService:
             stages,
             strict=request.strict_input,
             options=request.dicom,
+            use_cache=request.cache is CacheMode.USE,
             needs_input=method.needs_engine,
             needs_whole=request.render.needs_whole,
         )

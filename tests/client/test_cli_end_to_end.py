@@ -28,6 +28,9 @@ def test_a_folder_that_is_asked_for_again_in_the_same_order_is_cached(
     assert done.returncode == 0
     timings = [json.loads(line)["timing"] for line in done.stdout.splitlines()]
     assert [timing["evidence_cached"] for timing in timings] == [True] * IMAGES
+    one = ["predict", "-v", "--server", phantom_server.address, tmp_path / "000.png"]
+    assert b"phantom 0.1.0, cached)" in cxr_process(*one).stdout
+    assert b"phantom 0.1.0)" in cxr_process(*one, "--no-cache").stdout
 
 
 def test_all_findings_and_those_above_their_operating_points_are_drawn(

@@ -191,7 +191,7 @@ def test_pictures_are_drawn_in_the_original_frame_with_a_legend_unless_told_othe
 def test_every_option_is_passed_on(cxr: Run, fake: FakeServer, folder: Path) -> None:
     options = "--frame original --color-map viridis --legend --kind none --opacity 0.25 "
     options += "--max-side 64 --scale fixed --method layer-cam --format jpeg --strict "
-    options += "--fixed-scale 40 --contours "
+    options += "--fixed-scale 40 --contours --no-cache "
     options += "--label Effusion --label Nodule --heatmap-label Nodule"
     status, out, _ = cxr("explain", *options.split(), "--output", folder / "out", folder / "a.JPG")
     assert status == 0
@@ -211,6 +211,7 @@ def test_every_option_is_passed_on(cxr: Run, fake: FakeServer, folder: Path) -> 
     assert (request.labels, request.heatmap_labels) == (["Effusion", "Nodule"], ["Nodule"])
     assert request.method == pb.EXPLANATION_METHOD_LAYER_CAM
     assert request.strict_input
+    assert request.cache == pb.CACHE_MODE_BYPASS
     assert not (folder / "out").exists()
     assert "Nodule" in out
 

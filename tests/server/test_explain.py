@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections.abc import Callable
 from io import BytesIO
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from PIL import Image
 
 from cxr.v1 import chest_xray_pb2 as pb
@@ -305,6 +307,23 @@ def test_explain_after_predict_uses_the_cache_and_answers_alike(
     fresh = explain(phantom_stub, png(chest_like(seed=991), compress_level=1), frame=ORIGINAL)
     assert not fresh.timing.evidence_cached
     assert fresh.explanations[0] == second.explanations[0]
+
+
+def test_a_call_may_bypass_the_cache_which_then_keeps_nothing(
+    phantom_stub: ChestXrayServiceStub,
+) -> None:
+    image = png(chest_like(seed=992))
+
+    def is_cached(call: Callable, request: type[Message], cache: str) -> bool:
+        message = request(image=image, cache=f"CACHE_MODE_{cache}")
+        return call(message).timing.evidence_cached
+
+    predict, asked = phantom_stub.Predict, pb.PredictRequest
+    kinds = ("BYPASS", "BYPASS", "USE", "USE", "BYPASS")
+    found = [is_cached(predict, asked, cache) for cache in kinds]
+    assert found == [False, False, False, True, False]
+    assert is_cached(phantom_stub.Explain, pb.ExplainRequest, "UNSPECIFIED")
+    assert not is_cached(phantom_stub.Explain, pb.ExplainRequest, "BYPASS")
 
 
 def _with_orientation(pixels: np.ndarray, orientation: int) -> bytes:

@@ -69,6 +69,12 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
     IMAGE_FORMAT_DICOM: _ClassVar[ImageFormat]
 
+class CacheMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CACHE_MODE_UNSPECIFIED: _ClassVar[CacheMode]
+    CACHE_MODE_USE: _ClassVar[CacheMode]
+    CACHE_MODE_BYPASS: _ClassVar[CacheMode]
+
 class DicomPresentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DICOM_PRESENTATION_UNSPECIFIED: _ClassVar[DicomPresentation]
@@ -141,6 +147,9 @@ IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 IMAGE_FORMAT_JPEG: ImageFormat
 IMAGE_FORMAT_DICOM: ImageFormat
+CACHE_MODE_UNSPECIFIED: CacheMode
+CACHE_MODE_USE: CacheMode
+CACHE_MODE_BYPASS: CacheMode
 DICOM_PRESENTATION_UNSPECIFIED: DicomPresentation
 DICOM_PRESENTATION_AS_SHOWN: DicomPresentation
 DICOM_PRESENTATION_STORED: DicomPresentation
@@ -173,20 +182,22 @@ WARNING_CODE_LETTERBOXED: WarningCode
 WARNING_CODE_UNTYPICAL_IMAGE: WarningCode
 
 class PredictRequest(_message.Message):
-    __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding", "model")
+    __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding", "model", "cache")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     STRICT_INPUT_FIELD_NUMBER: _ClassVar[int]
     DICOM_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    CACHE_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     top_k: int
     strict_input: bool
     dicom: DicomOptions
     include_embedding: bool
     model: str
-    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ...) -> None: ...
+    cache: CacheMode
+    def __init__(self, image: _Optional[bytes] = ..., top_k: _Optional[int] = ..., strict_input: bool = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ..., cache: _Optional[_Union[CacheMode, str]] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("findings", "model", "image_info", "warnings", "timing", "request_id", "notice", "typicality", "embedding")
@@ -211,7 +222,7 @@ class PredictResponse(_message.Message):
     def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., image_info: _Optional[_Union[ImageInfo, _Mapping]] = ..., warnings: _Optional[_Iterable[_Union[Warning, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., request_id: _Optional[str] = ..., notice: _Optional[str] = ..., typicality: _Optional[float] = ..., embedding: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom", "include_embedding", "model")
+    __slots__ = ("image", "labels", "method", "render", "strict_input", "heatmap_labels", "dicom", "include_embedding", "model", "cache")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +232,7 @@ class ExplainRequest(_message.Message):
     DICOM_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    CACHE_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     labels: _containers.RepeatedScalarFieldContainer[str]
     method: ExplanationMethod
@@ -230,7 +242,8 @@ class ExplainRequest(_message.Message):
     dicom: DicomOptions
     include_embedding: bool
     model: str
-    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ...) -> None: ...
+    cache: CacheMode
+    def __init__(self, image: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[ExplanationMethod, str]] = ..., render: _Optional[_Union[RenderOptions, _Mapping]] = ..., strict_input: bool = ..., heatmap_labels: _Optional[_Iterable[str]] = ..., dicom: _Optional[_Union[DicomOptions, _Mapping]] = ..., include_embedding: bool = ..., model: _Optional[str] = ..., cache: _Optional[_Union[CacheMode, str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanations", "model", "image_info", "warnings", "timing", "request_id", "notice", "findings", "typicality", "embedding", "radiograph")

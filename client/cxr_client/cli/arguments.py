@@ -161,6 +161,11 @@ def _add_images(parser: Parser, jobs: int | None = DEFAULT_JOBS) -> None:
         help="how stored values of DICOM become grey (default: AS_SHOWN)",
     )
     group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="have the network look again, where the server would use its earlier evidence",
+    )
+    group.add_argument(
         "--strip-header",
         action="store_true",
         help="send nothing of a DICOM header that is about the patient; needs pydicom",
@@ -192,7 +197,8 @@ def _add_output(parser: Parser) -> Any:
         "-v",
         "--verbose",
         action="store_true",
-        help="print a table for each of several images; in CSV, the model and the request id too",
+        help="print a table for each of several images, and which were cached; in CSV, the model"
+        " and the request id too",
     )
     _add_quiet(detail)
     group.add_argument(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from cxr_client.async_client import AsyncClient
 from cxr_client.cli.usage import ALL
-from cxr_client.enums import DicomPresentation, ExplanationMethodName, RenderKind
+from cxr_client.enums import CacheMode, DicomPresentation, ExplanationMethodName, RenderKind
 from cxr_client.errors import CxrError
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
@@ -30,6 +30,7 @@ class Explainer:
     strict_input: bool | None
     presentation: DicomPresentation | None
     include_embedding: bool | None
+    cache: CacheMode | None
 
     async def explain(self, image: bytes) -> ExplanationSet:
         """Return the explanations of an image; none where no finding is above its threshold."""
@@ -41,6 +42,7 @@ class Explainer:
             strict_input=self.strict_input,
             presentation=self.presentation,
             include_embedding=self.include_embedding,
+            cache=self.cache,
         )
         labels = [
             finding.label
@@ -65,6 +67,7 @@ class Explainer:
                 strict_input=self.strict_input,
                 presentation=self.presentation,
                 include_embedding=self.include_embedding,
+                cache=self.cache,
             )
         except CxrError as error:
             if error.reason != "EXPLANATION_TOO_LARGE" or len(labels) < 2 or once:

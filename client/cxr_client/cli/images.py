@@ -21,7 +21,7 @@ from cxr_client.cli.strip import reader
 from cxr_client.cli.studies import Studies, group
 from cxr_client.cli.table import LineWriter, TableWriter
 from cxr_client.cli.usage import UsageError
-from cxr_client.enums import RenderKind
+from cxr_client.enums import CacheMode, RenderKind
 from cxr_client.requests import RenderOptions
 
 
@@ -59,6 +59,7 @@ async def predict(arguments: argparse.Namespace) -> int:
                 strict_input=arguments.strict or None,
                 presentation=arguments.presentation,
                 include_embedding=arguments.include_embedding or None,
+                cache=_cache_mode(arguments),
             )
             return predicted, []
 
@@ -95,6 +96,7 @@ async def explain(arguments: argparse.Namespace) -> int:
             strict_input=arguments.strict or None,
             presentation=arguments.presentation,
             include_embedding=arguments.include_embedding or None,
+            cache=_cache_mode(arguments),
         )
 
         async def answer(job: Job) -> Answered:
@@ -105,6 +107,10 @@ async def explain(arguments: argparse.Namespace) -> int:
             )
 
         return await _run(arguments, answer, explains=True)
+
+
+def _cache_mode(arguments: argparse.Namespace) -> CacheMode | None:
+    return CacheMode.BYPASS if arguments.no_cache else None
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -155,7 +161,7 @@ def _writer(
     if arguments.csv:
         return CsvWriter(explains=explains, verbose=arguments.verbose, studies=studies)
     if arguments.verbose or len(found.jobs) == 1:
-        return TableWriter(studies)
+        return TableWriter(studies, verbose=arguments.verbose)
     return LineWriter([job.name for job in found.jobs], studies)
 
 

@@ -11,6 +11,7 @@ _OPTIONS = {
     "top_k": "--top-k",
     "strict_input": "--strict",
     "include_embedding": "--include-embedding",
+    "cache": "--no-cache",
     "labels": "--label",
     "heatmap_labels": "--heatmap-label",
     "method": "--method",

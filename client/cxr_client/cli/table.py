@@ -40,11 +40,14 @@ class Footer:
 
 
 class TableWriter:
-    """An aligned table for each image, then the footer."""
+    """An aligned table for each image, then the footer.
 
-    def __init__(self, studies: Studies) -> None:
+    `verbose` says of each image whether the network saw it or the server's cache had its evidence.
+    """
+
+    def __init__(self, studies: Studies, *, verbose: bool) -> None:
         """Start with an empty footer."""
-        self._footer, self._studies = Footer(), studies
+        self._footer, self._studies, self._verbose = Footer(), studies, verbose
 
     def answer(self, name: str, answer: Answer, pictures: Pictures) -> None:
         """Print one image's table."""
@@ -53,7 +56,8 @@ class TableWriter:
             print(f"{heading}\n")
         print(
             f"{printable(name)}  ({info.width_px} x {info.height_px} px, "
-            f"{info.format}, {printable(model.name)} {printable(model.version)})"
+            f"{info.format}, {printable(model.name)} {printable(model.version)}"
+            f"{', cached' if self._verbose and answer.timing.evidence_cached else ''})"
         )
         for line in aligned(_rows(answer, pictures)):
             print(f"  {line}")

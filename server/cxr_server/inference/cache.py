@@ -3,8 +3,16 @@
 import hmac
 import secrets
 from collections import OrderedDict
+from enum import StrEnum
 
 from cxr_server.inference.model_input import Evidence
+
+
+class CacheMode(StrEnum):
+    """What a call does with kept evidence."""
+
+    USE = "USE"
+    BYPASS = "BYPASS"  # neither read nor add to it
 
 
 class EvidenceCache:

@@ -27,6 +27,7 @@ from cxr_server.explanation.options import (
 )
 from cxr_server.imaging import quality
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
+from cxr_server.inference.cache import CacheMode
 from cxr_server.lifecycle import Phase
 
 M = TypeVar("M", bound=Message)
@@ -34,6 +35,7 @@ M = TypeVar("M", bound=Message)
 _ENUMS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
     for kind in (
+        CacheMode,
         ColorMap,
         DicomPresentation,
         ExplanationMethod,

@@ -22,6 +22,7 @@ _NOT_WITH_OUTPUT = {
     "--top-k": "every finding is stored",
     "--verbose": "every detail is stored",
     "--by-study": "rows come as they are answered",
+    "--no-cache": "each image is asked for once",
 }
 _ONLY_WITH_OUTPUT = (
     "--resume",
