@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cxr_server.bundles.manifest import BundleError
 from cxr_server.rpc.swap import NotSwapped, swap_model
 from cxr_server.settings import SettingsError, parse
 from images import chest_like, png
+from trust.ports import free_port
 
 IMAGE = png(chest_like(seed=3))
 
@@ -62,7 +64,8 @@ async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(
     second: Path,
 ) -> None:
     flags = ("--model", "phantom", "--model", f"canary={second}")
-    async with serving(*flags) as (stub, _, app):
+    metrics = ("--metrics-listen", f"127.0.0.1:{free_port()}")
+    async with serving(*flags, *metrics) as (stub, _, app):
         default = await stub.Predict(pb.PredictRequest(image=IMAGE))
         canary = await stub.Predict(pb.PredictRequest(image=IMAGE, model="canary"))
         again = await stub.Explain(pb.ExplainRequest(image=IMAGE, model="phantom"))
@@ -84,6 +87,10 @@ async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(
         async with AsyncClient(f"127.0.0.1:{app.port}", model="nosuch") as client:
             with pytest.raises(UnknownModelError, match="there are: phantom, canary"):
                 await client.predict(IMAGE)
+        for name in ("phantom", "canary"):  # one each was from the cache
+            counted = partial(app.metrics.registry.get_sample_value, labels={"served_as": name})
+            assert counted("cxr_evidence_cache_hits_total") == 1
+            assert counted("cxr_evidence_cache_misses_total") == 1
 
 
 async def test_two_bundles_of_one_name_need_another_name(tmp_path: Path) -> None:
