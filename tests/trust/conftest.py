@@ -11,6 +11,12 @@ from serving import ServerProcess
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
 
 
+@pytest.fixture
+def decoding_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers start no processes that decode, which takes a third of a start, unless told to."""
+    monkeypatch.setenv("CXR_DECODE_PROCESSES", "0")
+
+
 @pytest.fixture(scope="session")
 def plain_server() -> Iterator[ServerProcess]:
     """A phantom server without a cache."""

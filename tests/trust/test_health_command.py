@@ -13,6 +13,8 @@ from serving import ServerProcess
 from trust.certificates import Authority
 from trust.ports import free_port
 
+pytestmark = pytest.mark.usefixtures("decoding_in_threads")
+
 
 def health(*flags: str, **env: str) -> tuple[int, str]:
     """Run the command; return its exit status and its line."""

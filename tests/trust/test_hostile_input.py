@@ -74,6 +74,7 @@ def good_answer_unchanged(plain_stub: ChestXrayServiceStub) -> Iterator[Callable
     check()
 
 
+@pytest.mark.slow
 def test_every_hostile_image_ends_as_expected_and_affects_no_other_call(
     plain_stub: ChestXrayServiceStub,
     corpus: list[Case],

@@ -25,6 +25,7 @@ from trust import raw_http2
 from trust.certificates import Authority
 from trust.test_log_streams import answered, running
 
+pytestmark = pytest.mark.usefixtures("decoding_in_threads")
 BROKEN = with_engine('raise RuntimeError("no such device")')
 
 
@@ -97,6 +98,7 @@ def test_the_start_says_what_is_served_where_and_within_which_limits(
     assert (starting["event"], starting["version"]) == ("starting", __version__)
     assert starting["settings"] == {
         "listen": "127.0.0.1:0",
+        "decode_processes": 0,
         "max_in_flight": 7,
         "engine_threads": 1,
         "tls_cert": str(certificate),

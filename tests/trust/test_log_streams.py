@@ -21,7 +21,7 @@ from serving import PROGRAM, ServerProcess
 from trust.ports import free_port
 from trust.test_process_life import held
 
-pytestmark = pytest.mark.slow  # a server for each test
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("decoding_in_threads")]
 REQUEST = pb.PredictRequest(image=png())
 LOST = "cxr_log_lines_dropped_total"
 

@@ -22,6 +22,7 @@ from serving import PROGRAM, ServerProcess, with_engine
 from trust.certificates import Authority
 from trust.ports import free_port
 
+pytestmark = pytest.mark.usefixtures("decoding_in_threads")
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 REQUEST = pb.PredictRequest(image=png())
 

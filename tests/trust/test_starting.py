@@ -22,6 +22,7 @@ from refused_start import refused_start
 from serving import ServerProcess
 from trust.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("decoding_in_threads")
 IMAGE = png()
 
 
