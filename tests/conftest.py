@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before numpy is imported: OpenBLAS spins while it waits for processors that other tests use.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import grpc
 import pytest
 import structlog

@@ -1,6 +1,7 @@
 """Fixtures: bundles, made once for the whole run."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"small_densenet", "full_densenet"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("torch")
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without torch, which takes seconds to import where it is installed."""
+    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 @pytest.fixture(scope="session")

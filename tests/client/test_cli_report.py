@@ -261,6 +261,7 @@ def test_a_disk_that_does_not_take_the_report_is_told_and_no_part_is_left(
     assert names_in(tmp_path / "o") == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_films(fake: FakeServer, tmp_path: Path) -> None:
     def large(request: Any) -> Any:
         answer: Any = default_answer(request)

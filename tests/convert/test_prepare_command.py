@@ -1,6 +1,5 @@
 """`cxr-server prepare` as an operator meets it, on an installation without torch."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,9 @@ from upstream import published_file, sha256, upstream
 
 
 @pytest.fixture
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def homes(without_torch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "torch", None)
     return tmp_path
 
 

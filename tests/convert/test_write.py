@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
+@pytest.mark.usefixtures("without_torch")
 def test_a_written_bundle_holds_the_weights_and_scores_as_the_numpy_forward_pass(folder):
     differences = {}
     state = random_weights()
@@ -116,6 +117,7 @@ def test_a_bundle_that_is_rejected_leaves_the_one_that_was_there(folder):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+@pytest.mark.usefixtures("without_torch")
 def test_a_graph_that_differs_from_the_weights_is_noticed(folder, monkeypatch):
     monkeypatch.setattr(Graph, "relu", lambda self, x: x)
     with pytest.raises(BundleError, match="openvino and numpy differ by"):

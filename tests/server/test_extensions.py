@@ -1,7 +1,6 @@
 """What is registered is served: one entry of a registry, and nothing else, adds a capability."""
 
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,10 +167,10 @@ async def test_a_registered_preprocessing_is_described_and_served(
     assert (pixels_of(reply.explanations[0].heatmap)[..., 0] == pixels[::-1]).all()
 
 
+@pytest.mark.usefixtures("without_torch")
 async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)  # importing it takes seconds
     bundle = bundle_with(tmp_path / "foreign", "imagenet-rgb-resize256-v7")
     with pytest.raises(BundleError, match=r"imagenet-rgb-resize256-v7.*xrv-centercrop-resize224"):
         async with serving("--model", str(bundle)):

@@ -53,6 +53,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_collector")
 async def test_no_call_leaves_its_image_for_the_collector() -> None:
     app = App(settings.parse(["--listen", "127.0.0.1:0", "--cache-entries", "0"], env={}))

@@ -82,7 +82,7 @@ def greyscale_by_pillow(file: bytes) -> np.ndarray | None:
 
 
 def test_every_file_is_read_or_refused_and_what_is_read_equals_pillows_reading() -> None:
-    files = [case.data for case in cases()] + [fuzz.mutation(3, n) for n in range(2000)]
+    files = [case.data for case in cases()] + [fuzz.mutation(3, n) for n in range(1200)]
     read, compared = 0, Counter[str]()
     for file in files:
         try:
@@ -96,4 +96,4 @@ def test_every_file_is_read_or_refused_and_what_is_read_equals_pillows_reading()
             assert (radiograph.pixels_hw == expected_hw).all()
             compared[radiograph.file_format] += 1
     assert read > 100
-    assert min(compared["PNG"], compared["JPEG"]) > 15
+    assert min(compared["PNG"], compared["JPEG"]) > 8

@@ -224,7 +224,7 @@ def test_a_user_without_a_home_folder_can_serve() -> None:
 
 def run_homeless(*words: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [*homeless(), *words], capture_output=True, text=True, timeout=100, check=False
+        [*homeless(), *words], capture_output=True, text=True, timeout=300, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
