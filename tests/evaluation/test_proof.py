@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a minute on two quiet cores
 def test_a_run_that_was_killed_loses_nothing_and_its_figures_equal_independent_ones(
     tmp_path: Path,
 ) -> None:
