@@ -17,9 +17,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from imagecodecs import PngError, png_decode
-from isal.igzip_lib import IsalError
-from isal.isal_zlib import adler32, crc32, decompressobj
+from isal.igzip_lib import DECOMP_ZLIB, IgzipDecompressor, IsalError
+from isal.isal_zlib import adler32, crc32
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.pixels import to_greyscale
@@ -32,11 +33,12 @@ MAX_CHUNK_COUNT = 16_384
 
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 MAX_INFLATED_BYTES = 2**26
-"""Size of the pixels up to which ISA-L inflates. It holds them at once, libpng only a row."""
+"""Size of the pixels up to which ISA-L inflates: libpng gets all of them at once, and not a row."""
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by colour type: grey, RGB, palette, grey and RGB with alpha."""
 _BLOCK_BYTES = 0xFFFF  # the most that a stored block of deflate holds
+_PART_BYTES = 16 * _BLOCK_BYTES  # what is inflated at once
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _TRNS_LENGTHS = {0: (2,), 2: (6,), 3: range(1, 257)}
 """Allowed lengths of tRNS by colour type: grey, RGB, palette. libpng ignores it if it is broken."""
@@ -98,8 +100,10 @@ class PngCodec:
         # Palettes become RGB, tRNS becomes alpha, and each channel has 8 bits at least.
         channels = (3 if color_type == 3 else _CHANNELS.get(color_type, 4)) + (b"tRNS" in seen)
         pixels = height_px * width_px * (2 if bit_depth == 16 else 1)
-        file_bytes = 2 * rows_bytes if rows_bytes <= MAX_INFLATED_BYTES else 2 * len(data)
-        # The file for libpng, its pixels, their grey, and the same upright.
+        stored_bytes = rows_bytes if rows_bytes <= MAX_INFLATED_BYTES else 0
+        # The file for libpng, twice if it is compressed: ISA-L keeps what it has not inflated.
+        file_bytes = 2 * len(data) + stored_bytes + 2 * min(stored_bytes, _PART_BYTES)
+        # That, its pixels, their grey, and the same upright.
         decode_bytes = file_bytes + (channels + 2) * pixels
         return Header(
             height_px, width_px, bit_depth, metadata.orientation(), pixel_data, decode_bytes
@@ -109,7 +113,7 @@ class PngCodec:
         """Decode the pixels. Raises ImageUnreadable."""
         data: _PixelData = header.pixel_data
         try:
-            pixels = png_decode(data.file())
+            pixels = png_decode(data.file())  # type: ignore[arg-type]  # it takes any buffer
         except (PngError, IsalError, ValueError) as error:  # type: ignore[misc]  # isal types it as an instance
             raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
         return to_greyscale(pixels)
@@ -126,34 +130,59 @@ class _PixelData:
     compressed: list[memoryview]
     rows_bytes: int
 
-    def file(self) -> bytes:
+    def file(self) -> memoryview:
         """Return a PNG file of these pixels alone, stored if they fit into `MAX_INFLATED_BYTES`.
 
         Raises IsalError, and ValueError if there are too few pixels.
         """
-        stream: list[bytes | memoryview] = [*self.compressed]
-        if 0 < self.rows_bytes <= MAX_INFLATED_BYTES:
-            inflater = decompressobj()
-            rows = inflater.decompress(b"".join(self.compressed), self.rows_bytes + 1)
-            if len(rows) < self.rows_bytes or (len(rows) == self.rows_bytes and not inflater.eof):
-                raise ValueError("too few pixels")
-            stream = [*_stored(memoryview(rows)[: self.rows_bytes])]
-        checksum = crc32(b"IDAT")
-        for part in stream:
-            checksum = crc32(part, checksum)
-        start = struct.pack(">I4s", sum(map(len, stream)), b"IDAT")
-        return b"".join((*self.before, start, *stream, struct.pack(">I", checksum), _END))
+        compressed = b"".join(self.compressed)
+        is_stored = 0 < self.rows_bytes <= MAX_INFLATED_BYTES
+        size = _stored_bytes(self.rows_bytes) if is_stored else len(compressed)
+        head = b"".join((*self.before, struct.pack(">I4s", size, b"IDAT")))
+        start, end = len(head), len(head) + size
+        # The system faults in the large pages of an array faster than the pages of bytes.
+        file = np.empty(end + 4 + len(_END), np.uint8).data
+        file[:start] = head
+        if is_stored:
+            _store(compressed, self.rows_bytes, file[start:end])
+        else:
+            file[start:end] = compressed
+        file[end:] = struct.pack(">I", crc32(file[start - 4 : end])) + _END
+        return file
 
 
-def _stored(data: memoryview) -> Iterator[bytes | memoryview]:
-    """Yield data as a zlib stream of stored blocks (RFC 1950; RFC 1951, section 3.2.4)."""
-    yield b"\x78\x01"
-    for start in range(0, len(data), _BLOCK_BYTES):
-        block = data[start : start + _BLOCK_BYTES]
-        is_last = start + _BLOCK_BYTES >= len(data)
-        yield struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF)
-        yield block
-    yield struct.pack(">I", adler32(data))
+def _stored_bytes(count: int) -> int:
+    """Return the size of a zlib stream of so many bytes in stored blocks."""
+    return 2 + count + 5 * -(-count // _BLOCK_BYTES) + 4
+
+
+def _store(compressed: bytes, count: int, stream: memoryview) -> None:
+    """Inflate and write as a zlib stream of stored blocks (RFC 1950; RFC 1951, section 3.2.4).
+
+    Raises IsalError, and ValueError if there are fewer bytes than `count`; more are left out.
+    """
+    inflater = IgzipDecompressor(flag=DECOMP_ZLIB)
+    stream[:2] = b"\x78\x01"
+    place, left, checksum = 2, count, 1
+    while left:
+        wanted = min(left, _PART_BYTES)
+        part = memoryview(inflater.decompress(compressed, wanted))
+        compressed = b""  # the inflater has it
+        if len(part) < wanted:
+            raise ValueError("too few pixels")
+        left -= wanted
+        checksum = adler32(part, checksum)
+        for start in range(0, wanted, _BLOCK_BYTES):
+            block = part[start : start + _BLOCK_BYTES]
+            is_last = not left and start + _BLOCK_BYTES >= wanted
+            stream[place : place + 5] = struct.pack(
+                "<BHH", is_last, len(block), len(block) ^ 0xFFFF
+            )
+            place += 5 + len(block)
+            stream[place - len(block) : place] = block
+        if not left and not inflater.eof and not inflater.decompress(b"", 1) and not inflater.eof:
+            raise ValueError("the end is missing")
+    stream[place:] = struct.pack(">I", checksum)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
