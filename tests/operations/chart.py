@@ -23,6 +23,7 @@ COMBINATIONS = {
     "plaintext without the health port": "probes.healthPort=false",
     "a real model in an emptyDir": "model.name=densenet121-res224-all,"
     "model.prepareArgs={--url,https://mirror.example.org/weights.pt}",
+    "two models": "model.name=chest=densenet121-res224-all,model.others={canary=phantom}",
     "a real model in a new volume": "model.name=densenet121-res224-all,bundles.claim.create=true,"
     "bundles.claim.storageClassName=nfs",
     "a bundle that is there": "model.name=mine,model.prepare=false,bundles.existingClaim=models",

@@ -15,7 +15,10 @@ def test_the_server_accepts_the_settings_of_every_combination(
         variables = environment(server(manifest))
         read = settings.parse([], env={k: v for k, v in variables.items() if k.startswith("CXR_")})
         values = dict(part.split("=", 1) for part in COMBINATIONS[name].split(",") if "=" in part)
-        assert read.model == values.get("model.name", "phantom"), name
+        expected = (values.get("model.name", "phantom"),)
+        if name == "two models":
+            expected = ("chest=densenet121-res224-all", "canary=phantom")
+        assert read.model == expected, name
         assert read.insecure is ("tls.secretName" not in values), name
         assert bool(read.tls_cert) is bool(read.tls_key) is ("tls.secretName" in values), name
         assert bool(read.tls_client_ca) is ("tls.clientCA" in values), name
@@ -98,6 +101,15 @@ def test_the_model_lies_in_a_volume_that_the_server_only_reads(
     assert claim("a real model in a new volume") == "cxr-serve"
     assert claim("a bundle that is there") == "models"
     assert "initContainers" not in pod(manifests["a bundle that is there"])
+
+
+def test_every_model_is_prepared_under_the_name_of_its_bundle(manifests: Manifests) -> None:
+    prepared = [each["args"] for each in pod(manifests["two models"])["initContainers"]]
+    assert prepared == [
+        ["prepare", "--if-missing", bundle] for bundle in ("densenet121-res224-all", "phantom")
+    ]
+    names = [each["name"] for each in pod(manifests["two models"])["initContainers"]]
+    assert names == ["prepare", "prepare-2"]
 
 
 def test_secrets_are_read_by_the_pods_group_alone(

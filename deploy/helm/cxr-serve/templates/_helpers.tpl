@@ -29,6 +29,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{- end -}}
 
+{{/* The bundle of a model, which is written BUNDLE or NAME=BUNDLE. */}}
+{{- define "cxr-serve.bundle" -}}
+{{ splitList "=" . | last }}
+{{- end -}}
+
 {{/* Values that are right one by one, but not together. */}}
 {{- define "cxr-serve.check" -}}
 {{- $owned := dict "CXR_MODEL" "model.name" "CXR_LISTEN" "listenHost" "CXR_HEALTH_LISTEN" "probes.healthPort"
@@ -71,8 +76,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (or .metrics.serviceMonitor.enabled .metrics.prometheusRule.enabled) (not .metrics.enabled) -}}
 {{- fail "metrics.serviceMonitor and metrics.prometheusRule need metrics.enabled" -}}
 {{- end -}}
-{{- if and (not .model.prepare) (not (or .bundles.existingClaim .bundles.claim.create)) (ne .model.name "phantom") -}}
-{{- fail (printf "model.prepare: false: nothing would put %s into an emptyDir; set bundles.existingClaim" .model.name) -}}
+{{- if not (or .model.prepare .bundles.existingClaim .bundles.claim.create) -}}
+{{- range prepend .model.others .model.name -}}
+{{- if ne (include "cxr-serve.bundle" .) "phantom" -}}
+{{- fail (printf "model.prepare: false: nothing would put %s into an emptyDir; set bundles.existingClaim" .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
