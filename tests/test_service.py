@@ -27,8 +27,9 @@ from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.stages import Stage
+from cxr_server.requests import ExplainRequest, PredictRequest
 from cxr_server.resources import MAX_SLOW_EXPLANATIONS
-from cxr_server.service import ExplainRequest, InferenceService, PredictRequest
+from cxr_server.service import InferenceService
 from cxr_server.settings import parse
 from images import chest_like, png
 

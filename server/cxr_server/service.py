@@ -5,14 +5,11 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cxr_server.admission import most_bulk_calls
-from cxr_server.bundles.manifest import Manifest
 from cxr_server.drawing import most_drawn_px, room_to_draw
 from cxr_server.errors import (
     ImageDecoderFailed,
-    InvalidField,
     MethodUnavailable,
     ModelLoading,
     RequestError,
@@ -22,142 +19,28 @@ from cxr_server.errors import (
 from cxr_server.explanation.footprint import answer_bytes
 from cxr_server.explanation.methods import (
     METHODS,
-    Explanation,
-    ExplanationMethod,
     available,
     explain,
 )
-from cxr_server.explanation.options import HeatScale, RenderKind, RenderOptions
+from cxr_server.explanation.options import RenderKind, RenderOptions
 from cxr_server.explanation.render import render_radiograph
 from cxr_server.imaging.codecs import readable_formats
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, InputWarning
 from cxr_server.inference.cache import CacheMode
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
-from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scheduler import EngineFailure
-from cxr_server.inference.scoring import Finding, findings, ranked
+from cxr_server.inference.scoring import findings, ranked
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
 from cxr_server.model import ServingModel
 from cxr_server.models import Models
 from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
-from cxr_server.observability.stages import Stage, Stages
+from cxr_server.observability.stages import Stages
+from cxr_server.requests import ExplainRequest, PredictRequest
+from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
 from cxr_server.settings import Settings
-
-MAX_LABELS = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictRequest:
-    """Fields and defaults as in the contract. Raises InvalidField."""
-
-    image: bytes
-    top_k: int = 5
-    strict_input: bool = False
-    dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
-    include_embedding: bool = False
-    model: str = ""
-    cache: CacheMode = CacheMode.USE
-
-    def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise InvalidField("top_k must be at least 1", field="top_k")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainRequest:
-    """Fields and defaults as in the contract. Raises InvalidField."""
-
-    image: bytes
-    labels: tuple[str, ...] = ()
-    heatmap_labels: tuple[str, ...] = ()
-    method: ExplanationMethod = ExplanationMethod.GRAD_CAM
-    render: RenderOptions = RenderOptions()  # noqa: RUF009 -- frozen
-    strict_input: bool = False
-    dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
-    include_embedding: bool = False
-    model: str = ""
-    cache: CacheMode = CacheMode.USE
-
-    def __post_init__(self) -> None:
-        if len(self.labels) > MAX_LABELS:
-            raise InvalidField(f"labels may be at most {MAX_LABELS}", field="labels")
-        if len(set(self.labels)) < len(self.labels):
-            raise InvalidField("labels must differ from each other", field="labels")
-        if not set(self.heatmap_labels) <= set(self.labels):
-            raise InvalidField("heatmap_labels must be among labels", field="heatmap_labels")
-        if self.render.scale is HeatScale.FIXED and METHODS[self.method].needs_engine:
-            raise InvalidField(
-                f"{self.method} makes relative maps, without a unit: "
-                "scale FIXED is for method GRAD_CAM",
-                field="render.scale",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictResult:
-    """What was found in an image: findings best first, and the evidence that they rest on."""
-
-    findings: tuple[Finding, ...]
-    evidence: Evidence
-    stages: Stages
-    model: Manifest
-    include_embedding: bool = False
-
-    @property
-    def cached(self) -> bool:
-        """Whether the evidence came from the cache."""
-        return Stage.INFERENCE not in self.stages.seconds()
-
-    @property
-    def warnings(self) -> tuple[InputWarning, ...]:
-        """What makes the result less trustworthy."""
-        of_model = (InputWarning.PHANTOM_MODEL,) if self.model.phantom else ()
-        return of_model + self.evidence.warnings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainResult(PredictResult):
-    """The same, with the explanations in the order of the request's labels.
-
-    `radiograph` is a file in `RenderOptions.format`, empty unless it was asked for.
-    """
-
-    explanations: tuple[Explanation, ...]
-    radiograph: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthReport:
-    """The state of the service; `model` is None and the engine's names empty while loading."""
-
-    phase: Phase
-    uptime_s: float
-    in_flight_count: int
-    model: Manifest | None = None
-    engine: str = ""
-    device: str = ""
-    precision: str = ""
-    queue_depth: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDescription:
-    """A loaded model, the limits on requests and the options; `served` are all models by name."""
-
-    model: Manifest
-    served: dict[str, Manifest]
-    limits: DecodeLimits
-    max_request_bytes: int
-    max_drawn_pixels: int
-    max_in_flight_count: int
-    max_bulk_in_flight_count: int
-    image_formats: tuple[str, ...]
-    methods: tuple[ExplanationMethod, ...]
-    precision: str
 
 
 class InferenceService:

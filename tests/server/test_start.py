@@ -23,7 +23,7 @@ from cxr_server import settings
 from cxr_server.app import App
 from cxr_server.bundles.store import SAMPLES_PATH
 from cxr_server.observability.call import Call
-from cxr_server.service import PredictRequest
+from cxr_server.requests import PredictRequest
 
 async def main():
     app = App(settings.parse(sys.argv[1:], env={}))

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_server import __version__, service
+from cxr_server import __version__
 from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.refit import Refit
 from cxr_server.errors import InvalidField
@@ -29,6 +29,8 @@ from cxr_server.imaging import quality
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.inference.cache import CacheMode
 from cxr_server.lifecycle import Phase
+from cxr_server.requests import ExplainRequest, PredictRequest
+from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
 
 M = TypeVar("M", bound=Message)
 
@@ -47,21 +49,21 @@ _ENUMS: dict[str, type[StrEnum]] = {
 }
 
 
-def predict_request(message: pb.PredictRequest) -> service.PredictRequest:
+def predict_request(message: pb.PredictRequest) -> PredictRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
     fields = {"image": b"", **_set_fields(message)}
     fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
-    return service.PredictRequest(**fields)
+    return PredictRequest(**fields)
 
 
-def explain_request(message: pb.ExplainRequest) -> service.ExplainRequest:
+def explain_request(message: pb.ExplainRequest) -> ExplainRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
     fields = {"image": b"", **_set_fields(message)}
     fields["labels"] = tuple(message.labels)
     fields["heatmap_labels"] = tuple(message.heatmap_labels)
     fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
     fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
-    return service.ExplainRequest(**fields)
+    return ExplainRequest(**fields)
 
 
 def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
@@ -77,12 +79,12 @@ def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
     return fields
 
 
-def predict_response(result: service.PredictResult, request_id: str) -> pb.PredictResponse:
+def predict_response(result: PredictResult, request_id: str) -> pb.PredictResponse:
     """Translate the result of Predict."""
     return pb.PredictResponse(**_common(result, request_id))
 
 
-def explain_response(result: service.ExplainResult, request_id: str) -> bytes:
+def explain_response(result: ExplainResult, request_id: str) -> bytes:
     """Translate the result of Explain to a serialised ExplainResponse.
 
     Pictures are put between the other bytes as they are: protobuf would copy each several times.
@@ -99,7 +101,7 @@ def explain_response(result: service.ExplainResult, request_id: str) -> bytes:
     return b"".join(parts)
 
 
-def health_response(report: service.HealthReport) -> pb.HealthResponse:
+def health_response(report: HealthReport) -> pb.HealthResponse:
     """Translate the state of the service."""
     # The contract knows no lame duck, which drains as well.
     phase = Phase.DRAINING if report.phase is Phase.LAME_DUCK else report.phase
@@ -113,7 +115,7 @@ def health_response(report: service.HealthReport) -> pb.HealthResponse:
     )
 
 
-def describe_model_response(description: service.ModelDescription) -> pb.DescribeModelResponse:
+def describe_model_response(description: ModelDescription) -> pb.DescribeModelResponse:
     """Translate the description of the model."""
     manifest, limits = description.model, description.limits
     return _same(
@@ -145,7 +147,7 @@ def describe_model_response(description: service.ModelDescription) -> pb.Describ
     )
 
 
-def _common(result: service.PredictResult, request_id: str) -> dict[str, Any]:
+def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts, stages = result.evidence.facts, result.stages.seconds()
     durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}

@@ -9,11 +9,13 @@ from cxr_server.errors import InvalidField, ModelLoading, RequestError, UnknownM
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.lifecycle import Phase
 from cxr_server.observability.call import Call
+from cxr_server.requests import PredictRequest
+from cxr_server.results import PredictResult
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.open_inference import open_inference_pb2 as oip
 from cxr_server.rpc.open_inference import open_inference_pb2_grpc as oip_grpc
 from cxr_server.rpc.open_inference.tensors import OUTPUTS, images_of
-from cxr_server.service import InferenceService, PredictRequest, PredictResult
+from cxr_server.service import InferenceService
 
 SERVICE: str = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 MODEL_INFER = f"{SERVICE}/ModelInfer"

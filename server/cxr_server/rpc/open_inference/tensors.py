@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxr_server.errors import InvalidField
+from cxr_server.results import PredictResult
 from cxr_server.rpc.open_inference import open_inference_pb2 as oip
-from cxr_server.service import PredictResult
 
 MAX_IMAGES = 64
 """Images of one call: its memory and time stay those of a call."""
