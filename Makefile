@@ -22,7 +22,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .DEFAULT_GOAL := help
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
-	test-programs format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
+	test-programs demo-ray format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
 	bench-decode bench-observability bench-viewer
 
 help: ## list the targets
@@ -114,7 +114,19 @@ $(INFERENCE_CLIENTS)/.installed: locks/inference-clients.txt
 	$(INFERENCE_CLIENTS)/bin/pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
 	@touch $@
 
-test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed $(INFERENCE_CLIENTS)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
+RAY := build/ray
+
+# Ray with client and server: 0.8 GB.
+$(RAY)/.installed: locks/ray.txt $(PYPROJECTS)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	$(RAY)/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation -e client -e server
+	@touch $@
+
+demo-ray: $(RAY)/.installed ## two replicas on a local Ray Serve, one of which is killed under load (root, or user namespaces)
+	@PYTHONPATH=. $(RAY)/bin/python -m scripts.demo_ray
+
+test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed $(INFERENCE_CLIENTS)/.installed $(RAY)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
 	$(PY) -m pytest -m operations $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU

@@ -53,6 +53,8 @@ _CONNECT_NOTICE_S = 0.5  # An outage is told within a second.
 _POLL_S = 0.2
 _POLL_TIMEOUT_S = 10.0  # A server that hangs is asked again.
 _ONCE = RetryConfig(max_attempts=1)
+_RAY_STARTS = "Application metadata not set"
+"""In Ray Serve's NOT_FOUND while it knows of no application yet."""
 
 T = TypeVar("T")
 
@@ -160,6 +162,10 @@ def wait_until_ready(link: Link, timeout_s: float) -> Steps[Health]:
                 kind = UnavailableError
                 link.failed(error.message, again=True)
         except (CallCancelledError, DeadlineError, OverloadedError) as error:
+            state = error.message
+        except ProtocolError as error:
+            if _RAY_STARTS not in error.message:
+                raise
             state = error.message
         if deadline.left_s <= _POLL_S:
             raise kind(f"{link.settings.server} was not ready within {timeout_s:g} s: {state}")

@@ -34,12 +34,15 @@ log = structlog.get_logger("cxr_server")
 
 
 class App:
-    """One server: `start`, then `load`, then `drain`. Raises SettingsError for the audit file."""
+    """One server: `start`, then `load`, then `drain`. Raises SettingsError for the audit file.
+
+    Where another host listens, `expose_metrics` stands for `start`.
+    """
 
     def __init__(self, settings: Settings, tracing: Recorder | None = None) -> None:
         self.settings = settings
         self.tracing = tracing
-        self.port = 0  # known once the app has started
+        self.port = self.metrics_port = 0  # known once the app listens
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.audit = open_audit(settings)
@@ -71,14 +74,20 @@ class App:
 
     async def start(self) -> None:
         """Listen, reporting NOT_SERVING. Raises OSError."""
+        self.expose_metrics()
+        self.port = await self.server.start()
+
+    def expose_metrics(self) -> None:
+        """Listen for Prometheus and probes, if the settings name an address. Raises OSError."""
         if address := self.settings.metrics_listen:
             begin_at_zero(self.metrics, self.settings)
             registry, where = self.metrics.registry, Address.parse(address)
             registry.register(Readings(self.lifecycle, self.admission, self.service, self.server))
             self._loop_watch.start()
             alive, ready = self._alive, self._ready
-            self._stop_metrics = expose(where.host, where.port, registry, alive=alive, ready=ready)
-        self.port = await self.server.start()
+            self.metrics_port, self._stop_metrics = expose(
+                where.host, where.port, registry, alive=alive, ready=ready
+            )
 
     async def load(self) -> None:
         """Load the models and enter SERVING. Raises BundleError, EngineUnavailable."""

@@ -183,8 +183,9 @@ def test_waiting_ends_when_the_service_is_serving(fake: FakeServer, ask: Ask) ->
         failure("CANCELLED"),
         failure("DEADLINE_EXCEEDED"),
         failure("RESOURCE_EXHAUSTED", "QUEUE_FULL", retry_after_s=3600),
+        failure("NOT_FOUND", message="Application metadata not set. Please ensure that ..."),
     ],
-    ids=["draining", "loading", "proxy", "stopping", "slow", "full"],
+    ids=["draining", "loading", "proxy", "stopping", "slow", "full", "ray"],
 )
 def test_waiting_goes_on_through_every_temporary_answer(
     fake: FakeServer, ask: Ask, fault: object

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server.access import Access, new_token
@@ -15,10 +16,11 @@ from cxr_server.app import App
 from cxr_server.errors import InvalidField, MemoryFull, QueueFull
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.observability.metrics import Metrics
+from cxr_server.rpc.hosted import CHECK, Hosted
 from cxr_server.rpc.interceptors.call_context import CallContext, host_of
 from cxr_server.rpc.interceptors.chain import Chain
 from cxr_server.rpc.server import steps
-from cxr_server.rpc.servicer import ChestXrayServicer
+from cxr_server.rpc.servicer import PREDICT, ChestXrayServicer
 from cxr_server.settings import Settings, parse
 from images import png
 from trust.certificates import Authority
@@ -394,6 +396,7 @@ class RayContext:
         return {}
 
     def set_trailing_metadata(self, metadata: Any) -> None:
+        assert isinstance(metadata, list)  # Ray appends it to one of its own
         self.trailing = dict(metadata)
 
     def set_code(self, code: Any) -> None:
@@ -472,14 +475,40 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
     assert await caller.unary_unary(b"", RayContext()) == b"host:192.0.2.7"
 
 
-async def test_the_servicer_answers_a_host_without_interceptors() -> None:
-    """As on Ray Serve, whose proxy calls the servicer itself."""
-    service = App(parse(["--decode-processes", "0"], env={})).service
-    await service.load()
-    servicer = ChestXrayServicer(service)
+async def test_another_host_is_given_answers_statuses_and_probes() -> None:
+    """As Ray Serve does, which calls a method of each name with whole messages."""
+    app = App(parse(["--decode-processes", "0", "--max-request-mib", "1"], env={}))
+    await app.load()
+    hosted = Hosted(app.server)
+
     context = RayContext(("x-request-id", "ray-2"))
-    reply = await servicer.Predict(pb.PredictRequest(image=png()), context)
-    assert (reply.request_id, len(reply.findings)) == ("ray-2", 5)
+    request = pb.PredictRequest(image=png())
+    reply = await hosted.answer(PREDICT, request, context)
+    assert isinstance(reply, pb.PredictResponse)
+    assert (reply.request_id, len(reply.findings), context.code()) == ("ray-2", 5, None)
+
+    context = RayContext()
+    assert await hosted.answer(PREDICT, pb.PredictRequest(), context) == pb.PredictResponse()
+    assert context.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert context.trailing["x-error-reason"] == "IMAGE_EMPTY"
+
+    context, large = RayContext(), pb.PredictRequest(image=bytes(2**20))
+    assert await hosted.answer(PREDICT, large, context) == pb.PredictResponse()
+    assert context.ended[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert context.ended[1].startswith("SERVER: Received message larger than max (1048")
+
+    context = RayContext()
+    check = health_pb2.HealthCheckRequest(service="other")
+    await hosted.answer(CHECK, check, context)
+    assert context.code() is grpc.StatusCode.NOT_FOUND
+    watched = hosted.watch(health_pb2.HealthCheckRequest(), RayContext())
+    assert (await anext(watched)).status == health_pb2.HealthCheckResponse.SERVING
+
+    context, servicer = RayContext(), ChestXrayServicer(app.service)  # without the steps
+    assert len((await servicer.Predict(request, context)).findings) == 5
     with pytest.raises(InvalidField):
         await servicer.Predict(pb.PredictRequest(image=png(), top_k=0), context)
-    await service.close()
+
+    await app.drain()
+    assert [each.status async for each in watched] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+    assert app.admission.calls == 0

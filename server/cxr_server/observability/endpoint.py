@@ -66,8 +66,8 @@ class _Server(ThreadingHTTPServer):
 
 def expose(
     host: str, port: int, registry: CollectorRegistry, *, alive: Probe, ready: Probe
-) -> Callable[[], None]:
-    """Serve the metrics and two probes. Returns the function that stops it. Raises OSError."""
+) -> tuple[int, Callable[[], None]]:
+    """Serve the metrics and two probes. Returns the port and what stops it. Raises OSError."""
     probes = {"/healthz": alive, "/readyz": ready}
     handler = type("Handler", (_Handler,), {"registry": registry, "probes": probes})
     server = _Server(host, port, handler)
@@ -79,4 +79,4 @@ def expose(
         server.server_close()
         thread.join()
 
-    return stop
+    return int(server.server_address[1]), stop

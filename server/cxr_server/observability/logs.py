@@ -31,8 +31,10 @@ _lines: LogLines | None = None  # None until `configure`: structlog's defaults a
 _as_json = False
 
 
-def configure(log_format: str, level: str) -> None:
+def configure(log_format: str, level: str, **facts: str) -> None:
     """Take over stderr for the rest of the process. Formats are those of `is_json`.
+
+    `facts` are in every line.
 
     The standard library's logging, warnings, exceptions that end a thread, and native output take
     the same way as structlog's lines.
@@ -45,8 +47,9 @@ def configure(log_format: str, level: str) -> None:
     lines = LogLines(
         stderr, lambda count: _rendered(end, "warning", event="log lines dropped", count=count)
     )
+    begin: tuple[Processor, ...] = (*_BEGIN, lambda _, __, line: {**line, **facts})
     structlog.configure(
-        processors=[*_BEGIN, *end],
+        processors=[*begin, *end],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Logger(lines),
         cache_logger_on_first_use=True,
@@ -55,7 +58,7 @@ def configure(log_format: str, level: str) -> None:
     handler.setFormatter(
         ProcessorFormatter(
             processors=[ProcessorFormatter.remove_processors_meta, *end],
-            foreign_pre_chain=[*_BEGIN, add_logger_name],
+            foreign_pre_chain=[*begin, add_logger_name],
         )
     )
     # Libraries, gRPC among them, log through the standard library: warnings and worse only.

@@ -28,7 +28,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """Return the status now; NOT_FOUND for an unknown service."""
         status = self._status(request.service)
         if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details("no such service")
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(

@@ -68,9 +68,8 @@ class Server:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         services = [servicer.SERVICE, health.SERVICE]
-        self._access = Access(settings.tokens_file) if settings.tokens_file else None
         self._certificates = Certificates(settings) if settings.tls_cert else None
-        chain = Chain(self._around(self._access), settings.upload_timeout_s)
+        chain = self.chain(settings.upload_timeout_s)
         server = grpc.aio.server(
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
         )
@@ -96,6 +95,12 @@ class Server:
         for each in self._servers:
             await each.start()
         return port
+
+    def chain(self, upload_timeout_s: float | None) -> Chain:
+        """Return the steps around callers' methods. Raises SettingsError for the tokens file."""
+        tokens_file = self.settings.tokens_file
+        self._access = Access(tokens_file) if tokens_file else None
+        return Chain(self._around(self._access), upload_timeout_s)
 
     def _admin_server(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
         """Return the server of the operator's port: in plaintext if it is on loopback."""

@@ -60,6 +60,8 @@ class Chain(grpc.aio.ServerInterceptor):
                 stack.enter_context(step(context))
             if timeout_s is not None:
                 request = await _receive(context, parse, timeout_s)
+            elif isinstance(request, message.Message):
+                _hold(context, request.ByteSize())
             return inner(request, context), context.call
 
         async def unary(request: Any, foreign: Any) -> Any:
@@ -71,6 +73,8 @@ class Chain(grpc.aio.ServerInterceptor):
                     response = serialize(response)
                 if isinstance(response, bytes):
                     call.response_bytes = len(response)
+                elif isinstance(response, message.Message):  # for a host that serializes it
+                    call.response_bytes = response.ByteSize()
                 return response
 
         async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
@@ -108,6 +112,13 @@ def _end_with(context: Any, call: Call, stack: AsyncExitStack) -> None:
         stack.callback(call.end)
 
 
+def _hold(context: CallContext, request_bytes: int) -> None:
+    """Count the bytes of a request that has arrived. Raises MemoryFull."""
+    context.call.request_bytes = request_bytes
+    if context.slot:
+        context.slot.hold(request_bytes)
+
+
 async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
     """Read and parse a unary request. Raises DeadlineExpired, InvalidField and MemoryFull."""
     call, slot = context.call, context.slot
@@ -127,9 +138,7 @@ async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
         # right after it.
         await asyncio.sleep(0.05)
         raise InvalidField("the call carried no request")
-    call.request_bytes = len(raw)
-    if slot:
-        slot.hold(call.request_bytes)
+    _hold(context, len(raw))
     if call.expired:
         raise DeadlineExpired("the deadline passed while the request was received")
     try:

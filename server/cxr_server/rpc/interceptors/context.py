@@ -35,7 +35,7 @@ def observed(
     full names, are logged at the level debug.
     """
     call, code = context.call, ""
-    context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+    context.set_trailing_metadata([(REQUEST_ID, call.request_id)])  # Ray Serve needs a list
     if call.service in unobserved:
         yield
         return

@@ -43,7 +43,7 @@ class Errors(AbstractAsyncContextManager[None]):
         rich = rpc_status.to_status(_status(failure, request_id))
         plain = ((REQUEST_ID, request_id), (ERROR_REASON, failure.reason))
         trailing = (*rich.trailing_metadata, *plain)
-        context.set_trailing_metadata(trailing)
+        context.set_trailing_metadata(list(trailing))  # Ray Serve needs a list, gRPC's abort none
         if abort := getattr(context, "abort", None):
             try:
                 await abort(rich.code, rich.details, trailing)
