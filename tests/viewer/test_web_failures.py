@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.testing import FakeServer, default_answer, failure
 from trust.ports import free_port
@@ -49,27 +47,23 @@ def test_what_no_model_answers_is_a_failure_of_the_web_server_without_its_detail
         assert "unexpected ValueError in the web server" in page.log
 
 
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [
-        (pb.SERVING_STATUS_LOADING, "loading"),
-        (pb.SERVING_STATUS_DRAINING, "draining"),
-        (pb.SERVING_STATUS_FAILED, "failed"),
-        (pb.SERVING_STATUS_SERVING, "serving"),
-        (99, "failed"),
-    ],
-)
-def test_the_state_of_the_server_is_told_with_a_hint(
-    fake: FakeServer, status: Any, state: str
-) -> None:
-    fake.answer("Health", pb.HealthResponse(status=status, server_version="9"))
-    fake.script(failure("UNAVAILABLE", "MODEL_LOADING"), rpc="DescribeModel")
+def test_the_state_of_the_server_is_told_with_a_hint(fake: FakeServer) -> None:
+    states: dict[Any, str] = {
+        pb.SERVING_STATUS_LOADING: "loading",
+        pb.SERVING_STATUS_DRAINING: "draining",
+        pb.SERVING_STATUS_FAILED: "failed",
+        pb.SERVING_STATUS_SERVING: "serving",
+        99: "failed",
+    }
     with ViewerProcess(fake.address) as page:
-        told = page.ask("api/state").json
-    assert told["server"]["state"] == state
-    assert told["server"]["server_version"] == "9"
-    assert bool(told["server"]["hint"]) == (state != "serving")
-    assert told["model"] is None
+        for status, state in states.items():
+            fake.answer("Health", pb.HealthResponse(status=status, server_version="9"))
+            fake.script(failure("UNAVAILABLE", "MODEL_LOADING"), rpc="DescribeModel")
+            told = page.ask("api/state").json
+            assert told["server"]["state"] == state
+            assert told["server"]["server_version"] == "9"
+            assert bool(told["server"]["hint"]) == (state != "serving")
+            assert told["model"] is None
 
 
 def test_without_a_server_the_page_loads_and_says_what_to_do() -> None:
