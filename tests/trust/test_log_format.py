@@ -25,7 +25,7 @@ from trust import raw_http2
 from trust.certificates import Authority
 from trust.test_log_streams import answered, running
 
-pytestmark = pytest.mark.usefixtures("decoding_in_threads")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("decoding_in_threads")]
 BROKEN = with_engine('raise RuntimeError("no such device")')
 
 
@@ -37,7 +37,6 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     return authority.certificate, *authority.sign(folder / "server", "server")
 
 
-@pytest.mark.slow
 def test_every_line_is_json_whatever_arrives_at_the_port(
     secured: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -72,7 +71,6 @@ def test_every_line_is_json_whatever_arrives_at_the_port(
     assert all(event["timestamp"] for event in events if event.get("level"))
 
 
-@pytest.mark.slow
 def test_port_scanners_write_no_log(secured: tuple[Path, Path, Path]) -> None:
     _, certificate, key = secured
     with ServerProcess("--tls-cert", str(certificate), "--tls-key", str(key)) as server:
@@ -126,7 +124,6 @@ def test_the_start_says_what_is_served_where_and_within_which_limits(
     assert server.facts.items() <= serving.items()
 
 
-@pytest.mark.slow
 def test_a_call_names_its_caller_and_health_calls_are_logged_at_debug() -> None:
     with ServerProcess() as quiet, ServerProcess("--log-level", "debug") as loud:
         for server in (quiet, loud):
@@ -157,7 +154,6 @@ def on_a_terminal(*flags: str, **env: str) -> str:
     return text.decode()
 
 
-@pytest.mark.slow
 def test_a_terminal_gets_text_in_colour_unless_no_color_is_set() -> None:
     assert "\x1b[" in on_a_terminal()
     plain = on_a_terminal(NO_COLOR="1")
@@ -167,7 +163,6 @@ def test_a_terminal_gets_text_in_colour_unless_no_color_is_set() -> None:
     assert json.loads(on_a_terminal("--log-format", "json").splitlines()[-1])["level"] == "error"
 
 
-@pytest.mark.slow
 def test_a_file_gets_no_colour() -> None:
     command = [*BROKEN, "serve", "--listen", "127.0.0.1:0", "--log-format", "console"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
@@ -177,7 +172,6 @@ def test_a_file_gets_no_colour() -> None:
     assert done.stderr.splitlines()[-1].startswith("cxr-server: openvino does not start on CPU")
 
 
-@pytest.mark.slow
 def test_callers_that_hang_up_while_the_answer_is_sent_leave_no_traceback() -> None:
     picture = pb.RenderOptions(frame=pb.RENDER_FRAME_ORIGINAL, max_side_px=1600)
     large = BytesIO()
@@ -194,7 +188,6 @@ def test_callers_that_hang_up_while_the_answer_is_sent_leave_no_traceback() -> N
     assert {event["level"] for event in server.events} == {"info"}
 
 
-@pytest.mark.slow
 def test_the_level_error_logs_nothing_of_a_good_run_and_why_a_start_fails() -> None:
     with ServerProcess("--log-level", "error") as server:
         answered(server.address)
@@ -206,7 +199,6 @@ def test_the_level_error_logs_nothing_of_a_good_run_and_why_a_start_fails() -> N
     assert (event["event"], event["level"]) == ("failed", "error")
 
 
-@pytest.mark.slow
 def test_a_crash_in_native_code_leaves_its_stack_on_stderr() -> None:
     with ServerProcess() as server:
         assert server.stop(signal.SIGSEGV) == -signal.SIGSEGV
@@ -215,7 +207,6 @@ def test_a_crash_in_native_code_leaves_its_stack_on_stderr() -> None:
         assert "Segmentation fault" in server.log
 
 
-@pytest.mark.slow
 def test_a_crash_ends_the_process_though_nobody_reads_stderr() -> None:
     with ServerProcess(stderr=subprocess.PIPE) as server:
         answered(server.address, 400)  # the pipe is full
@@ -243,7 +234,6 @@ sys.exit(main())
 """
 
 
-@pytest.mark.slow
 def test_what_libraries_and_threads_say_becomes_a_line_each() -> None:
     with ServerProcess(program=(sys.executable, "-c", CHATTY)) as server:
         assert server.stop() == 0
