@@ -1,11 +1,12 @@
-"""Model: a DenseNet-121 with random weights as a bundle. Speed does not depend on the weights."""
+"""Model: a DenseNet-121 with random weights as a bundle. Speed does not depend on the weights.
+
+Torch is imported late: reports of results that exist are written without it.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from torch import nn
 
 from benchmarks.radiographs import CACHE
 from cxr_server.bundles.architectures import DenseNet
@@ -25,9 +26,10 @@ def bundle(small: bool = False) -> Path:
     folder = CACHE / "bundles" / f"{'small' if small else 'densenet121'}-{FORMAT}"
     if not (folder / "model.json").is_file():
         network = SMALL if small else FULL
-        torch.manual_seed(0)
+        import torch
         import torchxrayvision as xrv
 
+        torch.manual_seed(0)
         densenet = xrv.models.DenseNet(num_classes=CLASS_COUNT, **msgspec.structs.asdict(network))
         _liven(densenet)
         labels = tuple(xrv.models.DenseNet.targets)
@@ -50,6 +52,7 @@ def bundle(small: bool = False) -> Path:
 
 def densenet(folder: Path) -> Any:
     """Return the bundle's network as torchxrayvision's DenseNet."""
+    import torch
     import torchxrayvision as xrv
     from safetensors.torch import load_file
 
@@ -69,6 +72,9 @@ def densenet(folder: Path) -> Any:
 
 def _liven(densenet: Any) -> None:
     """Set batch norm statistics that keep activations in range, as training does."""
+    import torch
+    from torch import nn
+
     generator = torch.Generator().manual_seed(0)
     norms = [each for each in densenet.modules() if isinstance(each, nn.BatchNorm2d)]
     for norm in norms:

@@ -1,10 +1,9 @@
 """`models`, `doctor`, `token` and `phantom-samples`, as an operator meets them."""
 
-import ctypes
 import hashlib
 import json
+import os
 import re
-import resource
 import shutil
 import socket
 import stat
@@ -94,22 +93,21 @@ def test_models_names_the_folder_of_each_bundle_in_columns(home, capsys):
     assert min(starts) > 2 + max(map(len, CATALOG))
 
 
-def without_privileges() -> None:
-    """Let permissions apply to a child process of root as well (prctl of Linux)."""
-    drop, capabilities = 24, (1, 2)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    for capability in capabilities:
-        ctypes.CDLL(None).prctl(drop, capability)
+def without_privileges() -> tuple[str, ...]:
+    """Return the words before a command to which permissions apply, also if root runs it."""
+    if os.geteuid():
+        return ()
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 
 def with_locked(folder: Path, *words: str, mode: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command while the folder cannot be looked into, or has another mode."""
     folder.chmod(mode)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *words],
+        [*without_privileges(), sys.executable, "-c", WITHOUT_TORCH, *words],
         capture_output=True,
         text=True,
         timeout=100,
-        preexec_fn=without_privileges,
     )
     folder.chmod(0o700)
     assert "Traceback" not in done.stderr
@@ -338,12 +336,9 @@ def test_a_token_that_finds_no_room_leaves_the_file_as_it_was(tmp_path):
     append_token(str(file), new_token("ward-3")[1])
     before = file.read_bytes()
     room = len(before) + 10  # for a part of the line
+    command = [sys.executable, "-m", "cxr_server", "token", "ward-4", "--file", str(file)]
     done = subprocess.run(
-        [sys.executable, "-m", "cxr_server", "token", "ward-4", "--file", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        ["prlimit", f"--fsize={room}", *command], capture_output=True, text=True, timeout=100
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"cxr-server: {file}: ")

@@ -5,6 +5,8 @@ import pty
 import subprocess
 import termios
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -34,11 +36,21 @@ def on_a_terminal(*argv: object) -> tuple[str, bytes]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 120))
     words = [*CXR, *map(str, argv)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, timeout=100)
-    os.close(theirs)
-    drawn = os.read(ours, 65536).decode()
+    with ThreadPoolExecutor(1) as threads:
+        drawing = threads.submit(read_all, ours)  # a terminal holds 4 KiB only
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=theirs, timeout=100)
+        os.close(theirs)
+        drawn = drawing.result(60).decode()
     os.close(ours)
     return drawn, done.stdout
+
+
+def read_all(terminal: int) -> bytes:
+    data = b""
+    with suppress(OSError):  # EIO, once nobody has it open
+        while part := os.read(terminal, 65536):
+            data += part
+    return data
 
 
 def test_the_progress_line_stays_and_tells_the_rate_and_the_time_left(
