@@ -117,3 +117,11 @@ def exif(orientation: int, order: str = "<", *, kind: int = 3, tag: int = 0x0112
     value = struct.pack(order + ("I" if kind == 4 else "Hxx"), orientation)
     entry = struct.pack(order + "HHI", tag, kind, 1) + value
     return mark + struct.pack(order + "HIH", 42, 8, 1) + entry + b"\0\0\0\0"
+
+
+def exif_of_a_camera(order: str = "<", *, tag: int = 0x829A) -> bytes:
+    """An EXIF block with a second directory, of one entry: the exposure time, 1/60 s."""
+    mark = b"II" if order == "<" else b"MM"
+    first = struct.pack(order + "HHHIII", 1, 0x8769, 4, 1, 26, 0)
+    second = struct.pack(order + "HHHIIIII", 1, tag, 5, 1, 44, 0, 1, 60)
+    return mark + struct.pack(order + "HI", 42, 8) + first + second

@@ -209,3 +209,4 @@ class WarningCode(ContractEnum):
     POSSIBLY_NOT_CHEST = auto()
     LETTERBOXED = auto()
     UNTYPICAL_IMAGE = auto()
+    POSSIBLY_PHOTOGRAPH = auto()

@@ -10,8 +10,10 @@ COMMANDS = {
     "train": ("retrain", "draw the training sets, train the phantom model and evaluate it"),
     "pack": ("pack", "make a bundle of trained weights"),
     "gate": ("gate", "train the check of whether an image shows a frontal chest"),
+    "photograph": ("photograph", "train the check for photographs of films"),
 }
-"""Module and help text by subcommand. Only the chosen module is imported: `draw` needs no torch."""
+"""Module and help text by subcommand. Only the chosen module is imported: `draw` and `gate` need
+no torch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

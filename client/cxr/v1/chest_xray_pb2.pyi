@@ -113,6 +113,7 @@ class WarningCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WARNING_CODE_POSSIBLY_NOT_CHEST: _ClassVar[WarningCode]
     WARNING_CODE_LETTERBOXED: _ClassVar[WarningCode]
     WARNING_CODE_UNTYPICAL_IMAGE: _ClassVar[WarningCode]
+    WARNING_CODE_POSSIBLY_PHOTOGRAPH: _ClassVar[WarningCode]
 SERVING_STATUS_UNSPECIFIED: ServingStatus
 SERVING_STATUS_LOADING: ServingStatus
 SERVING_STATUS_SERVING: ServingStatus
@@ -180,6 +181,7 @@ WARNING_CODE_POSSIBLY_ROTATED: WarningCode
 WARNING_CODE_POSSIBLY_NOT_CHEST: WarningCode
 WARNING_CODE_LETTERBOXED: WarningCode
 WARNING_CODE_UNTYPICAL_IMAGE: WarningCode
+WARNING_CODE_POSSIBLY_PHOTOGRAPH: WarningCode
 
 class PredictRequest(_message.Message):
     __slots__ = ("image", "top_k", "strict_input", "dicom", "include_embedding", "model", "cache")

@@ -76,6 +76,8 @@ class ImageFile:
         if header.orientation != 1:
             pixels_hw = upright(pixels_hw, header.orientation)
             warnings = (*warnings, InputWarning.REORIENTED)
+        if header.is_photograph:
+            warnings = (*warnings, InputWarning.POSSIBLY_PHOTOGRAPH)
         max_value = int(np.iinfo(pixels_hw.dtype).max)
         presentation = options.presentation if codec.name == DicomCodec.name else None
         return Radiograph(

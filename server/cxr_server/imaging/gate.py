@@ -69,7 +69,7 @@ def thumbnail(values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square_hw = values_hw[top : top + side, left : left + side].astype(np.float32)
-    average = _area_average(side)
+    average = area_average(side, SIDE_PX)
     small_hw = average @ square_hw @ average.T
     small_hw -= small_hw.min()
     return np.asarray(small_hw / max(small_hw.max(), np.finfo(np.float32).tiny), np.float32)
@@ -85,13 +85,13 @@ def features(thumbnail_hw: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=512)
-def _area_average(side: int) -> NDArray[np.float32]:
-    """Return the matrix [32, side] whose rows average equal shares of `side` values."""
-    edges = np.linspace(0, side, SIDE_PX + 1)
+def area_average(side: int, count: int) -> NDArray[np.float32]:
+    """Return the matrix [count, side] whose rows average equal shares of `side` values."""
+    edges = np.linspace(0, side, count + 1)
     lower, upper = edges[:-1, None], edges[1:, None]
     start = np.arange(side)
     overlap = np.minimum(upper, start + 1) - np.maximum(lower, start)
-    return np.asarray(np.maximum(overlap, 0) * (SIDE_PX / side), np.float32)
+    return np.asarray(np.maximum(overlap, 0) * (count / side), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -16,11 +16,12 @@ none if it is told that they are red, green and blue.
 
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import simplejpeg
 
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging.exif import exif_orientation, states_exposure
 from cxr_server.imaging.jpeg_chroma import luma
 from cxr_server.imaging.jpeg_segments import (
     APP0,
@@ -34,7 +35,7 @@ from cxr_server.imaging.jpeg_segments import (
     segments,
 )
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
-from cxr_server.imaging.orientation import exif_orientation, xmp_orientation
+from cxr_server.imaging.orientation import xmp_orientation
 from cxr_server.imaging.pixels import to_greyscale
 from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
 
@@ -87,7 +88,7 @@ class JpegCodec:
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
         frame: tuple[int, memoryview] | None = None
         exif = xmp = adobe_transform = None
-        has_jfif = False
+        has_jfif = is_photograph = False
         table_bytes = first_scan = scan_component_count = 0
         for marker, start, segment in segments(data, 2):
             payload = segment[4:]
@@ -104,6 +105,7 @@ class JpegCodec:
                 raise ImageIsHeatmap(IS_HEATMAP)
             elif marker == APP1 and begins(payload, b"Exif\0\0"):
                 exif = exif or exif_orientation(payload)
+                is_photograph = is_photograph or states_exposure(payload)
             elif marker == APP1 and begins(payload, _XMP_PREFIX):
                 xmp = xmp or xmp_orientation(payload)
             elif marker == APP0 and len(payload) >= 14 and begins(payload, b"JFIF\0"):
@@ -132,7 +134,9 @@ class JpegCodec:
         has_one_scan = is_sequential and scan_component_count == component_count
         pixel_bytes = (2 if is_grey else 5) + (0 if has_one_scan else 2 * component_count)
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
-        return Header(height_px, width_px, 8, exif or xmp or 1, pixel_data, decode_bytes)
+        orientation = exif or xmp or 1
+        header = Header(height_px, width_px, 8, orientation, pixel_data, decode_bytes)
+        return replace(header, is_photograph=is_photograph)
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""

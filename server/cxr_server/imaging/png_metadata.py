@@ -4,12 +4,9 @@ from isal.igzip_lib import IsalError
 from isal.isal_zlib import crc32, decompressobj
 
 from cxr_server.errors import ImageIsHeatmap
+from cxr_server.imaging.exif import exif_orientation
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
-from cxr_server.imaging.orientation import (
-    exif_orientation,
-    hexadecimal_exif_orientation,
-    xmp_orientation,
-)
+from cxr_server.imaging.orientation import hexadecimal_exif_orientation, xmp_orientation
 
 METADATA_CHUNKS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 MAX_TEXT_BYTES = 262_144

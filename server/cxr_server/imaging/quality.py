@@ -8,6 +8,7 @@ import numpy as np
 
 from cxr_server.errors import ImageRefused
 from cxr_server.imaging.gate import TURNED, View, view_of
+from cxr_server.imaging.photograph import is_photograph
 from cxr_server.imaging.radiograph import DicomPresentation, InputWarning, Pixels, Radiograph
 
 MESSAGES: dict[InputWarning, str] = {
@@ -56,6 +57,9 @@ MESSAGES: dict[InputWarning, str] = {
     ),
     InputWarning.UNTYPICAL_IMAGE: (
         "To the network the image is unlike the films of the model's reference."
+    ),
+    InputWarning.POSSIBLY_PHOTOGRAPH: (
+        "The image looks like a photograph of a film or screen; send the exported file."
     ),
 }
 """The text for each warning; see `message`."""
@@ -140,8 +144,10 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
         InputWarning.POSSIBLY_ROTATED: view in TURNED,
         InputWarning.POSSIBLY_NOT_CHEST: view in (View.OTHER, View.INVERTED) and not seen_inverted,
         InputWarning.LETTERBOXED: _has_borders(exposed_hw, int(high - low)),
+        InputWarning.POSSIBLY_PHOTOGRAPH: is_photograph(exposed_hw),
     }
-    return tuple(warning for warning, applies in checks.items() if applies)
+    known = radiograph.warnings
+    return tuple(each for each, applies in checks.items() if applies and each not in known)
 
 
 def message(

@@ -43,6 +43,7 @@ class InputWarning(StrEnum):
     POSSIBLY_NOT_CHEST = "POSSIBLY_NOT_CHEST"
     LETTERBOXED = "LETTERBOXED"
     UNTYPICAL_IMAGE = "UNTYPICAL_IMAGE"
+    POSSIBLY_PHOTOGRAPH = "POSSIBLY_PHOTOGRAPH"
 
 
 class DicomPresentation(StrEnum):
@@ -100,7 +101,8 @@ class Header:
     The size is the one before any rotation, the bit depth that of a channel, and the orientation
     one of EXIF's, 1 to 8. `pixel_data` is what the codec has left to decode, which takes
     `decode_bytes` at most. `isolated` says that its decoder has had faults of memory, so that it
-    must not run in the process of the server.
+    must not run in the process of the server. `is_photograph` says that metadata of a camera are in
+    the file.
     """
 
     height_px: int
@@ -110,6 +112,7 @@ class Header:
     pixel_data: Any
     decode_bytes: int
     isolated: bool = False
+    is_photograph: bool = False
 
 
 @dataclass(frozen=True, slots=True)
