@@ -12,7 +12,7 @@ import structlog
 
 from cxr_server import __version__
 from cxr_server.admission import Admission
-from cxr_server.audit import open_audit
+from cxr_server.audit import FLUSH_S, open_audit
 from cxr_server.drawing import most_drawn_px
 from cxr_server.idle import give_back_memory
 from cxr_server.inference import threads
@@ -118,7 +118,9 @@ class App:
         await self.service.close()
         self._loop_watch.stop()
         if self.audit:
-            await threads.run("audit", self.audit.flush)
+            with suppress(TimeoutError):  # of a disk that does not answer
+                async with asyncio.timeout(FLUSH_S):
+                    await threads.run("audit", self.audit.flush)
         if self.tracing:
             await threads.run("tracing", self.tracing.stop)
         if self._stop_metrics:

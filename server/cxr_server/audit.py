@@ -1,5 +1,6 @@
 """Audit: a file with a line for each call, who asked what of which image; never what was found."""
 
+import errno
 import hmac
 import json
 import os
@@ -50,8 +51,8 @@ def read_key(settings: Settings) -> bytes:
 class Audit:
     """Appends to a file of mode 0600, and opens it again on `reopen`. Raises OSError.
 
-    Calls never wait for the disk: see `LogLines` for what is lost when it refuses lines. A line is
-    synced within `SYNC_S` of being written. Without a key, `image_hmacs` uses one of this process.
+    Calls never wait for the disk: see `LogLines` for what is lost when it refuses lines. Lines are
+    synced within about `SYNC_S`. Without a key, `image_hmacs` uses one of this process.
     """
 
     def __init__(self, path: str, key: bytes = b"") -> None:
@@ -62,8 +63,9 @@ class Audit:
         self._is_synced = True
         threading.Thread(target=self._sync, name="audit", daemon=True).start()
         # Tells whether two files were written with one key, and reveals nothing of it.
-        self._key_id = hmac.digest(self.key, b"cxr-serve audit key", "sha256").hex()[:16]
-        self._put(event="opened", key_id=self._key_id)
+        key_id = hmac.digest(self.key, b"cxr-serve audit key", "sha256").hex()[:16]
+        self._opened = {"event": "opened", "key_id": key_id}
+        self._put(**self._opened)
 
     @property
     def lost(self) -> int:
@@ -93,15 +95,24 @@ class Audit:
         except OSError as error:
             log.warning("audit file kept as it was", error=error.strerror)
             return
+        self.flush()  # the last lines of the file so far
+        try:
+            os.write(fresh, _line(**self._opened).encode() + b"\n")  # ahead of any that wait
+        except OSError:  # the disk is full
+            self._put(**self._opened)
         os.dup2(fresh, self._descriptor, inheritable=False)  # at once for every thread
         os.close(fresh)
-        self._put(event="opened", key_id=self._key_id)
         log.info("audit file opened again")
 
     def flush(self) -> None:
-        """Write and sync what was recorded, for at most `FLUSH_S`."""
+        """Write and sync what was recorded; lines that still wait after `FLUSH_S` are left."""
+        self._is_synced = True
         self._lines.flush(FLUSH_S)
-        self._sync_now()
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a pipe or terminal
+                log.warning("audit file not synced", error=error.strerror)
 
     def _put(self, **facts: object) -> None:
         self._lines.put(_line(**facts))
@@ -111,14 +122,7 @@ class Audit:
         while True:
             time.sleep(SYNC_S)
             if not self._is_synced:
-                self._sync_now()
-
-    def _sync_now(self) -> None:
-        self._is_synced = True
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError as error:  # a pipe or terminal, or a disk that fails
-            log.debug("audit file not synced", error=error.strerror)
+                self.flush()
 
 
 def _open(path: str) -> int:

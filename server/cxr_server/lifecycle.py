@@ -35,6 +35,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase = Phase.LOADING
         self.given_up = asyncio.Event()
+        self._failed_engines: set[object] = set()
         self._started = time.monotonic()
         self.change = asyncio.Event()
 
@@ -45,12 +46,32 @@ class Lifecycle:
 
     def enter(self, phase: Phase) -> None:
         """Go to a phase. Shutting down is final: later phases of other kinds are ignored."""
-        final = (Phase.LAME_DUCK, Phase.DRAINING)
-        if self.phase in final and phase not in final:
+        if self.is_ending and phase not in (Phase.LAME_DUCK, Phase.DRAINING):
             return
         self.phase = phase
         self.change.set()
         self.change = asyncio.Event()
+
+    def engine_failed(self, engine: object) -> None:
+        """Enter FAILED until `engine_restored` is called with the same key."""
+        self._failed_engines.add(engine)
+        self.enter(Phase.FAILED)
+
+    def engine_restored(self, engine: object) -> None:
+        """Enter SERVING if this was the last failed engine: it is replaced, or not needed any more.
+
+        Does nothing if it had not failed, or if the model is given up.
+        """
+        if engine not in self._failed_engines or self.given_up.is_set():
+            return
+        self._failed_engines.remove(engine)
+        if not self._failed_engines:
+            self.enter(Phase.SERVING)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process is shutting down."""
+        return self.phase in (Phase.LAME_DUCK, Phase.DRAINING)
 
     def refusal(self) -> Unavailable | None:
         """Return why a call for the model is refused now, or None if it is answered."""

@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import WantedModel, resolve
+from cxr_server.errors import Draining
 from cxr_server.inference import threads
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory
@@ -19,6 +21,15 @@ from cxr_server.resources import Resources
 from cxr_server.settings import Settings
 
 log = structlog.get_logger("cxr_server")
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """What a swap has changed, and the seconds that loading took."""
+
+    now: Manifest
+    before: Manifest
+    load_s: float
 
 
 class Models:
@@ -45,6 +56,7 @@ class Models:
         self._models: dict[str, ServingModel] = {}
         self._resources: Resources | None = None
         self._swapping = asyncio.Lock()
+        self._swaps: set[asyncio.Task[Swapped]] = set()
         self.load_seconds: dict[str, float] = {}
         """How long loading took, warming up included, by name."""
 
@@ -75,29 +87,55 @@ class Models:
             if resources.in_processes:  # beside the engines, which take longer
                 resources.processes.start()
             for name, bundle in bundles.items():
-                loaded[name] = await self._start(name, bundle, resources)
+                start_s = time.monotonic()
+                loaded[name] = await self._start(bundle, resources)
+                self.load_seconds[name] = time.monotonic() - start_s
             self._settle(loaded)
         except BaseException:
             await self._close(loaded)
             raise
         self._models = loaded
 
-    async def swap(self, name: str, bundle_name: str, grace_s: float) -> tuple[ServingModel, float]:
+    async def swap(self, name: str, bundle_name: str, grace_s: float) -> Swapped:
         """Load a bundle and verify it, serve it by a name in use, and close the one before.
 
         Calls that use the model before are answered by it; those that have not ended after
-        `grace_s` fail. If loading fails, nothing changes.
+        `grace_s` fail. If loading fails, nothing changes. Swaps take turns, so that there is one
+        model too many at the most.
 
-        Returns:
-            The model now, and the seconds that loading it took.
+        If this is cancelled before the new model is served, nothing changes either, and what was
+        loaded is closed. Later, only the wait for the calls of the model before is cut short.
 
         Raises:
             BundleError: There is no such name, the bundle is not valid, or its input is larger
                 than those for which this server was started.
             EngineUnavailable: No engine starts, or it computes something else than the bundle
                 states.
+            Draining: The server is shutting down.
         """
+        gone = asyncio.Event()
+        swap = asyncio.create_task(self._swap(name, bundle_name, grace_s, gone))
+        self._swaps.add(swap)
+        swap.add_done_callback(self._swaps.discard)
+        try:
+            return await asyncio.shield(swap)
+        finally:
+            gone.set()
+
+    async def close(self) -> None:
+        """Fail what waits, finish what runs but maps, and release the engines."""
+        if swaps := [*self._swaps]:
+            for swap in swaps:
+                swap.cancel()
+            await asyncio.wait(swaps)
+        await self._close(self._models)
+
+    async def _swap(
+        self, name: str, bundle_name: str, grace_s: float, gone: asyncio.Event
+    ) -> Swapped:
+        """Do what `swap` says, until `gone` is set, and then clear up."""
         async with self._swapping:
+            self._refuse(gone)
             before, resources = self._models.get(name), self._resources
             if before is None or resources is None:
                 known = ", ".join(self._models)
@@ -108,24 +146,32 @@ class Models:
                     f"{bundle.manifest.name} takes inputs of {bundle.manifest.input_side_px} pixels"
                     f" a side, and this server was started for {resources.side_px}: start it again"
                 )
-            model = await self._start(name, bundle, resources)
+            start_s = time.monotonic()
+            model = await self._start(bundle, resources)
+            try:
+                self._refuse(gone)
+            except Draining:
+                await model.close()
+                raise
             self._models[name] = model  # from here on, new calls use it
+            self.load_seconds[name] = load_s = time.monotonic() - start_s
             log.info("model swapped", name=name, **_identity(model), before=_identity(before))
             try:
                 async with asyncio.timeout(grace_s):
                     await before.drained()
             except TimeoutError:
                 log.warning("calls of the model before are ended", name=name)
-            await before.close()
+            finally:
+                await before.close()
             self._settle(self._models)
-            return model, self.load_seconds[name]
+            return Swapped(model.manifest, before.manifest, load_s)
 
-    async def close(self) -> None:
-        """Fail what waits, finish what runs but maps, and release the engines."""
-        await self._close(self._models)
+    def _refuse(self, gone: asyncio.Event) -> None:
+        """Raise Draining if the caller of a swap has gone, or the server is ending."""
+        if gone.is_set() or self._lifecycle.is_ending:
+            raise Draining("the server is shutting down", retry_after_ms=100)
 
-    async def _start(self, name: str, bundle: Bundle, resources: Resources) -> ServingModel:
-        start_s = time.monotonic()
+    async def _start(self, bundle: Bundle, resources: Resources) -> ServingModel:
         model = await ServingModel.load(
             bundle, resources, self._settings, self._lifecycle, self._metrics, self._image_key
         )
@@ -135,7 +181,6 @@ class Models:
             await model.close()
             raise
         model.warmed_up()
-        self.load_seconds[name] = time.monotonic() - start_s
         return model
 
     def _bundles(self) -> dict[str, Bundle]:

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import os
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -93,6 +94,28 @@ async def test_a_rotated_file_is_left_and_no_line_is_lost_between_the_two(tmp_pa
     assert {line["key_id"] for each in (old, path) for line in lines(each)[:1]} == {
         lines(path)[0]["key_id"]
     }
+
+
+def test_a_new_file_begins_with_the_line_that_names_the_key_whatever_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_server.audit.FLUSH_S", 0.01)
+    path, pipe = tmp_path / "audit.jsonl", tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    audit = Audit(str(path), KEY)
+    for _ in range(4):  # more than the pipe holds
+        audit.record(Call("service/Method", "r" * 60_000, "host:a"), "OK")
+    assert select.select([reader], [], [], 60)[0]  # the first line is there
+    path.rename(pipe)
+    audit.reopen()
+    os.set_blocking(reader, True)
+    while not path.read_text().count("\n") > 1:
+        os.read(reader, 2**16)
+    os.close(reader)
+    opened, waited, *_ = path.read_text().splitlines()
+    assert json.loads(opened)["event"] == "opened"
+    assert json.loads(waited)["event"] == "call"
 
 
 async def test_a_call_refused_before_its_upload_is_audited_too(tmp_path: Path) -> None:

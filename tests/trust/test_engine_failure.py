@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,10 +18,11 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.app import App, serve
 from cxr_server.inference import engine_calls, supervisor
-from cxr_server.inference.engines import DeviceLost, Engine, Inferred
+from cxr_server.inference.engines import DeviceLost
 from cxr_server.inference.engines.registry import ENGINES, EngineUnavailable
 from cxr_server.settings import parse
 from images import chest_like, png
+from trust.fragile_engines import Engines, Fragile
 from trust.outcomes import reason_of, retry_after_s
 
 FLAGS = (
@@ -40,71 +40,6 @@ FLAGS = (
 Change = Callable[[np.ndarray], np.ndarray]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class Engines:
-    """Opens engines that fail on demand."""
-
-    def __init__(self) -> None:
-        self.made: list[Fragile] = []
-        self.can_be_made = asyncio.Event()
-        self.can_be_made.set()
-        self.broken = False
-        self.refused = 0
-        self._spec = ENGINES["openvino"]
-        self._loop = asyncio.get_running_loop()
-
-    def make(self, *args: object) -> "Fragile":
-        asyncio.run_coroutine_threadsafe(self.can_be_made.wait(), self._loop).result(60)
-        if self.broken:
-            self.refused += 1
-            raise EngineUnavailable("no device")
-        self.made.append(Fragile(self._spec.open(*args)))  # type: ignore[arg-type]
-        return self.made[-1]
-
-
-class Fragile:
-    """The real engine until `broken`; then every call raises `error`, if one is given.
-
-    Otherwise the evidence is NaN, also for images whose middle is black in any case.
-    """
-
-    def __init__(self, whole: Engine) -> None:
-        self._whole = whole
-        self.broken = self.closed = False
-        self.error: Exception | None = RuntimeError("device lost")
-        self.called, self.free = threading.Event(), threading.Event()
-        self.free.set()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._whole, name)
-
-    def evidence(self, batch_nchw: np.ndarray) -> np.ndarray:
-        self.called.set()
-        assert self.free.wait(60)
-        if self.broken and self.error:
-            raise self.error
-        evidence = self._whole.evidence(batch_nchw)
-        black = batch_nchw[:, 0, 112, 112] < -1000
-        evidence[black | self.broken] = np.nan
-        return evidence
-
-    def infer(self, batch_nchw: np.ndarray) -> Inferred:
-        return Inferred(self.evidence(batch_nchw), None)
-
-    def close(self) -> None:
-        self.closed = True
-        self._whole.close()
-
-
-@pytest.fixture
-async def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
-    engines = Engines()
-    fragile = replace(ENGINES["openvino"], open=engines.make)
-    monkeypatch.setitem(ENGINES, "openvino", fragile)
-    monkeypatch.setattr(supervisor, "REBUILD_PAUSE_S", 0.01)
-    monkeypatch.setattr(supervisor, "WATCH_INTERVAL_S", 0.01)
-    return engines
 
 
 @asynccontextmanager

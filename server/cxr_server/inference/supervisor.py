@@ -72,6 +72,7 @@ class EngineSupervisor:
         """
         await _cancelled(self._recovering)
         await _cancelled(self._watching)
+        self._lifecycle.engine_restored(self)  # other models do not wait for it
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._scheduler.close()
@@ -107,7 +108,7 @@ class EngineSupervisor:
 
     async def _rebuild(self) -> None:
         self.lost = True
-        self._lifecycle.enter(Phase.FAILED)
+        self._lifecycle.engine_failed(self)
         await self._scheduler.idle()
         await self._close_engine()
         for attempt in range(1, REBUILD_TRIES + 1):
@@ -124,7 +125,7 @@ class EngineSupervisor:
                 log.info("engine rebuilt", attempt=attempt)
                 self.engine, self.lost = engine, False
                 self._scheduler.resume(engine)
-                self._lifecycle.enter(Phase.SERVING)
+                self._lifecycle.engine_restored(self)
                 return
         self._give_up()
 

@@ -32,16 +32,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             log.info("swap requested", name=request.name, caller=call.caller)
             if not self._models:
                 raise ModelLoading("the models are not ready yet", retry_after_ms=500)
-            before = self._models.get(request.name)
             try:
-                model, load_s = await self._models.swap(request.name, request.bundle, self._grace_s)
+                swapped = await self._models.swap(request.name, request.bundle, self._grace_s)
             except OperatorError as error:
                 raise SwapFailed(f"nothing has changed: {error}") from None
-            assert before  # otherwise there would be nothing to swap
             return pb.SwapModelResponse(
-                model=_model(model.manifest),
-                previous_model=_model(before.manifest),
-                load_duration=duration.from_milliseconds(round(1000 * load_s)),
+                model=_model(swapped.now),
+                previous_model=_model(swapped.before),
+                load_duration=duration.from_milliseconds(round(1000 * swapped.load_s)),
             )
 
 
