@@ -1,10 +1,11 @@
 """Fixtures that every folder of tests shares."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # Before numpy is imported: OpenBLAS spins while it waits for processors that other tests use.
@@ -20,6 +21,17 @@ from serving import ServerProcess
 pytest_plugins = ["fixtures_models"]
 
 BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what collecting makes out of the search for cycles, which takes a third of its time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
