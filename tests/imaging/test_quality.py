@@ -90,6 +90,12 @@ def test_tiny_images_can_be_inspected() -> None:
         assert InputWarning.LOW_RESOLUTION in warnings_on(np.zeros(shape_hw, np.uint8))
 
 
+def test_an_image_that_is_padding_alone_can_be_inspected() -> None:
+    pixels_hw = np.zeros((256, 256), np.uint16)
+    nothing = Radiograph(pixels_hw, 65_535, "DICOM", 12, padding_hw=np.ones_like(pixels_hw, bool))
+    assert InputWarning.LOW_CONTRAST in inspect(nothing, 224)
+
+
 def test_every_warning_has_a_sentence_and_a_code_in_the_contract() -> None:
     codes = set(chest_xray_pb2.WarningCode.keys()) - {"WARNING_CODE_UNSPECIFIED"}
     assert {f"WARNING_CODE_{warning}" for warning in InputWarning} == codes

@@ -144,7 +144,7 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
         InputWarning.POSSIBLY_ROTATED: view in TURNED,
         InputWarning.POSSIBLY_NOT_CHEST: view in (View.OTHER, View.INVERTED) and not seen_inverted,
         InputWarning.LETTERBOXED: _has_borders(exposed_hw, int(high - low)),
-        InputWarning.POSSIBLY_PHOTOGRAPH: is_photograph(exposed_hw),
+        InputWarning.POSSIBLY_PHOTOGRAPH: exposed_hw.size > 0 and is_photograph(exposed_hw),
     }
     known = radiograph.warnings
     return tuple(each for each, applies in checks.items() if applies and each not in known)
