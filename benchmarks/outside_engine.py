@@ -2,31 +2,23 @@
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
 the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
-the kernel's account. What decoding and preprocessing consist of is measured in this process.
+the kernel's account.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
-import simplejpeg
-
+from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
 from benchmarks.systems import ENGINE, OURS, EngineAlone, Measured, Running, System
-from cxr_server.imaging import quality
-from cxr_server.imaging.codecs import read
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
-from cxr_server.inference.cache import EvidenceCache
-from cxr_server.inference.preprocess import XRV
 
 CALLERS = 4
-REPEATS = 9
 METHODS = {"predict": "Predict", "explain": "Explain"}
 Window = dict[str, Any]
-T = TypeVar("T")
 
 
 def measured(
@@ -50,39 +42,13 @@ def measured(
     return taken
 
 
-def stages_ms(kinds: tuple[Kind, ...], side_px: int = 224) -> dict[str, dict[str, float]]:
-    """Return the processor time of the stages before the engine, by kind of image, one thread.
-
-    The films take turns: a file that was just decoded is decoded faster again.
-    """
-    found = {}
-    for kind in kinds:
-        taken: list[dict[str, float]] = []
-        for turn in range(REPEATS * kind.films):
-            taken.append(_stages_once_ms(encoded(kind, turn % kind.films), kind, side_px))
-        names = taken[0]
-        found[kind.name] = {name: statistics.median(each[name] for each in taken) for name in names}
-    return found
-
-
-def _stages_once_ms(file: bytes, kind: Kind, side_px: int) -> dict[str, float]:
-    limits, options = DecodeLimits(), DecodeOptions()
-    found_ms: dict[str, float] = {}
-
-    def timed(name: str, work: Callable[[], T]) -> T:
-        begun_s = time.thread_time()
-        result = work()
-        found_ms[name] = 1000 * (time.thread_time() - begun_s)
-        return result
-
-    timed("hash", partial(EvidenceCache(1).key_of, file))
-    image = timed("header", partial(read, file, limits))
-    radiograph = timed("decode", partial(image.radiograph, options))
-    timed("checks", partial(quality.inspect, radiograph, side_px))
-    timed("resize", partial(XRV.image_chw, radiograph, side_px))
-    if kind.file_format == "JPEG":
-        timed("bare libjpeg-turbo", partial(simplejpeg.decode_jpeg, file, "GRAY"))
-    return found_ms
+def stages_ms(kinds: tuple[Kind, ...], bundle: Path) -> dict[str, dict[str, float]]:
+    """Return the processor time of the stages before the engine, by kind of image; see `stages`."""
+    worker = Worker("benchmarks.stages", bundle=bundle)
+    try:
+        return {kind.name: worker.ask({"kind": kind.name}) for kind in kinds}
+    finally:
+        worker.end()
 
 
 def outside_ms(windows: list[Window]) -> dict[tuple[str, str, str], list[float]]:

@@ -180,7 +180,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             2 * args.turns,
             lambda each, *cell: one_window(each, Cell(*cell), settings),
         )
-        results["stages_ms"] = outside_engine.stages_ms(kinds[:3])
+        results["stages_ms"] = outside_engine.stages_ms(kinds[:3], bundles[OURS.name])
     if OURS in chosen and not args.brief:
         longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
         bundle = bundles[OURS.name]
