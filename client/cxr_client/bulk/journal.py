@@ -153,10 +153,11 @@ class Journal:
         """Check that the journal may be continued."""
         if not resume:
             raise JournalError(f"{path} exists; --resume continues it")
+        before, now = _flat(found), _flat(self.header)
         differing = [
-            f"{name}: {_short(found.get(name))}, not {_short(value)}"
-            for name, value in self.header.items()
-            if name not in _FREE and found.get(name) != value
+            f"{name}: {_short(before.get(name))}, not {_short(now.get(name))}"
+            for name in {**before, **now}
+            if name not in _FREE and before.get(name) != now.get(name)
         ]
         if differing:
             raise JournalError(f"{path} is of another run ({'; '.join(differing)})")
@@ -189,6 +190,17 @@ class Journal:
             raise
         self._size += len(line)
         self._unsynced = True
+
+
+def _flat(header: Header) -> dict[str, object]:
+    """Return the fields of a header, those of objects by name, such as "options.evidence"."""
+    flat: dict[str, object] = {}
+    for name, value in header.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _short(value: object) -> str:
