@@ -1,14 +1,19 @@
 """The label files in torchxrayvision's wheel, read whole, against counts made with pandas."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from cxr_client.evaluation.labels.label_set import Choices, LabelSet
 from cxr_client.evaluation.labels.registry import FORMATS
+from cxr_command import Run
+from simulated_runs import drawn_scores, header, image, write_run
 
 pytestmark = pytest.mark.torch
 
@@ -138,3 +143,77 @@ def test_google_as_a_table_with_other_names(data: Path) -> None:
     }
     assert positives(labels) == counted
     assert {"Age", "Sex", "View"} <= set(labels.columns)
+
+
+def keys_of(label_format: str, path: Path) -> tuple[list[str], str, int, int]:
+    """Return names of files, a finding, its positives and its unknown labels, by pandas."""
+    columns = {
+        "nih": ["Image Index", "Finding Labels"],
+        "chexpert": ["Path", "Frontal/Lateral", "Edema"],
+        "padchest": ["ImageID", "Labels", "Projection"],
+        "rsna": ["patientId", "Target"],
+        "vindr": ["image_id", "class_name", "rad_id"],
+        "siim": ["ImageId", " EncodedPixels"],
+    }
+    table = pandas.read_csv(path, usecols=columns[label_format], dtype=str)
+    if label_format == "nih":
+        named = table["Finding Labels"].str.split("|").map(lambda row: "Hernia" in row)
+        return table["Image Index"].tolist(), "Hernia", int(named.sum()), 0
+    if label_format == "chexpert":
+        table = table[table["Frontal/Lateral"] == "Frontal"]
+        value = table["Edema"].astype(float)
+        return table["Path"].tolist(), "Edema", int((value == 1).sum()), int((value == -1).sum())
+    if label_format == "padchest":
+        table = table[table["Projection"].isin(["PA", "AP", "AP_horizontal"])].dropna()
+        lists = table["Labels"].str.findall(r"'\s*([^']*?)\s*'")
+        aside = lists.map(lambda row: bool({"exclude", "suboptimal study"} & set(row)))
+        table, lists = table[~aside], lists[~aside]
+        named = lists.map(lambda row: bool({"mass", "pulmonary mass"} & set(row)))
+        return table["ImageID"].tolist(), "Mass", int(named.sum()), 0
+    if label_format == "rsna":
+        target = table.groupby("patientId")["Target"].max()
+        return target.index.tolist(), "Lung Opacity", int((target == "1").sum()), 0
+    if label_format == "vindr":
+        votes = table[table["class_name"] == "Pleural effusion"].groupby("image_id")["rad_id"]
+        return table["image_id"].unique().tolist(), "Effusion", int((votes.nunique() >= 2).sum()), 0
+    masked = table[table[" EncodedPixels"].str.strip() != "-1"]["ImageId"].nunique()
+    return table["ImageId"].unique().tolist(), "Pneumothorax", int(masked), 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("label_format", "name"),
+    [
+        ("nih", "Data_Entry_2017_v2020.csv.gz"),
+        ("chexpert", "chexpert_train.csv.gz"),
+        ("padchest", "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"),
+        ("rsna", "kaggle_stage_2_train_labels.csv.zip"),
+        ("vindr", "vinbigdata-train.csv.gz"),
+        ("siim", "siim-pneumothorax-train-rle.csv.gz"),
+    ],
+)
+def test_what_is_printed_of_a_whole_file_equals_an_independent_count(
+    cxr: Run, data: Path, tmp_path: Path, label_format: str, name: str
+) -> None:
+    """Every image of the file is in the run, with scores whose AUROC is known: two normals."""
+    path = data / name
+    files, finding, positive, unknown = keys_of(label_format, path)
+    labels = FORMATS[label_format](path, Choices())
+    unit_of = {key: unit for unit, key in enumerate(labels.keys)}
+    truth = labels.findings[finding][[unit_of[labels.key_of(file)] for file in files]]
+    scores = drawn_scores(truth, 1, 1.0)
+    rows = (image(file, {finding: score}) for file, score in zip(files, scores, strict=True))
+    run = write_run(tmp_path / "run.jsonl", header([finding]), rows)
+    words = ["--labels", path, "--format", label_format, "--replicates", 20]
+    output = tmp_path / "page.html"
+    status, printed, errors = cxr("evaluate", run, *words, "--output", output)
+    assert (status, errors) == (0, "")
+    row = next(line for line in printed.splitlines() if line.startswith(f"{finding}  "))
+    known = len(files) - unknown
+    assert row.removeprefix(finding).split()[:3] == [str(known), str(positive), str(unknown)]
+    assert f"Images evaluated: {len(files)}" in printed
+    found = json.loads(output.with_suffix(".json").read_text())["findings"][0]["auroc"]
+    known_rows = ~np.isnan(truth)
+    area = roc_auc_score(truth[known_rows], scores[known_rows])
+    assert found["value"] == pytest.approx(area)
+    assert found["value"] == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.04)
