@@ -47,7 +47,8 @@ def test_a_shift_of_one_finding_is_found_and_no_other(cxr: Run, tmp_path: Path) 
     assert nodule["higher"]["low"] < 0.5 < nodule["higher"]["high"]
     assert found["sentence"].startswith("1 of 2 findings score differently")
     assert "largest shift is that of Mass" in found["sentence"]
-    assert "different models" not in found["sentence"]
+    assert found["differing"] == []
+    assert "have different" not in found["sentence"]
 
 
 def test_shares_of_warnings_and_failures_are_compared(cxr: Run, tmp_path: Path) -> None:
@@ -61,7 +62,23 @@ def test_shares_of_warnings_and_failures_are_compared(cxr: Run, tmp_path: Path) 
     assert cropped["difference"]["low"] > 0
     assert unanswered["share_b"]["value"] == pytest.approx(50 / (N + 50))
     status, printed, _ = cxr("drift", a, b)
-    assert "not answered" in printed
+    told = "Shares of images differ: CROPPED by +28 percentage points, not answered by +20"
+    assert told in printed
+
+
+def test_what_differs_beside_the_images_is_said(cxr: Run, tmp_path: Path) -> None:
+    """A refitted model has the weights of its parent, and other operating points."""
+    a = drawn(tmp_path / "a.jsonl", 0, 0)
+    first, *rows = a.read_text().splitlines(keepends=True)
+    fields = json.loads(first)
+    fields["thresholds"]["Mass"] = 0.7
+    fields["options"]["presentation"] = "STORED"
+    fields["options"]["heatmaps"] = True
+    b = tmp_path / "b.jsonl"
+    b.write_text(json.dumps(fields) + "\n" + "".join(rows))
+    status, printed, _ = cxr("drift", a, b)
+    assert status == 0
+    assert "The runs have different operating points and options: what" in printed
 
 
 @pytest.mark.parametrize(("shift", "apart"), [(0.0, False), (1.0, True)])
@@ -79,6 +96,7 @@ def test_embeddings_tell_shifted_runs_apart_and_like_ones_not(
     assert status == 0
     found = json.loads(printed)
     low, high = found["embeddings"]["low"], found["embeddings"]["high"]
+    assert f", {low:.2f} to {high:.2f})" in found["sentence"]
     assert (low > 0.5) is apart
     assert (low <= 0.5 <= high) is not apart
     assert ("are told apart" in found["sentence"]) is apart

@@ -127,7 +127,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         add_options(each)
 
     add_evaluation(command("evaluate", "hold a finished run to a label file: figures and a report"))
-    add_drift(command("drift", "show how far the scores of two finished runs differ"))
+    add_drift(command("drift", "show how far two finished runs differ, without labels"))
     completion = command("completion", "print the completion script of a shell", _COMPLETION)
     completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
     return parser, commands

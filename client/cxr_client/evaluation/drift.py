@@ -14,10 +14,13 @@ from cxr_client.evaluation.intervals import LEAST, Estimate, delong, logit_inter
 from cxr_client.evaluation.metrics import Ranking, measure
 from cxr_client.evaluation.review import newcombe
 from cxr_client.evaluation.scores import Scores
-from cxr_client.runs import Run, RunError
+from cxr_client.runs import Header, Run, RunError
 
 _MAX_EMBEDDINGS = 20_000
 """Of each run: more images tell nothing more, and the matrix stays in memory."""
+
+_OPTIONS_OF_SCORES = ("presentation", "strict_input")
+"""Options of a run on which scores, or which images are answered, depend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,9 @@ class Drift:
 
     images_a: int
     images_b: int
-    same_model: bool
+    differing: tuple[str, ...]
+    """What differs beside the images: "models", "operating points", "preprocessing", "options"."""
+
     findings: tuple[FindingDrift, ...]
     shares: tuple[ShareDrift, ...]
     embeddings: Estimate
@@ -80,17 +85,30 @@ def drift(a: Run, b: Run, scores_a: Scores, scores_b: Scores, *, seed: int) -> D
     if any(failed):
         pairs = [(count, count + of) for count, of in zip(failed, n, strict=True)]
         shares.append(_share("not answered", *pairs))
-    same = a.header["model"]["weights_sha256"] == b.header["model"]["weights_sha256"]
+    differing = _differing(a.header, b.header, findings)
     embeddings = _embeddings(a, b, seed)
     return Drift(
         images_a=n[0],
         images_b=n[1],
-        same_model=same,
+        differing=differing,
         findings=found,
         shares=tuple(shares),
         embeddings=embeddings,
-        sentence=_sentence(found, embeddings, same),
+        sentence=_sentence(found, shares, embeddings, differing),
     )
+
+
+def _differing(a: Header, b: Header, findings: list[str]) -> tuple[str, ...]:
+    facts_a, facts_b = (
+        {
+            "models": each["model"]["weights_sha256"],
+            "operating points": [each["thresholds"][finding] for finding in findings],
+            "preprocessing": each["preprocessing_id"],
+            "options": [each["options"].get(name) for name in _OPTIONS_OF_SCORES],
+        }
+        for each in (a, b)
+    )
+    return tuple(what for what in facts_a if facts_a[what] != facts_b[what])
 
 
 def _finding(finding: str, a: Scores, b: Scores) -> FindingDrift:
@@ -173,7 +191,12 @@ def _load(run: Run, random: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(table[rows], np.float64)
 
 
-def _sentence(found: tuple[FindingDrift, ...], embeddings: Estimate, same_model: bool) -> str:
+def _sentence(
+    found: tuple[FindingDrift, ...],
+    shares: list[ShareDrift],
+    embeddings: Estimate,
+    differing: tuple[str, ...],
+) -> str:
     moved = [each for each in found if _apart(each.higher)]
     most = max(found, key=lambda each: abs((each.higher.value or 0.5) - 0.5))
     share = 100 * (most.higher.value or 0)
@@ -182,14 +205,30 @@ def _sentence(found: tuple[FindingDrift, ...], embeddings: Estimate, same_model:
         f"by chance one of 20 would). The largest shift is that of {most.finding}: an image of "
         f"the second run scores higher in {share:.0f} % of pairs."
     )
+    text += _sentence_of_shares(shares)
     if embeddings.value is not None:
         # Below one half, the halves contradict each other: they tell nothing apart.
         apart = embeddings.value > 0.5 and _apart(embeddings)
         told = "are told apart" if apart else "are not told apart"
-        text += f" By their embeddings, the runs {told} (AUROC {embeddings.value:.2f})."
-    if not same_model:
-        text += " The runs are of different models: what differs may be the model, not the images."
+        area = f"{embeddings.value:.2f}"
+        if embeddings.low is not None:
+            area += f", {embeddings.low:.2f} to {embeddings.high:.2f}"
+        text += f" By their embeddings, the runs {told} (AUROC {area})."
+    if differing:
+        what = " and ".join(filter(None, (", ".join(differing[:-1]), differing[-1])))
+        text += f" The runs have different {what}: what differs may be these, not the images."
     return text
+
+
+def _sentence_of_shares(shares: list[ShareDrift]) -> str:
+    """Return a sentence about warnings and failures whose differences exclude 0; "" for none."""
+    words = []
+    for each in shares:
+        low, high = each.difference.low, each.difference.high
+        if low is not None and high is not None and not low <= 0 <= high:
+            points = 100 * (each.difference.value or 0)
+            words.append(f"{each.what} by {points:+.0f} percentage points")
+    return f" Shares of images differ: {', '.join(words)}." if words else ""
 
 
 def _apart(estimate: Estimate) -> bool:
