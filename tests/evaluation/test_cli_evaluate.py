@@ -123,11 +123,22 @@ def test_perfect_scores_have_an_interval_too(
     column = "patient" if patients else "number"
     lines = [f"{n},{n},{int(n < 12)}" for n in range(40)]
     table.write_text("\n".join([f"image,{column},Mass", *lines]) + "\n")
-    [mass] = evaluate(run, "--labels", table)[0]["findings"]
-    low = proportion_confint(12, 12, method="wilson")[0]
-    for name in ("auroc", "sensitivity"):
+    [mass] = evaluate(run, "--labels", table, "--prevalence", 0.1)[0]["findings"]
+    low, specificity = (proportion_confint(n, n, method="wilson")[0] for n in (12, 28))
+    false = (1 - specificity) * 28
+    ppv, npv = 12 * low / (12 * low + false), 28 * specificity / (28 * specificity + 12 * (1 - low))
+    at_10 = 0.1 * low / (0.1 * low + 0.9 * (1 - specificity))
+    for name, end in (
+        ("auroc", low),
+        ("average_precision", low),
+        ("sensitivity", low),
+        ("specificity", specificity),
+        ("ppv", ppv),
+        ("npv", npv),
+        ("ppv_at_stated", at_10),
+    ):
         assert (mass[name]["value"], mass[name]["high"]) == (1, 1)
-        assert mass[name]["low"] == pytest.approx(low)
+        assert mass[name]["low"] == pytest.approx(end)
 
 
 def test_every_image_of_the_run_is_accounted_for(plain: Evaluated) -> None:
@@ -277,6 +288,8 @@ def test_the_same_command_gives_the_same_figures(
         (["--map", "Effusion"], "is not NAME=VALUE"),
         (["--map", "ward=Fracture"], "the model has no finding Fracture"),
         (["--key-column", "file"], "has no column file"),
+        (["--readers", "any"], "--format csv takes no --readers"),
+        (["--metadata", "m.csv"], "--format csv takes no --metadata"),
     ],
 )
 def test_a_wrong_option_ends_with_a_sentence(

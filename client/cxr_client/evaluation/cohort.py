@@ -46,7 +46,8 @@ def join(scores: Scores, labels: LabelSet) -> Cohort:
     """
     findings = [each for each in scores.header["labels"] if each in labels.findings]
     if not findings:
-        raise LabelError("the label file has none of the model's findings")
+        has = ", ".join(labels.findings)
+        raise LabelError(f"the label file has none of the model's findings, but {has}")
     counts = Counter(labels.keys)
     unit_of = {key: unit for unit, key in enumerate(labels.keys) if counts[key] == 1}
     rows: list[int] = []

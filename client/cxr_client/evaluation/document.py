@@ -220,7 +220,8 @@ def _methods(cohort: Cohort, options: Options) -> list[str]:
         if cohort.patients is not None
         else "AUROC: DeLong's interval on the logit; sensitivity and specificity: Wilson; average "
         f"precision and predictive values: bootstrap over images ({drawn}).",
-        "Areas and rates of 0 or 1: Wilson's interval.",
+        "Areas and rates of 0 or 1: Wilson's interval; predictive values of 0 or 1: from the "
+        "intervals of sensitivity and specificity.",
         "Average precision is the step-wise area under the precision-recall curve (AUPRC).",
         f"Calibration: {BINS} bins between deciles; slope and "
         "intercept by logistic regression on the logit, with robust intervals"

@@ -19,7 +19,8 @@ from cxr_client.evaluation.intervals import (
     percentiles,
     wilson,
 )
-from cxr_client.evaluation.metrics import MEASURES, Ranking, measure, predictive_values
+from cxr_client.evaluation.metrics import MEASURES, Ranking, measure
+from cxr_client.evaluation.predictive import predictive
 from cxr_client.evaluation.review import typicality_errors, warning_errors, worst_cases
 from cxr_client.evaluation.scores import Scores
 from cxr_client.evaluation.subgroups import levels
@@ -149,7 +150,7 @@ def _discrimination(
         len(np.unique(side) if clustered else side)
         for side in (ranking.positives, ranking.negatives)
     )
-    trials = {"auroc": min(positives, negatives)}
+    trials = dict.fromkeys(("auroc", "average_precision"), min(positives, negatives))
     trials |= {"sensitivity": positives, "specificity": negatives}
     for name, count in trials.items():
         value = found[name].value
@@ -176,8 +177,8 @@ def _figures(
     clustered = cohort.patients is not None
     found = _discrimination(stratum, clustered, replicates)
     stated = options.prevalence.get(finding, options.prevalence.get(""))
-    ppv, npv = _predictive(found, replicates, None)
-    ppv_at, npv_at = _predictive(found, replicates, stated) if stated else (Estimate(None),) * 2
+    ppv, npv = predictive(found, replicates, None)
+    ppv_at, npv_at = predictive(found, replicates, stated) if stated else (Estimate(None),) * 2
     return FindingFigures(
         finding=finding,
         n=len(known),
@@ -239,22 +240,6 @@ def _subgroup(
         sensitivity=found["sensitivity"],
         specificity=found["specificity"],
     )
-
-
-def _predictive(
-    found: dict[str, Estimate], replicates: Replicates | None, prevalence: float | None
-) -> tuple[Estimate, Estimate]:
-    """Return PPV and NPV at a prevalence, or at the sample's for None."""
-    values = [found[name].value for name in MEASURES[2:]]
-    if None in values:
-        return Estimate(None), Estimate(None)
-    point = np.array(values, np.float64)
-    at = predictive_values(point[0], point[1], point[2] if prevalence is None else prevalence)
-    if replicates is None:
-        return Estimate(_or_none(float(at[0]))), Estimate(_or_none(float(at[1])))
-    sensitivity, specificity, own = replicates[:, 2], replicates[:, 3], replicates[:, 4]
-    spread = predictive_values(sensitivity, specificity, own if prevalence is None else prevalence)
-    return percentiles(float(at[0]), spread[0]), percentiles(float(at[1]), spread[1])
 
 
 def _method(clustered: bool, enough: bool) -> str:

@@ -9,6 +9,9 @@ from cxr_client.cli.files import FileError, os_message
 from cxr_client.cli.text import aligned, printable
 from cxr_client.cli.usage import UsageError
 
+_NAMED = 6
+"""Labels without a finding that are printed by name."""
+
 
 def writable(*outputs: Path) -> None:
     """Make the folders of the outputs, before anything is computed.
@@ -54,6 +57,10 @@ def print_table(result: dict[str, Any]) -> None:
     labels = result["labels"]
     for reason, count in labels["left_out"].items():
         print(f"  - of the label file, {reason}: {count}")
+    if unmapped := labels["unmapped"]:
+        more = f" and {len(unmapped) - _NAMED} others" if len(unmapped) > _NAMED else ""
+        named = printable(", ".join(unmapped[:_NAMED]))
+        print(f"  - of the label file, no finding of a model: {named}{more}")
     for sentence in (*labels["choices"], *result["cautions"]):
         print(f"  {printable(sentence)}")
     rows = [["finding", "images", "positive", "missing", "AUROC", "95 %", "sens.", "spec."]]

@@ -20,7 +20,7 @@ from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.evaluate import evaluate as figures_of
 from cxr_client.evaluation.films import films_table
 from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet, stem_of
-from cxr_client.evaluation.labels.registry import FORMATS
+from cxr_client.evaluation.labels.registry import FORMATS, idle_choices
 from cxr_client.evaluation.localisation.localise import localise
 from cxr_client.evaluation.localisation.regions import REGION_FORMATS
 from cxr_client.evaluation.names import reveal
@@ -75,8 +75,8 @@ def _result(arguments: argparse.Namespace, table: str) -> tuple[dict[str, Any], 
     )
     if (arguments.regions is None) != (arguments.regions_format is None):
         raise UsageError("--regions and --regions-format belong together")
-    if arguments.metadata is not None and arguments.format != "mimic":
-        raise UsageError("--metadata is for --format mimic")
+    if idle := idle_choices(arguments.format, choices):
+        raise UsageError(f"--format {arguments.format} takes no {_flag(idle[0])}")
     run = Run.read(arguments.run)
     unknown = set(choices.map.values()) - set(run.header["labels"])
     if unknown:

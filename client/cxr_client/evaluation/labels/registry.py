@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 from cxr_client.evaluation.labels import (
@@ -28,6 +29,26 @@ FORMATS: dict[str, Callable[[Path, Choices], LabelSet]] = {
     "folders": folders.read,
     "csv": generic.read,
 }
+
+_MINED = frozenset({"blank", "uncertain", "laterals"})
+_OPTIONS: dict[str, frozenset[str]] = {
+    "chexpert": _MINED,
+    "mimic": _MINED | {"metadata"},
+    "padchest": frozenset({"laterals"}),
+    "vindr": frozenset({"readers"}),
+    "csv": frozenset({"blank", "uncertain", "key_column", "patient_column", "map"}),
+}
+"""The choices that a format has; the others have none."""
+
+
+def idle_choices(label_format: str, choices: Choices) -> list[str]:
+    """Return the choices that were made and that the format does not have."""
+    made = {
+        each.name
+        for each in fields(Choices)
+        if getattr(choices, each.name) != getattr(Choices(), each.name)
+    }
+    return sorted(made - _OPTIONS.get(label_format, frozenset()))
 
 
 def sha256_of(path: Path) -> str | None:
