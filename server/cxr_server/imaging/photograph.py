@@ -65,7 +65,10 @@ def output(thumbnail_hw: Values, network: Network) -> float:
     map_hwc = thumbnail_hw[..., None]
     for weights, bias in network.convolutions:
         side = weights.shape[-1]
-        padded_hwc = np.pad(map_hwc, ((side // 2, side // 2), (side // 2, side // 2), (0, 0)))
+        margin, (height, width, channels) = side // 2, map_hwc.shape
+        # np.pad would take half of the time of the whole network.
+        padded_hwc = np.zeros((height + 2 * margin, width + 2 * margin, channels), np.float32)
+        padded_hwc[margin : margin + height, margin : margin + width] = map_hwc
         windows = sliding_window_view(padded_hwc, (side, side), (0, 1))[::STRIDE, ::STRIDE]
         flat = windows.reshape(*windows.shape[:2], -1)  # [h, w, inputs * side * side]
         map_hwc = np.maximum(flat @ weights.reshape(len(weights), -1).T + bias, 0)
