@@ -12,6 +12,8 @@ from cxr_server.memory import Memory, beyond_process_share
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import MIB, Settings
 
+MAX_IMAGES_AT_ONCE = 16
+"""Images of one call that are worked on at once: enough for a batch of every engine."""
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
 MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
 log = structlog.get_logger("cxr_server")
@@ -32,7 +34,7 @@ class Resources:
         self.decode_budget = ThreadBudget(memory.decode_bytes)
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self.processes = decode_processes(memory, side_px, metrics)
-        self.files = WorkerPool("files", 1, settings.max_in_flight)
+        self.files = WorkerPool("files", 1, settings.max_in_flight * MAX_IMAGES_AT_ONCE)
         drawing_threads = settings.decode_threads or usable_cores()
         self.drawing = WorkerPool("drawing", drawing_threads, settings.max_in_flight)
         self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)

@@ -4,7 +4,8 @@ Dataflow: Radiograph -> ModelInput -> Evidence -> HeatMap -> Explanation.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from cxr_server.admission import most_bulk_calls
 from cxr_server.drawing import most_drawn_px, room_to_draw
@@ -97,9 +98,24 @@ class InferenceService:
         """Return when to repeat a call that was refused for load."""
         return max((model.scheduler.retry_after_ms() for _, model in self.models), default=500)
 
-    async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
-        """Score an image. Raises RequestError; see `errors`."""
-        model = self._loaded(request.model, call)
+    @contextmanager
+    def using(self, name: str, call: Call) -> Iterator[ServingModel]:
+        """Keep a model for several images of a call, whatever is swapped meanwhile.
+
+        Raises ModelLoading and UnknownModel.
+        """
+        model = self._loaded(name, call)
+        with model.in_use():
+            yield model
+
+    async def predict(
+        self, request: PredictRequest, call: Call, model: ServingModel | None = None
+    ) -> PredictResult:
+        """Score an image. Raises RequestError; see `errors`.
+
+        A `model` that the call is already using takes the place of the request's.
+        """
+        model = model or self._loaded(request.model, call)
         stages = call.stages = Stages()
         with model.in_use():
             evidence, _ = await model.evidence(

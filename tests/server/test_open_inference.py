@@ -22,9 +22,9 @@ FILMS = [png(chest_like(seed=seed)) for seed in (1, 2)]
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[Any, Any]]:
+async def serving(*flags: str) -> AsyncIterator[tuple[Any, Any]]:
     """Stubs of the protocol and of the contract, on one server."""
-    app = App(parse(["--listen", "127.0.0.1:0", "--open-inference"], env={}))
+    app = App(parse(["--listen", "127.0.0.1:0", "--open-inference", *flags], env={}))
     await app.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel:
@@ -124,6 +124,10 @@ REFUSED = {
         asked(FILMS[0], outputs=[OUTPUT(name="maps")]),
         "outputs",
     ),
+    "an output twice": (
+        asked(FILMS[0], outputs=[OUTPUT(name="scores"), OUTPUT(name="scores")]),
+        "outputs",
+    ),
     "an unknown presentation": (
         asked(FILMS[0], parameters={"presentation": oip.InferParameter(string_param="BEST")}),
         "parameters.presentation",
@@ -146,6 +150,15 @@ async def test_a_request_that_cannot_be_answered_names_its_field() -> None:
         strict = {"strict_input": oip.InferParameter(bool_param=True)}
         with pytest.raises(grpc.aio.AioRpcError, match="unlikely to be a frontal chest"):
             await stub.ModelInfer(asked(png(np.zeros((300, 300), np.uint8)), parameters=strict))
+
+
+async def test_a_call_may_hold_more_large_images_than_the_server_takes_calls() -> None:
+    film = FILMS[0] + bytes(2**20)  # what follows the end of a PNG is not read
+    films = [film + bytes([number]) for number in range(20)]
+    flags = ("--max-in-flight", "1", "--decode-processes", "0")
+    async with serving(*flags) as (stub, _):
+        answer = await stub.ModelInfer(asked(*films, outputs=[OUTPUT(name="labels")]))
+        assert answer.model_name == "phantom"
 
 
 async def test_the_protocol_is_not_served_unless_asked_for(phantom_server: Any) -> None:

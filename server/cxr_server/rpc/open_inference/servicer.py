@@ -8,8 +8,10 @@ from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import InvalidField, ModelLoading, RequestError, UnknownModel
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.lifecycle import Phase
+from cxr_server.model import ServingModel
 from cxr_server.observability.call import Call
 from cxr_server.requests import PredictRequest
+from cxr_server.resources import MAX_IMAGES_AT_ONCE
 from cxr_server.results import PredictResult
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.open_inference import open_inference_pb2 as oip
@@ -88,13 +90,16 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             if unknown := set(names) - OUTPUTS.keys():
                 message = f"outputs has no {min(unknown)[:64]!r}; there are {', '.join(OUTPUTS)}"
                 raise InvalidField(message, field="outputs")
-            options = {"model": request.model_name, **_options(request.parameters)}
+            if len(names) > len(set(names)):
+                raise InvalidField("outputs must differ from each other", field="outputs")
+            options = _options(request.parameters)
             images = images_of(request)
             response = oip.ModelInferResponse(
                 model_name=request.model_name, model_version=model.version, id=request.id
             )
-            del request  # the message holds a copy of the images
-            results = await self._predict_all(images, options, model, call)
+            with self._service.using(request.model_name, call) as serving:
+                del request  # the message holds a copy of the images
+                results = await self._predict_all(images, options, serving, call)
             call.cached = all(result.cached for result in results)
             call.finding_count = sum(len(result.findings) for result in results)
             for name in names:
@@ -108,20 +113,22 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             return response
 
     async def _predict_all(
-        self, images: list[bytes], options: dict[str, Any], model: Manifest, call: Call
+        self, images: list[bytes], options: dict[str, Any], model: ServingModel, call: Call
     ) -> list[PredictResult]:
         """Return a result for each image. The first error ends the others, and names its image."""
+        places = asyncio.Semaphore(MAX_IMAGES_AT_ONCE)
 
         async def predict(index: int) -> PredictResult:
-            image, images[index] = images[index], b""  # is freed once it is decoded
-            asked = PredictRequest(image=image, top_k=len(model.labels), **options)
-            del image
-            try:
-                return await self._service.predict(asked, call)
-            except RequestError as error:
-                if error.field == "image":
-                    error.field = f"inputs[0].contents.bytes_contents[{index}]"
-                raise
+            async with places:
+                image, images[index] = images[index], b""  # is freed once it is decoded
+                asked = PredictRequest(image=image, top_k=len(model.manifest.labels), **options)
+                del image
+                try:
+                    return await self._service.predict(asked, call, model)
+                except RequestError as error:
+                    if error.field == "image":
+                        error.field = f"inputs[0].contents.bytes_contents[{index}]"
+                    raise
 
         try:
             async with asyncio.TaskGroup() as group:
