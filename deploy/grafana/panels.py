@@ -81,8 +81,21 @@ ROWS = {
         Graph(
             "Mean time in each stage",
             "s",
-            {"{{stage}} {{rpc_method}}": mean("cxr_stage_duration_seconds", METHOD, "stage")},
+            {
+                "{{stage}} {{rpc_method}}, {{served_as}}": mean(
+                    "cxr_stage_duration_seconds", "served_as", METHOD, "stage"
+                )
+            },
             "Queue is the wait for a decode worker, the engine or a drawing thread.",
+        ),
+        Graph(
+            "Calls of each model by status",
+            "reqps",
+            {
+                f"{{{{served_as}}}} {{{{{STATUS}}}}}": total(
+                    rate("cxr_model_calls_total"), "served_as", STATUS
+                )
+            },
         ),
         Graph(
             "Errors by reason",
@@ -209,8 +222,9 @@ ROWS = {
             "Answers with each warning",
             "percentunit",
             {
-                "{{code}}": f"{total(rate('cxr_warnings_total'), 'code')}"
-                f" / on() group_left() {total(rate(COUNT, MODEL, OK))}"
+                "{{code}}, {{served_as}}": total(rate("cxr_warnings_total"), "served_as", "code")
+                + " / on(served_as) group_left() "
+                + total(rate("cxr_answered_images_total"), "served_as")
             },
             "The one sign of a change in the images: scores are not recorded.",
         ),

@@ -92,6 +92,8 @@ class App:
     async def load(self) -> None:
         """Load the models and enter SERVING. Raises BundleError, EngineUnavailable."""
         await self.service.load()
+        if self.settings.metrics_listen:
+            begin_at_zero(self.metrics, self.settings, dict(self.service.models))
         self._giving_back = asyncio.create_task(give_back_memory(self.admission))
 
     async def drain(self) -> None:

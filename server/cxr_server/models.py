@@ -67,11 +67,14 @@ class Models:
     def __len__(self) -> int:
         return len(self._models)
 
+    @property
+    def default(self) -> str:
+        """Name of the default model, "" before the models are loaded."""
+        return next(iter(self._models), "")
+
     def get(self, name: str) -> ServingModel | None:
         """Return the model of a name, "" for the default. None if there is none."""
-        if name:
-            return self._models.get(name)
-        return next(iter(self._models.values()), None)
+        return self._models.get(name or self.default)
 
     async def load(self) -> None:
         """Load every model that the settings name.

@@ -27,13 +27,15 @@ from cxr_server.settings import Settings
 _PREDICT_STAGES = (Stage.DECODE, Stage.QUEUE, Stage.INFERENCE)
 
 
-def begin_at_zero(metrics: Metrics, settings: Settings) -> None:
-    """Let the series of the methods and warnings exist before the first call."""
+def begin_at_zero(metrics: Metrics, settings: Settings, models: Iterable[str] = ()) -> None:
+    """Let the series of the methods, and of models by name, exist before the first call."""
     stages: dict[str, Iterable[Stage]]
     stages = {servicer.PREDICT: _PREDICT_STAGES, servicer.EXPLAIN: Stage}
     if settings.open_inference:
         stages[MODEL_INFER] = _PREDICT_STAGES
-    metrics.expect(stages, (servicer.HEALTH, servicer.DESCRIBE_MODEL), InputWarning)
+    metrics.expect(stages, (servicer.HEALTH, servicer.DESCRIBE_MODEL))
+    for name in models:
+        metrics.expect_model(name, stages, InputWarning)
 
 
 class Readings(Collector):

@@ -251,6 +251,7 @@ class InferenceService:
             raise UnknownModel(f"no model is served as {name[:64]!r}; there are: {known}")
         if call:
             manifest = model.manifest
+            call.served_as = name or self.models.default
             call.model, call.weights_sha256 = manifest.name, manifest.weights_sha256
         return model
 

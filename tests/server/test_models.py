@@ -91,6 +91,19 @@ async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(
             counted = partial(app.metrics.registry.get_sample_value, labels={"served_as": name})
             assert counted("cxr_evidence_cache_hits_total") == 1
             assert counted("cxr_evidence_cache_misses_total") == 1
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Predict(pb.PredictRequest(image=b"no image", model="canary"))
+        calls = {"rpc_method": "cxr.v1.ChestXrayService/Predict"}
+        for name, refused, answered in (("phantom", 0, 1), ("canary", 1, 2)):
+            of_model = partial(app.metrics.registry.get_sample_value, labels={"served_as": name})
+            for status, count in (("INVALID_ARGUMENT", refused), ("OK", answered)):
+                labels = {"served_as": name, "rpc_response_status_code": status, **calls}
+                sample = app.metrics.registry.get_sample_value("cxr_model_calls_total", labels)
+                assert sample == count
+            # Explain asked the default once.
+            assert of_model("cxr_answered_images_total") == 2
+            warned = {"served_as": name, "code": "PHANTOM_MODEL"}
+            assert app.metrics.registry.get_sample_value("cxr_warnings_total", warned) == 2
 
 
 async def test_two_bundles_of_one_name_need_another_name(tmp_path: Path) -> None:
@@ -159,12 +172,15 @@ async def test_with_a_tokens_file_only_its_tokens_may_swap(
     monkeypatch.chdir(tmp_path)
     token, line = new_token("operator")
     Path("tokens").write_text(line)
-    async with serving("--admin-tokens-file", "tokens", admin="unix:admin.sock"):
+    async with serving("--admin-tokens-file", "tokens", admin="unix:admin.sock") as (_, _, app):
         swap = ("unix:admin.sock", "phantom", "phantom")
         with pytest.raises(NotSwapped, match="valid bearer token is required"):
             await asyncio.to_thread(swap_model, *swap)
         text = await asyncio.to_thread(swap_model, *swap, token=token)
         assert text.startswith("phantom: phantom ")
+        Path("tokens").write_text("no token\n")
+        app.server.reload()
+        assert app.server.reload_failures["admin tokens"] == 1
 
 
 @pytest.mark.parametrize(

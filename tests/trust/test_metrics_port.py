@@ -90,13 +90,14 @@ def test_stages_engine_and_cache_are_counted(watched: Watched) -> None:
     stages = [("Predict", "decode"), ("Predict", "queue"), ("Predict", "inference")]
     stages += [("Explain", "queue"), ("Explain", "render")]  # it waits for a drawing thread
     for method, stage in stages:
-        labels = f'{{rpc_method="{SERVICE}/{method}",stage="{stage}"}}'
+        labels = f'{{rpc_method="{SERVICE}/{method}",{PHANTOM[1:-1]},stage="{stage}"}}'
         assert watched.since(f"cxr_stage_duration_seconds_count{labels}") == 1
     assert watched.since(f"cxr_engine_batch_images_sum{PHANTOM}") == 1
     assert watched.since(f'cxr_engine_batch_images_bucket{{le="1.0",{PHANTOM[1:]}') == 1
     assert watched.since(f"cxr_engine_busy_seconds_total{PHANTOM}") > 0
     # Both answers say that the model is a phantom.
-    assert watched.since('cxr_warnings_total{code="PHANTOM_MODEL"}') == 2
+    assert watched.since(f'cxr_warnings_total{{code="PHANTOM_MODEL",{PHANTOM[1:]}') == 2
+    assert watched.since(f"cxr_answered_images_total{PHANTOM}") == 2
     assert watched.since(f"cxr_evidence_cache_hits_total{PHANTOM}") == 1
     assert watched.since(f"cxr_evidence_cache_misses_total{PHANTOM}") == 1
     gauges = "cxr_calls_held", "cxr_request_bytes_held", "cxr_answer_bytes_held"

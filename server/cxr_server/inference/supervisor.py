@@ -59,7 +59,8 @@ class EngineSupervisor:
     def failed(self, error: BaseException) -> None:
         """Replace the engine after an error of one of its calls, or give it up."""
         self._metrics.engine_failures.inc()
-        log.error("engine failed", error=type(error).__name__, exc_info=error)
+        model, name = self._bundle.manifest.name, type(error).__name__
+        log.error("engine failed", model=model, error=name, exc_info=error)
         if isinstance(error, DeviceLost):
             self._give_up()
         else:

@@ -19,8 +19,9 @@ class Call:
     need no evidence. `bulk` calls give way to all others. `trace_headers` are those of the caller's
     trace.
 
-    `model`, `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count` are for
-    the audit file.
+    `served_as` is the name of the model that is asked, "" until it is found. `model`,
+    `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count` are for the audit
+    file.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Call:
     cached: bool | None = None
     stages: Stages = field(default_factory=Stages)
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    served_as: str = ""
     model: str = ""
     weights_sha256: str = ""
     image_hmacs: list[str] = field(default_factory=list)

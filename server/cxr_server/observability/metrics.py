@@ -81,7 +81,7 @@ class Metrics:
                 "Time of an answered call in a stage: decode (file to network input), queue (wait"
                 " for a decode worker, the engine or a drawing thread), inference (engine's work on"
                 " the batch that held the image), render (heat maps).",
-                ("rpc_method", "stage"),
+                ("served_as", "rpc_method", "stage"),
                 buckets=_SECONDS,
             ).labels
         )
@@ -110,7 +110,21 @@ class Metrics:
                 "cxr_warnings",
                 "Input warnings in answers, by code, cached answers included. Scores are not"
                 " recorded, so a change of these is the sign that the images have changed.",
-                ["code"],
+                ["served_as", "code"],
+            ).labels
+        )
+        self._model_calls = cache(
+            counter(
+                "cxr_model_calls",
+                "Calls that asked a model that is served, by the status that they ended with.",
+                ["served_as", "rpc_method", "rpc_response_status_code"],
+            ).labels
+        )
+        self._images = cache(
+            counter(
+                "cxr_answered_images",
+                "Images answered, from the cache or not: one for each call, but of ModelInfer.",
+                ["served_as"],
             ).labels
         )
         self.engine_failures = counter(
@@ -138,26 +152,32 @@ class Metrics:
         for outcome in ("rebuilt", "failed"):
             self.engine_rebuilds.labels(outcome)
 
-    def expect(
-        self, methods: Mapping[str, Iterable[str]], others: Iterable[str], warnings: Iterable[str]
-    ) -> None:
-        """Let the series of these full method names and warnings begin at zero.
+    def expect(self, methods: Iterable[str], others: Iterable[str]) -> None:
+        """Let the series of these full method names begin at zero.
 
-        `methods` need the model, and have these stages and every status; `others` have OK.
+        `methods` need the model, and end with any status; `others` end with OK.
         """
-        statuses = {"OK", *_CAUSES, *(error.status for error in _kinds(RequestError))}
-        for method, stages in methods.items():
-            for status in statuses:
+        for method in methods:
+            for status in _statuses():
                 self._duration(_SYSTEM, method, status)
-            for stage in stages:
-                self._stage(method, stage)
         for method in others:
             self._duration(_SYSTEM, method, "OK")
         for method in (*methods, *others):
             for of_method in (self._active, self._request_bytes, self._response_bytes):
                 of_method(_SYSTEM, method)
+
+    def expect_model(
+        self, served_as: str, stages: Mapping[str, Iterable[str]], warnings: Iterable[str]
+    ) -> None:
+        """Let the series of a model begin at zero; the stages are by the full method name."""
+        for method, of_method in stages.items():
+            for status in _statuses():
+                self._model_calls(served_as, method, status)
+            for stage in of_method:
+                self._stage(served_as, method, stage)
         for code in warnings:
-            self._warnings(code)
+            self._warnings(served_as, code)
+        self._images(served_as)
 
     def started(self, call: Call) -> None:
         """Count a call as in flight until it has `finished`."""
@@ -172,6 +192,8 @@ class Metrics:
             self._request_bytes(_SYSTEM, method).observe(call.request_bytes)
         if call.response_bytes:
             self._response_bytes(_SYSTEM, method).observe(call.response_bytes)
+        if call.served_as:
+            self._model_calls(call.served_as, method, status).inc()
         if call.reason:
             self._refused(call.reason).inc()
         if cause := _CAUSES.get(status):
@@ -183,11 +205,17 @@ class Metrics:
     def answered(
         self, call: Call, durations_s: Mapping[str, float], warnings: Iterable[str]
     ) -> None:
-        """Count what an answer took, by the name of the stage, and what it warns of."""
+        """Count an answered image: what it took, by the name of the stage, and its warnings."""
+        self._images(call.served_as).inc()
         for stage, seconds in durations_s.items():
-            self._stage(call.method, stage).observe(seconds)
+            self._stage(call.served_as, call.method, stage).observe(seconds)
         for code in warnings:
-            self._warnings(code).inc()
+            self._warnings(call.served_as, code).inc()
+
+
+def _statuses() -> set[str]:
+    """Return the statuses of calls for the model."""
+    return {"OK", *_CAUSES, *(error.status for error in _kinds(RequestError))}
 
 
 def _kinds(error: type[RequestError]) -> list[type[RequestError]]:

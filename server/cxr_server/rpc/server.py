@@ -153,7 +153,11 @@ class Server:
     @property
     def reload_failures(self) -> dict[str, int]:
         """How often tokens and certificates could not be read again."""
-        files = {"tokens": self._access, "certificates": self._certificates}
+        files = {
+            "tokens": self._access,
+            "admin tokens": self._admin_access,
+            "certificates": self._certificates,
+        }
         return {name: each.reload_failures if each else 0 for name, each in files.items()}
 
     @property
