@@ -170,8 +170,16 @@ class Run:
             OSError: The file cannot be read.
             RunError: It is no journal, or of a later format.
         """
-        with Path(path).open("rb") as file:
-            return cls(Path(path), header_of(file.readline()))
+        journal = Path(path)
+        with journal.open("rb") as file:
+            first = file.readline()
+        try:
+            return cls(journal, header_of(first))
+        except RunError as error:
+            beside = journal.with_name(f"{journal.name}.jsonl")
+            if beside.is_file():
+                raise RunError(f"{error}; the journal of this table is {beside.name}") from None
+            raise
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows that count, in the order of their lines.

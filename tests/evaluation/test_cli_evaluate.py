@@ -258,6 +258,7 @@ def test_names_of_files_are_shown_only_by_choice(
     assert worst["probability"] in [each["probability"] for each in row["findings"]]
     found, page, _ = evaluate(case[0], "--labels", case[1], "--names")
     assert found["findings"][0]["worst"][0]["file"] == row["file"]
+    assert " ".join(found["command"]).endswith("--worst 5 --names --output page.html")
     assert row["file"] in page
 
 
@@ -333,7 +334,14 @@ def test_labels_of_other_images_are_refused(cxr: Run, case: Case, tmp_path: Path
 
 def test_what_is_no_run_is_refused(cxr: Run, case: Case, tmp_path: Path) -> None:
     output = tmp_path / "page.html"
-    for run, words in ((case[1], "is no journal"), (tmp_path / "absent", "No such file")):
+    table = tmp_path / "run.csv"
+    table.write_text("file,label\n")
+    (tmp_path / "run.csv.jsonl").touch()
+    for run, words in (
+        (case[1], "is no journal"),
+        (table, "the journal of this table is run.csv.jsonl"),
+        (tmp_path / "absent", "No such file"),
+    ):
         status, _, errors = cxr(
             "evaluate", run, "--labels", case[1], "--format", "csv", "--output", output
         )

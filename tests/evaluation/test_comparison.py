@@ -54,7 +54,11 @@ def test_differences_and_agreement_equal_an_independent_computation(compare: Com
     assert mass["raised"] == ((a < 0.5) & (b >= 0.5)).sum()
     assert mass["lowered"] == ((a >= 0.5) & (b < 0.5)).sum()
     assert (found["images"], found["patients"]) == (N, N // 2)
+    assert [step["count"] for step in found["flow"]["B"]] == [N, N]
     assert "films/" not in page
+    assert all(sentence in page for sentence in found["not_done"])
+    assert len(found["software"]["sha256"]) == 64
+    assert found["software"]["sha256"] in page
 
 
 def test_pairing_makes_the_interval_of_like_runs_narrow(compare: Compare) -> None:

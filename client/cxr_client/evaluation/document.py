@@ -101,16 +101,19 @@ def comparison_document(
     label_format: str,
     labels: LabelSet,
     choices: Choices,
-    cohort: Cohort,
+    cohorts: tuple[Cohort, Cohort],
     options: Options,
     findings: Sequence[FindingComparison],
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return everything that the report of a comparison shows, as JSON values.
 
+    `cohorts` are the images of each run that both have.
+
     Raises:
         OSError: A file cannot be read for its hash.
     """
+    cohort = cohorts[0]
     names = [f"{run.header['model']['name']} {run.header['model']['version']}" for run in runs]
     drawn = "patients" if cohort.patients is not None else "images"
     trained = [overlap(_trained_as(run.header), labels.datasets) for run in runs]
@@ -126,6 +129,10 @@ def comparison_document(
         "run_b": run_facts(runs[1]),
         "labels": facts,
         "cautions": [*dict.fromkeys(filter(None, (*trained, *fitted))), *labels.cautions],
+        "flow": {
+            name: [dataclasses.asdict(step) for step in each.flow]
+            for name, each in zip("AB", cohorts, strict=True)
+        },
         "images": len(cohort.rows),
         "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
         "methods": [
@@ -136,6 +143,7 @@ def comparison_document(
         ],
         "options": dataclasses.asdict(options),
         "findings": [dataclasses.asdict(each) for each in findings],
+        "not_done": list(NOT_DONE),
         "software": software(),
         "command": list(command),
     }
@@ -195,9 +203,26 @@ def label_facts(
 
 
 def software() -> dict[str, str]:
-    """Return the versions of what has computed the figures."""
+    """Return the versions of what has computed the figures, and the hash of its own code."""
     names = ("cxr-client", "numpy", "scipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "sha256": _code_sha256(),
+    }
+
+
+def _code_sha256() -> str:
+    """Return the hash of the modules of the evaluation, names and contents: versions may not tell.
+
+    An editable installation changes without its version.
+    """
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -142,7 +142,7 @@ def _comparison(
         label_format=arguments.format,
         labels=labels,
         choices=choices,
-        cohort=a,
+        cohorts=(a, b),
         options=options,
         findings=compare(
             (scores, a),
@@ -228,6 +228,8 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     if arguments.regions is not None:
         words += ["--regions", arguments.regions.name, "--regions-format", arguments.regions_format]
     words += ["--replicates", str(arguments.replicates), "--seed", str(arguments.seed)]
+    words += ["--worst", str(arguments.worst), *["--names"] * arguments.names]
+    words += ["--output", arguments.output.name]
     return [shlex.quote(word) for word in words]
 
 
