@@ -19,11 +19,11 @@ compile() {
     --output-file locks/stubs.txt
 # Serving, conversion, tracing and the viewer: no torch.
 compile "${@}" --group pyproject.toml:build --output-file locks/serve.txt
-# Linters and the tests that need no torch.
-compile "${@}" --group pyproject.toml:build --group pyproject.toml:test \
+# Linters and the tests that need no torch; those of int8 need NNCF.
+compile "${@}" --group pyproject.toml:build --group pyproject.toml:test --extra int8 \
     --constraint locks/serve.txt --output-file locks/test.txt phantom/pyproject.toml
 # Everything: the torch engine, the phantom's training, the benchmarks and the browser tests.
-compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra torch \
+compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra torch --extra int8 \
     --constraint locks/test.txt --output-file locks/dev.txt phantom/pyproject.toml
 # The programs of `make test-operations`, and what the client needs, for locust.
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

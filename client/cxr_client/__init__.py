@@ -46,6 +46,7 @@ from cxr_client.errors import (
 )
 from cxr_client.explanation import EvidenceGrid, Explanation, Peak, Region
 from cxr_client.images import ImageSource
+from cxr_client.quantization import PlantedFindings, Quantization
 from cxr_client.refit import CalibrationFigures, Estimate, FindingRefit, Refit
 from cxr_client.requests import RenderOptions
 from cxr_client.results import ExplanationSet, Prediction
@@ -89,8 +90,10 @@ __all__ = [
     "ModelInfo",
     "OverloadedError",
     "Peak",
+    "PlantedFindings",
     "Prediction",
     "ProtocolError",
+    "Quantization",
     "Refit",
     "Region",
     "Reliability",

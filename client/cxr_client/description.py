@@ -8,6 +8,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.answer import ModelInfo, Result, SameFields
 from cxr_client.enums import ExplanationMethod, ImageFormat, Reliability, ServingStatus
 from cxr_client.errors import ProtocolError
+from cxr_client.quantization import Quantization
 from cxr_client.refit import FindingRefit, Refit
 
 
@@ -114,7 +115,7 @@ class Limits(SameFields):
 class ModelDescription(Result):
     """The loaded model, its findings in the order of `class_index`, its limits and options.
 
-    `refit` is None for operating points of the model's authors.
+    `refit` is None for operating points of the model's authors, `quantization` for models in float.
     """
 
     model: ModelInfo
@@ -136,6 +137,7 @@ class ModelDescription(Result):
     precision: str
     request_id: str
     refit: Refit | None = None
+    quantization: Quantization | None = None
 
     @classmethod
     def of(cls, response: pb.DescribeModelResponse, request_id: str) -> Self:
@@ -169,4 +171,9 @@ class ModelDescription(Result):
             precision=response.precision,
             request_id=request_id,
             refit=Refit.of(response.refit) if response.HasField("refit") else None,
+            quantization=(
+                Quantization.of(response.quantization)
+                if response.HasField("quantization")
+                else None
+            ),
         )

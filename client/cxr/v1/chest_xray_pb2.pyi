@@ -306,7 +306,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision", "refit", "served_models")
+    __slots__ = ("model", "architecture", "findings", "input_side_px", "preprocessing_id", "evidence_side", "file_sha256", "upstream_sha256", "limits", "image_formats", "methods", "license", "notices", "create_time", "precision", "refit", "served_models", "quantization")
     class FileSha256Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -331,6 +331,7 @@ class DescribeModelResponse(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     REFIT_FIELD_NUMBER: _ClassVar[int]
     SERVED_MODELS_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     model: Model
     architecture: str
     findings: _containers.RepeatedCompositeFieldContainer[FindingDescription]
@@ -348,7 +349,8 @@ class DescribeModelResponse(_message.Message):
     precision: str
     refit: Refit
     served_models: _containers.RepeatedCompositeFieldContainer[ServedModel]
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ..., refit: _Optional[_Union[Refit, _Mapping]] = ..., served_models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
+    quantization: Quantization
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., architecture: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[FindingDescription, _Mapping]]] = ..., input_side_px: _Optional[int] = ..., preprocessing_id: _Optional[str] = ..., evidence_side: _Optional[int] = ..., file_sha256: _Optional[_Mapping[str, str]] = ..., upstream_sha256: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., image_formats: _Optional[_Iterable[_Union[ImageFormat, str]]] = ..., methods: _Optional[_Iterable[_Union[ExplanationMethod, str]]] = ..., license: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., precision: _Optional[str] = ..., refit: _Optional[_Union[Refit, _Mapping]] = ..., served_models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("label", "class_index", "score", "probability", "threshold", "above_threshold", "calibrated_probability")
@@ -407,6 +409,58 @@ class Refit(_message.Message):
     split: str
     calibration_method: str
     def __init__(self, parent_name: _Optional[str] = ..., parent_version: _Optional[str] = ..., parent_sha256: _Optional[str] = ..., labels_title: _Optional[str] = ..., labels_sha256: _Optional[str] = ..., evaluation_sha256: _Optional[str] = ..., image_count: _Optional[int] = ..., patient_count: _Optional[int] = ..., split: _Optional[str] = ..., calibration_method: _Optional[str] = ...) -> None: ...
+
+class Quantization(_message.Message):
+    __slots__ = ("parent_name", "parent_version", "parent_sha256", "tool", "films", "calibration_count", "film_count", "max_probability_difference", "mean_probability_difference", "max_score_difference", "mean_score_difference", "changed_side_count", "far_changed_side_count", "evidence_correlation", "low_evidence_correlation", "tolerance", "planted")
+    PARENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARENT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FIELD_NUMBER: _ClassVar[int]
+    FILMS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FILM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROBABILITY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_PROBABILITY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCORE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SCORE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_SIDE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAR_CHANGED_SIDE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    LOW_EVIDENCE_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    PLANTED_FIELD_NUMBER: _ClassVar[int]
+    parent_name: str
+    parent_version: str
+    parent_sha256: str
+    tool: str
+    films: str
+    calibration_count: int
+    film_count: int
+    max_probability_difference: float
+    mean_probability_difference: float
+    max_score_difference: float
+    mean_score_difference: float
+    changed_side_count: int
+    far_changed_side_count: int
+    evidence_correlation: float
+    low_evidence_correlation: float
+    tolerance: float
+    planted: PlantedFindings
+    def __init__(self, parent_name: _Optional[str] = ..., parent_version: _Optional[str] = ..., parent_sha256: _Optional[str] = ..., tool: _Optional[str] = ..., films: _Optional[str] = ..., calibration_count: _Optional[int] = ..., film_count: _Optional[int] = ..., max_probability_difference: _Optional[float] = ..., mean_probability_difference: _Optional[float] = ..., max_score_difference: _Optional[float] = ..., mean_score_difference: _Optional[float] = ..., changed_side_count: _Optional[int] = ..., far_changed_side_count: _Optional[int] = ..., evidence_correlation: _Optional[float] = ..., low_evidence_correlation: _Optional[float] = ..., tolerance: _Optional[float] = ..., planted: _Optional[_Union[PlantedFindings, _Mapping]] = ...) -> None: ...
+
+class PlantedFindings(_message.Message):
+    __slots__ = ("count", "auc_float32", "auc_int8", "pointing_float32", "pointing_int8")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    AUC_FLOAT32_FIELD_NUMBER: _ClassVar[int]
+    AUC_INT8_FIELD_NUMBER: _ClassVar[int]
+    POINTING_FLOAT32_FIELD_NUMBER: _ClassVar[int]
+    POINTING_INT8_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    auc_float32: float
+    auc_int8: float
+    pointing_float32: float
+    pointing_int8: float
+    def __init__(self, count: _Optional[int] = ..., auc_float32: _Optional[float] = ..., auc_int8: _Optional[float] = ..., pointing_float32: _Optional[float] = ..., pointing_int8: _Optional[float] = ...) -> None: ...
 
 class FindingRefit(_message.Message):
     __slots__ = ("criterion", "parent_threshold", "image_count", "positive_count", "sensitivity", "specificity", "kept_reason", "raw", "calibrated")

@@ -10,6 +10,7 @@ from cxr_client.cli.status import EXIT_FAILED, EXIT_OK
 from cxr_client.cli.text import aligned, printable
 from cxr_client.description import Health, ModelDescription
 from cxr_client.enums import Reliability
+from cxr_client.quantization import Quantization
 from cxr_client.refit import FindingRefit, Refit
 
 
@@ -92,6 +93,48 @@ def _refit_facts(refit: Refit | None) -> list[list[str]]:
     return facts
 
 
+def _quantization_facts(made: Quantization | None) -> list[list[str]]:
+    if made is None:
+        return []
+    facts = [
+        ["quantised from", f"{made.parent_name} {made.parent_version}, by {made.tool}"],
+        ["calibrated with", f"{made.calibration_count} films ({made.films})"],
+        ["measured on", f"{made.film_count} other films, against {made.parent_name} in float32:"],
+        [
+            "  probability",
+            f"differs by {made.max_probability_difference:.4f} at most, "
+            f"{made.mean_probability_difference:.5f} in the mean",
+        ],
+        [
+            "  score",
+            f"differs by {made.max_score_difference:.4f} at most, "
+            f"{made.mean_score_difference:.5f} in the mean",
+        ],
+        [
+            "  changed side",
+            f"{made.changed_side_count} findings, {made.far_changed_side_count} of them further "
+            f"than {made.tolerance:g} from their operating point",
+        ],
+        [
+            "  evidence",
+            f"correlation {made.evidence_correlation:.4f} in the mean, "
+            f"{made.low_evidence_correlation:.4f} at the 5 % quantile",
+        ],
+    ]
+    if planted := made.planted:
+        facts.append(
+            [
+                "  phantoms",
+                f"{planted.count} findings planted: "
+                f"AUC {planted.auc_float32:.4f} -> {planted.auc_int8:.4f}, "
+                f"pointing {planted.pointing_float32:.3f} -> {planted.pointing_int8:.3f}",
+            ]
+        )
+    if not made.within_tolerance:
+        facts.append(["  tolerance", f"EXCEEDED, accepted by the operator ({made.tolerance:g})"])
+    return facts
+
+
 def _facts(described: ModelDescription) -> list[list[str]]:
     limits = described.limits
     return [
@@ -106,6 +149,7 @@ def _facts(described: ModelDescription) -> list[list[str]]:
         ["evidence grid", f"{described.evidence_side} x {described.evidence_side}"],
         ["precision", described.precision],
         *_refit_facts(described.refit),
+        *_quantization_facts(described.quantization),
         ["methods", ", ".join(described.methods)],
         ["formats", ", ".join(described.image_formats)],
         [

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from cxr_server.bundles.architectures import Architecture, read_architecture
 from cxr_server.bundles.fields import Identifier, Label, Line, Sha256, Time
+from cxr_server.bundles.quantization import Quantization
 from cxr_server.bundles.refit import Refit
 from cxr_server.errors import OperatorError
 
@@ -124,6 +125,7 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probe: Probe | msgspec.UnsetType = msgspec.UNSET  # bundles made elsewhere may have none
     reference: FittedOn | msgspec.UnsetType = msgspec.UNSET
     refit: Refit | msgspec.UnsetType = msgspec.UNSET
+    quantization: Quantization | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()

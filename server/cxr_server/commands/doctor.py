@@ -30,7 +30,7 @@ from cxr_server.bundles.store import (
 )
 from cxr_server.errors import OperatorError
 from cxr_server.imaging.radiograph import DecodeLimits
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines import Engine, cpu
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
 from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocessing_of
@@ -82,6 +82,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield from _packages()
     yield Check("cores", "ok", f"{usable_cores()} usable of {os.cpu_count()}")
+    yield _attempt("precisions of the CPU", "note", cpu.told)
     yield _memory()
     try:
         chosen = settings.from_arguments(args)
@@ -153,6 +154,8 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
     )
     engine = partial(start, chosen.engine, device=chosen.device or None)
     yield _attempt("engine to serve with", "fail", _infer, bundle, engine)
+    if bundle.manifest.quantization and (doubt := cpu.int8_doubt()):
+        yield Check("int8", "note", doubt)
     for name, spec in ENGINES.items():
         if reason := spec.why_not(bundle, precision=chosen.precision):
             yield Check(f"engine {name}", "note", reason)

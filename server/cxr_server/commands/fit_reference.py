@@ -8,19 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import resolve
+from cxr_server.convert.films import usable_inputs
 from cxr_server.convert.reference import add_reference
-from cxr_server.errors import ImageError
-from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import Engine, infer
 from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 from cxr_server.inference.verify import verify_engine
-
-DECODE_BYTES = 2**30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,24 +47,11 @@ def _embeddings(
     bundle: Bundle, engine: Engine, folder: Path
 ) -> Iterator[NDArray[np.float32] | None]:
     """Yield the embedding of each file below the folder, None for one that is refused."""
-    job = Job(
-        preprocessing=preprocessing_of(bundle.manifest),
-        side_px=bundle.manifest.input_side_px,
-        limits=DecodeLimits(),
-        strict=True,
-    )
-    hold = hold_of(ThreadBudget(DECODE_BYTES), _never_ends)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        try:
-            made = preprocess(path.read_bytes(), job, hold=hold, check=_never_ends)
-        except ImageError:
+    for film in usable_inputs(folder, bundle.manifest):
+        if film is None:
             yield None
             continue
-        embedding_nc = infer(engine, made.image_chw[None]).embedding_nc
+        embedding_nc = infer(engine, film.image_chw[None]).embedding_nc
         if embedding_nc is None:
             raise BundleError(f"{bundle.path} gives no embedding: prepare it again")
         yield embedding_nc[0]
-
-
-def _never_ends() -> None:
-    """No deadline ends the work of this command."""

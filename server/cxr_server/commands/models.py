@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.refit import Refit
@@ -59,6 +61,7 @@ def _describe(name: str, path: Path) -> dict[str, Any]:
         "weights_sha256": manifest.weights_sha256,
         "verified": manifest.upstream.verified if manifest.upstream else None,
         "refit": _refit(manifest.refit) if manifest.refit else None,
+        "quantization": msgspec.to_builtins(manifest.quantization or None),
     }
 
 
@@ -83,6 +86,10 @@ def _print_table(
             if refit := model["refit"]:
                 text += f"refitted from {refit['parent_name']} {refit['parent_version']} to "
                 text += f"{refit['labels_title']} ({refit['image_count']} images); "
+            if made := model["quantization"]:
+                most = made["differences"]["max_probability"]
+                text += f"int8 of {made['parent_name']} {made['parent_version']}, "
+                text += f"probabilities within {most:.4f}; "
             text += where
         print(f"  {model['name']:{width}}{text}")
     into = home or "the folder that CXR_BUNDLE_HOME names (this user has no home folder)"

@@ -11,7 +11,7 @@ import structlog
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import ModelLoading
 from cxr_server.inference import threads
-from cxr_server.inference.engines import DeviceLost, Engine
+from cxr_server.inference.engines import INT8, DeviceLost, Engine
 from cxr_server.inference.engines.registry import choose_engine, first_line
 from cxr_server.inference.scheduler import RETRY_AFTER_MS, NotFinite, Scheduler
 from cxr_server.inference.verify import verify_engine
@@ -154,6 +154,11 @@ def start_verified(bundle: Bundle, name: str, **options: Any) -> Engine:
     except BaseException:
         engine.close()
         raise
+    if engine.precision == INT8 and engine.device == "CPU":
+        from cxr_server.inference.engines.cpu import int8_doubt
+
+        if doubt := int8_doubt():
+            log.warning("int8 may be no faster", reason=doubt)
     facts = {"engine": engine.name, "device": engine.device, "precision": engine.precision}
     if difference is None:
         log.warning("engine started; the bundle has no probe to verify it with", **facts)

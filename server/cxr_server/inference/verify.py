@@ -14,7 +14,7 @@ from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocess
 from cxr_server.inference.scoring import logits, op_norm, sigmoid
 
 TOLERANCE = 1e-3
-"""Largest difference of a score. Engines in float32 stay below 1e-4."""
+"""Largest difference of a score, where the bundle states none. Float32 stays below 1e-4."""
 PROBE_LIMIT_BYTES = 2**28
 """Most memory that decoding a probe may take."""
 
@@ -24,8 +24,21 @@ def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
 
     The probe is evaluated alone and as a full batch. Without a probe, an image of zeros must give
     finite evidence. Raises EngineUnavailable if the engine fails, if its evidence is not finite or
-    if a score differs by more than `TOLERANCE`, and BundleError.
+    if a score differs by more than is allowed, and BundleError.
     """
+    manifest = bundle.manifest
+    difference = probe_difference(engine, bundle)
+    allowed = manifest.quantization.probe_tolerance if manifest.quantization else TOLERANCE
+    if difference > allowed:
+        raise EngineUnavailable(
+            f"{_name(engine)} does not compute what the bundle {manifest.name} states: "
+            f"a score of its probe differs by {difference:.1e}, allowed are {allowed:.0e}"
+        )
+    return difference if manifest.probe else None
+
+
+def probe_difference(engine: Engine, bundle: Bundle) -> float:
+    """Return the largest difference of a score of the probe, 0 without one. Raises as above."""
     manifest = bundle.manifest
     side_px = manifest.input_side_px
     image_chw = np.zeros((1, side_px, side_px), np.float32)
@@ -42,12 +55,7 @@ def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
                 probability_k = sigmoid(logits(evidence_khw, manifest.bias))
                 found = op_norm(probability_k, np.array(manifest.probe_thresholds))
                 difference = max(difference, float(np.abs(found - manifest.probe.scores).max()))
-    if difference > TOLERANCE:
-        raise EngineUnavailable(
-            f"{_name(engine)} does not compute what the bundle {manifest.name} states: "
-            f"a score of its probe differs by {difference:.1e}, allowed are {TOLERANCE:.0e}"
-        )
-    return difference if manifest.probe else None
+    return difference
 
 
 def probe_input(file: bytes, description: Description) -> NDArray[np.float32]:

@@ -40,11 +40,15 @@ def refit(
         method: Of the calibration, or None for none.
 
     Raises EvaluationError if the films were scored by another model, and BundleError for a parent
-    that is refitted itself.
+    that is refitted itself or in int8.
     """
     stated = parent.manifest
     if stated.refit:
         raise BundleError(f"{stated.name} is refitted itself: refit {stated.refit.parent_name}")
+    if stated.quantization:
+        raise BundleError(
+            f"{stated.name} is in int8: refit {stated.quantization.parent_name}, and quantise that"
+        )
     if films.weights_sha256 != stated.weights_sha256:
         raise EvaluationError(
             f"the evaluation is of other weights ({films.weights_sha256:.12}...) than those of "

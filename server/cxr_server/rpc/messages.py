@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server import __version__
 from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.quantization import Quantization
 from cxr_server.bundles.refit import Refit
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.colormaps import ColorMap
@@ -144,6 +145,7 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
         create_time=timestamp.from_json_string(manifest.create_time),
         precision=description.precision,
         refit=_refit(manifest.refit) if manifest.refit else None,
+        quantization=_quantization(manifest.quantization) if manifest.quantization else None,
     )
 
 
@@ -207,6 +209,24 @@ def _refit(refit: Refit) -> pb.Refit:
         labels_sha256=refit.labels_sha256 or "",
         split=refit.split_sentence,
         calibration_method=refit.calibration_method or "",
+    )
+
+
+def _quantization(stated: Quantization) -> pb.Quantization:
+    found = stated.differences
+    return _same(
+        pb.Quantization,
+        stated,
+        film_count=found.film_count,
+        max_probability_difference=found.max_probability,
+        mean_probability_difference=found.mean_probability,
+        max_score_difference=found.max_score,
+        mean_score_difference=found.mean_score,
+        changed_side_count=found.changed_side_count,
+        far_changed_side_count=found.far_changed_side_count,
+        evidence_correlation=found.evidence_correlation,
+        low_evidence_correlation=found.low_evidence_correlation,
+        planted=found.planted and _same(pb.PlantedFindings, found.planted),
     )
 
 

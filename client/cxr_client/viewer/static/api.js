@@ -25,13 +25,20 @@
  * @typedef {{parent_name: string, parent_version: string, labels_title: string,
  *   labels_sha256: string, image_count: number, patient_count: number | null, split: string,
  *   calibration_method: string}} Refit
+ * @typedef {{parent_name: string, parent_version: string, tool: string, films: string,
+ *   calibration_count: number, film_count: number, max_probability_difference: number,
+ *   mean_probability_difference: number, max_score_difference: number,
+ *   mean_score_difference: number, changed_side_count: number, far_changed_side_count: number,
+ *   evidence_correlation: number, tolerance: number, planted: {auc_float32: number,
+ *   auc_int8: number, pointing_float32: number, pointing_int8: number} | null}} Quantization
  * @typedef {{label: string, reliability: string, reliability_note: string,
  *   refit: FindingRefit | null}} FindingDescription
  * @typedef {{model: Model, architecture: string, findings: FindingDescription[],
  *   input_side_px: number, preprocessing_id: string, evidence_side: number,
  *   file_sha256: Record<string, string>, upstream_sha256: string,
  *   limits: {max_request_bytes: number}, license: string, notices: string[],
- *   create_time: string | null, precision: string, refit: Refit | null}} ModelDescription
+ *   create_time: string | null, precision: string, refit: Refit | null,
+ *   quantization: Quantization | null}} ModelDescription
  * @typedef {{address: string, tls: boolean, state: string, message: string, hint: string,
  *   server_version: string, engine: string, device: string, precision: string,
  *   in_flight_count: number}} Server

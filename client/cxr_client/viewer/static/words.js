@@ -155,6 +155,39 @@ function refitFacts(refit) {
   return facts;
 }
 
+/** @param {import("./api.js").Quantization | null} made @returns {[string, string][]} */
+function quantizationFacts(made) {
+  if (!made) return [];
+  const { planted } = made;
+  /** @type {[string, string][]} */
+  const facts = [
+    ["Quantised from", `${made.parent_name} ${made.parent_version}, by ${made.tool}`],
+    ["Calibrated with", `${made.calibration_count} films (${made.films})`],
+    ["Measured on", `${made.film_count} other films, against float32`],
+    [
+      "Probability differs by",
+      `${made.max_probability_difference.toFixed(4)} at most, ${made.mean_probability_difference.toFixed(5)} in the mean`,
+    ],
+    [
+      "Score differs by",
+      `${made.max_score_difference.toFixed(4)} at most, ${made.mean_score_difference.toFixed(5)} in the mean`,
+    ],
+    [
+      "Changed side",
+      `${made.changed_side_count} findings, ${made.far_changed_side_count} of them further than ${made.tolerance} from their operating point`,
+    ],
+    ["Evidence, correlation", made.evidence_correlation.toFixed(4)],
+  ];
+  if (planted)
+    facts.push([
+      "Phantoms",
+      `AUC ${planted.auc_float32.toFixed(4)} before, ${planted.auc_int8.toFixed(4)} after; pointing ${planted.pointing_float32.toFixed(3)} before, ${planted.pointing_int8.toFixed(3)} after`,
+    ]);
+  if (made.max_probability_difference > made.tolerance || made.far_changed_side_count > 0)
+    facts.push(["Tolerance", `exceeded: ${made.tolerance} was not kept, and accepted`]);
+  return facts;
+}
+
 /** @param {ModelDescription} description @returns {[string, string][]} */
 export function modelFacts({ model, ...rest }) {
   const files = Object.entries(rest.file_sha256).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -171,6 +204,7 @@ export function modelFacts({ model, ...rest }) {
       ? [/** @type {[string, string]} */ (["Converted from, SHA-256", rest.upstream_sha256])]
       : []),
     ...refitFacts(rest.refit),
+    ...quantizationFacts(rest.quantization),
     ...files.map(([path, hash]) => /** @type {[string, string]} */ ([`${path}, SHA-256`, hash])),
   ];
 }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOAT32 = "float32"
+INT8 = "int8"
 
 
 class DeviceLost(Exception):
@@ -34,7 +35,8 @@ class Engine(Protocol):
     """A network that turns images into evidence. All methods are thread-safe.
 
     `name` is that of the registry, and `device` the runtime's name, such as "CPU" or "cuda:0".
-    `precision` is what the device computes in: "float32", "float16" or "bfloat16".
+    `precision` is what the device computes the features in: "float32", "float16", "bfloat16" or
+    "int8", which a bundle chooses.
     The scheduler passes up to `max_batch` images to one call of `evidence`, and makes up to
     `max_in_flight` calls at once, which keep the device busy.
     """

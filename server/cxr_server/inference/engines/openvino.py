@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle, file_entry
-from cxr_server.inference.engines import Inferred
+from cxr_server.inference.engines import INT8, Inferred
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
@@ -58,7 +58,7 @@ class OpenVINOEngine:
         with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
             models = list(pool.map(compiled, sorted({1, cores})))
         self._latency, self._throughput = models[0], models[-1]
-        self.precision = self._throughput.precision
+        self.precision = INT8 if bundle.manifest.quantization else self._throughput.precision
         if cache:
             _seal_cache(cache)
         self._lock = threading.Lock()

@@ -34,6 +34,8 @@ class EngineSpec:
     """Those that it has modules for; None if it runs any graph."""
     float16_devices: tuple[str, ...] = ()
     """Those that also compute in float16."""
+    runs_quantized: bool = False
+    """Whether it runs the graph of a bundle in int8, not the weights in float32."""
     device_problem: Callable[[str], str | None] = lambda device: None
     """Returns why a device of this engine cannot be used, or None."""
 
@@ -59,6 +61,8 @@ class EngineSpec:
         network = bundle.manifest.network
         if self.architectures is not None and not isinstance(network, self.architectures):
             return f"{self.name} has no module for the architecture {network.name}"
+        if bundle.manifest.quantization and not self.runs_quantized:
+            return f"{self.name} does not compute in int8, which {bundle.manifest.name} is for"
         if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
         if precision != FLOAT32 and not device_name.startswith(self.float16_devices):
@@ -163,6 +167,7 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="openvino/model.xml",
             devices=("CPU", "GPU", "NPU", "AUTO", "HETERO", "MULTI"),
             open=_open_openvino,
+            runs_quantized=True,
         ),
         EngineSpec(
             name="torch",

@@ -1,0 +1,112 @@
+"""Fidelity: films, and a model in float32 and in int8 -> how their answers differ."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.bundles.manifest import Description
+from cxr_server.bundles.quantization import Differences, PlantedFindings
+from cxr_server.convert.films import Film
+from cxr_server.inference.scoring import op_norm, sigmoid
+
+DIGITS = 6
+Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""The evidence [K, h, w] of an image [1, S, S]."""
+
+
+def differences(
+    description: Description,
+    bias: Sequence[float],
+    films: Sequence[Film],
+    *,
+    float32: Infer,
+    int8: Infer,
+    margin: float,
+) -> Differences:
+    """Return how answers differ over films.
+
+    `margin` is the distance of a probability from its operating point beyond which a finding is
+    far from it.
+    """
+    pairs = [(float32(film.image_chw), int8(film.image_chw)) for film in films]
+    before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
+    before_nk, after_nk = (
+        sigmoid(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)
+    )
+    points = np.array(description.thresholds)
+    probability_nk = np.abs(after_nk - before_nk)
+    score_nk = np.abs(op_norm(after_nk, points) - op_norm(before_nk, points))
+    changed_nk = (before_nk > points) != (after_nk > points)
+    correlation_nk = _correlation(before_nkhw, after_nkhw)
+    return Differences(
+        film_count=len(films),
+        max_probability=_rounded(probability_nk.max()),
+        mean_probability=_rounded(probability_nk.mean()),
+        max_score=_rounded(score_nk.max()),
+        mean_score=_rounded(score_nk.mean()),
+        changed_side_count=int(changed_nk.sum()),
+        far_changed_side_count=int((changed_nk & (np.abs(before_nk - points) > margin)).sum()),
+        evidence_correlation=_rounded(correlation_nk.mean()),
+        low_evidence_correlation=_rounded(np.quantile(correlation_nk, 0.05)),
+        planted=_planted(description, films, (before_nkhw, after_nkhw), (before_nk, after_nk)),
+    )
+
+
+def auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the Mann-Whitney statistic; ties count half."""
+    above = values[positive][:, None] - values[~positive]
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def points_at(evidence_hw: NDArray[np.float64], mask_hw: NDArray[np.bool_]) -> bool:
+    """Whether the centre of the largest cell is within one cell of a mask of the same square."""
+    cell_px = np.array(mask_hw.shape) / evidence_hw.shape
+    cell = np.unravel_index(int(evidence_hw.argmax()), evidence_hw.shape)
+    away = (np.argwhere(mask_hw) + 0.5) / cell_px - (np.array(cell) + 0.5)
+    return bool((np.hypot(*away.T) <= 1).any())
+
+
+def _planted(
+    description: Description,
+    films: Sequence[Film],
+    evidence_nkhw: tuple[NDArray[np.float64], ...],
+    probability_nk: tuple[NDArray[np.float64], ...],
+) -> PlantedFindings | None:
+    """Return figures of a phantom model on phantoms, None of any other."""
+    names = [label.lower() for label in description.labels]
+    planted_nk = np.array([[name in film.masks for name in names] for film in films])
+    known = [k for k in range(len(names)) if 0 < planted_nk[:, k].sum() < len(films)]
+    if not description.phantom or not known:
+        return None
+    pairs = [(int(n), k) for k in known for n in np.flatnonzero(planted_nk[:, k])]
+    aucs = [
+        _rounded(np.mean([auc(each[:, k], planted_nk[:, k]) for k in known]))
+        for each in probability_nk
+    ]
+    pointing = [
+        _rounded(np.mean([points_at(each[n, k], films[n].masks[names[k]]) for n, k in pairs]))
+        for each in evidence_nkhw
+    ]
+    return PlantedFindings(
+        count=len(pairs),
+        auc_float32=aucs[0],
+        auc_int8=aucs[1],
+        pointing_float32=pointing[0],
+        pointing_int8=pointing[1],
+    )
+
+
+def _correlation(a_nkhw: NDArray[np.float64], b_nkhw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Pearson's r over the grid [N, K]; 1 where both maps are flat, 0 where one is."""
+    a, b = (each - each.mean(axis=(2, 3), keepdims=True) for each in (a_nkhw, b_nkhw))
+    norms = np.sqrt((a**2).sum(axis=(2, 3)) * (b**2).sum(axis=(2, 3)))
+    flat = ((a == 0).all(axis=(2, 3)) & (b == 0).all(axis=(2, 3))).astype(np.float64)
+    found: NDArray[np.float64] = np.divide(
+        (a * b).sum(axis=(2, 3)), norms, out=flat, where=norms > 0
+    )
+    return found
+
+
+def _rounded(value: np.floating | float) -> float:
+    return round(float(value), DIGITS)

@@ -1,0 +1,167 @@
+"""Quantize: a bundle and films -> a bundle of its own with features in int8, and the proof."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_server.bundles.fields import Identifier
+from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
+from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.bundles.quantization import Quantization
+from cxr_server.convert.fidelity import Infer, differences
+from cxr_server.convert.films import find_films
+from cxr_server.convert.int8 import quantized, require_nncf
+from cxr_server.convert.write import OPENVINO_NAME
+from cxr_server.errors import OperatorError
+from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines.openvino_runtime import openvino
+from cxr_server.inference.engines.registry import choose_engine
+from cxr_server.inference.verify import probe_difference
+
+TOLERANCE = 0.02
+"""Largest difference of a probability that is not refused."""
+PROBE_MARGIN = 0.01
+"""Difference of a score that another CPU's kernels may add to twice that of this one."""
+
+
+class ToleranceExceeded(OperatorError):
+    """Answers in int8 differ by more than is allowed. Nothing was written."""
+
+
+def quantize(
+    parent: Bundle,
+    name: str,
+    output: Path,
+    *,
+    films: Path | None = None,
+    accept: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write the bundle `name` to the folder `output`, which must not exist.
+
+    `films` is a folder of films; without one, phantoms are drawn, or the shipped samples are used.
+    `say` is called with a line about each step. With `accept`, differences above the tolerance are
+    written, too. Raises BundleError, OSError, QuantizerMissing and ToleranceExceeded, and then
+    nothing was written.
+    """
+    tool, stated = require_nncf(), parent.manifest
+    if stated.quantization:
+        raise BundleError(f"{stated.name} is in int8: quantise {stated.quantization.parent_name}")
+    if output.exists():
+        raise BundleError(f"{output} exists: choose another --name, or remove it")
+    found = find_films(films, stated)
+    say(
+        f"calibrating with {len(found.calibration)} films ({found.source}), measuring on "
+        f"{len(found.measured)} others"
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work:
+        folder = Path(work, "new")
+        shutil.copytree(parent.path, folder)
+        images = [film.image_chw for film in found.calibration]
+        model = quantized(parent.file(OPENVINO_NAME), images)
+        openvino.save_model(model, folder / OPENVINO_NAME, compress_to_fp16=False)
+        manifest = _renamed(stated, name, folder)
+        with ExitStack() as engines:
+            engine = engines.enter_context(closing(_engine(Bundle(folder, manifest))))
+            float32 = engines.enter_context(closing(_engine(parent)))
+            made = Quantization(
+                tool=tool,
+                parent_name=stated.name,
+                parent_version=stated.version,
+                parent_sha256=file_entry(parent.path / MANIFEST_NAME).sha256,
+                films=found.source,
+                calibration_count=len(found.calibration),
+                differences=differences(
+                    stated,
+                    stated.bias,
+                    found.measured,
+                    float32=_infer(float32),
+                    int8=_infer(engine),
+                    margin=TOLERANCE,
+                ),
+                tolerance=TOLERANCE,
+                probe_tolerance=_probe_tolerance(engine, Bundle(folder, manifest)),
+            )
+        for line in told(made):
+            say(line)
+        if not (made.within_tolerance or accept):
+            raise ToleranceExceeded(
+                f"answers in int8 differ by more than is allowed (a probability by {TOLERANCE:g}, "
+                "or a finding that was further than that from its operating point changed side): "
+                "nothing was written; more films may help (--calibrate), or --accept it"
+            )
+        manifest = msgspec.structs.replace(manifest, quantization=made)
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        load_bundle(folder)
+        os.rename(folder, output)
+    if stated.reference:
+        say("left out: what films are typical, since embeddings differ: run fit-reference again")
+    return output
+
+
+def told(made: Quantization) -> list[str]:
+    """Return what was measured, for people."""
+    found = made.differences
+    lines = [
+        f"probability: differs by {found.max_probability:.4f} at most, "
+        f"{found.mean_probability:.5f} in the mean (allowed: {made.tolerance:g})",
+        f"score: differs by {found.max_score:.4f} at most, {found.mean_score:.5f} in the mean",
+        f"changed side of their operating point: {found.changed_side_count} findings, "
+        f"{found.far_changed_side_count} of them further than {made.tolerance:g} from it",
+        f"evidence: correlation {found.evidence_correlation:.4f} in the mean, "
+        f"{found.low_evidence_correlation:.4f} at the 5 % quantile",
+    ]
+    if planted := found.planted:
+        lines.append(
+            f"{planted.count} planted findings: AUC {planted.auc_float32:.4f} -> "
+            f"{planted.auc_int8:.4f}, pointing {planted.pointing_float32:.3f} -> "
+            f"{planted.pointing_int8:.3f}"
+        )
+    return lines
+
+
+def _renamed(stated: Manifest, name: str, folder: Path) -> Manifest:
+    """Return the manifest of the folder, whose graph is another than the parent's."""
+    files = dict(stated.files)
+    if stated.reference:
+        (folder / stated.reference.file).unlink()
+        del files[stated.reference.file]
+    for path in (OPENVINO_NAME, str(Path(OPENVINO_NAME).with_suffix(".bin"))):
+        (folder / path).chmod(0o644)
+        files[path] = file_entry(folder / path)
+    graph = hashlib.sha256("".join(files[path].sha256 for path in sorted(files)).encode())
+    return msgspec.structs.replace(
+        stated,
+        name=msgspec.convert(name, Identifier),
+        version=f"{stated.version}+int8.{graph.hexdigest()[:8]}",
+        files=files,
+        reference=msgspec.UNSET,
+        create_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+def _engine(bundle: Bundle) -> Engine:
+    return choose_engine(bundle, "openvino", device="CPU")
+
+
+def _infer(engine: Engine) -> Infer:
+    def infer(image_chw: NDArray[np.float32]) -> NDArray[np.float32]:
+        evidence_khw: NDArray[np.float32] = engine.evidence(image_chw[None])[0]
+        return evidence_khw
+
+    return infer
+
+
+def _probe_tolerance(engine: Engine, bundle: Bundle) -> float:
+    """Return what the probe's scores may differ by on any CPU, two digits after the point."""
+    return min(1.0, round(2 * probe_difference(engine, bundle) + PROBE_MARGIN, 2))

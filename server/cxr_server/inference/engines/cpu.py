@@ -1,0 +1,48 @@
+"""CPU: what this machine multiplies in int8 and bfloat16, as OpenVINO and Linux tell."""
+
+from pathlib import Path
+
+from cxr_server.inference.engines.openvino_runtime import openvino
+
+CPUINFO = Path("/proc/cpuinfo")
+INT8_INSTRUCTIONS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+"""Flags of CPUs that sum products of int8 in one instruction, by Linux's names."""
+
+
+def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+    """Return the flags of the first core; empty where Linux does not tell."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def openvino_capabilities() -> tuple[str, ...]:
+    """Return the precisions that OpenVINO optimises for on the CPU, such as "INT8"."""
+    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def told() -> str:
+    """Return what the CPU has, for people."""
+    flags, capabilities = cpu_flags(), openvino_capabilities()
+    int8 = [flag for flag in INT8_INSTRUCTIONS if flag in flags]
+    bf16 = "BF16 " + ("with AMX" if "amx_bf16" in flags else "without AMX")
+    parts = [f"OpenVINO: {', '.join(capabilities)}", f"int8 by {', '.join(int8) or 'no flag'}"]
+    return "; ".join([*parts, bf16] if "BF16" in capabilities else parts)
+
+
+def int8_doubt(cpuinfo: Path = CPUINFO) -> str | None:
+    """Return why a bundle in int8 may be no faster here than in float32, or None."""
+    if "INT8" not in openvino_capabilities():
+        return "OpenVINO does not compute in int8 on this CPU: a bundle in int8 is not faster here"
+    if not cpu_flags(cpuinfo) & {*INT8_INSTRUCTIONS}:
+        return (
+            "this CPU names no instructions for int8 (VNNI, AMX, dot product): "
+            "a bundle in int8 may be no faster here"
+        )
+    return None
