@@ -73,6 +73,12 @@ def test_pairing_makes_the_interval_of_like_runs_narrow(compare: Compare) -> Non
     assert difference["high"] - difference["low"] < 0.03
 
 
+def test_two_runs_without_errors_are_not_said_to_be_equal_for_certain(compare: Compare) -> None:
+    [mass] = compare(np.where(POSITIVE, 0.9, 0.1), np.where(POSITIVE, 0.8, 0.3))[0]["findings"]
+    for name in ("auroc", "sensitivity", "specificity"):
+        assert mass[f"{name}_difference"] == {"value": 0, "low": None, "high": None}
+
+
 def test_films_that_changed_side_are_listed_by_their_lines(compare: Compare) -> None:
     a = np.full(N, 0.2)
     b = a.copy()

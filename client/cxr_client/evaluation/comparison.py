@@ -118,8 +118,13 @@ def compare(
             name: percentiles(float((values[1] - values[0])[column]), spread[:, column])
             for column, name in enumerate(MEASURES)
         }
-        if not enough:
-            differences = {name: Estimate(each.value) for name, each in differences.items()}
+        # A bootstrap draws no error where there is none: two perfect runs may still differ.
+        bare = [
+            name
+            for column, name in enumerate(MEASURES)
+            if not enough or values[0][column] == values[1][column] in (0, 1)
+        ]
+        differences |= {name: Estimate(differences[name].value) for name in bare}
         found.append(_figures(finding, a, b, values, differences, listed=listed, names=names))
     return tuple(found)
 

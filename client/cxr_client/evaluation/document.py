@@ -138,7 +138,8 @@ def comparison_document(
         "methods": [
             f"Intervals: bootstrap over {drawn} ({options.replicates} replicates, percentiles, "
             f"seed {options.seed}), in each of which both runs see the same {drawn}.",
-            f"None is stated with fewer than {LEAST} positives or {LEAST} negatives.",
+            f"None is stated with fewer than {LEAST} positives or {LEAST} negatives, or where both "
+            "runs have 0 or 1.",
             "Findings are not corrected for their number.",
         ],
         "options": dataclasses.asdict(options),
