@@ -29,6 +29,9 @@ from trust.ports import free_port
 FLAGS = ("--decode-processes", "0", "--engine-threads", "1", "--log-format", "json")
 WITHOUT_LOGS = ("--log-level", "error")
 IMAGES = 64
+EXPORT_S, PAUSE_S = 0.2, 0.3
+"""Spans leave after `EXPORT_S`, and each window ends with a pause for them: each has an export of
+its own, which is more often than in practice, where the delay is 5 s."""
 SCRAPES = 20
 UNCOUNTED = """
 import sys
@@ -71,7 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver())
-        collector = {**receiver.env, "OTEL_BSP_SCHEDULE_DELAY": "5000"}
+        delay = str(round(1000 * EXPORT_S))
+        collector = {**receiver.env, "OTEL_BSP_SCHEDULE_DELAY": delay}
         servers, stubs, page = {}, {}, ""
         for name, mode in MODES.items():
             page = f"127.0.0.1:{free_port()}"
@@ -91,6 +95,7 @@ def main() -> None:
                     before_s = processor_s(servers[name].process.pid)
                     for _ in range(arguments.calls):
                         ask(stub)
+                    time.sleep(PAUSE_S)
                     spent_s = processor_s(servers[name].process.pid) - before_s
                     if round_number:  # the first one warms up
                         found[name].append(1000 * spent_s / arguments.calls)
