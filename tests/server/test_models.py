@@ -17,13 +17,15 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.admin_pb2_grpc import AdminServiceStub
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import AsyncClient, UnknownModelError
+from cxr_server.__main__ import main
 from cxr_server.access import new_token
 from cxr_server.app import App
 from cxr_server.bundles.load import Bundle
-from cxr_server.bundles.manifest import BundleError
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.rpc.swap import NotSwapped, swap_model
 from cxr_server.settings import SettingsError, parse
 from images import chest_like, png
+from trust.certificates import Authority
 from trust.ports import free_port
 
 IMAGE = png(chest_like(seed=3))
@@ -153,10 +155,15 @@ async def test_a_swap_that_fails_changes_nothing(
     shutil.copytree(second, broken)
     weights = broken / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
+    wide = tmp_path / "wide"
+    shutil.copytree(second, wide)
+    manifest = Manifest.from_json((wide / "model.json").read_text())
+    (wide / "model.json").write_text(msgspec.structs.replace(manifest, input_side_px=512).to_json())
     async with serving(admin="unix:admin.sock") as (stub, _, _app):
         before = await stub.Predict(pb.PredictRequest(image=IMAGE))
         for name, bundle, told in (
             ("phantom", str(broken), "nothing has changed"),
+            ("phantom", str(wide), "takes inputs of 512 pixels a side, and .* started for 224"),
             ("phantom", "nosuch", "there is no bundle nosuch"),
             ("nosuch", "phantom", "no model is served as 'nosuch'; there are: phantom"),
             ("", "phantom", "name is required"),
@@ -166,18 +173,30 @@ async def test_a_swap_that_fails_changes_nothing(
         assert (await stub.Predict(pb.PredictRequest(image=IMAGE))).model == before.model
 
 
-async def test_with_a_tokens_file_only_its_tokens_may_swap(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_from_elsewhere_the_command_swaps_by_tls_and_with_a_token_of_the_admin_port(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    second: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     token, line = new_token("operator")
     Path("tokens").write_text(line)
-    async with serving("--admin-tokens-file", "tokens", admin="unix:admin.sock") as (_, _, app):
-        swap = ("unix:admin.sock", "phantom", "phantom")
-        with pytest.raises(NotSwapped, match="valid bearer token is required"):
-            await asyncio.to_thread(swap_model, *swap)
-        text = await asyncio.to_thread(swap_model, *swap, token=token)
-        assert text.startswith("phantom: phantom ")
+    Path("token").write_text(f"{token}\n")
+    authority = Authority(tmp_path, "test CA")
+    certificate, key = authority.sign(tmp_path / "server", "server")
+    port = free_port()
+    flags = ["--tls-cert", str(certificate), "--tls-key", str(key), "--admin-tokens-file", "tokens"]
+    async with serving(*flags, admin=f"0.0.0.0:{port}") as (_, _, app):
+        monkeypatch.setenv("CXR_ADMIN_LISTEN", f"127.0.0.1:{port}")
+        words = ["swap", "phantom", str(second), "--ca-file", str(authority.certificate)]
+        assert await asyncio.to_thread(main, words) == 1
+        assert "valid bearer token is required" in capsys.readouterr().err
+        assert await asyncio.to_thread(main, [*words[:3], "--token-file", "token"]) == 1
+        assert capsys.readouterr().err.startswith("cxr-server: ")  # not by plaintext
+        assert await asyncio.to_thread(main, [*words, "--token-file", "token"]) == 0
+        assert capsys.readouterr().out.count("phantom: phantom second, loaded in ") == 1
+        assert app.service.describe().model.version == "second"
         Path("tokens").write_text("no token\n")
         app.server.reload()
         assert app.server.reload_failures["admin tokens"] == 1

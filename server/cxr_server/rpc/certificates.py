@@ -25,7 +25,7 @@ class Certificates:
         self._valid = self._files.contents
         self.expiries = expiries(settings)
         """When each certificate in use expires, see `tls.expiries`."""
-        self._reloaded = False  # and not yet taken by a handshake
+        self._version = 0  # of `_valid`
 
     @property
     def reload_failures(self) -> int:
@@ -33,11 +33,21 @@ class Certificates:
         return self._files.failures
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return the credentials to listen with."""
-        configuration = self._configuration()
+        """Return credentials for one server to listen with: no second one can use them."""
+        used = self._version
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            """Return what the next handshake uses, None for no change. For gRPC's threads."""
+            nonlocal used
+            self.reload()
+            if used == self._version:
+                return None
+            used = self._version
+            return self._configuration()
+
         return grpc.dynamic_ssl_server_credentials(
-            configuration,
-            cast(Any, self._fetch),  # gRPC accepts None for "no change"; its type does not say so
+            self._configuration(),
+            cast(Any, fetch),  # gRPC accepts None for "no change"; its type does not say so
             require_client_authentication=len(self._valid) > 2,
         )
 
@@ -54,15 +64,8 @@ class Certificates:
             log.warning("certificates kept: the new files are not valid", error=str(error))
             return
         log.info("certificates reloaded")
-        self._valid, self._reloaded = self._files.contents, True
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what the next handshake uses, None for no change. Called by gRPC's threads."""
-        self.reload()
-        if not self._reloaded:
-            return None
-        self._reloaded = False
-        return self._configuration()
+        self._valid = self._files.contents
+        self._version += 1
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         key, chain, *client_ca = self._valid

@@ -91,7 +91,7 @@ class Server:
             _bind(probes, settings.health_listen, None)
             self._servers.append(probes)
         if settings.admin_listen:
-            self._servers.append(self._admin_server(credentials))
+            self._servers.append(self._admin_server())
         for each in self._servers:
             await each.start()
         return port
@@ -102,7 +102,7 @@ class Server:
         self._access = Access(tokens_file) if tokens_file else None
         return Chain(self._around(self._access), upload_timeout_s)
 
-    def _admin_server(self, credentials: grpc.ServerCredentials | None) -> grpc.aio.Server:
+    def _admin_server(self) -> grpc.aio.Server:
         """Return the server of the operator's port: in plaintext if it is on loopback."""
         settings = self.settings
         if settings.admin_tokens_file:
@@ -114,8 +114,10 @@ class Server:
         )
         servicer = AdminServicer(self.service.models, settings.max_call_s)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-        is_loopback = Address.parse(settings.admin_listen).is_loopback
-        _bind(server, settings.admin_listen, None if is_loopback else credentials)
+        credentials = None
+        if self._certificates and not Address.parse(settings.admin_listen).is_loopback:
+            credentials = self._certificates.credentials()
+        _bind(server, settings.admin_listen, credentials)
         return server
 
     def _around(self, access: Access | None) -> list[Step]:
