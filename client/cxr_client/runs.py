@@ -61,6 +61,9 @@ class Header(TypedDict):
     refit: NotRequired[RefitFields]
     """Of models whose operating points are not those of their authors."""
 
+    quantized_from: NotRequired[str]
+    """Of models in int8: the name of the model in float32, whose weights they share."""
+
     input_side_px: int
     options: dict[str, Any]
     """What the answers depend on: how images were read, and what was asked for."""

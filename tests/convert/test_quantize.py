@@ -17,7 +17,9 @@ import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client.bulk.rows import header
 from cxr_client.cli import main as cxr
+from cxr_client.description import ModelDescription
 from cxr_phantom.draw import draw_phantom
 from cxr_server.__main__ import main
 from cxr_server.app import App
@@ -240,6 +242,8 @@ async def test_a_server_the_client_and_the_list_of_models_tell_what_was_measured
     assert (told.parent_name, told.films, told.film_count) == ("phantom", "phantoms", 192)
     assert (told.changed_side_count, told.far_changed_side_count) == (3, 1)
     assert told.planted.auc_int8 == pytest.approx(0.999)
+    run = header(ModelDescription.of(described, "r"), {}, client_version="1", server_version="1")
+    assert run["quantized_from"] == "phantom"
     printed = capsys.readouterr().out
     for part in (
         "quantised from",

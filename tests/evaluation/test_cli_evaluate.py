@@ -349,15 +349,21 @@ def test_what_is_no_run_is_refused(cxr: Run, case: Case, tmp_path: Path) -> None
         assert words in errors
 
 
-def test_a_refitted_model_was_trained_on_what_its_parent_was(cxr: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["refit", "quantized_from"])
+def test_a_model_made_of_another_was_trained_on_what_that_was(
+    cxr: Run, tmp_path: Path, by: str
+) -> None:
     first = header(["Pneumonia"], "ours")
-    first["refit"] = {
-        "parent_name": "densenet121-res224-rsna",
-        "parent_version": "1",
-        "labels_title": "t",
-        "labels_sha256": "",
-        "calibration_method": "",
-    }
+    if by == "refit":
+        first["refit"] = {
+            "parent_name": "densenet121-res224-rsna",
+            "parent_version": "1",
+            "labels_title": "t",
+            "labels_sha256": "",
+            "calibration_method": "",
+        }
+    else:
+        first["quantized_from"] = "densenet121-res224-rsna"
     run = write_run(tmp_path / "r.jsonl", first, [image("a.png", {"Pneumonia": 0.6})])
     table = tmp_path / "stage_2_train_labels.csv"
     table.write_text("patientId,x,y,width,height,Target\na,,,,,0\n")

@@ -79,6 +79,10 @@ def test_what_differs_beside_the_images_is_said(cxr: Run, tmp_path: Path) -> Non
     status, printed, _ = cxr("drift", a, b)
     assert status == 0
     assert "The runs have different operating points and options: what" in printed
+    # Nor do the weights tell a model in int8 from its parent.
+    fields = json.loads(first) | {"quantized_from": "phantom"}
+    b.write_text(json.dumps(fields) + "\n" + "".join(rows))
+    assert "The runs have different models: what" in cxr("drift", a, b)[1]
 
 
 @pytest.mark.parametrize(("shift", "apart"), [(0.0, False), (1.0, True)])

@@ -58,6 +58,8 @@ def header(
             "labels_sha256": refit.labels_sha256,
             "calibration_method": refit.calibration_method,
         }
+    if described.quantization:
+        found["quantized_from"] = described.quantization.parent_name
     return found
 
 

@@ -162,8 +162,10 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 def _trained_as(header: Header) -> str:
-    """Return the name under which a model was trained: that of its parent, if it is refitted."""
-    return header["refit"]["parent_name"] if "refit" in header else header["model"]["name"]
+    """Return the name under which a model was trained: its parent's, if refitted or quantised."""
+    if "refit" in header:
+        return header["refit"]["parent_name"]
+    return header.get("quantized_from", header["model"]["name"])
 
 
 def fitted_to(header: Header, labels_sha256: str | None) -> str | None:

@@ -101,7 +101,11 @@ def drift(a: Run, b: Run, scores_a: Scores, scores_b: Scores, *, seed: int) -> D
 def _differing(a: Header, b: Header, findings: list[str]) -> tuple[str, ...]:
     facts_a, facts_b = (
         {
-            "models": each["model"]["weights_sha256"],
+            # One in int8 has the hash of its parent's weights, and a version of its own.
+            "models": [
+                each["model"]["weights_sha256"],
+                each["model"]["version"] if "quantized_from" in each else "",
+            ],
             "operating points": [each["thresholds"][finding] for finding in findings],
             "preprocessing": each["preprocessing_id"],
             "options": [each["options"].get(name) for name in _OPTIONS_OF_SCORES],
