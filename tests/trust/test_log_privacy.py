@@ -27,7 +27,7 @@ KEYS = {
     "model_version", "device", "tls", "max_in_flight", "max_in_flight_mib", "max_request_mib",
     "decoding", "engine_threads", "loaded_s", "memory_budget_mib", "max_pixels",
     "max_drawn_pixels", "detail", "file", "precision", "largest_difference", "trace_id", "tracing",
-    "audit",
+    "audit", "served_as",
 }  # fmt: skip
 """All keys that a log line may have."""
 EVENTS = {
