@@ -22,7 +22,7 @@ from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.manifest import BundleError, Description
 from cxr_server.bundles.quantization import FilmSource
 from cxr_server.bundles.store import SAMPLES_PATH
-from cxr_server.errors import ImageError
+from cxr_server.errors import ImageError, OperatorError
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 
@@ -105,7 +105,12 @@ def _drawn(seed: int, count: int, description: Description) -> list[Film]:
         options = {"output": folder, "count": count, "seed": seed, "size": DRAWN_SIDE_PX}
         words = [f"--{name}={value}" for name, value in options.items()]
         command = [sys.executable, "-m", "cxr_phantom", "draw", "--masks", *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        drawn = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if drawn.returncode:
+            reason = drawn.stderr.strip().splitlines()[-1:] or ["it has been ended"]
+            raise OperatorError(f"cxr-phantom does not draw: {reason[0]}")
         films = []
         for path in sorted(Path(folder).glob("*.png")):
             film = _film(path.read_bytes(), description)

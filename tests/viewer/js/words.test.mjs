@@ -178,6 +178,38 @@ test("the facts of a refitted model say what it was fitted to", () => {
   assert.equal("Split" in Object.fromEntries(modelFacts({ ...description, refit: null })), false);
 });
 
+test("the facts of a model in int8 say how its answers differ, and whether that was accepted", () => {
+  const quantization = {
+    parent_name: "m",
+    parent_version: "1",
+    tool: "NNCF 3",
+    films: "phantoms",
+    calibration_count: 96,
+    film_count: 192,
+    max_probability_difference: 0.02,
+    mean_probability_difference: 0.0003,
+    max_score_difference: 0.04,
+    mean_score_difference: 0.0006,
+    changed_side_count: 3,
+    far_changed_side_count: 0,
+    evidence_correlation: 0.9994,
+    tolerance: 0.02,
+    planted: { auc_float32: 1, auc_int8: 0.9999, pointing_float32: 1, pointing_int8: 0.995 },
+  };
+  const factsOf = (/** @type {object | null} */ made) =>
+    Object.fromEntries(
+      modelFacts(/** @type {any} */ ({ model: {}, file_sha256: {}, quantization: made })),
+    );
+  const facts = factsOf(quantization);
+  assert.equal(facts["Quantised from"], "m 1, by NNCF 3");
+  assert.equal(facts["Probability differs by"], "0.0200 at most, 0.00030 in the mean");
+  assert.ok(facts.Phantoms.includes("pointing 1.000 before, 0.995 after"));
+  assert.equal("Tolerance" in facts, false);
+  assert.ok("Tolerance" in factsOf({ ...quantization, far_changed_side_count: 1 }));
+  assert.equal("Phantoms" in factsOf({ ...quantization, planted: null }), false);
+  assert.equal("Quantised from" in factsOf(null), false);
+});
+
 test("the facts of a model have the hash of each file", () => {
   const model = { name: "m", version: "1", weights_sha256: "aa", intended_use: "Research." };
   const facts = Object.fromEntries(
