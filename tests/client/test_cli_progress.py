@@ -1,8 +1,10 @@
 """The progress line and the summary of `cxr`."""
 
+import io
 import os
 import pty
 import subprocess
+import sys
 import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -165,3 +167,21 @@ def test_a_run_over_folders_prints_a_line_a_minute_where_there_is_no_terminal(
         "cxr: 100 images, 1 failed, 1.0/s",
         "cxr: 160 of 400 images, 1 failed, 1.0/s, 4:00 left",
     ]
+
+
+def test_a_run_over_folders_draws_a_bar_with_its_failures_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    meter = Meter(done=1, failed=0, quiet=False)
+    meter.total = 4
+    meter.failure("b.png", "IMAGE_UNREADABLE", "It is broken.")
+    time.sleep(0.2)  # It is drawn ten times a second at most.
+    meter.answered()
+    meter.close()
+    shown = screen.getvalue()
+    assert "3/4 [" in shown
+    assert "image/s, 1 failed]" in shown
+    assert "cxr: b.png: It is broken. [IMAGE_UNREADABLE]\n" in shown
