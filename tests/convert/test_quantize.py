@@ -14,6 +14,7 @@ import grpc
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
@@ -24,15 +25,20 @@ from cxr_phantom.draw import draw_phantom
 from cxr_server.__main__ import main
 from cxr_server.app import App
 from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.manifest import Manifest
+from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.quantization import Differences, PlantedFindings, Quantization
+from cxr_server.bundles.refit import PatientSplit
 from cxr_server.convert import films, quantize
 from cxr_server.convert.fidelity import auc, differences, points_at
 from cxr_server.convert.films import Film
 from cxr_server.inference.engines import cpu
 from cxr_server.inference.engines.registry import ENGINES
+from cxr_server.refit.films import Films
+from cxr_server.refit.write import refit
 from cxr_server.settings import parse
+from handmade_checkpoints import state_dict_file
 from images import png
+from random_weights import LABELS, random_weights
 from serving import ServerProcess
 
 FILM_COUNT = 24
@@ -157,7 +163,7 @@ def test_the_phantom_in_int8_is_served_with_what_was_measured_and_no_connection_
 
 
 @pytest.mark.slow
-def test_a_bundle_in_int8_is_not_replaced_quantised_again_or_refitted(
+def test_a_bundle_in_int8_is_not_replaced_or_quantised_again(
     int8_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(int8_home))
@@ -174,7 +180,6 @@ def test_a_bundle_in_int8_is_not_replaced_quantised_again_or_refitted(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # NNCF's
 def test_differences_above_the_tolerance_are_refused_unless_they_are_accepted(
-    tiny_bundle: Path,
     own_films: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -183,11 +188,14 @@ def test_differences_above_the_tolerance_are_refused_unless_they_are_accepted(
     monkeypatch.setenv("CXR_BUNDLE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CXR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(quantize, "TOLERANCE", 1e-9)
-    words = ["prepare", str(tiny_bundle), "--precision", "int8", "--name", "small"]
-    words += ["--calibrate", str(own_films)]
-    assert main(words) == 1
+    file = tmp_path / "mine.pt"
+    file.write_bytes(state_dict_file(random_weights()))
+    int8 = ["--precision", "int8", "--calibrate", str(own_films)]
+    source = ["--from", str(file), "--labels", ",".join(LABELS)]
+    assert main(["prepare", "mine", *source, *int8]) == 1
     assert "nothing was written" in capsys.readouterr().err
-    assert list((tmp_path / "home").iterdir()) == []
+    assert [each.name for each in (tmp_path / "home").iterdir()] == ["mine"]
+    words = ["prepare", str(tmp_path / "home" / "mine"), "--name", "small", *int8]
     assert main([*words, "--accept"]) == 0
     made = load_bundle(tmp_path / "home" / "small").manifest.quantization
     assert made
@@ -221,14 +229,16 @@ def stated(phantom_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 async def test_a_server_the_client_and_the_list_of_models_tell_what_was_measured(
-    stated: Path, capsys: pytest.CaptureFixture[str]
+    stated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cpu, "cpu_flags", lambda cpuinfo: frozenset())
     assert Manifest.from_json((stated / "model.json").read_text()).quantization == MADE
     words = ["--listen", "127.0.0.1:0", "--decode-processes", "0", "--model", str(stated)]
     app = App(parse(words, env={}))
     await app.start()
     try:
-        await app.load()
+        with capture_logs() as logged:
+            await app.load()
         address = f"127.0.0.1:{app.port}"
         async with grpc.aio.insecure_channel(address) as channel:
             stub = ChestXrayServiceStub(channel)
@@ -237,6 +247,8 @@ async def test_a_server_the_client_and_the_list_of_models_tell_what_was_measured
         assert await asyncio.to_thread(cxr, shown) == 0
     finally:
         await app.drain()
+    (warned,) = (each for each in logged if each["event"] == "int8 may be no faster")
+    assert "names no instructions for int8" in warned["reason"]
     assert described.precision == "int8"
     told = described.quantization
     assert (told.parent_name, told.films, told.film_count) == ("phantom", "phantoms", 192)
@@ -265,6 +277,26 @@ def test_the_torch_engine_does_not_serve_a_bundle_in_int8(stated: Path) -> None:
 
 
 Answers = Callable[[np.ndarray], np.ndarray]
+
+
+def test_a_bundle_in_int8_is_not_refitted(stated: Path) -> None:
+    split = PatientSplit(folds=5, fit_fraction=None, seed=0)
+    empty = np.empty((0, 0))
+    films = Films(
+        sha256="",
+        run_sha256="",
+        weights_sha256="",
+        preprocessing_id="",
+        labels_title="",
+        labels_sha256=None,
+        findings=(),
+        patients=np.empty(0, np.int64),
+        has_patients=False,
+        probabilities=empty,
+        labels=empty,
+    )
+    with pytest.raises(BundleError, match="refit phantom, and quantise that"):
+        refit(load_bundle(stated), films, "mine", criteria={}, split=split, method=None)
 
 
 def test_differences_count_what_changes_side_and_what_was_far(phantom_bundle: Bundle) -> None:
@@ -316,7 +348,7 @@ def test_without_a_folder_phantoms_are_drawn_or_else_the_samples_are_used(
     monkeypatch.setattr(films, "find_spec", lambda name: None)
     found = films.find_films(None, phantom_bundle.manifest)
     assert (found.source, len(found.calibration), len(found.measured)) == ("samples", 4, 4)
-    with pytest.raises(films.BundleError, match="has 0 usable films, and 20 are needed"):
+    with pytest.raises(BundleError, match="has 0 usable films, and 20 are needed"):
         films.find_films(tmp_path, phantom_bundle.manifest)
 
 

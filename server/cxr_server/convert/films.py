@@ -105,9 +105,7 @@ def _drawn(seed: int, count: int, description: Description) -> list[Film]:
         options = {"output": folder, "count": count, "seed": seed, "size": DRAWN_SIDE_PX}
         words = [f"--{name}={value}" for name, value in options.items()]
         command = [sys.executable, "-m", "cxr_phantom", "draw", "--masks", *words]
-        drawn = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        drawn = subprocess.run(command, capture_output=True, text=True)
         if drawn.returncode:
             reason = drawn.stderr.strip().splitlines()[-1:] or ["it has been ended"]
             raise OperatorError(f"cxr-phantom does not draw: {reason[0]}")
