@@ -602,6 +602,17 @@ def test_nothing_to_read_is_a_usage_error(cxr: Cxr) -> None:
 # --- signals, kills, full disks ---
 
 
+def test_a_run_leaves_the_cores_to_others(fake: FakeServer, films: Path, tmp_path: Path) -> None:
+    hold = Hold()
+    fake.script(hold, rpc="Predict")
+    running = process(fake, films, "--output", tmp_path / "run.jsonl", "--jobs", 1)
+    wait_until(lambda: len(predicts(fake)) == 1)
+    assert os.getpriority(os.PRIO_PROCESS, running.pid) == 10
+    hold.release()
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+
+
 def test_the_first_interrupt_lets_calls_end_and_takes_no_other(
     fake: FakeServer, films: Path, tmp_path: Path
 ) -> None:

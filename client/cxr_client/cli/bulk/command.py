@@ -2,9 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +29,16 @@ from cxr_client.limiter import Limiter
 from cxr_client.many import Patience
 from cxr_client.runs import Header, Run, RunError
 
+NICENESS = 10  # of 19: other programs of this machine, a server and its callers too, come first
+
 
 async def bulk(arguments: argparse.Namespace) -> int:
     """Answer all images that have no row yet, and write the table; return the exit status."""
+    with _giving_way():
+        return await _bulk(arguments)
+
+
+async def _bulk(arguments: argparse.Namespace) -> int:
     plan, read, began_s = plan_of(arguments), reader(arguments), time.time()
     with names_of(arguments) as names:
         async with connect(_with(arguments, jobs=1)) as asking:
@@ -75,6 +83,21 @@ async def bulk(arguments: argparse.Namespace) -> int:
     if plan.table and not interrupted:
         await asyncio.to_thread(_export, plan, plan.table)
     return status
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Lower the priority of this thread, and of those that it starts, on this machine's cores."""
+    if not hasattr(os, "setpriority"):  # Windows
+        yield
+        return
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, max(before, NICENESS))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # of a user who may lower it, and not raise it again
+            os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def _known(journal: Journal, *, failures: bool) -> dict[str, list[str]]:
