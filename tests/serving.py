@@ -54,7 +54,8 @@ class ServerProcess:
         self.facts: dict[str, Any] = {}  # what the server announces on stdout
 
     def __enter__(self) -> "ServerProcess":
-        with self.log_path.open("wb") as log:
+        # To append, as services do: what a crash writes has a descriptor of its own.
+        with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
                 stdout=subprocess.PIPE,

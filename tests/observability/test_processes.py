@@ -18,8 +18,8 @@ def test_the_time_of_a_process_that_has_ended_is_kept() -> None:
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        both = usages.read([own, child.pid])
         alone = Usages().read([own])
+        both = usages.read([own, child.pid])
         assert both.memory_bytes > alone.memory_bytes > 2**20
         assert both.cpu_s >= alone.cpu_s > 0
         child.communicate(b"\n")

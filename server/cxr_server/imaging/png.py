@@ -39,6 +39,8 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by colour type: grey, RGB, palette, grey and RGB with alpha."""
 _BLOCK_BYTES = 0xFFFF  # the most that a stored block of deflate holds
 _PART_BYTES = 16 * _BLOCK_BYTES  # what is inflated at once
+_MOST_INFLATED = 1032
+"""The most bytes that a byte of deflate can stand for (zlib, "Technical Details")."""
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _TRNS_LENGTHS = {0: (2,), 2: (6,), 3: range(1, 257)}
 """Allowed lengths of tRNS by colour type: grey, RGB, palette. libpng ignores it if it is broken."""
@@ -136,6 +138,8 @@ class _PixelData:
         Raises IsalError, and ValueError if there are too few pixels.
         """
         compressed = b"".join(self.compressed)
+        if self.rows_bytes > _MOST_INFLATED * len(compressed):  # before memory is taken for them
+            raise ValueError("too few pixels")
         is_stored = 0 < self.rows_bytes <= MAX_INFLATED_BYTES
         size = _stored_bytes(self.rows_bytes) if is_stored else len(compressed)
         head = b"".join((*self.before, struct.pack(">I4s", size, b"IDAT")))

@@ -114,7 +114,9 @@ class EngineSupervisor:
         await self._close_engine()
         for attempt in range(1, REBUILD_TRIES + 1):
             try:
-                engine = await threads.run("rebuilding", self._start_engine)
+                engine = await threads.run(
+                    "rebuilding", self._start_engine, abandoned=lambda late: late.close()
+                )
             except Exception as error:
                 name, reason = type(error).__name__, first_line(error)
                 self._metrics.engine_rebuilds.labels("failed").inc()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -32,10 +33,20 @@ def start(name: str, target: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-async def run(name: str, function: Callable[[], R]) -> R:
-    """Run a function in a thread of its own, which is left running if this is cancelled."""
+async def run(
+    name: str, function: Callable[[], R], *, abandoned: Callable[[R], object] | None = None
+) -> R:
+    """Run a function in a thread of its own, which is left running if this is cancelled.
+
+    `abandoned` is then given its result, in a thread as well.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[R] = loop.create_future()
+
+    def finish(outcome: object) -> None:
+        if abandoned and answer.cancelled() and not isinstance(outcome, BaseException):
+            start(name, partial(abandoned, outcome))  # type: ignore[arg-type]
+        complete(answer, outcome)
 
     def job() -> None:
         outcome: object
@@ -44,10 +55,15 @@ async def run(name: str, function: Callable[[], R]) -> R:
         except BaseException as error:
             outcome = error
         with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(complete, answer, outcome)
+            loop.call_soon_threadsafe(finish, outcome)
 
     start(name, job)
-    return await answer
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if abandoned and not answer.cancelled() and not answer.exception():  # at the same moment
+            start(name, partial(abandoned, answer.result()))
+        raise
 
 
 def running(wait_s: float) -> list[str]:
