@@ -112,6 +112,7 @@ def test_the_serve_command_serves(phantom_server: ServerProcess) -> None:
     assert phantom_server.facts["model"] == "phantom"
 
 
+@pytest.mark.slow
 def test_the_live_commands_answer(shell: Path, phantom_server: ServerProcess) -> None:
     printed = ""
     for block in blocks("live"):

@@ -114,6 +114,7 @@ def with_locked(folder: Path, *words: str, mode: int = 0) -> subprocess.Complete
     return done
 
 
+@pytest.mark.slow
 def test_a_folder_of_bundles_that_may_not_be_read_is_named(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir()
@@ -141,6 +142,7 @@ def checks(capsys: pytest.CaptureFixture[str], *, can_serve: bool) -> dict[str, 
     return {check["name"]: check for check in printed["checks"]}
 
 
+@pytest.mark.slow
 def test_doctor_passes_on_a_working_machine(home, capsys):
     assert main(["doctor", "--json", "--model", "mine", *ANY_PORT]) == 0
     found = checks(capsys, can_serve=True)
@@ -216,6 +218,7 @@ def test_doctor_tries_the_engine_and_device_of_the_settings(home, capsys):
     assert found["engine openvino"]["state"] == "ok"
 
 
+@pytest.mark.slow
 def test_doctor_fails_where_serve_would(home, tmp_path, capsys, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -251,6 +254,7 @@ def test_doctor_notes_what_serve_would_warn_of(home, capsys):
     assert "--cache-dir /proc/nosuch cannot be written to" in found["cache folder"]["detail"]
 
 
+@pytest.mark.slow
 def test_doctor_notes_a_cache_folder_that_is_read_only(tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()

@@ -163,6 +163,7 @@ def test_failures_are_tried_again_on_demand_and_no_image_is_there_twice(
     assert len(predicts(fake)) - calls == 5
 
 
+@pytest.mark.slow
 def test_load_and_outages_are_waited_for_and_are_no_rows(
     cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path
 ) -> None:

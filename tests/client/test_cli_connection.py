@@ -54,6 +54,7 @@ def test_grpc_adds_no_lines_of_its_own(tmp_path: Path) -> None:
     assert "its certificate is not trusted" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_certificate_for_another_name_hints_at_the_option(
     cxr: Run, authority: Authority, folder: Path
 ) -> None:

@@ -16,6 +16,7 @@ from serving import ServerProcess
 IMAGES = 80
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_asked_for_again_in_the_same_order_is_cached(
     phantom_server: ServerProcess, tmp_path: Path
 ) -> None:

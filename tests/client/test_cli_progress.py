@@ -70,6 +70,7 @@ def test_the_progress_line_stays_and_tells_the_rate_and_the_time_left(
     assert len(out.splitlines()) == 34
 
 
+@pytest.mark.slow
 def test_failures_are_printed_above_the_progress_line_and_counted_in_it(
     fake: FakeServer, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_summary_counts_answers_failures_and_what_was_skipped(
     assert summary.endswith("; skipped: 1 DICOM report, 1 other file")
 
 
+@pytest.mark.slow
 def test_a_run_over_folders_has_a_bar_with_the_rate_and_failures(
     fake: FakeServer, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from cxr_command import Run
 from trust.ports import free_port
 
 
+@pytest.mark.slow
 def test_the_exit_status_of_health_reflects_the_state_of_the_server(
     cxr: Run, fake: FakeServer
 ) -> None:

@@ -64,6 +64,7 @@ def test_another_name_in_the_certificate_can_be_expected(authority: Authority, a
                     ask(server.address, "health", options=options)
 
 
+@pytest.mark.slow
 def test_a_failed_handshake_is_told_by_its_cause(authority: Authority, ask: Ask) -> None:
     ca = authority.folder / "ca.pem"
     causes = {
@@ -104,6 +105,7 @@ def test_tls_to_a_plaintext_server_is_told(
     assert caught.value.message == f"no connection to {fake.address}: it does not use TLS"
 
 
+@pytest.mark.slow
 def test_waiting_goes_on_until_tls_is_up(authority: Authority, ask: Ask) -> None:
     server = f"localhost:{free_port()}"
     credentials = authority.server_credentials(mutual=False)

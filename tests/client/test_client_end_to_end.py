@@ -143,6 +143,7 @@ def test_the_command_names_a_refused_option_of_a_picture(
     assert capsys.readouterr().err.startswith(f"cxr: {message}")
 
 
+@pytest.mark.slow
 def test_the_largest_request_that_the_client_sends_is_taken(
     phantom_server: ServerProcess, ask: Ask
 ) -> None:

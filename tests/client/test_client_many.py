@@ -58,6 +58,7 @@ def counted() -> Iterator[type[Film]]:
     yield Counted
 
 
+@pytest.mark.slow
 async def test_a_gather_over_1000_images_loses_none_and_holds_few(
     phantom_server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ async def test_a_gather_over_1000_images_loses_none_and_holds_few(
     assert 1 < film.most_held <= 32
 
 
+@pytest.mark.slow
 async def test_waiting_for_a_turn_takes_nothing_from_the_deadline(fake: FakeServer) -> None:
     holds = [Hold() for _ in range(3)]
     fake.script(*holds)
@@ -204,6 +206,7 @@ async def test_errors_do_not_keep_the_images_of_their_calls(
     assert all(error.__context__ is error.__cause__ is None for error in errors)
 
 
+@pytest.mark.slow
 async def test_a_gather_waits_for_a_full_server(fake: FakeServer) -> None:
     fake.script(*[overload(0.01)] * 100)
     async with AsyncClient(fake.address, timeout_s=60) as client:

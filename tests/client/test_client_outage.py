@@ -140,6 +140,7 @@ def test_without_configuration_an_outage_shows_on_standard_error() -> None:
     assert done.stderr == "no connection to 127.0.0.1:1: connection refused; trying again\n"
 
 
+@pytest.mark.slow
 def test_a_server_that_was_reached_and_does_not_answer_in_time_is_a_deadline(
     fake: FakeServer, ask: Ask
 ) -> None:
@@ -220,6 +221,7 @@ def test_waiting_in_vain_tells_the_cause(ask: Ask, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_waiting_for_a_service_that_never_serves_ends_in_time(fake: FakeServer, ask: Ask) -> None:
     fake.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_FAILED))
     with pytest.raises(DeadlineError, match="not ready within 2 s: its status was FAILED"):

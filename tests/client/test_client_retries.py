@@ -78,6 +78,7 @@ def test_a_refusal_is_retried_at_the_stated_time(fake: FakeServer, ask: Ask) -> 
     assert last.time_remaining_s < first.time_remaining_s - 0.1
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_full_is_an_overload_and_not_a_deadline(
     fake: FakeServer, ask: Ask
 ) -> None:

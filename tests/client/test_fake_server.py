@@ -132,6 +132,7 @@ def test_an_answer_is_a_message_or_a_function_of_the_request(ask: Ask) -> None:
             server.answer("Predict", draining)
 
 
+@pytest.mark.slow
 def test_a_held_call_ends_with_its_deadline_and_the_next_one_is_answered(ask: Ask) -> None:
     with FakeServer() as server:
         server.script(Hold())

@@ -221,6 +221,7 @@ async def test_a_server_that_hangs_is_an_outage_and_no_failure_of_its_images(
     hold.release()
 
 
+@pytest.mark.slow
 async def test_an_image_that_never_ends_in_time_is_given_up(echo: FakeServer) -> None:
     def answer(request: pb.PredictRequest) -> Any:
         if request.image == image(1):

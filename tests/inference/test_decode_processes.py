@@ -178,6 +178,7 @@ def test_an_exception_that_is_no_fault_of_the_image_arrives_with_its_traceback(
     assert processes.pids == before
 
 
+@pytest.mark.slow
 def test_a_process_whose_caller_has_gone_is_ended_if_it_does_not_end_its_work_soon() -> None:
     gone = threading.Event()
 
@@ -206,6 +207,7 @@ def test_a_process_that_is_killed_while_idle_costs_no_call() -> None:
         assert processes.ended("killed") == 1
 
 
+@pytest.mark.slow
 def test_an_image_whose_process_is_killed_from_outside_is_decoded_by_another() -> None:
     with decoders(limit=1) as processes, ThreadPoolExecutor() as threads:
         for kills, answered in ((1, True), (2, False)):

@@ -153,6 +153,7 @@ def write_films(folder: Path, count: int) -> None:
         Image.fromarray(pixels_hw).save(folder / f"Doe, Jane {number}.png")
 
 
+@pytest.mark.slow
 def test_fit_reference_stores_what_a_folder_shows_and_no_names(
     phantom_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

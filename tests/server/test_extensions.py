@@ -168,6 +168,7 @@ async def test_a_registered_preprocessing_is_described_and_served(
 
 
 @pytest.mark.usefixtures("without_torch")
+@pytest.mark.slow
 async def test_a_bundle_that_names_an_unknown_preprocessing_is_refused_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,7 @@ async def test_two_bundles_of_one_name_need_another_name(tmp_path: Path) -> None
             pass
 
 
+@pytest.mark.slow
 async def test_a_swap_loses_no_call_and_can_be_undone(
     second: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ async def test_a_swap_that_fails_changes_nothing(
         assert (await stub.Predict(pb.PredictRequest(image=IMAGE))).model == before.model
 
 
+@pytest.mark.slow
 async def test_from_elsewhere_the_command_swaps_by_tls_and_with_a_token_of_the_admin_port(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

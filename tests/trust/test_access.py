@@ -145,6 +145,7 @@ def test_the_standard_health_service_is_open_and_reflection_is_not(tokens: Token
         assert answers[0].list_services_response.service
 
 
+@pytest.mark.slow
 async def test_tokens_change_without_a_restart_and_a_broken_file_changes_nothing(
     tokens: Tokens,
 ) -> None:
@@ -272,6 +273,7 @@ def common_name(address: str, files: dict[str, Path]) -> str:
     return str(shown.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
+@pytest.mark.slow
 async def test_certificates_change_without_a_restart(secured: Secured) -> None:
     address, files = secured.server.address, secured.tls()
     tls = TLSConfig(**files)

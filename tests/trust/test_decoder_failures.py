@@ -100,6 +100,7 @@ def test_a_decoder_that_fails_costs_its_own_call_and_is_counted(
     assert f'"cause": "{cause}"' in server.log
 
 
+@pytest.mark.slow
 def test_an_image_that_hangs_its_decoder_ends_at_the_deadline_and_so_does_its_process(
     server: ServerProcess, metrics: str
 ) -> None:

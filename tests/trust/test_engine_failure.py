@@ -320,6 +320,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_replacement_that_never_starts_ends_the_process() -> None:
     flags = ["serve", "--listen", "127.0.0.1:0", "--engine", "openvino", "--grace-s", "1"]
     command = [sys.executable, "-c", HANGING_REBUILD, *flags]

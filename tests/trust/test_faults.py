@@ -67,6 +67,7 @@ async def test_a_client_recovers_from_transient_faults(
 
 
 @pytest.mark.parametrize("name", LASTING)
+@pytest.mark.slow
 async def test_lasting_faults_end_in_one_clear_error(
     plain_server: ServerProcess, expected: Prediction, name: str
 ) -> None:
@@ -81,6 +82,7 @@ async def test_lasting_faults_end_in_one_clear_error(
 
 
 @pytest.mark.parametrize("name", ["one cut in mid-upload", "a black hole"])
+@pytest.mark.slow
 async def test_the_blocking_client_behaves_alike(
     plain_server: ServerProcess, expected: Prediction, name: str
 ) -> None:

@@ -81,6 +81,7 @@ def greyscale_by_pillow(file: bytes) -> np.ndarray | None:
     return np.asarray(image.convert("L") if image.mode == "1" else image)
 
 
+@pytest.mark.slow
 def test_every_file_is_read_or_refused_and_what_is_read_equals_pillows_reading() -> None:
     files = [case.data for case in cases()] + [fuzz.mutation(3, n) for n in range(1200)]
     read, compared = 0, Counter[str]()

@@ -178,6 +178,7 @@ async def test_uploads_of_unknown_size_that_do_not_arrive_do_not_keep_others_out
                 assert reason_of(await refused(call)) == "MEMORY_FULL"
 
 
+@pytest.mark.slow
 async def test_the_client_declares_what_it_sends(
     small_server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:
@@ -210,6 +211,7 @@ async def test_health_description_and_reflection_are_never_refused_for_load(
         assert "cxr.v1.ChestXrayService" in names
 
 
+@pytest.mark.slow
 async def test_a_caller_that_disconnects_frees_its_slot(
     small_server: ServerProcess, channel: grpc.aio.Channel
 ) -> None:

@@ -74,6 +74,7 @@ async def left(server: ServerProcess) -> int:
     return await asyncio.to_thread(server.process.wait, 90)
 
 
+@pytest.mark.slow
 async def test_health_follows_the_phases() -> None:
     address = f"127.0.0.1:{free_port()}"
     async with grpc.aio.insecure_channel(address, options=EAGER) as channel:

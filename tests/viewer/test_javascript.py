@@ -44,7 +44,7 @@ def test_the_pages_modules(test: Path, server_file: Path) -> None:
         env={**os.environ, "SERVER_FILE": str(server_file)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert isinstance(done, subprocess.CompletedProcess)

@@ -33,7 +33,7 @@ def page(expression: str, **values: object) -> str:
         return_completed_process=True,
         input=json.dumps(values),
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         timeout=100,
     )
     assert isinstance(done, subprocess.CompletedProcess)

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client.testing import FakeServer, default_answer, failure
 from trust.ports import free_port
@@ -88,6 +90,7 @@ def test_without_a_server_the_page_loads_and_says_what_to_do() -> None:
         assert page.ask("api/state").json["server"]["state"] == "unreachable"
 
 
+@pytest.mark.slow
 def test_a_server_that_says_nothing_is_unreachable() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,

@@ -185,6 +185,7 @@ async def names(films: Films) -> list[str]:
     return [film["name"] for film in await films.listed() if film["group"] == "folder"]
 
 
+@pytest.mark.slow
 async def test_a_folder_that_takes_long_to_search_does_not_hold_up_the_page() -> None:
     end = threading.Event()
 
@@ -205,6 +206,7 @@ async def test_a_folder_that_takes_long_to_search_does_not_hold_up_the_page() ->
     assert await names(films) == ["late.png"]
 
 
+@pytest.mark.slow
 def test_a_folder_that_hangs_does_not_keep_the_program_from_ending() -> None:
     end = threading.Event()
 

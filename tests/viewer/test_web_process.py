@@ -140,6 +140,7 @@ def test_a_signal_ends_it_cleanly(fake: FakeServer, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_it_cleanly_with_a_call_and_an_upload_in_flight(
     fake: FakeServer, number: int
 ) -> None:
