@@ -69,7 +69,7 @@ def drawn_embeddings(bundle: Bundle, first_seed: int, films: int) -> NDArray[np.
     pixels_nhw = np.concatenate([each.pixels_nhw for each in sets])
     images_nchw = (pixels_nhw[:, None] * np.float32(2 / 255) - 1) * np.float32(HALF_RANGE)
     with closing(choose_engine(bundle, "openvino", device="CPU")) as engine:
-        embedding_nc = infer(engine, images_nchw).embedding_nc
+        embedding_nc = infer(engine, [*images_nchw]).embedding_nc
     assert embedding_nc is not None  # the graph was written a moment ago
     return embedding_nc
 

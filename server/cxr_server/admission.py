@@ -31,14 +31,14 @@ class Admission:
     A call can declare at most `max_request_bytes`. Calls that declare nothing count when their
     bytes have arrived, and are received a few at a time: as many as fit `undeclared` if each is of
     the largest size. While one of them waits, the oldest upload has `HURRIED_UPLOAD_S` to arrive:
-    callers that send nothing do not keep others out. `retry_after_ms` returns when a refused call
-    is worth retrying.
+    callers that send nothing do not keep others out. `most_calls` returns the bound on calls, which
+    may change, and `retry_after_ms` when a refused call is worth retrying.
 
     Bulk calls take half of the slots and of the bytes at most, and each caller an equal part of
     that: the rest is free for callers who wait for an answer.
     """
 
-    max_calls: int
+    most_calls: Callable[[], int]
     max_bytes: int
     max_request_bytes: int
     retry_after_ms: Callable[[], int]
@@ -53,6 +53,11 @@ class Admission:
 
     def __post_init__(self) -> None:
         self.undeclared = ByteBudget(undeclared_bytes(self.max_bytes, self.max_request_bytes))
+
+    @property
+    def max_calls(self) -> int:
+        """The most calls in flight."""
+        return self.most_calls()
 
     @property
     def max_bulk_calls(self) -> int:

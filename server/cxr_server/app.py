@@ -54,7 +54,7 @@ class App:
             image_key=self.audit.key if self.audit else b"",
         )
         self.admission = Admission(
-            max_calls=settings.max_in_flight,
+            most_calls=lambda: self.service.models.max_calls,
             max_bytes=self.service.memory.requests_bytes,
             max_request_bytes=self.service.memory.max_request_bytes,
             retry_after_ms=self.service.retry_after_ms,
@@ -202,7 +202,7 @@ def _announce(app: App) -> None:
         "tls": tls,
         "tokens": bool(settings.tokens_file),
         "audit": bool(settings.audit_file),
-        "max_in_flight": settings.max_in_flight,
+        "max_in_flight": app.admission.max_calls,
         "memory_budget_mib": memory.budget_bytes // MIB,
         "max_in_flight_mib": memory.requests_bytes // MIB,
         "max_request_mib": memory.max_request_bytes // MIB,

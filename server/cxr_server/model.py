@@ -73,7 +73,13 @@ class ServingModel:
         self._preprocessing = preprocessing
         self._reference = load_reference(bundle)
         self._supervisor = EngineSupervisor(
-            engine, bundle, start_engine, self.scheduler, lifecycle, metrics
+            engine,
+            bundle,
+            start_engine,
+            self.scheduler,
+            lifecycle,
+            metrics,
+            settings.precision,
         )
         self._calls = 0
         self._idle = asyncio.Event()

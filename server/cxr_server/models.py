@@ -17,7 +17,7 @@ from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory
 from cxr_server.model import ServingModel
 from cxr_server.observability.metrics import Metrics
-from cxr_server.resources import Resources
+from cxr_server.resources import LEAST_CALLS, Resources, busy_calls
 from cxr_server.settings import Settings
 
 log = structlog.get_logger("cxr_server")
@@ -56,6 +56,8 @@ class Models:
         self._models: dict[str, ServingModel] = {}
         self._resources: Resources | None = None
         self._swapping = asyncio.Lock()
+        self.max_calls = settings.max_in_flight or LEAST_CALLS
+        """The most calls for all models in flight: unless it is given, what keeps them busy."""
         self._swaps: set[asyncio.Task[Swapped]] = set()
         self.load_seconds: dict[str, float] = {}
         """How long loading took, warming up included, by name."""
@@ -206,7 +208,11 @@ class Models:
 
     def _settle(self, models: dict[str, ServingModel]) -> None:
         if self._resources:
-            self._resources.settle(sum(model.full_cache_bytes for model in models.values()))
+            if not self._settings.max_in_flight:
+                engines = [model.engine for model in models.values()]
+                self.max_calls = busy_calls(engines, self._resources.decode_threads)
+            cached_bytes = sum(model.full_cache_bytes for model in models.values())
+            self._resources.settle(cached_bytes, self.max_calls)
 
     async def _close(self, models: dict[str, ServingModel]) -> None:
         for model in models.values():

@@ -19,6 +19,7 @@ import structlog
 from cxr_server.app import App
 from cxr_server.inference import allocator
 from cxr_server.observability import logs, tracing
+from cxr_server.resources import LEAST_CALLS
 from cxr_server.rpc import servicer
 from cxr_server.rpc.hosted import CHECK, Hosted
 from cxr_server.settings import (
@@ -73,7 +74,7 @@ def application(settings: Settings, **deployment: Any) -> Any:
     derived = {
         "name": "ChestXray",
         # The server's own limits refuse first, and say when to try again.
-        "max_ongoing_requests": 1000 + 10 * settings.max_in_flight,
+        "max_ongoing_requests": 1000 + 10 * max(settings.max_in_flight, LEAST_CALLS),
         "max_queued_requests": -1,
         "graceful_shutdown_timeout_s": settings.grace_s + STOPPING_S,
         "health_check_period_s": 5.0,

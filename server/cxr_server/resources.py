@@ -1,11 +1,14 @@
 """Resources: what all models of a server share, so that its bounds hold whatever is served."""
 
+from collections.abc import Iterable
+
 import structlog
 
 from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference import threads
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
+from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.worker_pool import WorkerPool
 from cxr_server.memory import Memory, beyond_process_share
@@ -14,6 +17,8 @@ from cxr_server.settings import MIB, Settings
 
 MAX_IMAGES_AT_ONCE = 16
 """Images of one call that are worked on at once: enough for a batch of every engine."""
+LEAST_CALLS = 64
+"""Calls in flight that a server takes where no number is given and the engine needs no more."""
 MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
 MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
 log = structlog.get_logger("cxr_server")
@@ -34,14 +39,19 @@ class Resources:
         self.decode_budget = ThreadBudget(memory.decode_bytes)
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self.processes = decode_processes(memory, side_px, metrics)
-        self.files = WorkerPool("files", 1, settings.max_in_flight * MAX_IMAGES_AT_ONCE)
+        self.files = WorkerPool("files", 1, LEAST_CALLS * MAX_IMAGES_AT_ONCE)
         drawing_threads = settings.decode_threads or usable_cores()
-        self.drawing = WorkerPool("drawing", drawing_threads, settings.max_in_flight)
+        self.drawing = WorkerPool("drawing", drawing_threads, LEAST_CALLS)
         self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
         self._memory = memory
 
-    def settle(self, cached_bytes: int) -> None:
-        """Take from drawing what warm models, with full caches, take beyond their share."""
+    def settle(self, cached_bytes: int, max_calls: int) -> None:
+        """Take from drawing what warm models, with full caches, take beyond their share.
+
+        From then on, `max_calls` may wait for the threads that read files and draw.
+        """
+        self.files.max_jobs = max_calls * MAX_IMAGES_AT_ONCE
+        self.drawing.max_jobs = max_calls
         beyond_bytes = beyond_process_share(cached_bytes, self._memory.process_bytes)
         most_bytes = self._memory.drawing_bytes
         self.drawing_budget.limit_bytes = max(MIN_DRAWING_BYTES, most_bytes - beyond_bytes)
@@ -54,6 +64,16 @@ class Resources:
         for pool in (self.files, self.drawing, self.slow_maps):
             pool.close()
         await threads.run("closing", self.processes.close)
+
+
+def busy_calls(engines: Iterable[Engine], decode_threads: int) -> int:
+    """Return how many calls in flight keep engines and decode threads busy.
+
+    The engine that takes most images at once can run on one round of them while the next one is
+    ready, and the threads decode that after it.
+    """
+    most_images = max(engine.max_batch * engine.max_in_flight for engine in engines)
+    return max(LEAST_CALLS, 2 * most_images + decode_threads)
 
 
 def decode_processes(memory: Memory, side_px: int, metrics: Metrics) -> DecodeProcesses:

@@ -59,7 +59,6 @@ class InferenceService:
         in_flight: Callable[[], int],
         image_key: bytes = b"",
     ) -> None:
-        self._settings = settings
         self.memory = divide(settings, usable_cores())
         self._lifecycle = lifecycle
         self._metrics = metrics
@@ -168,8 +167,8 @@ class InferenceService:
             limits=model.limits,
             max_request_bytes=self.memory.max_request_bytes,
             max_drawn_pixels=most_drawn_px(model),
-            max_in_flight_count=self._settings.max_in_flight,
-            max_bulk_in_flight_count=most_bulk_calls(self._settings.max_in_flight),
+            max_in_flight_count=self.models.max_calls,
+            max_bulk_in_flight_count=most_bulk_calls(self.models.max_calls),
             image_formats=readable_formats(),
             methods=available(model.engine),
             precision=model.engine.precision,

@@ -74,7 +74,7 @@ async def test_memory_is_given_back_once_in_each_pause_and_never_during_a_call(
         allocator, "give_back", lambda: loop.call_soon_threadsafe(given_back.release)
     )
     admission = Admission(
-        max_calls=1, max_bytes=100, max_request_bytes=100, retry_after_ms=lambda: 1
+        most_calls=lambda: 1, max_bytes=100, max_request_bytes=100, retry_after_ms=lambda: 1
     )
     idle = asyncio.create_task(give_back_memory(admission, idle_s=0.001))
     for _ in range(2):

@@ -1,5 +1,7 @@
 """The CUDA half of the torch engine on a fake torch.cuda: its order of calls, not its numbers."""
 
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -70,6 +72,63 @@ def test_lanes_and_paddings_give_every_image_its_own_evidence(on_cuda, images, e
         for turn, evidence in zip(turns, answers, strict=True):
             wanted = expected[turn[: 1 + turn[0]]]
             np.testing.assert_allclose(evidence, wanted, atol=2e-3, rtol=1e-4)
+
+
+def test_images_are_copied_once_on_the_host(on_cuda, images):
+    with closing(on_cuda()) as engine:
+        engine.infer([*images[:4]])
+        tracemalloc.start()
+        try:
+            engine.infer([*images[:4]])  # into pinned memory, which is not NumPy's
+            assert tracemalloc.get_traced_memory()[1] < images[0].nbytes
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("precision", "captured"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_only_graphs_of_an_engine_in_tf32_use_it(on_cuda, images, monkeypatch, precision, captured):
+    import torch
+
+    seen: list[str] = []
+    capture = torch.cuda.graph
+
+    def recording(*args: object, **options: object) -> Any:
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return capture(*args, **options)
+
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    with closing(on_cuda(precision=precision)) as engine:
+        assert engine.precision == precision
+        assert seen == [captured] * 2 * len(SIZES)
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # of saliency maps
+
+
+def test_no_graph_is_captured_while_a_map_is_made(on_cuda, images, monkeypatch):
+    import torch
+
+    making, free, captured = threading.Event(), threading.Event(), threading.Event()
+    engine = on_cuda()
+    capture = torch.cuda.graph
+
+    def noticed(*args: object, **options: object) -> Any:
+        captured.set()
+        return capture(*args, **options)
+
+    def hold() -> None:
+        making.set()
+        assert free.wait(60)
+
+    monkeypatch.setattr(torch.cuda, "graph", noticed)
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(engine.saliency, images[0], 0, "LAYER_CAM", hold)
+        assert making.wait(60)
+        other = pool.submit(on_cuda)
+        assert not captured.wait(0.3)
+        free.set()
+        assert made.result(60).shape == (224, 224)
+        other.result(60).close()
+    assert captured.is_set()
+    engine.close()
 
 
 def test_half_precision_is_computed_where_it_is_asked_for(on_cuda, images, expected):

@@ -241,7 +241,7 @@ def test_an_engine_gets_every_option(bundle, monkeypatch, tmp_path):
         given.append(options)
         return ToyEngine(options.device)
 
-    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, float16_devices=("toy",)))
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, reduced_devices=("toy",)))
     choose_engine(bundle, "toy", cache_dir=tmp_path, threads=3, precision="float16")
     choose_engine(bundle, "toy")
     assert given == [

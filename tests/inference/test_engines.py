@@ -121,15 +121,14 @@ def test_the_evidence_of_an_image_does_not_depend_on_its_batch(batching_engine, 
     np.testing.assert_allclose(found, np.concatenate(alone), atol=2e-3, rtol=1e-4)
 
 
-def test_batches_are_padded_to_the_next_size():
-    from cxr_server.inference.engines.torch.engine import padded
+def test_batches_are_padded_to_the_next_size_by_a_third_of_them_at_most():
+    from cxr_server.inference.engines.torch.engine import CUDA_BATCH_SIZES
+    from cxr_server.inference.engines.torch.runners import padded_size
 
-    sizes = (1, 2, 4, 8)
-    lengths = {n: len(padded(np.ones((n, 1, 2, 2), np.float32), sizes)) for n in range(1, 9)}
-    assert lengths == {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 7: 8, 8: 8}
-    batch = padded(np.ones((3, 1, 2, 2), np.float32), sizes)
-    assert batch[:3].all()
-    assert not batch[3:].any()
+    found = [padded_size(count, CUDA_BATCH_SIZES) for count in (1, 2, 3, 9, 17, 25, 33, 49, 64)]
+    assert found == [1, 2, 4, 16, 24, 32, 48, 64, 64]
+    sizes = [padded_size(count, CUDA_BATCH_SIZES) for count in range(17, 65)]
+    assert max(size / count for size, count in zip(sizes, range(17, 65), strict=True)) < 1.5
 
 
 def test_half_precision_stays_close_and_finite(phantom_like_bundle, small_logits, images):

@@ -89,7 +89,7 @@ def typicality_of(bundle: Bundle, pixels: list[np.ndarray]) -> list[float]:
     found = []
     for pixels_hw in pixels:
         image_chw = XRV.image_chw(Radiograph(pixels_hw, 255, "PNG", 8), 224)
-        embedding_nc = infer(engine, image_chw[None]).embedding_nc
+        embedding_nc = infer(engine, [image_chw]).embedding_nc
         assert embedding_nc is not None
         found.append(reference.typicality(embedding_nc[0]))
     return found
@@ -134,7 +134,7 @@ def test_a_bundle_made_before_embeddings_serves_without_them(
     manifest = msgspec.structs.replace(phantom_bundle.manifest, files=files)
     (folder / "model.json").write_text(manifest.to_json())
     images = np.zeros((2, 1, 224, 224), np.float32)
-    found = infer(OpenVINOEngine(load_bundle(folder)), images)
+    found = infer(OpenVINOEngine(load_bundle(folder)), [*images])
     assert found.embedding_nc is None
     expected = engine_of(phantom_bundle.manifest.weights_sha256).evidence(images)
     np.testing.assert_allclose(found.evidence_nkhw, expected, atol=1e-5)

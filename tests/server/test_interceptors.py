@@ -86,7 +86,10 @@ class Site:
         self.lifecycle.enter(Phase.SERVING)
         self.metrics = Metrics()
         self.admission = Admission(
-            max_calls=2, max_bytes=2**20, max_request_bytes=2**20, retry_after_ms=lambda: 70
+            most_calls=lambda: 2,
+            max_bytes=2**20,
+            max_request_bytes=2**20,
+            retry_after_ms=lambda: 70,
         )
         self.steps = steps(
             Settings(), self.lifecycle, self.admission, self.metrics, access, BOUNDED
@@ -240,7 +243,7 @@ def held(admission: Admission, *callers: str | None) -> list[Slot]:
 
 def admission_of(max_calls: int) -> Admission:
     return Admission(
-        max_calls=max_calls, max_bytes=100, max_request_bytes=60, retry_after_ms=lambda: 70
+        most_calls=lambda: max_calls, max_bytes=100, max_request_bytes=60, retry_after_ms=lambda: 70
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,8 +58,8 @@ class Fragile:
         evidence[black | self.broken] = np.nan
         return evidence
 
-    def infer(self, batch_nchw: np.ndarray) -> Inferred:
-        return Inferred(self.evidence(batch_nchw), None)
+    def infer(self, images: Sequence[np.ndarray]) -> Inferred:
+        return Inferred(self.evidence(np.stack(images)), None)
 
     def close(self) -> None:
         self.closed = True

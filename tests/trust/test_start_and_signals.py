@@ -56,9 +56,9 @@ def test_an_unexpected_error_at_the_start_is_one_line_with_its_traceback() -> No
 
 
 def test_settings_that_cannot_work_are_one_line_of_json() -> None:
-    status, (event,) = failed_start("--max-in-flight", "0")
+    status, (event,) = failed_start("--max-in-flight", "-1")
     assert (status, event["event"], event["level"]) == (2, "failed", "error")
-    assert "--max-in-flight 0" in event["error"]
+    assert "--max-in-flight -1" in event["error"]
 
 
 def test_wrong_usage_is_one_line_of_json() -> None:
@@ -68,7 +68,7 @@ def test_wrong_usage_is_one_line_of_json() -> None:
 
 
 def test_settings_that_cannot_work_are_text_in_the_console_format() -> None:
-    command = [*PROGRAM, "serve", "--max-in-flight", "0", "--log-format=console"]
+    command = [*PROGRAM, "serve", "--max-in-flight", "-1", "--log-format=console"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("cxr-server: ")
@@ -76,7 +76,7 @@ def test_settings_that_cannot_work_are_text_in_the_console_format() -> None:
 
 @pytest.mark.slow
 def test_a_failed_start_keeps_its_status_when_stderr_is_full() -> None:
-    for flags, status in (("--max-in-flight", "0"), 2), (("--model", "nosuch"), 1):
+    for flags, status in (("--max-in-flight", "-1"), 2), (("--model", "nosuch"), 1):
         with open("/dev/full", "w") as full:
             command = [*PROGRAM, "serve", "--listen", "127.0.0.1:0", *flags]
             done = subprocess.run(command, stderr=full, timeout=100, check=False)

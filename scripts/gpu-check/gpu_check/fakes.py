@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cxr_server.inference.engines.torch import engine
+from cxr_server.inference.engines.torch import engine, runners
 from cxr_server.inference.engines.torch.network import EvidenceNet
 
 _capturing: list["Graph"] = []
@@ -121,5 +121,5 @@ def install(replace: Callable[[Any, str, Any], None] = setattr) -> None:
     }
     for name, value in replacements.items():
         replace(torch.cuda, name, value)
-    replace(engine, "torch", FakeTorch())
+    replace(runners, "torch", FakeTorch())
     replace(engine, "EvidenceNet", CapturedNet)

@@ -27,7 +27,7 @@ CPU = os.environ.get("GPU_CHECK_CPU") == "1"
 class NullEngine:
     """Gives every image the scores of the bundle's probe, at once."""
 
-    name, max_batch, max_in_flight = "torch", 32, 2
+    name, max_batch, max_in_flight = "torch", 64, 2
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         manifest = bundle.manifest

@@ -153,14 +153,15 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
         precision=chosen.precision,
     )
     engine = partial(start, chosen.engine, device=chosen.device or None)
-    yield _attempt("engine to serve with", "fail", _infer, bundle, engine)
+    yield _attempt("engine to serve with", "fail", _infer, bundle, chosen.precision, engine)
     if bundle.manifest.quantization and (doubt := cpu.int8_doubt()):
         yield Check("int8", "note", doubt)
     for name, spec in ENGINES.items():
         if reason := spec.why_not(bundle, precision=chosen.precision):
             yield Check(f"engine {name}", "note", reason)
         else:
-            yield _attempt(f"engine {name}", "note", _infer, bundle, partial(start, name))
+            other = partial(start, name)
+            yield _attempt(f"engine {name}", "note", _infer, bundle, chosen.precision, other)
 
 
 def _decode(chosen: Settings) -> str:
@@ -187,13 +188,13 @@ def _verify(path: Path) -> str:
     return f"complete, {len(manifest.files)} files, weights {manifest.weights_sha256[:12]}"
 
 
-def _infer(bundle: Bundle, start: Callable[[], Engine]) -> str:
+def _infer(bundle: Bundle, precision: str, start: Callable[[], Engine]) -> str:
     """Start and verify an engine as `serve` does; return how long starting and running took."""
     side = bundle.manifest.input_side_px
     ramp = np.linspace(-1024, 1024, side * side, dtype=np.float32).reshape(1, 1, side, side)
     moments = [time.perf_counter()]
     with closing(start()) as engine:
-        difference = verify_engine(engine, bundle)
+        difference = verify_engine(engine, bundle, precision)
         moments.append(time.perf_counter())
         for _ in range(RUNS):
             engine.evidence(ramp)

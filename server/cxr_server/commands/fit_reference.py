@@ -51,7 +51,7 @@ def _embeddings(
         if film is None:
             yield None
             continue
-        embedding_nc = infer(engine, film.image_chw[None]).embedding_nc
+        embedding_nc = infer(engine, [film.image_chw]).embedding_nc
         if embedding_nc is None:
             raise BundleError(f"{bundle.path} gives no embedding: prepare it again")
         yield embedding_nc[0]

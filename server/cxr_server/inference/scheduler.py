@@ -248,8 +248,7 @@ class Scheduler:
             call = self._calls.begin(batch)
         try:
             images = [request.prepared.image_chw for request in batch]
-            batch_nchw = images[0][None] if len(images) == 1 else np.stack(images)
-            evidence, embeddings = made = infer(engine, batch_nchw)
+            evidence, embeddings = made = infer(engine, images)
             for each in made:
                 if each is not None and len(each) != len(batch):
                     raise ValueError(f"answers on {len(each)} images for {len(batch)}")

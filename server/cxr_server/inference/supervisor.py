@@ -11,7 +11,7 @@ import structlog
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import ModelLoading
 from cxr_server.inference import threads
-from cxr_server.inference.engines import INT8, DeviceLost, Engine
+from cxr_server.inference.engines import FLOAT32, INT8, DeviceLost, Engine
 from cxr_server.inference.engines.registry import choose_engine, first_line
 from cxr_server.inference.scheduler import RETRY_AFTER_MS, NotFinite, Scheduler
 from cxr_server.inference.verify import verify_engine
@@ -45,10 +45,12 @@ class EngineSupervisor:
         scheduler: Scheduler,
         lifecycle: Lifecycle,
         metrics: Metrics,
+        precision: str = FLOAT32,
     ) -> None:
         self.engine = engine
         self.lost = False  # failed, and not replaced yet
         self._bundle = bundle
+        self._precision = precision  # that was asked for
         self._start_engine = start_engine
         self._scheduler = scheduler
         self._lifecycle = lifecycle
@@ -101,7 +103,8 @@ class EngineSupervisor:
 
     async def _computes_right(self) -> bool:
         try:
-            await threads.run("verifying", partial(verify_engine, self.engine, self._bundle))
+            verify = partial(verify_engine, self.engine, self._bundle, self._precision)
+            await threads.run("verifying", verify)
         except Exception as error:
             log.error("engine does not compute right", reason=first_line(error))
             return False
@@ -145,14 +148,16 @@ class EngineSupervisor:
             await threads.run("closing", self.engine.close)
 
 
-def start_verified(bundle: Bundle, name: str, **options: Any) -> Engine:
+def start_verified(
+    bundle: Bundle, name: str, *, precision: str = FLOAT32, **options: Any
+) -> Engine:
     """Start an engine that computes what its bundle states.
 
     The options are those of `choose_engine`. Raises BundleError and EngineUnavailable.
     """
-    engine = choose_engine(bundle, name, **options)
+    engine = choose_engine(bundle, name, precision=precision, **options)
     try:
-        difference = verify_engine(engine, bundle)
+        difference = verify_engine(engine, bundle, precision)
     except BaseException:
         engine.close()
         raise

@@ -8,27 +8,32 @@ from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Description
 from cxr_server.errors import ImageError
 from cxr_server.imaging.radiograph import DecodeLimits
-from cxr_server.inference.engines import Engine
+from cxr_server.inference.engines import FLOAT32, Engine
 from cxr_server.inference.engines.registry import EngineUnavailable, first_line
 from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 from cxr_server.inference.scoring import logits, op_norm, sigmoid
 
 TOLERANCE = 1e-3
 """Largest difference of a score, where the bundle states none. Float32 stays below 1e-4."""
+REDUCED_TOLERANCE = 0.02
+"""The same where another precision was asked for."""
 PROBE_LIMIT_BYTES = 2**28
 """Most memory that decoding a probe may take."""
 
 
-def verify_engine(engine: Engine, bundle: Bundle) -> float | None:
+def verify_engine(engine: Engine, bundle: Bundle, precision: str = FLOAT32) -> float | None:
     """Return the largest difference of a score of the bundle's probe, or None if it has none.
 
-    The probe is evaluated alone and as a full batch. Without a probe, an image of zeros must give
-    finite evidence. Raises EngineUnavailable if the engine fails, if its evidence is not finite or
-    if a score differs by more than is allowed, and BundleError.
+    `precision` is what was asked for, whatever the engine computes in. The probe is evaluated alone
+    and as a full batch. Without a probe, an image of zeros must give finite evidence. Raises
+    EngineUnavailable if the engine fails, if its evidence is not finite or if a score differs by
+    more than is allowed, and BundleError.
     """
     manifest = bundle.manifest
     difference = probe_difference(engine, bundle)
-    allowed = manifest.quantization.probe_tolerance if manifest.quantization else TOLERANCE
+    allowed = TOLERANCE if precision == FLOAT32 else REDUCED_TOLERANCE
+    if manifest.quantization:
+        allowed = manifest.quantization.probe_tolerance
     if difference > allowed:
         raise EngineUnavailable(
             f"{_name(engine)} does not compute what the bundle {manifest.name} states: "

@@ -17,14 +17,15 @@ R = TypeVar("R")
 
 
 class WorkerPool:
-    """Runs jobs in `thread_count` threads; `max_jobs` may run or wait.
+    """Runs jobs in `thread_count` threads; `max_jobs`, which may be changed, may run or wait.
 
     First in, first out, but bulk jobs when no other job waits. While other jobs come, a thread is
     kept free of bulk jobs.
     """
 
     def __init__(self, name: str, thread_count: int, max_jobs: int) -> None:
-        self._free = max_jobs
+        self.max_jobs = max_jobs
+        self._taken = 0
         self._thread_count = thread_count
         self._changed = threading.Condition()  # guards all that follows
         self._closed = False
@@ -69,7 +70,7 @@ class WorkerPool:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(complete, answer, outcome)
 
-        self._free -= 1
+        self._taken += 1
         with self._changed:
             if not bulk:
                 self._interactive.came()
@@ -79,13 +80,13 @@ class WorkerPool:
             return await answer
         finally:
             work.clear()
-            self._free += 1
+            self._taken -= 1
 
     def check(self) -> None:
         """Raise Draining or QueueFull if no job is taken now."""
         if self._closed:
             raise Draining("the server is shutting down")
-        if not self._free:
+        if self._taken >= self.max_jobs:
             raise QueueFull("too many explanations are waiting", retry_after_ms=5000)
 
     def close(self) -> None:

@@ -48,7 +48,12 @@ class Settings:
     device: str = _option(
         "", "device of the engine: CPU, cuda:0, ... (empty: choose)", "model", metavar="DEVICE"
     )
-    precision: str = _option("float32", "what the engine computes in", "model", choices=PRECISIONS)
+    precision: str = _option(
+        "float32",
+        "what the engine computes in; on CUDA alone if not float32",
+        "model",
+        choices=PRECISIONS,
+    )
     bundle_home: str = _option(
         "", "folder of prepared bundles (empty: the user's data folder)", "model", metavar="DIR"
     )
@@ -64,7 +69,12 @@ class Settings:
     max_pixels: int = _option(
         0, "most pixels of an image; 0: 50 million, or less", low=0, high=500_000_000
     )
-    max_in_flight: int = _option(64, "most calls for the model in flight", low=1, high=65_536)
+    max_in_flight: int = _option(
+        0,
+        "most calls in flight; 0: what keeps the engine busy, 64 or more",
+        low=0,
+        high=65_536,
+    )
     max_in_flight_mib: int = _option(
         0, "most request bytes in flight, MiB; 0: 256, or less", low=0, high=65_536
     )

@@ -4,7 +4,7 @@ An engine is one blocking method that any thread may call. Optional capabilities
 of their own: test for them with `isinstance`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOAT32 = "float32"
+TF32 = "tf32"
 INT8 = "int8"
 
 
@@ -35,8 +36,8 @@ class Engine(Protocol):
     """A network that turns images into evidence. All methods are thread-safe.
 
     `name` is that of the registry, and `device` the runtime's name, such as "CPU" or "cuda:0".
-    `precision` is what the device computes the features in: "float32", "float16", "bfloat16" or
-    "int8", which a bundle chooses.
+    `precision` is what the device computes the features in: "float32", "tf32", "float16",
+    "bfloat16" or "int8", which a bundle chooses.
     The scheduler passes up to `max_batch` images to one call of `evidence`, and makes up to
     `max_in_flight` calls at once, which keep the device busy.
     """
@@ -61,8 +62,11 @@ class Engine(Protocol):
 class EmbeddingEngine(Engine, Protocol):
     """An engine whose pass also gives the embedding."""
 
-    def infer(self, batch_nchw: NDArray[np.float32]) -> "Inferred":
-        """Return the evidence, as `evidence` does, and the embedding of each image."""
+    def infer(self, images: Sequence[NDArray[np.float32]]) -> "Inferred":
+        """Return the evidence, as `evidence` does, and the embedding of each image [1, S, S].
+
+        The images are arrays of their own, so that nothing copies them before the engine does.
+        """
 
 
 class Inferred(NamedTuple):
@@ -80,11 +84,11 @@ class Output(NamedTuple):
     embedding_c: NDArray[np.float32] | None
 
 
-def infer(engine: Engine, batch_nchw: NDArray[np.float32]) -> Inferred:
-    """Run an engine of either kind."""
+def infer(engine: Engine, images: Sequence[NDArray[np.float32]]) -> Inferred:
+    """Run an engine of either kind on images [1, S, S]."""
     if isinstance(engine, EmbeddingEngine):
-        return engine.infer(batch_nchw)
-    return Inferred(engine.evidence(batch_nchw), None)
+        return engine.infer(images)
+    return Inferred(engine.evidence(np.stack(images)), None)
 
 
 @runtime_checkable

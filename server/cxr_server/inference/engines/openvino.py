@@ -7,6 +7,7 @@ not match.
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -66,15 +67,15 @@ class OpenVINOEngine:
 
     def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return evidence: see `Engine`. Raises ValueError for images of another shape."""
-        return self.infer(batch_nchw).evidence_nkhw
+        return self.infer([*batch_nchw]).evidence_nkhw
 
-    def infer(self, batch_nchw: NDArray[np.float32]) -> Inferred:
+    def infer(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
         """Return evidence and embeddings; bundles made before embeddings give none."""
         with self._lock:
             model = self._throughput if self._running else self._latency
             self._running += 1
         try:
-            outputs = zip(*(model.infer(image_chw[None]) for image_chw in batch_nchw), strict=True)
+            outputs = zip(*(model.infer(image_chw[None]) for image_chw in images), strict=True)
             evidence, *embedding = (np.concatenate(parts) for parts in outputs)
             return Inferred(evidence, embedding[0] if embedding else None)
         finally:

@@ -9,10 +9,10 @@ from typing import Any
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import OperatorError
-from cxr_server.inference.engines import FLOAT32, Engine, EngineOptions
+from cxr_server.inference.engines import FLOAT32, TF32, Engine, EngineOptions
 
 AUTO = "auto"
-PRECISIONS = (FLOAT32, "float16")
+PRECISIONS = (FLOAT32, TF32, "float16", "bfloat16")
 _NVIDIA_DRIVER = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
 
@@ -32,8 +32,8 @@ class EngineSpec:
     open: Callable[[Bundle, EngineOptions], Engine]
     architectures: tuple[type[Any], ...] | None = None
     """Those that it has modules for; None if it runs any graph."""
-    float16_devices: tuple[str, ...] = ()
-    """Those that also compute in float16."""
+    reduced_devices: tuple[str, ...] = ()
+    """Those that also compute in the other `PRECISIONS`."""
     runs_quantized: bool = False
     """Whether it runs the graph of a bundle in int8, not the weights in float32."""
     device_problem: Callable[[str], str | None] = lambda device: None
@@ -65,7 +65,7 @@ class EngineSpec:
             return f"{self.name} does not compute in int8, which {bundle.manifest.name} is for"
         if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
-        if precision != FLOAT32 and not device_name.startswith(self.float16_devices):
+        if precision != FLOAT32 and not device_name.startswith(self.reduced_devices):
             return f"{self.name} on {device_name} computes in {FLOAT32} only, not in {precision}"
         return self.device_problem(device_name)
 
@@ -176,7 +176,7 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="weights.safetensors",
             devices=("cpu", "cuda"),
             architectures=(DenseNet,),
-            float16_devices=("cuda",),
+            reduced_devices=("cuda",),
             open=_open_torch,
             device_problem=_cuda_problem,
         ),
