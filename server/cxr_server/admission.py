@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cxr_server.budget import ByteBudget
 from cxr_server.errors import MemoryFull, QueueFull
+from cxr_server.interactive_calls import InteractiveCalls
 
 DECLARED_BYTES = "x-request-bytes"
 """Metadata key in which a client may declare the size of its message before sending it."""
@@ -35,13 +36,15 @@ class Admission:
     may change, and `retry_after_ms` when a refused call is worth retrying.
 
     Bulk calls take half of the slots and of the bytes at most, and each caller an equal part of
-    that: the rest is free for callers who wait for an answer.
+    that: the rest is free for callers who wait for an answer. `interactive` are the calls of those,
+    which the interceptor counts.
     """
 
     most_calls: Callable[[], int]
     max_bytes: int
     max_request_bytes: int
     retry_after_ms: Callable[[], int]
+    interactive: InteractiveCalls = field(default_factory=InteractiveCalls)
     calls: int = field(default=0, init=False)
     asked: int = field(default=0, init=False)  # number of calls ever, those refused included
     held_bytes: int = field(default=0, init=False)

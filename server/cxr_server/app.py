@@ -58,6 +58,7 @@ class App:
             max_bytes=self.service.memory.requests_bytes,
             max_request_bytes=self.service.memory.max_request_bytes,
             retry_after_ms=self.service.retry_after_ms,
+            interactive=self.service.interactive,
         )
         self.server = Server(
             settings,

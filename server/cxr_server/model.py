@@ -69,7 +69,9 @@ class ServingModel:
         self.drawing_budget = resources.drawing_budget
         self.cache = EvidenceCache(settings.cache_entries, image_key)
         self._image_key = image_key
-        self.scheduler = Scheduler(engine, decode_threads=resources.decode_threads)
+        self.scheduler = Scheduler(
+            engine, decode_threads=resources.decode_threads, interactive=resources.interactive
+        )
         self._preprocessing = preprocessing
         self._reference = load_reference(bundle)
         self._supervisor = EngineSupervisor(

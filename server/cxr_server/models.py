@@ -13,6 +13,7 @@ from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.store import WantedModel, resolve
 from cxr_server.errors import Draining
 from cxr_server.inference import threads
+from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory
 from cxr_server.model import ServingModel
@@ -46,6 +47,7 @@ class Models:
         metrics: Metrics,
         warm_up: Callable[[ServingModel], Awaitable[None]],
         image_key: bytes,
+        interactive: InteractiveCalls,
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -53,6 +55,7 @@ class Models:
         self._metrics = metrics
         self._warm_up = warm_up
         self._image_key = image_key
+        self._interactive = interactive
         self._models: dict[str, ServingModel] = {}
         self._resources: Resources | None = None
         self._swapping = asyncio.Lock()
@@ -87,7 +90,9 @@ class Models:
         try:
             bundles = await threads.run("loading", self._bundles)
             side_px = max(bundle.manifest.input_side_px for bundle in bundles.values())
-            resources = Resources(self._settings, self._memory, side_px, self._metrics)
+            resources = Resources(
+                self._settings, self._memory, side_px, self._metrics, self._interactive
+            )
             self._resources = resources
             if resources.in_processes:  # beside the engines, which take longer
                 resources.processes.start()

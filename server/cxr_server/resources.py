@@ -11,6 +11,7 @@ from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.worker_pool import WorkerPool
+from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.memory import Memory, beyond_process_share
 from cxr_server.observability.metrics import Metrics
 from cxr_server.settings import MIB, Settings
@@ -30,8 +31,16 @@ class Resources:
     `side_px` is the largest input of a model; no process is started yet.
     """
 
-    def __init__(self, settings: Settings, memory: Memory, side_px: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        memory: Memory,
+        side_px: int,
+        metrics: Metrics,
+        interactive: InteractiveCalls,
+    ) -> None:
         self.side_px = side_px
+        self.interactive = interactive
         self.limits = DecodeLimits(
             settings.min_side_px, settings.max_side_px, memory.max_pixel_count
         )
@@ -39,10 +48,10 @@ class Resources:
         self.decode_budget = ThreadBudget(memory.decode_bytes)
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self.processes = decode_processes(memory, side_px, metrics)
-        self.files = WorkerPool("files", 1, LEAST_CALLS * MAX_IMAGES_AT_ONCE)
+        self.files = WorkerPool("files", 1, LEAST_CALLS * MAX_IMAGES_AT_ONCE, interactive)
         drawing_threads = settings.decode_threads or usable_cores()
-        self.drawing = WorkerPool("drawing", drawing_threads, LEAST_CALLS)
-        self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS)
+        self.drawing = WorkerPool("drawing", drawing_threads, LEAST_CALLS, interactive)
+        self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS, interactive)
         self._memory = memory
 
     def settle(self, cached_bytes: int, max_calls: int) -> None:

@@ -32,6 +32,7 @@ from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.scheduler import EngineFailure
 from cxr_server.inference.scoring import findings, ranked
+from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
 from cxr_server.model import ServingModel
@@ -63,7 +64,16 @@ class InferenceService:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._in_flight = in_flight
-        self.models = Models(settings, self.memory, lifecycle, metrics, self._warm_up, image_key)
+        self.interactive = InteractiveCalls()
+        self.models = Models(
+            settings,
+            self.memory,
+            lifecycle,
+            metrics,
+            self._warm_up,
+            image_key,
+            self.interactive,
+        )
 
     async def load(self) -> None:
         """Load the models, explain an image with each to warm it up, and enter SERVING.

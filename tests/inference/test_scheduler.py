@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
-from cxr_server.inference import engine_calls, interactive_calls
+from cxr_server.inference import bulk_turns, engine_calls
 from cxr_server.inference.engines import DeviceLost, Inferred
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
+from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Stage, Stages
 
 
@@ -76,6 +77,7 @@ class EchoEngine:
 def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
     """A scheduler that goes on with the same engine after a failure, unless told otherwise."""
     options.setdefault("decode_threads", 2)
+    options.setdefault("interactive", InteractiveCalls())
     options.setdefault("on_failure", lambda error: made.resume(engine))
     made = Scheduler(engine, **options)  # type: ignore[arg-type]
     return made
@@ -299,18 +301,59 @@ async def test_bulk_images_that_wait_for_the_engine_keep_no_other_from_being_dec
     await run.close()
 
 
-async def test_while_interactive_calls_come_a_thread_of_each_stage_is_kept_free_of_bulk_images(
+async def test_no_bulk_image_begins_while_an_interactive_call_is_in_flight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
+    monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
+    interactive, engine = InteractiveCalls(), EchoEngine(max_in_flight=2)
+    run = scheduler(engine, decode_threads=1, interactive=interactive)
+    first = await one_at(engine, run)
+    second = asyncio.ensure_future(answer(run, 1))
+    await until(lambda: engine.running == 2)
+    bulk = [asyncio.ensure_future(answer(run, 2, bulk=True))]
+    await until(lambda: run.waiting_to_infer == 1)
+    with interactive.in_flight():  # wherever it is
+        bulk += [asyncio.ensure_future(answer(run, number, bulk=True)) for number in (3, 4)]
+        engine.gate.set()
+        assert await asyncio.gather(first, second) == [0, 1]
+        for number in range(10, 20):
+            assert await answer(run, number) == number
+        assert (run.waiting_to_infer, run.waiting_to_decode, run.busy) == (1, 2, 0)
+    assert await asyncio.gather(*bulk) == [2, 3, 4]
+    await run.close()
+
+
+async def test_beside_interactive_calls_that_never_pause_bulk_images_begin_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk_turns, "TURN_S", 0.01)
+    interactive, engine = InteractiveCalls(), EchoEngine(max_batch=4)
+    run = scheduler(engine, decode_threads=4, interactive=interactive)
+    first = await one_at(engine, run)
+    bulk = [asyncio.ensure_future(answer(run, number, bulk=True)) for number in range(1, 9)]
+    await until(lambda: run.waiting_to_infer == 4)
+    with interactive.in_flight():
+        engine.gate.set()
+        assert await first == 0
+        assert await asyncio.gather(*bulk) == list(range(1, 9))
+    assert engine.seen == [[number] for number in range(9)]
+    await run.close()
+
+
+async def test_a_thread_of_each_stage_is_kept_free_of_bulk_images_for_the_next_interactive_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk_turns, "EXPECTED_S", 1000.0)
+    interactive = InteractiveCalls()
     engine, hold = EchoEngine(max_in_flight=2), threading.Event()
-    run = scheduler(engine, decode_threads=2)
+    run = scheduler(engine, decode_threads=2, interactive=interactive)
 
     def prepare(number: int) -> Image:
         hold.wait(60)
         return Image(number)
 
-    assert await answer(run, 0) == 0
+    with interactive.in_flight():
+        assert await answer(run, 0) == 0
     held = [partial(prepare, number) for number in (1, 2, 3)]
     bulk = [asyncio.ensure_future(run.submit(each, stages=Stages(), bulk=True)) for each in held]
     await until(lambda: run.busy == 1)
@@ -328,12 +371,14 @@ async def test_while_interactive_calls_come_a_thread_of_each_stage_is_kept_free_
     await run.close()
 
 
-async def test_with_one_thread_of_each_stage_bulk_images_run_beside_interactive_calls(
+async def test_with_one_thread_of_each_stage_bulk_images_run_between_interactive_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
-    run = scheduler(EchoEngine(), decode_threads=1)
-    assert await answer(run, 0) == 0
+    monkeypatch.setattr(bulk_turns, "EXPECTED_S", 1000.0)
+    interactive = InteractiveCalls()
+    run = scheduler(EchoEngine(), decode_threads=1, interactive=interactive)
+    with interactive.in_flight():
+        assert await answer(run, 0) == 0
     assert await asyncio.gather(*(answer(run, n, bulk=True) for n in range(5))) == list(range(5))
     await run.close()
 
@@ -370,7 +415,7 @@ async def test_a_batch_grows_until_the_engine_is_free() -> None:
 
 async def test_a_second_failure_of_an_engine_already_replaced_loses_nothing() -> None:
     broken, whole = EchoEngine(max_in_flight=2, faults=lambda: True), EchoEngine(max_in_flight=2)
-    run = Scheduler(broken, decode_threads=2, on_failure=lambda error: run.resume(whole))
+    run = scheduler(broken, on_failure=lambda error: run.resume(whole))
     hold = threading.Event()
     broken.gate.clear()
     evidence = broken.evidence
@@ -673,7 +718,7 @@ async def test_closing_answers_what_waits_and_finishes_what_runs() -> None:
 
 async def test_without_anyone_to_rebuild_it_a_failed_engine_answers_unavailable() -> None:
     engine = EchoEngine(faults=lambda: True)
-    run = Scheduler(engine, decode_threads=1)
+    run = Scheduler(engine, interactive=InteractiveCalls(), decode_threads=1)
     engine.gate.clear()
     tasks = [asyncio.ensure_future(answer(run, number)) for number in range(4)]
     await until(lambda: run.busy == 1 and run.queue_depth == 3)
@@ -725,7 +770,7 @@ async def test_where_a_thread_cannot_start_those_that_did_are_ended(
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(RuntimeError, match="can't start"):
-        Scheduler(EchoEngine(), decode_threads=2)
+        Scheduler(EchoEngine(), interactive=InteractiveCalls(), decode_threads=2)
     await until(lambda: not any(thread.is_alive() for thread in started))
 
 

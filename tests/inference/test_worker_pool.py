@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
-from cxr_server.inference import interactive_calls
+from cxr_server.inference import bulk_turns
 from cxr_server.inference.worker_pool import WorkerPool
+from cxr_server.interactive_calls import InteractiveCalls
 
 
 class Slow:
@@ -40,7 +41,7 @@ async def slow() -> Slow:
 
 
 async def test_steps_run_in_order_in_a_thread() -> None:
-    pool = WorkerPool("test", 1, max_jobs=1)
+    pool = WorkerPool("test", 1, 1, InteractiveCalls())
     here = threading.get_ident()
     results = await pool.run((number, threading.get_ident()) for number in range(3))
     assert [number for number, _ in results] == [0, 1, 2]
@@ -49,7 +50,7 @@ async def test_steps_run_in_order_in_a_thread() -> None:
 
 
 async def test_bulk_jobs_run_when_no_other_job_waits(slow: Slow) -> None:
-    pool, order = WorkerPool("test", 1, max_jobs=9), []
+    pool, order = WorkerPool("test", 1, 9, InteractiveCalls()), []
 
     def noted(name: str) -> Iterator[None]:
         yield order.append(name)
@@ -67,23 +68,41 @@ async def test_bulk_jobs_run_when_no_other_job_waits(slow: Slow) -> None:
     pool.close()
 
 
-async def test_while_other_jobs_come_a_thread_is_kept_free_of_bulk_jobs(
+async def test_no_bulk_job_begins_while_an_interactive_call_is_in_flight(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interactive_calls, "INTERACTIVE_FOR_S", 1000.0)
-    pool = WorkerPool("test", 2, max_jobs=9)
-    assert await pool.run("a") == ["a"]
+    monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
+    slow.gate.set()
+    interactive = InteractiveCalls()
+    pool = WorkerPool("test", 2, 9, interactive)
+    with interactive.in_flight():  # wherever it is
+        bulk = [asyncio.ensure_future(pool.run(slow.steps(1), bulk=True)) for _ in range(3)]
+        for _ in range(5):
+            assert await pool.run("a") == ["a"]
+        assert slow.begun == 0
+    pool.close()  # what waits is done
+    assert await asyncio.gather(*bulk) == [[0], [0], [0]]
+
+
+async def test_a_thread_is_kept_free_of_bulk_jobs_for_the_next_interactive_call(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_turns, "EXPECTED_S", 1000.0)
+    interactive = InteractiveCalls()
+    pool = WorkerPool("test", 2, 9, interactive)
+    with interactive.in_flight():
+        pass
     bulk = [asyncio.ensure_future(pool.run(slow.steps(1), bulk=True)) for _ in range(3)]
     await until(lambda: slow.begun == 1)
     assert await pool.run("b") == ["b"]
     assert slow.begun == 1
-    pool.close()  # what waits is done
     slow.gate.set()
     assert await asyncio.gather(*bulk) == [[0], [0], [0]]
+    pool.close()
 
 
 async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow) -> None:
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     held = [asyncio.ensure_future(pool.run(slow.steps(1))) for _ in range(2)]
     await until(lambda: slow.begun == 1)
     with pytest.raises(QueueFull) as refusal:
@@ -96,7 +115,7 @@ async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow
 
 
 async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     deadline = time.monotonic() + 0.05
     job = asyncio.ensure_future(pool.run(slow.steps(5), deadline=deadline))
     await until(lambda: slow.begun == 1)
@@ -111,7 +130,7 @@ async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
 
 
 async def test_cancelled_work_is_skipped_and_frees_its_place(slow: Slow) -> None:
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     running, waiting = (asyncio.ensure_future(pool.run(slow.steps(5))) for _ in range(2))
     await until(lambda: slow.begun == 1)
     running.cancel()
@@ -133,7 +152,7 @@ async def test_queued_work_of_a_caller_that_has_gone_is_freed_at_once(slow: Slow
     def steps(image: Image) -> Iterator[Image]:
         yield image
 
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     running = asyncio.ensure_future(pool.run(slow.steps(1)))
     await until(lambda: slow.begun == 1)
     image = Image()
@@ -155,7 +174,7 @@ async def test_an_error_ends_its_own_job_only() -> None:
         yield 1
         raise ZeroDivisionError
 
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     with pytest.raises(ZeroDivisionError):
         await pool.run(broken())
     assert await pool.run([1]) == [1]
@@ -170,7 +189,7 @@ async def test_a_panic_ends_its_own_job_and_no_thread() -> None:
         yield 1
         raise Panic
 
-    pool = WorkerPool("test", 1, max_jobs=1)
+    pool = WorkerPool("test", 1, 1, InteractiveCalls())
     with pytest.raises(RuntimeError, match="Panic"):
         await pool.run(broken())
     assert await pool.run([1]) == [1]
@@ -178,7 +197,7 @@ async def test_a_panic_ends_its_own_job_and_no_thread() -> None:
 
 
 async def test_closing_does_not_wait_for_a_step_that_takes_minutes(slow: Slow) -> None:
-    pool = WorkerPool("test", 1, max_jobs=2)
+    pool = WorkerPool("test", 1, 2, InteractiveCalls())
     job = asyncio.ensure_future(pool.run(slow.steps(2)))
     await until(lambda: slow.begun == 1)
     pool.close()

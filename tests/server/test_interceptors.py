@@ -308,6 +308,30 @@ async def test_a_call_in_bulk_is_refused_while_another_is_taken(
     assert await channel.unary_unary(f"/{ECHO}/Unary")(b"c", metadata=bulk) == b"c"
 
 
+async def test_an_interactive_call_counts_until_it_is_answered_refused_cancelled_or_expired(
+    site: Site, channel: grpc.aio.Channel
+) -> None:
+    both, interactive = channel.stream_stream(f"/{ECHO}/Both"), site.admission.interactive
+    bulk = both(metadata=(("x-priority", "bulk"),))
+    await bulk.write(b"a")
+    assert await bulk.read() == b"a"
+    assert interactive.idle_s() > 0
+    bulk.cancel()
+    await site.empty()
+    assert await channel.unary_unary(f"/{ECHO}/Unary")(b"a") == b"a"
+    await failed(channel.unary_unary(f"/{ECHO}/Unary")(b"bad"))
+    assert interactive.idle_s() > 0
+    for deadline_s in (None, 0.2):
+        call = both(timeout=deadline_s)
+        await call.write(b"a")
+        assert await call.read() == b"a"
+        assert interactive.idle_s() == 0
+        if deadline_s is None:
+            call.cancel()
+        await site.empty()
+        assert interactive.idle_s() > 0
+
+
 # --- who calls ---
 
 

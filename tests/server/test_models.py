@@ -22,6 +22,8 @@ from cxr_server.access import new_token
 from cxr_server.app import App
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.inference import bulk_turns
+from cxr_server.rpc.servicer import PREDICT
 from cxr_server.rpc.swap import NotSwapped, swap_model
 from cxr_server.settings import SettingsError, parse
 from images import chest_like, png
@@ -60,6 +62,28 @@ async def serving(*flags: str, admin: str = "") -> AsyncIterator[tuple[Any, Any,
             )
     finally:
         await app.drain()
+
+
+async def test_a_bulk_image_does_not_begin_while_an_interactive_call_of_another_model_is_in_flight(
+    second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
+    async with (
+        serving("--model", "phantom", "--model", f"canary={second}") as (stub, _, app),
+        grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel,
+        asyncio.timeout(60),
+    ):
+        upload = channel.stream_unary(f"/{PREDICT}")()  # sends nothing
+        while not app.admission.calls:
+            await asyncio.sleep(0.01)
+        request = pb.PredictRequest(image=IMAGE, model="canary")
+        bulk = stub.Predict(request, metadata=(("x-priority", "bulk"),))
+        while not app.service.health().queue_depth:
+            await asyncio.sleep(0.01)
+        assert (await stub.Predict(pb.PredictRequest(image=IMAGE))).model.version != "second"
+        assert app.service.health().queue_depth == 1
+        upload.cancel()
+        assert (await bulk).model.version == "second"
 
 
 async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(

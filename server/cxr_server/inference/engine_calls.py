@@ -19,6 +19,11 @@ class EngineCall:
     batch: list[PendingRequest]
     start_s: float = field(default_factory=time.monotonic)
 
+    @property
+    def is_bulk(self) -> bool:
+        """Whether its images are of bulk calls."""
+        return self.batch[0].bulk
+
 
 @dataclass(slots=True)
 class EngineCalls:
@@ -36,11 +41,6 @@ class EngineCalls:
 
     def __iter__(self) -> Iterator[EngineCall]:
         return iter(self._running)
-
-    @property
-    def bulk_count(self) -> int:
-        """Number of running calls on bulk images."""
-        return sum(call.batch[0].bulk for call in self._running)
 
     @property
     def stuck(self) -> bool:

@@ -25,6 +25,11 @@ class FairQueue(Generic[T]):
         """Whether no interactive item waits."""
         return not self._interactive.size
 
+    @property
+    def has_bulk(self) -> bool:
+        """Whether a bulk item waits."""
+        return self._bulk.size > 0
+
     def push(self, caller: str, item: T, *, bulk: bool = False) -> None:
         """Append an item to the caller's queue."""
         self._round(bulk).push(caller, item)

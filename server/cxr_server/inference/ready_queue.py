@@ -19,6 +19,11 @@ class ReadyQueue:
         """How many are not of bulk calls."""
         return len(self._by_bulk[False])
 
+    @property
+    def has_bulk(self) -> bool:
+        """Whether one is of a bulk call."""
+        return bool(self._by_bulk[True])
+
     def push(self, request: PendingRequest, *, first: bool = False) -> None:
         """Append a request, or put it `first` among those of its priority."""
         queue = self._by_bulk[request.bulk]

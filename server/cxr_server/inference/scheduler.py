@@ -22,12 +22,13 @@ import numpy as np
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
+from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
 from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.interactive_calls import InteractiveCalls
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.ready_queue import ReadyQueue
+from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Facts, Stage, Stages
 
 P = TypeVar("P")
@@ -56,6 +57,7 @@ class Scheduler:
         engine: Engine,
         *,
         decode_threads: int,
+        interactive: InteractiveCalls,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.on_failure = on_failure
@@ -66,15 +68,14 @@ class Scheduler:
         self._max_ready = max(decode_threads, self._max_batch * engine.max_in_flight)
         self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready = ReadyQueue()
-        self._decode_threads = decode_threads
         self._decoding = 0
-        self._decoding_bulk = 0
-        self._interactive = InteractiveCalls()
         self._calls = EngineCalls(engine.max_in_flight)
         self._closed = False
         self._lock = threading.Lock()  # guards all of the above
         self._can_decode = threading.Condition(self._lock)
         self._can_infer = threading.Condition(self._lock)
+        self._bulk_decoding = BulkTurns(interactive, self._can_decode, decode_threads)
+        self._bulk_inference = BulkTurns(interactive, self._can_infer, engine.max_in_flight)
         self._loop = asyncio.get_running_loop()
         steps = [("decode", self._decode_next)] * decode_threads
         steps += [("engine", self._infer_next)] * engine.max_in_flight
@@ -148,8 +149,6 @@ class Scheduler:
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
-            if not bulk:
-                self._interactive.came()
             self._waiting.push(caller, request, bulk=bulk)
             self._can_decode.notify()
         try:
@@ -198,17 +197,18 @@ class Scheduler:
     def _decode_next(self) -> bool:
         """Wait for a request and decode it. Returns False once closed."""
         with self._lock:
-            while not (self._closed or self._may_decode()):
-                self._can_decode.wait()
+            self._bulk_decoding.wait_for(self._may_decode, lambda: self._waiting.has_bulk)
             if self._closed:
                 return False
             request = self._waiting.pop()
             self._decoding += 1
-            self._decoding_bulk += request.bulk
+            if request.bulk:
+                self._bulk_decoding.begin()
         outcome = request.decode()
         with self._lock:
             self._decoding -= 1
-            self._decoding_bulk -= request.bulk
+            if request.bulk:
+                self._bulk_decoding.end()
             outcome = outcome or self._refusal() or request.refusal()
             if outcome is None:
                 self._ready.push(request)
@@ -218,34 +218,36 @@ class Scheduler:
         return True
 
     def _may_decode(self) -> bool:
-        """Return whether a request waits that may be decoded ahead; bulk keeps no other back."""
-        if not self._waiting:
-            return False
+        """Return whether a request waits that may be decoded ahead, or nothing comes any more.
+
+        Bulk keeps no other back.
+        """
+        if self._closed or not self._waiting:
+            return self._closed
         if not self._waiting.only_bulk:
             return self._decoding + self._ready.interactive_count < self._max_ready
         if self._decoding + len(self._ready) >= self._max_ready:
             return False
-        return self._interactive.admit_bulk(self._decoding_bulk, self._decode_threads)
+        return self._bulk_decoding.may_begin()
 
     def _may_infer(self) -> bool:
-        """Return whether the engine may run on what is ready."""
-        if not (self._engine and self._ready):
-            return False
-        if self._ready.interactive_count:
-            return True
-        return self._interactive.admit_bulk(self._calls.bulk_count, self._calls.max_in_flight)
+        """Return whether the engine may run on what is ready, or nothing comes any more."""
+        if self._closed or not (self._engine and self._ready):
+            return self._closed
+        return bool(self._ready.interactive_count) or self._bulk_inference.may_begin()
 
     def _infer_next(self) -> bool:
         """Wait for images and run the engine on a batch. Returns False once closed."""
         with self._lock:
-            while not (self._closed or self._may_infer()):
-                self._can_infer.wait()
+            self._bulk_inference.wait_for(self._may_infer, lambda: self._ready.has_bulk)
             if self._closed or self._engine is None:
                 return False
             engine, batch = self._engine, self._next_batch()
             if not batch:
                 return True
             call = self._calls.begin(batch)
+            if call.is_bulk:
+                self._bulk_inference.begin()
         try:
             images = [request.prepared.image_chw for request in batch]
             evidence, embeddings = made = infer(engine, images)
@@ -260,6 +262,8 @@ class Scheduler:
         end_s = time.monotonic()
         with self._lock:
             self._calls.answered(call, end_s)
+            if call.is_bulk:
+                self._bulk_inference.end()
         facts: Facts = {
             "batch_size": len(batch),
             "engine": engine.name,
@@ -272,14 +276,20 @@ class Scheduler:
             self._on_loop(complete, request.answer, (request.prepared, output))
         return True
 
+    def _may_share(self, first: PendingRequest, request: PendingRequest) -> bool:
+        if request.failed_once or request.bulk != first.bulk:
+            return False
+        return not (request.bulk and self._bulk_inference.gives_way)
+
     def _next_batch(self) -> list[PendingRequest]:
         """Take images for one engine call. An image that was in a failed call goes alone.
 
-        Bulk images would delay an interactive one in the same batch.
+        Bulk images would delay an interactive one in the same batch, and go alone while they give
+        way.
         """
         batch: list[PendingRequest] = []
         while len(batch) < self._max_batch and (request := self._ready.peek()):
-            if batch and (request.failed_once or request.bulk != batch[0].bulk):
+            if batch and not self._may_share(batch[0], request):
                 break
             self._ready.discard(request)
             self._can_decode.notify()
@@ -299,6 +309,8 @@ class Scheduler:
             given_up = ModelLoading("the engine has failed", retry_after_ms=RETRY_AFTER_MS)
         with self._lock:
             self._calls.failed(call)
+            if call.is_bulk:
+                self._bulk_inference.end()
             first = self._engine is engine
             if first:
                 self._engine = None

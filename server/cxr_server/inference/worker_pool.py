@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
 from cxr_server.inference import threads
-from cxr_server.inference.interactive_calls import InteractiveCalls
+from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.pending import complete
+from cxr_server.interactive_calls import InteractiveCalls
 
 R = TypeVar("R")
 
@@ -19,19 +20,18 @@ R = TypeVar("R")
 class WorkerPool:
     """Runs jobs in `thread_count` threads; `max_jobs`, which may be changed, may run or wait.
 
-    First in, first out, but bulk jobs when no other job waits. While other jobs come, a thread is
-    kept free of bulk jobs.
+    First in, first out, but bulk jobs in their turns.
     """
 
-    def __init__(self, name: str, thread_count: int, max_jobs: int) -> None:
+    def __init__(
+        self, name: str, thread_count: int, max_jobs: int, interactive: InteractiveCalls
+    ) -> None:
         self.max_jobs = max_jobs
         self._taken = 0
-        self._thread_count = thread_count
         self._changed = threading.Condition()  # guards all that follows
         self._closed = False
-        self._interactive = InteractiveCalls()
+        self._turns = BulkTurns(interactive, self._changed, thread_count)
         self._jobs: tuple[deque[Callable[[], None]], ...] = deque(), deque()  # the second: bulk
-        self._running_bulk = 0
         for _ in range(thread_count):
             threads.start(name, self._work)
 
@@ -72,8 +72,6 @@ class WorkerPool:
 
         self._taken += 1
         with self._changed:
-            if not bulk:
-                self._interactive.came()
             self._jobs[bulk].append(job)
             self._changed.notify()
         try:
@@ -103,19 +101,22 @@ class WorkerPool:
         """Wait for a job and run it. Returns False once closed and nothing waits."""
         interactive, bulk = self._jobs
         with self._changed:
-            while not (interactive or (bulk and self._may_run_bulk())):
-                if self._closed and not bulk:
-                    return False
-                self._changed.wait()
+            self._turns.wait_for(self._may_work, lambda: bool(bulk))
+            if not (interactive or bulk):
+                self._changed.notify_all()  # the others may end as well
+                return False
             is_bulk = not interactive
             job = self._jobs[is_bulk].popleft()
-            self._running_bulk += is_bulk
+            if is_bulk:
+                self._turns.begin()
         job()
         if is_bulk:
             with self._changed:
-                self._running_bulk -= 1
-                self._changed.notify_all()  # this one may have been what others waited for
+                self._turns.end()
         return True
 
-    def _may_run_bulk(self) -> bool:
-        return self._interactive.admit_bulk(self._running_bulk, self._thread_count)
+    def _may_work(self) -> bool:
+        interactive, bulk = self._jobs
+        if bulk and not interactive:
+            return self._turns.may_begin()
+        return bool(interactive) or self._closed

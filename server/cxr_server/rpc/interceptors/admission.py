@@ -1,7 +1,7 @@
 """Admission: bound the calls and bytes in flight, before a call's body is read."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from cxr_server.admission import DECLARED_BYTES, Admission
 from cxr_server.lifecycle import Lifecycle
@@ -29,6 +29,7 @@ def admitted(
     call.at_end(slot.release)
     context.slot = slot
     try:
-        yield
+        with nullcontext() if call.bulk else admission.interactive.in_flight():
+            yield
     finally:
         slot.hold(0)  # the request is not needed while the answer is sent

@@ -1,0 +1,40 @@
+"""Interactive calls: those in flight anywhere in the server. Bulk calls give way to them."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GRACE_S = 0.05
+"""After an interactive call, time in which its caller may send the next one."""
+
+
+class InteractiveCalls:
+    """Counts them, from admission to answer. They begin and end on the event loop."""
+
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._last_ended_s = self._since_s = -math.inf
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a call while the block runs."""
+        if self.idle_s() >= GRACE_S:
+            self._since_s = time.monotonic()
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._last_ended_s = time.monotonic()
+            self._in_flight -= 1
+
+    def idle_s(self) -> float:
+        """Return the seconds since the last one ended, 0 while one is in flight. For any thread."""
+        return 0.0 if self._in_flight else time.monotonic() - self._last_ended_s
+
+    def since_s(self) -> float:
+        """Return since when they come without a pause, or came last. For any thread.
+
+        On the clock of `time.monotonic`; a pause is longer than `GRACE_S`.
+        """
+        return self._since_s
