@@ -23,7 +23,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
 	test-programs demo-ray format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
-	bench-decode bench-observability bench-viewer
+	bench-bulk bench-decode bench-observability bench-viewer
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -197,6 +197,9 @@ bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it 
 
 bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small images
 	$(PY) -m benchmarks.run --smoke --rounds 1 --turns 1 --seconds 0.5 $(BENCH_ARGS)
+
+bench-bulk: $(DEV_STAMP) ## what a bulk run costs an interactive caller, 15 minutes; BENCH_ARGS="--against FOLDER"
+	$(PY) -m benchmarks.bulk $(BENCH_ARGS)
 
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)

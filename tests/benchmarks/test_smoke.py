@@ -57,6 +57,17 @@ def test_the_engine_and_the_server_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_bulk_run_and_a_caller_are_measured_beside_each_other() -> None:
+    command = [sys.executable, "-m", "benchmarks.bulk", "--small", "--kind", "512 JPEG"]
+    command += ["--rounds", "1", "--seconds", "0.5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| cxr-serve |")]
+    assert len(rows) == 4
+    assert "the run alone: " in done.stdout
+
+
+@pytest.mark.slow
 def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> None:
     others = ("baseline", "LitServe", "other checkout")
     results, report = bench(tmp_path, "--turns", "2", "--brief", "--against", str(ROOT))

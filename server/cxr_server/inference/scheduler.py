@@ -3,11 +3,10 @@
 Threads pull: each takes its next work itself, under one lock, so that an idle engine never waits
 for the event loop, which only submits, cancels and receives. An idle engine runs at once, a busy
 one takes what is ready when it finishes, up to its batch; there is no batching delay. Callers
-take turns; bulk calls have theirs when no other call waits, and batches of their own. While
-interactive calls come, a decode thread and an engine thread are kept free of bulk calls. Expired
-and cancelled requests cost no decoding and no inference. One image cannot harm its batch: decoding
-fails alone, and after an engine failure every image is tried once more, alone. Evidence that is
-not finite is such a failure.
+take turns; bulk calls have theirs while no interactive call is in flight, see `bulk_turns`, and
+batches of their own. Expired and cancelled requests cost no decoding and no inference. One image
+cannot harm its batch: decoding fails alone, and after an engine failure every image is tried once
+more, alone. Evidence that is not finite is such a failure.
 """
 
 import asyncio
