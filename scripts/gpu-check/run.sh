@@ -53,11 +53,12 @@ step() { # NAME SECONDS COMMAND...
 }
 python_step() { step "$1" "$2" "$python" -m "gpu_check.$1"; }
 
-selection=(-m gpu tests/inference/test_engines.py) # others need more packages
-[ "${GPU_CHECK_CPU:-}" = 1 ] && selection+=(--collect-only)
+served=tests/server/test_on_a_gpu.py
+selection=(-m gpu tests/inference/test_engines.py "$served") # others need more packages
+[ "${GPU_CHECK_CPU:-}" = 1 ] && selection=(-m "torch and not gpu" "$served")
 python_step machine 40
 python_step assets 90
-step tests 100 "$python" -m pytest -p no:cacheprovider -o timeout=100 "${selection[@]}"
+step tests 220 "$python" -m pytest -p no:cacheprovider -o timeout=100 "${selection[@]}"
 python_step parity 130
 python_step served 180
 python_step rates 110

@@ -22,7 +22,7 @@ from gpu_check.timing import use_tf32
 from random_models import random_images
 
 SIZES = (1, 2) if CPU else None
-COUNT, BATCHES, MOST = (2, 4, 3) if CPU else (8, 200, 40)
+COUNT, BATCHES, MOST = (2, 4, 3) if CPU else (8, 200, 70)
 """Images, batches of the test with threads, and images in the largest of those."""
 NETS = {
     "half": (torch.float16, False),

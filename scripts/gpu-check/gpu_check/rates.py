@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,12 +122,15 @@ def main() -> int:
     bundle = assets.bundle()
     module = load_module(bundle)
 
-    def started() -> TorchEngine:
+    def started(precision: str) -> TorchEngine:
         sizes = SIZES if CPU else CUDA_BATCH_SIZES
-        return TorchEngine(bundle, device="cuda:0", batch_sizes=sizes)
+        return TorchEngine(bundle, device="cuda:0", batch_sizes=sizes, precision=precision)
 
-    with attempts.part("engine"):
-        record("rates", "engine", engine_rates(started))
+    for precision in ("float32", "tf32", "float16"):
+        if attempts.has_time(f"engine, {precision}", 0.2 if CPU else 25):
+            with attempts.part(f"engine, {precision}"):
+                found = engine_rates(partial(started, precision))
+                record("rates", f"engine, {precision}", found)
     for name, dtype, tf32, sizes in (
         ("float32", torch.float32, False, SIZES),
         ("half", torch.float16, False, SIZES),

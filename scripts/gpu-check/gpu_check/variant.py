@@ -6,11 +6,15 @@ VARIANTS is a list with commas, or "none":
     search      cuDNN searches the fastest kernel for each shape, instead of its first choice
     faulty      SIGUSR1 makes the next batch fail as out of memory; SIGUSR2 makes it lose the
                 CUDA context, as an assertion in a kernel does
+
+With GPU_CHECK_CPU=1 the torch engine has on a CPU what it has on CUDA alone: batches and other
+precisions than float32.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +22,11 @@ from numpy.typing import NDArray
 
 from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import DeviceLost, Engine, EngineOptions
+from cxr_server.inference.engines import DeviceLost, Engine, EngineOptions, Inferred
 from cxr_server.inference.engines.registry import ENGINES
 
 CPU = os.environ.get("GPU_CHECK_CPU") == "1"
+CPU_BATCH_SIZES = (1, 2, 4, 8)
 
 
 class NullEngine:
@@ -49,43 +54,61 @@ class NullEngine:
         """Do nothing."""
 
 
-class FaultyEngine:
-    """An engine that fails when it is told to by a signal."""
+class Faults:
+    """What the next batch meets: signals set it."""
 
-    faults: tuple[str, ...] = ()
-    """What the next batch meets."""
+    due = ""
 
-    def __init__(self, engine: Engine) -> None:
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.max_batch, self.max_in_flight = engine.max_batch, engine.max_in_flight
-        self.close = engine.close
-        self._engine = engine
-
-    def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the batch, after the fault that is due."""
+    def meet(self) -> None:
+        """Fail as is due."""
         import torch
 
-        due, FaultyEngine.faults = FaultyEngine.faults, ()
-        if "memory" in due:
+        due, self.due = self.due, ""
+        if due == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory (gpu-check)")
-        if "context" in due and CPU:
+        if due == "context" and CPU:
             raise DeviceLost("CUDA error: device-side assert triggered (gpu-check)")
-        if "context" in due:  # CUDA reports it in the batch
+        if due == "context":  # CUDA reports it in the batch
             torch.zeros(4, device="cuda:0")[torch.tensor([9], device="cuda:0")].sum()
-        return self._engine.evidence(batch_nchw)
+
+
+def on_torch(faults: Faults) -> Callable[[Bundle, EngineOptions], Engine]:
+    """Return how a torch engine is started that meets faults."""
+
+    def start(bundle: Bundle, options: EngineOptions) -> Engine:
+        from cxr_server.inference.engines.torch.engine import TorchEngine
+
+        class FaultyEngine(TorchEngine):
+            """The engine as it is, but for faults."""
+
+            def infer(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
+                """Meet what is due, and run the batch."""
+                faults.meet()
+                return super().infer(images)
+
+        return FaultyEngine(
+            bundle,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            batch_sizes=CPU_BATCH_SIZES if CPU else None,
+        )
+
+    return start
 
 
 def install(variants: set[str]) -> None:
     """Change the torch engine in the registry."""
+    faults = Faults()
     spec = ENGINES["torch"]
-    start = spec.open
-
+    if CPU:
+        spec = replace(spec, open=on_torch(faults), reduced_devices=spec.devices)
     if "null" in variants:
         spec = replace(spec, open=NullEngine)
     if "faulty" in variants:
-        spec = replace(spec, open=lambda bundle, options: FaultyEngine(start(bundle, options)))
-        signal.signal(signal.SIGUSR1, lambda *_: setattr(FaultyEngine, "faults", ("memory",)))
-        signal.signal(signal.SIGUSR2, lambda *_: setattr(FaultyEngine, "faults", ("context",)))
+        spec = replace(spec, open=on_torch(faults))
+        signal.signal(signal.SIGUSR1, lambda *_: setattr(faults, "due", "memory"))
+        signal.signal(signal.SIGUSR2, lambda *_: setattr(faults, "due", "context"))
     if "search" in variants:
         import torch
 
