@@ -1,6 +1,7 @@
 """Every kind of PNG that is read, pixel by pixel."""
 
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -10,12 +11,21 @@ from PIL import Image
 
 import handmade
 from cxr_server.errors import ImageIsHeatmap, ImageUnreadable
+from cxr_server.imaging import png_pixels
 from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.radiograph import InputWarning
 from images import chest_like, png
 
 GREY_HW = chest_like(96, 120)
 RNG = np.random.default_rng(7)
+
+
+def png_of_rows(rows: np.ndarray, bit_depth: int) -> bytes:
+    """A grey PNG file of filtered rows, each behind its filter type."""
+    height_px, width_px = len(rows), 8 * (rows.shape[1] - 1) // bit_depth
+    header = handmade.ihdr(width_px, height_px, bit_depth)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    return handmade.SIGNATURE + b"".join(handmade.chunk(*parts) for parts in chunks)
 
 
 def luma(rgb_hwc: np.ndarray) -> np.ndarray:
@@ -46,6 +56,23 @@ def test_a_16_bit_png_of_small_values_is_not_taken_for_8_bits() -> None:
     radiograph = decode(png(pixels_hw))
     assert (radiograph.pixels_hw == pixels_hw).all()
     assert radiograph.max_value == 65_535
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize("max_locked_bytes", [0, 2**24], ids=["libpng", "kornia-rs"])
+def test_each_filter_of_grey_is_undone_and_an_unknown_one_is_an_error(
+    bit_depth: int, max_locked_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png_pixels, "MAX_LOCKED_BYTES", max_locked_bytes)
+    rows = RNG.integers(0, 256, (41, 1 + 35 * bit_depth // 8), dtype=np.uint8)
+    for number in range(5):
+        rows[:, 0] = np.arange(number, number + len(rows)) % 5
+        file = png_of_rows(rows, bit_depth)
+        expected_hw = np.asarray(Image.open(BytesIO(file)))
+        assert (decode(file).pixels_hw == expected_hw).all()
+    rows[17, 0] = 5
+    with pytest.raises(ImageUnreadable):
+        decode(png_of_rows(rows, bit_depth))
 
 
 @pytest.mark.parametrize("bit_depth", [1, 2, 4])
