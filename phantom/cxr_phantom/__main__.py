@@ -8,8 +8,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "draw": ("samples", "draw phantoms as PNG files"),
     "train": ("retrain", "draw the training sets, train the phantom model and evaluate it"),
-    "pack": ("pack", "make a bundle of trained weights"),
-    "gate": ("gate", "train the check of whether an image shows a frontal chest"),
+    "pack": ("pack", "make a bundle from trained weights"),
+    "gate": ("gate", "train the check that an image shows a frontal chest"),
     "photograph": ("photograph", "train the check for photographs of films"),
 }
 """Module and help text by subcommand. Only the chosen module is imported: `draw` and `gate` need
@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     module = None
     for name, (module_name, help_text) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_text)
+        subparser = subparsers.add_parser(
+            name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
+        )
         if arguments[:1] == [name]:
             module = importlib.import_module(f"cxr_phantom.{module_name}")
             module.add_arguments(subparser)

@@ -90,9 +90,19 @@ def write_gate(output: Path, films: int, workers: int) -> Gate:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom gate`."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--films", type=int, default=400, metavar="N", help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of gate.npz"
+    )
+    parser.add_argument(
+        "--films",
+        type=int,
+        default=400,
+        metavar="N",
+        help="drawn films to train on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that draw (default: 2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -110,8 +110,15 @@ def _reliability(report: Mapping[str, Any]) -> dict[str, Reliability]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom pack`."""
-    parser.add_argument("source", type=Path, help="written by `cxr-phantom train`, or a bundle")
-    parser.add_argument("output", type=Path, help="folder of the bundle; replaced if it exists")
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="folder that `cxr-phantom train` wrote, or a bundle",
+    )
+    parser.add_argument(
+        "output", type=Path, metavar="OUTPUT", help="folder of the bundle; replaced if it exists"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -138,10 +138,22 @@ def write_network(output: Path, films: int, epochs: int, workers: int) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom photograph`."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--films", type=int, default=700, metavar="N", help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=24, metavar="N", help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of photograph.npz"
+    )
+    parser.add_argument(
+        "--films",
+        type=int,
+        default=700,
+        metavar="N",
+        help="drawn films to train on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=24, metavar="N", help="epochs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that draw (default: 2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

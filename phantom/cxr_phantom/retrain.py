@@ -99,16 +99,35 @@ def write_training(config: TrainingConfig, output: Path) -> None:
     checkpoint_path.unlink(missing_ok=True)
 
 
+_PURPOSES = {
+    "images": "phantoms in the training set",
+    "validation_images": "phantoms that determine the operating points",
+    "held_out_images": "phantoms in the evaluation set",
+    "large_images": "phantoms in the second evaluation set, drawn at --large-px and resized",
+    "large_px": "side of these, pixels",
+    "epochs": "epochs of plain classification",
+    "focus_epochs": "epochs with a penalty on evidence far from the finding",
+    "focus_weight": "weight of that penalty in the loss",
+    "batch": "images per batch",
+    "learning_rate": "peak learning rate of the first phase",
+    "focus_learning_rate": "peak learning rate of the second phase",
+    "seed": "seed of the initial weights and the order of images",
+    "workers": "processes that draw",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom train`: an option for each field of `TrainingConfig`."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of weights and report"
+    )
     for name, default in asdict(TrainingConfig()).items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=type(default),
             default=default,
             metavar="N",
-            help="default: %(default)s",
+            help=f"{_PURPOSES[name]} (default: %(default)s)",
         )
 
 

@@ -75,16 +75,22 @@ def _write(output: Path, phantom: Phantom, *, masks: bool) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cxr-phantom draw`."""
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--count", type=int, default=len(SELECTIONS), metavar="N", help="default: %(default)s"
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the PNG files"
     )
     parser.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="side in pixels, default: %(default)s"
+        "--count",
+        type=int,
+        default=len(SELECTIONS),
+        metavar="N",
+        help="number of phantoms (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, metavar="PX", help="side, pixels (default: %(default)s)"
     )
     parser.add_argument("--masks", action="store_true", help="also write a mask of each finding")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the first phantom, default: 0"
+        "--seed", type=int, default=0, metavar="S", help="seed of the first phantom (default: 0)"
     )
 
 

@@ -16,11 +16,11 @@ from cxr_server.errors import OperatorError
 
 COMMANDS = {
     "serve": "serve a model",
-    "swap": "have a running server serve another bundle",
-    "health": "ask a server on this machine whether it serves",
-    "prepare": "download or read a model's weights and convert them to a bundle",
-    "refit": "give a bundle operating points of your own, from an evaluation",
-    "fit-reference": "tell typical images of a model by a folder of films",
+    "swap": "replace a model of a running server by another bundle",
+    "health": "check whether a server on this machine is serving",
+    "prepare": "convert a model's weights, downloaded or from a file, to a bundle",
+    "refit": "make a bundle with operating points of your own, from an evaluation",
+    "fit-reference": "fit a bundle's reference of typical images to a folder of films",
     "models": "list the models that can be prepared and the bundles that exist",
     "doctor": "check whether this machine can serve",
     "token": "create a bearer token and its line for the tokens file",
@@ -61,7 +61,10 @@ def _run(words: list[str]) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in COMMANDS.items():
         subparser = subparsers.add_parser(
-            name, help=help_text, description=f"{help_text.capitalize()}.", allow_abbrev=False
+            name,
+            help=help_text,
+            description=f"{help_text[0].upper()}{help_text[1:]}.",
+            allow_abbrev=False,
         )
         if name in words[:1]:  # other commands are not imported
             _module(name).add_arguments(subparser)

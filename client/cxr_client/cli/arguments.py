@@ -56,7 +56,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
 
     def command(name: str, purpose: str, epilog: str = "") -> Parser:
         commands[name] = choices.add_parser(
-            name, help=purpose, description=f"{purpose.capitalize()}.", epilog=epilog
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=epilog,
         )
         return commands[name]
 
@@ -83,10 +86,10 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     )
     add_drawing(explain)
 
-    view = command("view", "serve a page to look at radiographs, findings and heatmaps")
+    view = command("view", "serve a web page that shows radiographs, findings and heatmaps")
     add_page(view)
 
-    report = command("report", "write an HTML page of many radiographs, with their findings")
+    report = command("report", "write an HTML report on many radiographs")
     add_images(report)
     group = report.add_argument_group("output")
     group.add_argument(
@@ -94,7 +97,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
         type=Path,
         default=Path("report.html"),
         metavar="FILE",
-        help="the page, which needs no other file (default: report.html)",
+        help="the report, a self-contained HTML file (default: report.html)",
     )
     add_quiet(group)
 
@@ -111,8 +114,8 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     for each in commands.values():
         add_options(each)
 
-    add_evaluation(command("evaluate", "hold a finished run to a label file: figures and a report"))
-    add_drift(command("drift", "show how far two finished runs differ, without labels"))
+    add_evaluation(command("evaluate", "compare a finished run with labels, or with another run"))
+    add_drift(command("drift", "show how much two finished runs differ, without labels"))
     completion = command("completion", "print the completion script of a shell", _COMPLETION)
     completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
     return parser, commands

@@ -60,7 +60,7 @@ def add_options(parser: Parser) -> None:
         "--model",
         default="",
         metavar="NAME",
-        help="which of the server's models to ask; `cxr model` lists them (default: its first)",
+        help="which of the server's models to ask; `cxr model` lists them (default: the first)",
     )
     group.add_argument(
         "--timeout",
@@ -74,12 +74,12 @@ def add_options(parser: Parser) -> None:
         type=whole,
         default=_MAX_ATTEMPTS,
         metavar="N",
-        help=f"most attempts to reach the server; 1: no retries at all (default: {_MAX_ATTEMPTS})",
+        help=f"most attempts to reach the server; 1: never retry (default: {_MAX_ATTEMPTS})",
     )
     group.add_argument(
         "--health-check",
         action="store_true",
-        help="of a name with several servers, use only those that report SERVING"
+        help="with several servers behind one name, use only those that are SERVING"
         f" (environment: {HEALTH_CHECK_SWITCH}=1)",
     )
     group.add_argument(
@@ -101,7 +101,9 @@ def add_options(parser: Parser) -> None:
         "Environment: CXR_TLS (1 or 0), CXR_CA_FILE, CXR_CERT_FILE, CXR_KEY_FILE,"
         " CXR_TLS_SERVER_NAME, CXR_TOKEN (the token itself).",
     )
-    group.add_argument("--tls", action="store_true", help="encrypt; implied by the following")
+    group.add_argument(
+        "--tls", action="store_true", help="encrypt; implied by the next four options"
+    )
     files = {
         "--ca-file": "certificate authorities to trust",
         "--cert-file": "own certificate, for mutual TLS",

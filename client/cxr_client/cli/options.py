@@ -31,10 +31,10 @@ def add_images(parser: Parser, jobs: int | None = DEFAULT_JOBS) -> None:
     group.add_argument(
         "--files-from",
         metavar="LIST",
-        help="file with further names, one a line or ended by NUL; -: standard input",
+        help="file with further names, one per line or NUL-terminated; -: standard input",
     )
     group.add_argument(
-        "--follow", action="store_true", help="search linked folders inside a folder, too"
+        "--follow", action="store_true", help="also search folders behind symbolic links"
     )
     group.add_argument(
         "--strict",
@@ -44,17 +44,17 @@ def add_images(parser: Parser, jobs: int | None = DEFAULT_JOBS) -> None:
     group.add_argument(
         "--presentation",
         **_choice(DicomPresentation),
-        help="how stored values of DICOM become grey (default: AS_SHOWN)",
+        help="how stored values of DICOM become grey values (default: AS_SHOWN)",
     )
     group.add_argument(
         "--no-cache",
         action="store_true",
-        help="have the network look again, where the server would use its earlier evidence",
+        help="run the network even if the server has cached evidence of the image",
     )
     group.add_argument(
         "--strip-header",
         action="store_true",
-        help="send nothing of a DICOM header that is about the patient; needs pydicom",
+        help="remove everything about the patient from DICOM headers before sending; needs pydicom",
     )
     default = f"{DEFAULT_JOBS}"
     if jobs is None:
@@ -77,21 +77,21 @@ def add_output(parser: Parser) -> Any:
     group.add_argument(
         "--include-embedding",
         action="store_true",
-        help="print the network's features, too; with --json",
+        help="with --json: also print the network's features",
     )
     detail = group.add_mutually_exclusive_group()
     detail.add_argument(
         "-v",
         "--verbose",
         action="store_true",
-        help="print a table for each of several images, and which were cached; in CSV, the model"
-        " and the request id too",
+        help="print a table per image, and whether its evidence was cached; in CSV, also the model"
+        " and the request id",
     )
     add_quiet(detail)
     group.add_argument(
         "--by-study",
         action="store_true",
-        help="order DICOM images by study and series; in JSON and CSV, with their UIDs",
+        help="order DICOM images by study and series, and add their UIDs to JSON and CSV",
     )
     return group
 
@@ -116,14 +116,14 @@ def add_findings(parser: Parser) -> None:
     group.add_argument(
         "--above-threshold",
         action="store_true",
-        help="of these, or of all, explain those above their operating point",
+        help="explain only findings above their operating point: of those of --label, or of all",
     )
     group.add_argument(
         "--heatmap-label",
         action="append",
         default=[],
         metavar="LABEL",
-        help="explained finding to draw, the others as numbers only; repeatable (default: all)",
+        help="explained finding to draw; others are printed only; repeatable (default: all)",
     )
 
 
@@ -134,7 +134,7 @@ def add_drawing(parser: Parser) -> None:
     group.add_argument(
         "--kind",
         **_choice(RenderKind),
-        help="RADIOGRAPH: the radiograph as the server reads it, once (default: OVERLAY)",
+        help="what to draw; RADIOGRAPH: the image as the server reads it (default: OVERLAY)",
     )
     group.add_argument(
         "--frame", **_choice(RenderFrame), default="ORIGINAL", help="default: ORIGINAL"
@@ -145,14 +145,20 @@ def add_drawing(parser: Parser) -> None:
         "--fixed-scale",
         type=number,
         metavar="LOGITS",
-        help="evidence of full colour with --scale FIXED (default: 25)",
+        help="evidence at the top of the colour map with --scale FIXED (default: 25)",
     )
     group.add_argument("--format", **_choice(RenderFormat), help="default: PNG")
     group.add_argument(
-        "--opacity", type=number, metavar="X", help="opacity of full heat, 0 to 1 (default: 0.5)"
+        "--opacity",
+        type=number,
+        metavar="X",
+        help="opacity where the heat is highest, 0 to 1 (default: 0.5)",
     )
     group.add_argument(
-        "--max-side", type=whole, metavar="PIXELS", help="longest side (default: 1024)"
+        "--max-side",
+        type=whole,
+        metavar="PIXELS",
+        help="longest side of a picture (default: 1024)",
     )
     group.add_argument(
         "--legend",
@@ -175,10 +181,10 @@ def add_page(parser: Parser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen (default: 127.0.0.1, for this machine alone)",
+        help="where to listen (default: 127.0.0.1, for this machine only)",
     )
     group.add_argument(
-        "--port", type=port, default=3000, metavar="N", help="0: any (default: 3000)"
+        "--port", type=port, default=3000, metavar="N", help="0: any free port (default: 3000)"
     )
     group.add_argument(
         "--https-cert", type=Path, metavar="PEM", help="certificate of the page, to serve HTTPS"
@@ -197,10 +203,10 @@ def add_page(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name under which a browser reaches the page, such as a proxy's; repeatable",
+        help="host name in the browser's address bar, such as a proxy's; repeatable",
     )
     group.add_argument(
-        "--follow", action="store_true", help="search linked folders inside the folder, too"
+        "--follow", action="store_true", help="also search folders behind symbolic links"
     )
     group.add_argument(
         "--jobs", type=whole, default=4, metavar="N", help="concurrent explanations (default: 4)"

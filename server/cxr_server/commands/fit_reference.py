@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("bundle", metavar="BUNDLE", help="name or folder of a prepared bundle")
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="usual frontal films of your own, 50 or more"
+        "folder", type=Path, metavar="FOLDER", help="50 or more typical frontal films of your own"
     )
     parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
 

@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         metavar="NAME",
-        help="a model that `cxr-server models` lists, or with --from a name for the new bundle",
+        help="a model that `cxr-server models` lists, or with --from the name of the new bundle",
     )
     parser.add_argument(
-        "--from", dest="file", type=Path, metavar="FILE", help="convert this file, do not download"
+        "--from", dest="file", type=Path, metavar="FILE", help="convert this file, don't download"
     )
     parser.add_argument(
-        "--labels", metavar="A,B,...", help="finding of each output (default: as in the file)"
+        "--labels", metavar="A,B,...", help="findings, one per output (default: as in the file)"
     )
     parser.add_argument("--url", help="download from here instead of the catalogue's address")
     parser.add_argument("--sha256", metavar="HEX", help="the SHA-256 that the file must have")
@@ -41,33 +41,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="accept a file whose SHA-256 is not known, and record it in the bundle",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="the bundle's folder (default: by name)"
+        "--output", type=Path, metavar="DIR", help="folder of the bundle (default: by name)"
     )
     parser.add_argument(
         "--if-missing",
         action="store_true",
-        help="do nothing for a bundle that is there and intact, as the phantom always is",
+        help="do nothing if the bundle exists and is intact, as the phantom's always is",
     )
     parser.add_argument(
         "--precision",
-        choices=("f32", "int8"),
-        default="f32",
-        help="int8: of NAME, which may also be a bundle that is there, make another one that is"
-        " faster on most CPUs and differs a little; what by is measured",
+        choices=("float32", "int8"),
+        default="float32",
+        help="int8: also quantise the bundle NAME to a second one, which is faster on most CPUs;"
+        " how its answers differ is measured (default: float32)",
     )
     group = parser.add_argument_group("with --precision int8")
     group.add_argument(
-        "--name", dest="int8_name", metavar="NEW", help="of the new bundle (default: NAME-int8)"
+        "--name",
+        dest="int8_name",
+        metavar="NEW",
+        help="name of the bundle in int8 (default: NAME-int8)",
     )
     group.add_argument(
         "--calibrate",
         type=Path,
         metavar="FOLDER",
-        help="films of your own: one half to calibrate with, the other to measure on (default:"
-        " drawings)",
+        help="your own films, half to calibrate with and half to measure on (default: drawings)",
     )
     group.add_argument(
-        "--accept", action="store_true", help="keep the bundle even if it differs by too much"
+        "--accept", action="store_true", help="keep the bundle even if its answers differ too much"
     )
 
 
@@ -96,7 +98,7 @@ def _run_int8(args: argparse.Namespace) -> int:
     """Quantise a bundle, which is prepared first if it is not there."""
     name = args.int8_name or f"{Path(args.name).name}-int8"
     if not re.match(NAME_PATTERN, name) or name in (PHANTOM, *CATALOG):
-        raise UsageError(f"{name!r} is no name for a bundle in int8: give another --name")
+        raise UsageError(f"{name!r} cannot be the name of a bundle in int8: give another --name")
     output = args.output or _home() / name
     if args.if_missing and (folder := _intact(output)):
         print(f"{folder} is prepared already")

@@ -28,35 +28,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="the JSON file of `cxr evaluate`, with its table beside it",
+        help="the JSON file of `cxr evaluate`; the table of films must be beside it",
     )
-    parser.add_argument("--name", required=True, help="name of the new bundle")
+    parser.add_argument("--name", required=True, metavar="NAME", help="name of the new bundle")
     parser.add_argument(
         "--criterion",
         action="append",
         default=[],
         metavar="[FINDING=]CRITERION",
-        help="what operating points are chosen for: youden (the default), f1, sensitivity=X,"
+        help="how operating points are chosen: youden (the default), f1, sensitivity=X,"
         " specificity=X, ppv=X or npv=X; repeatable",
     )
     parser.add_argument(
-        "--calibrate", choices=("platt", "isotonic"), help="fit a calibrated probability, too"
+        "--calibrate", choices=("platt", "isotonic"), help="also fit a calibrated probability"
     )
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--folds",
         type=int,
         metavar="N",
-        help=f"cross-fit in N parts of the patients (default: {FOLDS}), and fit to all at last",
+        help=f"cross-fit over N parts of the patients, then fit to all (default: {FOLDS})",
     )
     group.add_argument(
         "--fit-fraction",
         type=float,
         metavar="X",
-        help="fit to this share of the patients, and report on the others",
+        help="fit to this share of the patients and report on the others",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the parts (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the division of the patients (default: 0)",
     )
     parser.add_argument("--bundle-home", type=Path, metavar="DIR", help="folder of bundles")
 

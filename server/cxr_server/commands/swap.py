@@ -14,19 +14,26 @@ from cxr_server.settings import SettingsError, env_name
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     variable = env_name("admin_listen")
-    parser.add_argument("name", help="name that the model is served by; `cxr model` lists them")
-    parser.add_argument("bundle", help="bundle to serve instead: a prepared one's name or a folder")
+    parser.add_argument(
+        "name", metavar="NAME", help="name that the model is served by; `cxr model` lists them"
+    )
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", help="name or folder of the bundle to serve instead"
+    )
     parser.add_argument(
         "--admin",
         default=os.environ.get(variable, ""),
         metavar="HOST:PORT",
-        help=f"the server's --admin-listen (env: {variable})",
+        help=f"address of the server's --admin-listen (env: {variable})",
     )
     parser.add_argument(
         "--ca-file", type=Path, metavar="PEM", help="certificate authority to trust; turns TLS on"
     )
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="file of a token of --admin-tokens-file"
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with a token that --admin-tokens-file accepts",
     )
 
 

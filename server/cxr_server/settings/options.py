@@ -33,8 +33,8 @@ class Settings:
 
     model: tuple[str, ...] = _option(
         ("phantom",),
-        "bundle to serve: a name or a folder, after NAME= if callers ask for it by another name;"
-        " several by repeating the flag, or with commas in the variable: the first is the default",
+        "bundle to serve, a name or a folder; NAME=BUNDLE serves it under another name; repeat the"
+        " flag, or use commas in the variable, to serve several: the first is the default",
         "model",
         metavar="[NAME=]BUNDLE",
     )
@@ -46,11 +46,11 @@ class Settings:
     )
     engine: str = _option("auto", "inference engine", "model", choices=engine_choices)
     device: str = _option(
-        "", "device of the engine: CPU, cuda:0, ... (empty: choose)", "model", metavar="DEVICE"
+        "", "device of the engine: CPU, cuda:0, ... (empty: automatic)", "model", metavar="DEVICE"
     )
     precision: str = _option(
         "float32",
-        "what the engine computes in; on CUDA alone if not float32",
+        "precision of the engine; all but float32 need CUDA",
         "model",
         choices=PRECISIONS,
     )
@@ -61,7 +61,10 @@ class Settings:
         "", "folder for compiled models (empty: the user's cache folder)", "model", metavar="DIR"
     )
     memory_budget_mib: int = _option(
-        0, "most memory of the server, MiB; 0: nearly all that the container or machine has", low=0
+        0,
+        "memory of the server and its processes, MiB; 0: nine tenths of the container's limit, or"
+        " half of the machine's memory",
+        low=0,
     )
     max_request_mib: int = _option(0, "largest request, MiB; 0: 32, or less", low=0, high=512)
     min_side_px: int = _option(32, "shortest side of an image, pixels", low=1, high=4096)
@@ -84,19 +87,19 @@ class Settings:
     decode_threads: int = _option(0, "images decoded at once; 0: one per core", low=0, high=256)
     decode_processes: int = _option(
         -1,
-        "processes that decode, one image each; 0: threads do, but for JPEG 2000; -1: one for each"
-        " decode thread, memory permitting",
+        "processes that decode, one image each; 0: decode in threads, except JPEG 2000; -1: one per"
+        " decode thread, if memory allows",
         low=-1,
         high=256,
     )
     engine_threads: int = _option(0, "cores the CPU engine uses; 0: all", "model", low=0, high=1024)
     reflection: bool = _option(True, "serve gRPC reflection", "network")
     open_inference: bool = _option(
-        False, "serve the Open Inference Protocol too, for clients of Triton and KServe", "network"
+        False, "also serve the Open Inference Protocol, for clients of Triton and KServe", "network"
     )
-    drain_pause_s: float = _option(0.0, "lame-duck time after SIGTERM, s", "network", low=0.0)
+    drain_pause_s: float = _option(0.0, "lame-duck time after SIGTERM, seconds", "network", low=0.0)
     grace_s: float = _option(
-        20.0, "time for calls in flight to finish at shutdown, s", "network", low=0.0
+        20.0, "time for calls in flight to finish at shutdown, seconds", "network", low=0.0
     )
     metrics_listen: str = _option(
         "", "address of the Prometheus endpoint (empty: none)", "network", metavar="HOST:PORT"
@@ -109,24 +112,24 @@ class Settings:
     )
     admin_listen: str = _option(
         "",
-        "address of the port that swaps models, or unix:PATH (empty: none)",
+        "address of the operator's port, which swaps models, or unix:PATH (empty: none)",
         "network",
         metavar="HOST:PORT",
     )
     tls_cert: str = _option("", "file of the server's certificate chain, PEM", "security")
     tls_key: str = _option("", "file of the server's private key, PEM", "security")
     tls_client_ca: str = _option(
-        "", "file of the CA whose client certificates are required, PEM", "security"
+        "", "file of the CAs of client certificates, PEM; requires mutual TLS", "security"
     )
-    tokens_file: str = _option("", "file of accepted bearer tokens, hashed", "security")
+    tokens_file: str = _option("", "file with hashes of the accepted bearer tokens", "security")
     admin_tokens_file: str = _option(
-        "", "file of the bearer tokens that may swap models, hashed", "security"
+        "", "file with hashes of the bearer tokens that may swap models", "security"
     )
     audit_file: str = _option(
-        "", "file that gets a line for each call, without results (empty: none)", "logs"
+        "", "audit log: a line for each call, without results (empty: none)", "logs"
     )
     audit_key_file: str = _option(
-        "", "file with the key of the audit's image hashes, 32 bytes or more", "logs"
+        "", "file with the key of the audit log's image hashes, 32 bytes or more", "logs"
     )
     insecure: bool = _option(False, "allow plaintext on addresses other than loopback", "security")
     log_format: str = _option("auto", "log lines", "logs", choices=("auto", "console", "json"))

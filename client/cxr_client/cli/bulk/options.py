@@ -43,59 +43,62 @@ _NO_HEATMAP = RenderOptions(kind=RenderKind.NONE)
 def add_bulk_options(parser: Parser) -> None:
     """Add the options of runs over whole folders."""
     group = parser.add_argument_group(
-        "whole folders", "Calls give way to those of others. Ctrl-C ends a run after its calls."
+        "whole folders",
+        "Calls give way to those of other callers. Ctrl-C ends a run after the calls in flight.",
     )
     group.add_argument(
         "--output",
         type=Path,
         metavar="OUTPUT",
-        help="write every finding to OUTPUT.jsonl, the journal of the run, and at its end from it"
-        " to OUTPUT where that is a .csv or .parquet file",
+        help="write every finding to the journal of the run, OUTPUT.jsonl, and at the end of the"
+        " run to OUTPUT if that is a .csv or .parquet file",
     )
-    group.add_argument("--resume", action="store_true", help="continue the run of that journal")
+    group.add_argument("--resume", action="store_true", help="continue the run of the journal")
     group.add_argument(
         "--retry-failed",
         action="store_true",
-        help="with --resume: try images again that have failed; new rows replace theirs",
+        help="with --resume: retry images that have failed; the new rows replace the old ones",
     )
     group.add_argument(
-        "--wide", action="store_true", help="in tables, one row per image (default: per finding)"
+        "--wide",
+        action="store_true",
+        help="write tables with one row per image (default: one per finding)",
     )
     group.add_argument(
-        "--heatmaps", type=Path, metavar="DIR", help="draw a heatmap of each image, too, as JPEG"
+        "--heatmaps", type=Path, metavar="DIR", help="save a heatmap of each image as JPEG"
     )
     group.add_argument(
         "--heatmap-label",
         metavar="LABEL",
-        help="finding to draw (default: the one with the highest score)",
+        help="finding in the heatmaps (default: the one with the highest score)",
     )
     group.add_argument(
-        "--evidence", action="store_true", help="store the evidence grid of every finding, too"
+        "--evidence", action="store_true", help="store the evidence grid of every finding"
     )
     group.add_argument(
         "--embeddings",
         action="store_true",
-        help="store the network's features, too, beside the journal in a .npy file",
+        help="store the network's features in a .npy file beside the journal",
     )
     group.add_argument(
         "--key",
         choices=["path", "sha256"],
         default="path",
-        help="what a resumed run knows an image by: its path, size and time, or its content, which"
-        " is read again (default: path)",
+        help="how --resume recognises an image: by path, size and modification time, or by"
+        " content, which it reads again (default: path)",
     )
     group.add_argument(
         "--anonymous-names",
         metavar="SECRET",
-        help="store hashes of names, keyed with the secret in this file, which is made if missing",
+        help="store keyed hashes instead of names; SECRET is the file with the key, created if"
+        " missing",
     )
     group.add_argument(
         "--outage",
         type=seconds,
         default=DEFAULT_OUTAGE_S,
         metavar="SECONDS",
-        help="how long a server that does not answer is waited for"
-        f" (default: {DEFAULT_OUTAGE_S:g})",
+        help=f"longest wait for a server that does not answer (default: {DEFAULT_OUTAGE_S:g})",
     )
 
 

@@ -15,25 +15,28 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the journal of a finished run")
     parser.add_argument(
-        "other", type=Path, nargs="?", metavar="OTHER", help="a run to compare it with, B"
+        "other", type=Path, nargs="?", metavar="OTHER", help="another run to compare it with"
     )
     group = parser.add_argument_group("labels")
     group.add_argument(
         "--labels", type=Path, required=True, metavar="FILE", help="the label file of the images"
     )
     group.add_argument(
-        "--format", choices=FORMATS, required=True, help="what the label file is: a data set's, csv"
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="format of the label file: that of a data set, or csv",
     )
     group.add_argument(
         "--blank",
         choices=("negative", "ignore"),
-        help="findings that are not mentioned (default: negative; csv: ignore)",
+        help="how to read findings that are not mentioned (default: negative; csv: ignore)",
     )
     group.add_argument(
         "--uncertain",
         choices=("ignore", "positive", "negative"),
         default="ignore",
-        help="labels of -1 (default: ignore)",
+        help="how to read labels of -1 (default: ignore)",
     )
     group.add_argument(
         "--readers",
@@ -45,19 +48,19 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         "--laterals",
         choices=("drop", "keep"),
         default="drop",
-        help="lateral images, where the file tells them (default: drop)",
+        help="whether to keep lateral images, where the file has the view (default: drop)",
     )
     group.add_argument(
         "--metadata",
         type=Path,
         metavar="FILE",
-        help="mimic: mimic-cxr-2.0.0-metadata.csv, which tells the view of each image",
+        help="mimic: mimic-cxr-2.0.0-metadata.csv, which has the view of each image",
     )
     group.add_argument(
         "--anonymous-names",
         type=Path,
         metavar="SECRET",
-        help="the file with the secret that the names of the run are hashed with",
+        help="file with the key of the run's hashed names",
     )
     group.add_argument(
         "--key-column", metavar="NAME", help="csv: column of image names (default: the first)"
@@ -74,7 +77,7 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--regions", type=Path, metavar="FILE", help="boxes or masks, for runs with --evidence"
     )
-    group.add_argument("--regions-format", choices=REGION_FORMATS, help="what that file is")
+    group.add_argument("--regions-format", choices=REGION_FORMATS, help="format of that file")
     _add_figures(parser.add_argument_group("figures"))
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -82,14 +85,18 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("evaluation.html"),
         metavar="FILE",
-        help="the report; beside it are written a JSON file and a table of all images, without"
-        " names (default: evaluation.html)",
+        help="the report; a JSON file and a table of all images, without names, are written beside"
+        " it (default: evaluation.html)",
     )
     group.add_argument(
-        "--worst", type=whole, default=5, metavar="N", help="errors to list (default: 5)"
+        "--worst",
+        type=whole,
+        default=5,
+        metavar="N",
+        help="worst errors of each kind to list per finding (default: 5)",
     )
     group.add_argument(
-        "--names", action="store_true", help="list them with the names of their files"
+        "--names", action="store_true", help="list the worst errors with their file names"
     )
 
 
@@ -106,22 +113,23 @@ def _add_figures(group: Any) -> None:
         action="append",
         default=[],
         metavar="[FINDING=]X",
-        help="prevalence at which predictive values are stated, too; repeatable",
+        help="also report predictive values at this prevalence; repeatable",
     )
     group.add_argument(
         "--replicates",
         type=whole,
         default=1000,
         metavar="N",
-        help="of the bootstrap (default: 1000)",
+        help="bootstrap replicates (default: 1000)",
     )
     group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)"
     )
 
 
 def add_drift(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command `drift`."""
-    for name, words in (("run", "the journal of a run"), ("other", "that of a later run")):
+    journals = {"run": "the journal of a run", "other": "the journal of a later run"}
+    for name, words in journals.items():
         parser.add_argument(name, type=Path, metavar=name.upper(), help=words)
     parser.add_argument("--json", action="store_true", help="print a JSON object")
