@@ -55,6 +55,8 @@ class PngPixels:
     def decode(self) -> Pixels:
         """Return the pixels [H, W] or [H, W, channels]. Raises ImageUnreadable."""
         try:
+            if self.rows_bytes > _MOST_INFLATED * self._compressed_bytes:  # before memory is taken
+                raise ValueError("too few pixels")
             if self.grey_size_px is None or self.rows_bytes > MAX_LOCKED_BYTES:
                 return png_decode(self._file())  # type: ignore[arg-type]  # it takes any buffer
             decode_grey = decode_image_png_u16 if self.bit_depth == 16 else decode_image_png_u8
@@ -72,8 +74,7 @@ class PngPixels:
         """The most that is taken beside the pixels themselves."""
         stored_bytes = self.rows_bytes if self.rows_bytes <= MAX_INFLATED_BYTES else 0
         # The file for libpng, twice if it is compressed: ISA-L keeps what it has not inflated.
-        compressed_bytes = sum(map(len, self.compressed))
-        return 2 * compressed_bytes + stored_bytes + 2 * min(stored_bytes, _PART_BYTES)
+        return 2 * self._compressed_bytes + stored_bytes + 2 * min(stored_bytes, _PART_BYTES)
 
     def _file(self) -> memoryview:
         """Return the file for libpng. Raises as `_parts`."""
@@ -94,6 +95,10 @@ class PngPixels:
     def _data_bytes(self) -> int:
         if self._is_stored:
             return 2 + self.rows_bytes + 5 * -(-self.rows_bytes // _BLOCK_BYTES) + 4
+        return self._compressed_bytes
+
+    @property
+    def _compressed_bytes(self) -> int:
         return sum(map(len, self.compressed))
 
     def _parts(self) -> Iterator[bytes | memoryview]:
@@ -102,8 +107,6 @@ class PngPixels:
         Raises IsalError, and ValueError if there are too few pixels.
         """
         compressed = b"".join(self.compressed)
-        if self.rows_bytes > _MOST_INFLATED * len(compressed):  # before memory is taken for them
-            raise ValueError("too few pixels")
         yield from self.before
         yield struct.pack(">I", self._data_bytes)
         data = _stored(compressed, self.rows_bytes) if self._is_stored else [compressed]
