@@ -200,8 +200,8 @@ ROWS = {
             "Failures and rebuilds",
             "none",
             {
-                f"engine failed {INSTANCE}": increase("cxr_engine_failures_total"),
-                f"rebuild {{{{outcome}}}} {INSTANCE}": increase("cxr_engine_rebuilds_total"),
+                f"engine failed {MODEL_OF}": increase("cxr_engine_failures_total"),
+                f"rebuild {{{{outcome}}}} {MODEL_OF}": increase("cxr_engine_rebuilds_total"),
                 "decode process {{cause}}": total(
                     increase("cxr_decode_processes_ended_total"), "cause"
                 ),

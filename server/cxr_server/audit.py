@@ -53,10 +53,12 @@ class Audit:
 
     Calls never wait for the disk: see `LogLines` for what is lost when it refuses lines. Lines are
     synced within about `SYNC_S`. Without a key, `image_hmacs` uses one of this process.
+    `reopen_failures` tells how often the file could not be opened again.
     """
 
     def __init__(self, path: str, key: bytes = b"") -> None:
         self.key = key or secrets.token_bytes(MIN_KEY_BYTES)
+        self.reopen_failures = 0
         self._path = path
         self._descriptor = _open(path)
         self._lines = LogLines(self._descriptor, lambda count: _line(event="lost", lines=count))
@@ -79,7 +81,7 @@ class Audit:
             "request_id": call.request_id,
             "method": call.method,
             "caller": call.caller,
-            "image_hmacs": call.image_hmacs or None,
+            "image_hmacs": [each for each in call.image_hmacs if each] or None,
             "model": call.model or None,
             "weights_sha256": call.weights_sha256 or None,
             "code": code,
@@ -93,6 +95,7 @@ class Audit:
         try:
             fresh = _open(self._path)
         except OSError as error:
+            self.reopen_failures += 1
             log.warning("audit file kept as it was", error=error.strerror)
             return
         self.flush()  # the last lines of the file so far

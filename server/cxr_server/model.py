@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -34,7 +34,6 @@ from cxr_server.inference.supervisor import EngineSupervisor, engine_has_failed,
 from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.observability.call import Call
-from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.stages import Stage, Stages
 from cxr_server.resources import Resources
 from cxr_server.settings import Settings
@@ -60,7 +59,6 @@ class ServingModel:
         resources: Resources,
         settings: Settings,
         lifecycle: Lifecycle,
-        metrics: Metrics,
         image_key: bytes,
     ) -> None:
         self.manifest = bundle.manifest
@@ -80,7 +78,6 @@ class ServingModel:
             start_engine,
             self.scheduler,
             lifecycle,
-            metrics,
             settings.precision,
         )
         self._calls = 0
@@ -94,7 +91,6 @@ class ServingModel:
         resources: Resources,
         settings: Settings,
         lifecycle: Lifecycle,
-        metrics: Metrics,
         image_key: bytes = b"",
     ) -> "ServingModel":
         """Start an engine for a bundle.
@@ -123,7 +119,6 @@ class ServingModel:
             resources,
             settings,
             lifecycle,
-            metrics,
             image_key,
         )
 
@@ -147,6 +142,16 @@ class ServingModel:
     def engine(self) -> Engine:
         """The engine in use, or the one that has failed and is being replaced."""
         return self._supervisor.engine
+
+    @property
+    def engine_failures(self) -> int:
+        """Number of engine calls that failed, and of losses of the device."""
+        return self._supervisor.failures
+
+    @property
+    def engine_rebuilds(self) -> Mapping[str, int]:
+        """Number of attempts to replace a failed engine, by outcome: rebuilt, or failed."""
+        return self._supervisor.rebuilds
 
     @property
     def waiting_to_draw(self) -> int:
@@ -188,12 +193,15 @@ class ServingModel:
         key = b""
         use_cache = use_cache and self.cache.capacity > 0
         is_hashed = use_cache or self._image_key
+        place = len(call.image_hmacs)  # hashes of large images come later
+        if self._image_key:
+            call.image_hmacs.append("")
         if is_hashed and len(image) <= HASHED_ON_LOOP_BYTES:
             key = self.cache.key_of(image)
         elif is_hashed:
             key = await self._read(partial(self.cache.key_of, image), call)
         if self._image_key:
-            call.image_hmacs.append(key.hex())
+            call.image_hmacs[place] = key.hex()
         key += options.presentation.encode()  # equal bytes read in another way are another image
         evidence = self.cache.get(key) if use_cache else None
         if evidence and strict:

@@ -6,7 +6,12 @@ swapped begins at zero, which a sum over models would hide.
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from cxr_server import __version__
 from cxr_server.memory import Memory
@@ -88,6 +93,21 @@ def _engines(models: Mapping[str, ServingModel]) -> Iterator[Metric]:
         {name: model.engine.max_in_flight for name, model in models.items()},
         LABEL,
     )
+    yield counter(
+        "cxr_engine_failures",
+        "Calls of the engine that failed, and losses of its device.",
+        {name: model.engine_failures for name, model in models.items()},
+        LABEL,
+    )
+    rebuilds = CounterMetricFamily(
+        "cxr_engine_rebuilds",
+        "Attempts to replace a failed engine: rebuilt, or failed.",
+        labels=[LABEL, "outcome"],
+    )
+    for name, model in models.items():
+        for outcome, count in model.engine_rebuilds.items():
+            rebuilds.add_metric([name, outcome], count)
+    yield rebuilds
     sizes = HistogramMetricFamily(
         "cxr_engine_batch_images", "Images in an engine call that was answered.", labels=[LABEL]
     )

@@ -183,7 +183,7 @@ class Models:
 
     async def _start(self, bundle: Bundle, resources: Resources) -> ServingModel:
         model = await ServingModel.load(
-            bundle, resources, self._settings, self._lifecycle, self._metrics, self._image_key
+            bundle, resources, self._settings, self._lifecycle, self._image_key
         )
         try:
             await self._warm_up(model)

@@ -106,7 +106,8 @@ class Readings(Collector):
         yield counter(
             "cxr_reload_failures",
             "Times that the file of tokens, or those of the certificates, could not be read again"
-            " or were not valid: the former contents stay in use.",
+            " or were not valid, or the audit file could not be opened again: what was in use"
+            " stays.",
             self._server.reload_failures,
             "files",
         )

@@ -125,7 +125,7 @@ class InferenceService:
         A `model` that the call is already using takes the place of the request's.
         """
         model = model or self._loaded(request.model, call)
-        stages = call.stages = Stages()
+        stages = Stages(call.stages)
         with model.in_use():
             evidence, _ = await model.evidence(
                 request.image,
@@ -190,7 +190,7 @@ class InferenceService:
         for label in request.labels:
             if label not in model.manifest.labels:
                 raise UnknownLabel(_unknown(label, model.manifest.labels))
-        stages = call.stages = Stages()
+        stages = Stages(call.stages)
         method = METHODS[request.method]
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)

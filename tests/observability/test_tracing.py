@@ -22,6 +22,8 @@ from cxr_server import __version__
 from cxr_server.app import App
 from cxr_server.observability import tracing
 from cxr_server.observability.call import Call
+from cxr_server.rpc.open_inference import open_inference_pb2 as oip
+from cxr_server.rpc.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from cxr_server.settings import parse
 from images import chest_like, png
 from otlp_receiver import Receiver
@@ -68,8 +70,8 @@ def traced() -> Iterator[Traced]:
         for name, value in receiver.env.items():
             patch.setenv(name, value)
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-        app = App(parse(["--listen", "127.0.0.1:0"], env={}), tracing.start(os.environ))
-        with serving(app):
+        settings = parse(["--listen", "127.0.0.1:0", "--open-inference"], env={})
+        with serving(App(settings, tracing.start(os.environ))) as app:
             address = f"127.0.0.1:{app.port}"
             with grpc.insecure_channel(address) as channel:
                 yield Traced(receiver, address, channel, ChestXrayServiceStub(channel))
@@ -127,6 +129,18 @@ def test_each_stage_is_a_span_inside_that_of_the_call(traced: Traced) -> None:
         "cxr.engine": "openvino",
         "cxr.device": "CPU",
     }
+
+
+def test_a_call_with_several_images_has_the_stages_of_all(traced: Traced) -> None:
+    request = oip.ModelInferRequest(model_name="phantom")
+    images = [png(chest_like(seed=seed)) for seed in (21, 22, 23)]
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[len(images)])
+    tensor.contents.bytes_contents.extend(images)
+    infer = GRPCInferenceServiceStub(traced.channel).ModelInfer  # type: ignore[no-untyped-call]
+    infer(request, metadata=metadata("several"))
+    _, stages = traced.receiver.call("several")
+    names = [span.name for span in stages]
+    assert names.count("decode") == names.count("inference") == len(images)
 
 
 def test_what_is_cached_has_no_span_of_inference(traced: Traced) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from cxr.v1 import chest_xray_pb2 as pb
@@ -18,6 +19,8 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_server.app import App
 from cxr_server.audit import Audit
 from cxr_server.observability.call import Call
+from cxr_server.rpc.open_inference import open_inference_pb2 as oip
+from cxr_server.rpc.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from cxr_server.settings import SettingsError
 from cxr_server.settings.sources import parse
 from images import chest_like, png
@@ -49,13 +52,22 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
     tmp_path: Path,
 ) -> None:
     metadata = (("x-request-id", "asked-1"),)
-    async with audited_app(tmp_path, "--cache-entries", "0") as (_, stub):
+    noise_hw = np.random.default_rng(0).integers(0, 256, (1100, 1100), np.uint8)
+    images = [png(noise_hw), IMAGE]  # the first takes longer to hash
+    infer = oip.ModelInferRequest(model_name="phantom")
+    tensor = infer.inputs.add(name="image", datatype="BYTES", shape=[len(images)])
+    tensor.contents.bytes_contents.extend(images)
+    async with (
+        audited_app(tmp_path, "--cache-entries", "0", "--open-inference") as (app, stub),
+        grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel,
+    ):
         predicted = await stub.Predict(pb.PredictRequest(image=IMAGE, top_k=3), metadata=metadata)
         explained = await stub.Explain(pb.ExplainRequest(image=IMAGE))
         with pytest.raises(grpc.RpcError):
             await stub.Predict(pb.PredictRequest(image=b"no image"))
         await stub.Health(pb.HealthRequest())
-    opened, predict, explain, refused = lines(tmp_path / "audit.jsonl")
+        await GRPCInferenceServiceStub(channel).ModelInfer(infer)  # type: ignore[no-untyped-call]
+    opened, predict, explain, refused, inferred = lines(tmp_path / "audit.jsonl")
     weights = predicted.model.weights_sha256
     assert opened["event"] == "opened"
     assert {name: predict[name] for name in predict if name != "timestamp"} == {
@@ -74,17 +86,25 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
     assert refused["image_hmacs"] == [hmac.digest(KEY, b"no image", "sha256").hex()]
     assert (refused["code"], refused["reason"]) == ("INVALID_ARGUMENT", "IMAGE_FORMAT_UNSUPPORTED")
     assert "finding_count" not in refused
+    assert inferred["image_hmacs"] == [hmac.digest(KEY, each, "sha256").hex() for each in images]
     text = (tmp_path / "audit.jsonl").read_text()
     assert predicted.findings[0].label not in text
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_rotated_file_is_left_and_no_line_is_lost_between_the_two(tmp_path: Path) -> None:
+async def test_a_rotated_file_is_kept_until_a_new_one_can_be_opened_and_no_line_is_lost(
+    tmp_path: Path,
+) -> None:
     path, old = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
     async with audited_app(tmp_path) as (app, stub):
         for number in range(20):
-            if number == 10:
+            if number == 8:
                 path.rename(old)
+                path.mkdir()
+                app.server.reload()
+                assert app.server.reload_failures["audit file"] == 1
+                path.rmdir()
+            if number == 10:
                 app.server.reload()
             metadata = (("x-request-id", str(number)),)
             await stub.Predict(pb.PredictRequest(image=IMAGE), metadata=metadata)

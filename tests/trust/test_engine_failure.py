@@ -115,9 +115,9 @@ async def test_calls_wait_while_the_engine_is_replaced_and_are_answered_right(
         assert (await stub.Predict(requests[0])).findings == before[0]
         assert len(engines.made) == 2
         assert engines.made[0].closed
-        counted = app.metrics.registry.get_sample_value
-        assert counted("cxr_engine_failures_total") == 1
-        assert counted("cxr_engine_rebuilds_total", {"outcome": "rebuilt"}) == 1
+        _, model = next(iter(app.service.models))
+        assert model.engine_failures == 1
+        assert model.engine_rebuilds == {"rebuilt": 1, "failed": 0}
     assert engines.made[1].closed
 
 
@@ -241,7 +241,7 @@ async def test_an_image_without_a_finite_answer_fails_alone_and_the_engine_is_ke
         for answer in answers:
             assert np.isfinite([finding.score for finding in answer.findings]).all()
         assert (await stub.Health(pb.HealthRequest())).status == pb.SERVING_STATUS_SERVING
-        assert app.metrics.registry.get_sample_value("cxr_engine_failures_total") == 2
+        assert [model.engine_failures for _, model in app.service.models] == [2]
     assert len(engines.made) == 1
 
 

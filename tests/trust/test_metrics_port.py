@@ -107,7 +107,10 @@ def test_stages_engine_and_cache_are_counted(watched: Watched) -> None:
     assert now["cxr_decode_processes_cpu_seconds_total"] > 0
     assert now["cxr_decode_processes_memory_bytes"] > 2**20
     assert now[f"cxr_evidence_cache_entries{PHANTOM}"] >= 1
-    assert now["cxr_engine_failures_total"] == 0
+    assert now[f"cxr_engine_failures_total{PHANTOM}"] == 0
+    rebuilds = [series for series in now if series.startswith("cxr_engine_rebuilds_total")]
+    assert len(rebuilds) == 2
+    assert all('served_as="phantom"' in series for series in rebuilds)
 
 
 def test_a_cancelled_call_is_counted(watched: Watched) -> None:

@@ -16,7 +16,6 @@ from cxr_server.inference.engines.registry import choose_engine, first_line
 from cxr_server.inference.scheduler import RETRY_AFTER_MS, NotFinite, Scheduler
 from cxr_server.inference.verify import verify_engine
 from cxr_server.lifecycle import Lifecycle, Phase
-from cxr_server.observability.metrics import Metrics
 
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
@@ -35,6 +34,9 @@ class EngineSupervisor:
     `REBUILD_TRIES` times, if the device is lost, or if an engine call does not return, all requests
     are failed and the lifecycle is told that the model is given up: only another process may be
     able to use the device.
+
+    `failures` counts calls of the engine that failed, and losses of its device; `rebuilds` counts
+    tries to replace it, by their outcome.
     """
 
     def __init__(
@@ -44,23 +46,23 @@ class EngineSupervisor:
         start_engine: Callable[[], Engine],
         scheduler: Scheduler,
         lifecycle: Lifecycle,
-        metrics: Metrics,
         precision: str = FLOAT32,
     ) -> None:
         self.engine = engine
         self.lost = False  # failed, and not replaced yet
+        self.failures = 0
+        self.rebuilds = {"rebuilt": 0, "failed": 0}
         self._bundle = bundle
         self._precision = precision  # that was asked for
         self._start_engine = start_engine
         self._scheduler = scheduler
         self._lifecycle = lifecycle
-        self._metrics = metrics
         self._watching = asyncio.get_running_loop().create_task(self._watch())
         self._recovering: asyncio.Task[None] | None = None
 
     def failed(self, error: BaseException) -> None:
         """Replace the engine after an error of one of its calls, or give it up."""
-        self._metrics.engine_failures.inc()
+        self.failures += 1
         model, name = self._bundle.manifest.name, type(error).__name__
         log.error("engine failed", model=model, error=name, exc_info=error)
         if isinstance(error, DeviceLost):
@@ -122,12 +124,12 @@ class EngineSupervisor:
                 )
             except Exception as error:
                 name, reason = type(error).__name__, first_line(error)
-                self._metrics.engine_rebuilds.labels("failed").inc()
+                self.rebuilds["failed"] += 1
                 log.error("engine not rebuilt", attempt=attempt, error=name, reason=reason)
                 if attempt < REBUILD_TRIES:
                     await asyncio.sleep(REBUILD_PAUSE_S * attempt)
             else:
-                self._metrics.engine_rebuilds.labels("rebuilt").inc()
+                self.rebuilds["rebuilt"] += 1
                 log.info("engine rebuilt", attempt=attempt)
                 self.engine, self.lost = engine, False
                 self._scheduler.resume(engine)

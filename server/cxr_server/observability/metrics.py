@@ -127,14 +127,6 @@ class Metrics:
                 ["served_as"],
             ).labels
         )
-        self.engine_failures = counter(
-            "cxr_engine_failures", "Calls of the engine that failed, and losses of its device."
-        )
-        self.engine_rebuilds = counter(
-            "cxr_engine_rebuilds",
-            "Attempts to replace a failed engine: rebuilt, or failed.",
-            ["outcome"],
-        )
         self.decode_processes_ended = counter(
             "cxr_decode_processes_ended",
             "Decode processes that ended or were ended, and are replaced when needed.",
@@ -149,8 +141,6 @@ class Metrics:
             self._refused(error.reason)
         for cause in _CAUSES.values():
             self._dropped(cause)
-        for outcome in ("rebuilt", "failed"):
-            self.engine_rebuilds.labels(outcome)
 
     def expect(self, methods: Iterable[str], others: Iterable[str]) -> None:
         """Let the series of these full method names begin at zero.

@@ -33,16 +33,22 @@ class Span(NamedTuple):
 
 
 class Stages:
-    """The spans of one call, in the order in which they ended. Threads may add to it."""
+    """The spans of one call or image, in the order in which they ended. Threads may add to it.
 
-    def __init__(self) -> None:
+    Those of an image are spans of the `whole` call as well.
+    """
+
+    def __init__(self, whole: "Stages | None" = None) -> None:
         self.spans: list[Span] = []
+        self._whole = whole
         self.epoch_s = time.time() - time.monotonic()
         """Unix time at which `time.monotonic` was zero: turns a span's times into timestamps."""
 
     def add(self, stage: Stage, start_s: float, end_s: float, facts: Facts = NO_FACTS) -> None:
         """Record a run of a stage, which may have several."""
         self.spans.append(Span(stage, start_s, end_s, facts))
+        if self._whole:
+            self._whole.add(stage, start_s, end_s, facts)
 
     def seconds(self) -> dict[str, float]:
         """Return the total time of each stage that ran, by its name."""

@@ -154,13 +154,14 @@ class Server:
 
     @property
     def reload_failures(self) -> dict[str, int]:
-        """How often tokens and certificates could not be read again."""
+        """How often files could not be read again, and the audit file not be opened again."""
         files = {
             "tokens": self._access,
             "admin tokens": self._admin_access,
             "certificates": self._certificates,
         }
-        return {name: each.reload_failures if each else 0 for name, each in files.items()}
+        failures = {name: each.reload_failures if each else 0 for name, each in files.items()}
+        return failures | {"audit file": self.audit.reopen_failures if self.audit else 0}
 
     @property
     def certificate_expiries(self) -> dict[str, float]:
