@@ -99,19 +99,19 @@ def crooked(film_hw: Grey) -> list[Grey]:
 FROM_FILMS: dict[str, Callable[[Grey], list[Grey]]] = {
     "real frontal films": lambda film_hw: [film_hw],
     "the same mirrored": lambda film_hw: [film_hw[:, ::-1]],
-    "turned by 90, 180, 270 degrees, upside down": lambda film_hw: [
+    "rotated by 90, 180, 270 degrees, flipped vertically": lambda film_hw: [
         *(np.rot90(film_hw, turns) for turns in (1, 2, 3)),
         film_hw[::-1],
     ],
     "inverted": lambda film_hw: [255 - film_hw],
     "quarters of them": quarters,
     "with little contrast": lambda film_hw: [(0.15 * film_hw + 100).astype(np.uint8)],
-    "turned by up to 10 degrees on black": crooked,
+    "rotated by up to 10 degrees on black": crooked,
     "with black borders of 3, 8, 15 %": lambda film_hw: [
         np.pad(film_hw, len(film_hw) * share // 100) for share in (3, 8, 15)
     ],
     "in a screenshot of a viewer": lambda film_hw: [in_a_viewer(film_hw)],
-    "photographed askew, with glare (simulated)": lambda film_hw: [of_a_film(film_hw)],
+    "photographed at an angle, with glare (simulated)": lambda film_hw: [of_a_film(film_hw)],
 }
 
 
