@@ -71,6 +71,26 @@ def test_a_coloured_stamp_gets_a_warning_and_a_trace_of_colour_none(subsampling:
         assert (radiograph.pixels_hw == luma_by_pillow(file)).all()
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize(
+    "options", [{}, {"optimize": True}, {"restart_marker_rows": 1}, {"quality": 100}], ids=str
+)
+def test_colour_in_one_block_far_down_is_seen_and_changes_no_luma(
+    subsampling: int, options: dict
+) -> None:
+    """Where all chroma is neutral, the luma alone is decoded."""
+    grey_hwc = np.repeat(chest_like(200, 150)[..., None], 3, axis=-1)
+    for row, column in ((66, 0), (120, 70), (199, 149)):
+        for channel, value in ((0, 255), (2, 1)):  # much, and next to nothing
+            rgb_hwc = grey_hwc.copy()
+            rgb_hwc[row:, column:, channel] ^= value
+            file = jpeg(rgb_hwc, subsampling=subsampling, **options)
+            assert (decode(file).pixels_hw == luma_by_pillow(file)).all()
+    file = jpeg(grey_hwc, subsampling=subsampling, **options)
+    assert (decode(file).pixels_hw == luma_by_pillow(file)).all()
+    assert decode(file).warnings == ()
+
+
 def test_cmyk_jpeg_is_refused_by_name() -> None:
     file = BytesIO()
     Image.fromarray(GREY_HW).convert("CMYK").save(file, "JPEG")

@@ -7,7 +7,7 @@ from cxr_server.imaging.pixels import BAND_ROWS, COLOR_SPREAD, has_color
 from cxr_server.imaging.radiograph import Decoded, InputWarning
 
 _BLOCK_PX = 8  # side of the blocks whose means are looked at: noise of one pixel is no colour
-_GREY_CHROMA = 128
+GREY_CHROMA = 128
 _GREY_DEVIATION = int(COLOR_SPREAD * 255 / 3.2)
 """Deviation from grey up to which no two of red, green and blue differ by `COLOR_SPREAD`: red and
 blue differ most, by 1.402 + 1.772 times the deviation."""
@@ -25,7 +25,7 @@ def luma(stored_hwc: NDArray[np.uint8]) -> Decoded:
         np.minimum(low, lines[band].min(axis=0), out=low)
         np.maximum(high, lines[band].max(axis=0), out=high)
     chroma = np.stack([low, high]).reshape(-1, 3)[:, 1:].astype(np.int32)
-    is_grey = np.abs(chroma - _GREY_CHROMA).max() <= _GREY_DEVIATION
+    is_grey = np.abs(chroma - GREY_CHROMA).max() <= _GREY_DEVIATION
     is_color = not is_grey and has_color(_rgb(_means_of_blocks(lines, width)))
     return Decoded(luma_hw, (InputWarning.COLOR,) if is_color else ())
 
@@ -47,7 +47,7 @@ def _means_of_blocks(lines: NDArray[np.uint8], width: int) -> NDArray[np.float32
 def _rgb(luma_chroma_chw: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Convert as JFIF 1.02, section 3: [component, H, W] -> [H, W, 3]."""
     luma_hw, blue_hw, red_hw = luma_chroma_chw
-    blue_hw, red_hw = blue_hw - _GREY_CHROMA, red_hw - _GREY_CHROMA
+    blue_hw, red_hw = blue_hw - GREY_CHROMA, red_hw - GREY_CHROMA
     green_hw = luma_hw - 0.344136 * blue_hw - 0.714136 * red_hw
     rgb_chw = (luma_hw + 1.402 * red_hw, green_hw, luma_hw + 1.772 * blue_hw)
     return np.asarray(np.clip(np.rint(np.stack(rgb_chw, axis=-1)), 0, 255), np.uint8)

@@ -1,0 +1,111 @@
+"""JPEG pixels: segments and coded data -> luma. libjpeg-turbo decodes, through simplejpeg.
+
+simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain grey, it fails.
+libjpeg also warns of oddities that change no pixel. They are tolerated, as by every other reader,
+and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
+Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
+approximation in sequential scans.
+
+Of three components the luma alone is decoded, by a file that libjpeg can only read if the others
+are neutral (`jpeg_neutral`). Else the components are decoded as they are stored: libjpeg converts
+none if it is told that they are red, green and blue.
+"""
+
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from cxr_server.errors import ImageUnreadable
+from cxr_server.imaging.jpeg_chroma import luma
+from cxr_server.imaging.jpeg_neutral import AS_STORED, Part, neutral_file
+from cxr_server.imaging.jpeg_segments import SOS, is_metadata, segments
+from cxr_server.imaging.pixels import to_greyscale
+from cxr_server.imaging.radiograph import Decoded
+
+SEQUENTIAL = (0xC0, 0xC1)  # frames, baseline and extended
+MAX_SCAN_COUNT = 64
+"""Maximum scans of a progressive file; encoders write about 10. Each scan costs a pass over the
+image, however few bytes it has."""
+MAX_SCANNED_PIXEL_COUNT = 1_000_000_000  # maximum pixels times scans of a progressive file
+
+_SEQUENTIAL_SELECTION = b"\x00\x3f\x00"  # all 64 coefficients, with all their bits
+
+
+@dataclass(frozen=True, slots=True)
+class JpegPixels:
+    """What makes up the pixels: segments before the first scan, and the file from there."""
+
+    before: list[Part]
+    frame: bytes  # its header
+    marker: int  # that of the frame
+    file: bytes
+    first_scan: int  # its offset
+    is_rgb: bool  # else luma and chroma, if it is not grey
+
+    def decode(self) -> Decoded:
+        """Decode the luma. Raises ImageUnreadable."""
+        scans = self._scans()
+        is_grey = self.frame[5] == 1
+        if not is_grey and not self.is_rgb and self.marker in SEQUENTIAL:
+            for parts in scans:
+                neutral = neutral_file(self.before, self.frame, parts)
+                if neutral and (luma_hwc := _pixels(neutral, "GRAY")) is not None:
+                    return Decoded(luma_hwc[..., 0])
+        colorspace, soi, *before = "GRAY" if is_grey else "RGB", *self.before
+        if not is_grey:
+            before.insert(0, AS_STORED)
+        for parts in scans:
+            stored_hwc = _pixels(b"".join((soi, *before, *parts)), colorspace)
+            if stored_hwc is not None:
+                break
+        else:
+            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+        if is_grey:
+            return Decoded(stored_hwc[..., 0])
+        return to_greyscale(stored_hwc) if self.is_rgb else luma(stored_hwc)
+
+    def _scans(self) -> list[list[Part]]:
+        """Return all from the first scan on; if zeros end coded data, also without most of them.
+
+        Any other bytes behind coded data are refused by libjpeg: they are what is left over when
+        damaged data ends too early. So are zeros, though they mean nothing: some cameras pad with
+        them. Coded data may itself end in many zeros, as those of a black border do in progressive
+        files. Raises ImageUnreadable if there are too many scans.
+        """
+        height_px, width_px = struct.unpack_from(">HH", self.frame, 1)
+        view, parts, unpadded = memoryview(self.file), list[Part](), dict[int, Part]()
+        scan_count = coded_from = 0
+        for marker, start, segment in segments(self.file, self.first_scan):
+            if coded_from:
+                coded = view[coded_from:start]
+                if bytes(coded[-3:]) == bytes(3):
+                    unpadded[len(parts)] = coded[: len(bytes(coded).rstrip(b"\0")) + 2]
+                parts.append(coded)
+            coded_from = 0
+            if marker == SOS:
+                scan_count += 1
+                work = scan_count * width_px * height_px
+                if scan_count > MAX_SCAN_COUNT or (
+                    scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT
+                ):
+                    raise ImageUnreadable("The JPEG file has too many scans for its size.")
+                coded_from = start + len(segment)
+                if self.marker in SEQUENTIAL and len(segment) >= 10:
+                    parts += segment[:-3], _SEQUENTIAL_SELECTION
+                    continue
+            if not is_metadata(marker):
+                parts.append(segment)
+        whole = [unpadded.get(number, part) for number, part in enumerate(parts)]
+        return [parts, whole] if unpadded else [parts]
+
+
+def _pixels(file: bytes, colorspace: str) -> NDArray[np.uint8] | None:
+    """Return the pixels [H, W, components], or None if libjpeg warns."""
+    with suppress(ValueError):
+        pixels_hwc: NDArray[np.uint8] = simplejpeg.decode_jpeg(file, colorspace, strict=True)
+        return pixels_hwc
+    return None
