@@ -23,7 +23,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
 	test-programs demo-ray format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
-	bench-bulk bench-decode bench-observability bench-viewer
+	bench-bulk bench-decode bench-loop bench-observability bench-viewer
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -206,6 +206,9 @@ bench-decode: $(DEV_STAMP) ## processor time of image libraries
 
 bench-observability: $(DEV_STAMP) ## processor time of a call with and without metrics, logs and traces
 	PYTHONPATH=tests $(PY) -m benchmarks.observability $(BENCH_ARGS)
+
+bench-loop: $(DEV_STAMP) ## processor time of the event loop for a call, with an engine that costs nothing; BENCH_ARGS="--against FOLDER"
+	$(PY) -m benchmarks.event_loop $(BENCH_ARGS)
 
 bench-viewer: $(DEV_STAMP) ## the page in Chromium: bytes, first paint, map switch, memory; apt-get install chromium
 	$(PY) -m benchmarks.viewer $(BENCH_ARGS)

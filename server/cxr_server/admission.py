@@ -126,14 +126,11 @@ class Slot:
 
     @asynccontextmanager
     async def receiving(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
-        """Receive the request in this block, which waits if its size may be too much now.
+        """Receive a request of unknown size in this block, which waits if it may be too much now.
 
         `limit` is the time limit around it, which `Admission.hurry` may bring forward.
         """
         admission = self._admission
-        if self.is_declared:
-            yield
-            return
         wanted_bytes, undeclared = admission.max_request_bytes, admission.undeclared
         is_full = undeclared.held_bytes + wanted_bytes > undeclared.limit_bytes
         admission.waiting += is_full

@@ -38,7 +38,7 @@ from cxr_server.observability.stages import Stage, Stages
 from cxr_server.resources import Resources
 from cxr_server.settings import Settings
 
-HASHED_ON_LOOP_BYTES = 2**20
+HASHED_ON_LOOP_BYTES = 2**16
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
 
 R = TypeVar("R")

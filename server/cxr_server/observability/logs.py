@@ -21,10 +21,10 @@ _BEGIN: tuple[Processor, ...] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
 _HEAD = ("timestamp", "level", "event")  # what every line has, first
+_encode = json.JSONEncoder(default=repr).encode  # `json.dumps` makes an encoder for each line
 _JSON: tuple[Processor, ...] = (
     structlog.processors.format_exc_info,
-    lambda logger, method, line: {key: line[key] for key in _HEAD} | dict(line),
-    structlog.processors.JSONRenderer(),
+    lambda logger, method, line: _encode({key: line[key] for key in _HEAD} | dict(line)),
 )
 log = structlog.get_logger("cxr_server")
 _lines: LogLines | None = None  # None until `configure`: structlog's defaults apply

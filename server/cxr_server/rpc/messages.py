@@ -5,9 +5,11 @@ Enums have the same names on both sides, but for the contract's prefix.
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 from google.protobuf import duration, timestamp
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -182,10 +184,15 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
 
 def _same(kind: type[M], source: object, **given: Any) -> M:
     """Return a message with the `given` fields; all others are the source's, by their names."""
-    for name in kind.DESCRIPTOR.fields_by_name:
+    for name in _names_of(kind.DESCRIPTOR):
         if name not in given:
             given[name] = getattr(source, name)
     return kind(**given)
+
+
+@cache
+def _names_of(descriptor: Descriptor) -> tuple[str, ...]:
+    return tuple(descriptor.fields_by_name)
 
 
 def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]:

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import message
 
 from cxr_server.errors import DeadlineExpired, InvalidField
-from cxr_server.observability.call import Call
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.interceptors.errors import Errors
 
@@ -29,6 +28,7 @@ class Chain(grpc.aio.ServerInterceptor):
     def __init__(self, steps: Sequence[Step], upload_timeout_s: float | None) -> None:
         self._steps = tuple(steps)
         self._upload_timeout_s = upload_timeout_s
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}  # by method: what it was, and is
 
     async def intercept_service(
         self,
@@ -42,50 +42,57 @@ class Chain(grpc.aio.ServerInterceptor):
         served as streams of one message, and a caller that vanishes during the upload frees its
         slot.
         """
-        handler: Any = await continuation(handler_call_details)
+        handler, method = await continuation(handler_call_details), handler_call_details.method
         if handler is None:
             return None
-        method, parse = handler_call_details.method, handler.request_deserializer
+        inside, wrapped = self._wrapped.get(method, (None, None))
+        if inside is not handler:
+            wrapped = self._around(handler, method)
+            self._wrapped[method] = handler, wrapped
+        return wrapped
+
+    def _around(self, handler: Any, method: str) -> Handler:
+        parse, serialize = handler.request_deserializer, handler.response_serializer
         timeout_s = None if handler.request_streaming else self._upload_timeout_s
         for_unary = handler.unary_unary or handler.unary_stream
         inner: Any = for_unary or handler.stream_unary or handler.stream_stream
-        serialize = handler.response_serializer
 
-        async def begin(request: Any, foreign: Any, stack: AsyncExitStack) -> tuple[Any, Call]:
-            # Keeps no name for the request: the method can free it while it still runs.
-            context = CallContext(foreign, method)
-            _end_with(foreign, context.call, stack)
-            await stack.enter_async_context(Errors(context))
+        async def received(request: Any, context: CallContext, stack: ExitStack) -> Any:
+            _end_with(context, stack)
             for step in self._steps:
                 stack.enter_context(step(context))
             if timeout_s is not None:
-                request = await _receive(context, parse, timeout_s)
-            elif isinstance(request, message.Message):
+                return await _receive(context, parse, timeout_s)
+            if isinstance(request, message.Message):
                 _hold(context, request.ByteSize())
-            return inner(request, context), context.call
+            return request
 
         async def unary(request: Any, foreign: Any) -> Any:
-            async with AsyncExitStack() as stack:
-                answer, call = await begin(request, foreign, stack)
-                response = await answer
-                # Here, since gRPC would keep the message beside its bytes until they are sent.
-                if serialize and not isinstance(response, bytes):
-                    response = serialize(response)
-                if isinstance(response, bytes):
-                    call.response_bytes = len(response)
-                elif isinstance(response, message.Message):  # for a host that serializes it
-                    call.response_bytes = response.ByteSize()
-                return response
+            context = CallContext(foreign, method)
+            async with Errors(context):
+                with ExitStack() as stack:
+                    # No name is kept for the request: the method can free it while it still runs.
+                    response = await inner(await received(request, context, stack), context)
+                    # Here, since gRPC would keep the message beside its bytes until they are sent.
+                    if serialize and not isinstance(response, bytes):
+                        response = serialize(response)
+                    if isinstance(response, bytes):
+                        context.call.response_bytes = len(response)
+                    elif isinstance(response, message.Message):  # for a host that serializes it
+                        context.call.response_bytes = response.ByteSize()
+                    return response
 
         async def stream(request: Any, foreign: Any) -> AsyncIterator[Any]:
-            async with AsyncExitStack() as stack:
-                answer, _ = await begin(request, foreign, stack)
-                if not hasattr(answer, "__aiter__"):
-                    await answer
-                    return
-                await stack.enter_async_context(aclosing(answer))
-                async for response in answer:
-                    yield response
+            context = CallContext(foreign, method)
+            async with Errors(context):
+                with ExitStack() as stack:
+                    answer = inner(await received(request, context, stack), context)
+                    if not hasattr(answer, "__aiter__"):
+                        await answer
+                        return
+                    async with aclosing(answer):
+                        async for response in answer:
+                            yield response
 
         as_received = timeout_s is None
         requests = "unary" if as_received and not handler.request_streaming else "stream"
@@ -99,13 +106,13 @@ class Chain(grpc.aio.ServerInterceptor):
         return wrapped
 
 
-def _end_with(context: Any, call: Call, stack: AsyncExitStack) -> None:
+def _end_with(context: CallContext, stack: ExitStack) -> None:
     """Have the call end when the RPC does: once its answer is sent, or the caller has gone.
 
     gRPC's callbacks run at the end of the task that runs the method and sends its answer. Theirs
     would keep each call in a reference cycle. For other hosts, it is the end of the method.
     """
-    task = asyncio.current_task()
+    call, task = context.call, asyncio.current_task()
     if task and hasattr(context, "add_done_callback"):
         task.add_done_callback(lambda _: call.end())
     else:
@@ -125,7 +132,7 @@ async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
     try:
         async with (
             asyncio.timeout(timeout_s) as limit,
-            slot.receiving(limit) if slot else nullcontext(),
+            slot.receiving(limit) if slot and not slot.is_declared else nullcontext(),
         ):
             # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
             raw = await context.read()
