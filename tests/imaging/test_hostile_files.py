@@ -14,7 +14,7 @@ from cxr_server.errors import (
     ImageTooManyPixels,
     ImageUnreadable,
 )
-from cxr_server.imaging import jpeg as jpeg_module
+from cxr_server.imaging import jpeg_pixels
 from cxr_server.imaging.codecs import decode
 from hostile_images import cases
 from images import chest_like, jpeg, png
@@ -86,9 +86,9 @@ def test_the_work_of_scans_is_bounded_by_the_pixels(monkeypatch: pytest.MonkeyPa
     file = jpeg(GREY_HW, progressive=True)
     scan_count = file.count(b"\xff\xda")
     assert scan_count > 1
-    monkeypatch.setattr(jpeg_module, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size)
+    monkeypatch.setattr(jpeg_pixels, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size)
     decode(file)
-    monkeypatch.setattr(jpeg_module, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size - 1)
+    monkeypatch.setattr(jpeg_pixels, "MAX_SCANNED_PIXEL_COUNT", scan_count * GREY_HW.size - 1)
     with pytest.raises(ImageUnreadable):
         decode(file)
 
