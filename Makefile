@@ -23,7 +23,7 @@ PAGE_TOOLS := tests/viewer/node_modules/.package-lock.json
 .PHONY: help install install-serve install-test demo view test test-fast coverage lint lint-page type proto \
 	proto-check pytest test-gpu gpu-check test-operations \
 	test-programs demo-ray format phantom manifest model-cards image lock dashboard clean soak fuzz prove-evaluation audit bench bench-peers bench-smoke \
-	bench-bulk bench-decode bench-loop bench-observability bench-viewer
+	bench-bulk bench-decode bench-gpu bench-loop bench-observability bench-viewer
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -200,6 +200,9 @@ bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small
 
 bench-bulk: $(DEV_STAMP) ## what a bulk run costs an interactive caller, 15 minutes; BENCH_ARGS="--against FOLDER"
 	$(PY) -m benchmarks.bulk $(BENCH_ARGS)
+
+bench-gpu: $(DEV_STAMP) ## what servers reach of min(card, cores / CPU time an image); BENCH_ARGS="--device cpu --smoke" tries it
+	$(PY) -m benchmarks.on_gpu $(BENCH_ARGS)
 
 bench-decode: $(DEV_STAMP) ## processor time of image libraries
 	OMP_NUM_THREADS=1 $(PY) -m benchmarks.decode $(BENCH_ARGS)

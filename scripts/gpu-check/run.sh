@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 began=$(date +%s)
 total=${GPU_CHECK_SECONDS:-480}
-steps=${GPU_CHECK_STEPS:-machine assets tests parity served rates faults compiled}
+steps=${GPU_CHECK_STEPS:-machine assets tests parity served rates faults compiled bench}
 python=$(command -v "${PYTHON:-python3}") || { echo "run.sh: no ${PYTHON:-python3}"; exit 2; }
 case $python in /*) ;; *) python=$PWD/$python ;; esac
 OUT=${OUT:-$PWD/gpu-check-out}
@@ -64,6 +64,9 @@ python_step served 180
 python_step rates 110
 python_step faults 70
 python_step compiled 110
+size=()
+[ "${GPU_CHECK_CPU:-}" = 1 ] && size=(--device cpu --smoke --seconds 0.1)
+step bench 200 "$python" -m benchmarks.on_gpu --json "$OUT/bench.json" "${size[@]}"
 "$python" -m gpu_check.summary
 echo "### gpu-check: $(( $(date +%s) - began )) s; failed:${failed:- none}"
 sleep 0.3 # let tee write the last lines

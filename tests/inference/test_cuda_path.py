@@ -161,6 +161,37 @@ def test_waiting_leaves_the_core_and_captures_the_work_of_other_threads_alone(on
     assert {options["capture_error_mode"] for options in captures} == {"thread_local"}
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_network_on_cuda_keeps_channels_last_and_answers_in_float32(bundle, precision):
+    """Traced with tensors without data, which know device, type and layout as on a card."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from cxr_server.inference.engines.torch.network import EvidenceNet, load_module
+
+    net = EvidenceNet(load_module(bundle), "cpu", getattr(torch, precision))
+    seen: list[torch.Tensor] = []
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _module, _input, output: seen.append(output))
+    with FakeTensorMode() as mode, torch.no_grad():
+        weights = {
+            name: mode.from_tensor(tensor).to("cuda:0")
+            for name, tensor in (*net.named_parameters(), *net.named_buffers())
+        }
+        images = torch.zeros(4, 1, 224, 224, device="cuda:0")
+        evidence, embedding = torch.func.functional_call(net, weights, (images,))
+    assert evidence.shape == (4, len(bundle.manifest.labels), 7, 7)
+    assert len(seen) > 30
+    for output in seen:
+        assert output.device.type == "cuda"
+        assert output.is_contiguous(memory_format=torch.channels_last)
+    *features, last = [output.dtype for output in seen]
+    assert {*features} == {getattr(torch, precision)}
+    assert last == evidence.dtype == embedding.dtype == torch.float32
+    assert evidence.is_contiguous()
+
+
 def poisoned(monkeypatch: pytest.MonkeyPatch, *, lost: bool) -> None:
     """Let the next copy to the card fail, and if the context is lost every synchronization."""
     import torch

@@ -4,24 +4,22 @@ import os
 import statistics
 import subprocess
 import threading
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.callers import Task
-from benchmarks.processes import Worker, tree
+from benchmarks.processes import Worker
 from benchmarks.systems import COMPILED, LOGS, OURS, Running
 
+from benchmarks import many_callers
 from gpu_check.common import CPU, DEVICE
 
 FLAGS = (
     *("--engine", "torch", "--device", DEVICE, "--log-format", "json"),
-    *("--max-in-flight", "1024", "--max-in-flight-mib", "1024", "--cache-dir", str(COMPILED)),
+    *("--cache-dir", str(COMPILED)),
 )
 VARIANT = Path(__file__).with_name("variant.py")
 
@@ -42,77 +40,17 @@ def log_of(running: Running) -> str:
     return path.read_text(errors="replace")
 
 
-def start_all(stack: ExitStack, servers: Sequence[Running]) -> None:
-    """Start servers at the same time; `stack` ends them."""
-    with ThreadPoolExecutor(len(servers)) as pool:
-        started = [pool.submit(each.__enter__) for each in servers]
-    for each, future in zip(servers, started, strict=True):
-        if future.exception() is None:
-            stack.push(each.__exit__)
-    for future in started:
-        future.result()
-
-
 def measure(
     servers: Sequence[Running], extra: Sequence[Worker], *, callers: int, **task: Any
 ) -> dict[str, Any]:
-    """Load the servers from their own callers' processes and the extra ones.
-
-    Args:
-        servers: The started servers, which share the callers evenly.
-        extra: Further processes of callers.
-        callers: Concurrent calls in all.
-        task: The other fields of `benchmarks.callers.Task`.
-
-    Returns:
-        Rate, latency, processor time for each call by thread, and the card's load.
-    """
-    pairs = [(each, each.callers) for each in servers]
-    pairs += [(servers[n % len(servers)], worker) for n, worker in enumerate(extra)]
-    pairs = pairs[:callers]
-    shares = [callers // len(pairs) + (n < callers % len(pairs)) for n in range(len(pairs))]
-
-    def ask(pair: tuple[Running, Worker], share: int) -> dict[str, Any]:
-        whole = Task(protocol="grpc", address=pair[0].address, callers=share, **task)
-        return pair[1].ask(asdict(whole))
-
-    before = [thread_times_ms(each.server.pid) for each in servers]
-    with CardSampler() as card, ThreadPoolExecutor(len(pairs)) as pool:
-        results = list(pool.map(ask, pairs, shares))
-    total = max(1, sum(result["total"] for result in results))
-    by_thread: dict[str, float] = {}
-    for each, old in zip(servers, before, strict=True):
-        for (thread, name), spent_ms in thread_times_ms(each.server.pid).items():
-            key = "loop" if thread == each.server.pid else name.rstrip("0123456789-_")
-            spent_ms -= old.get((thread, name), 0.0)
-            by_thread[key] = by_thread.get(key, 0.0) + spent_ms / total
-    failures = Counter[str]()
-    for result in results:
-        failures.update(result.get("failures", {}))
-    return {
-        "per_s": round(sum(result["per_s"] for result in results), 1),
-        "p50_ms": _median(result["p50_ms"] for result in results),
-        "p95_ms": round(max(result["p95_ms"] or 0.0 for result in results), 1),
-        "calls": total,
-        "failures": dict(failures),
-        "server_cpu_ms": round(sum(by_thread.values()), 2),
-        "by_thread_ms": {k: round(v, 2) for k, v in by_thread.items() if v > 0.02},
-        "card": card.summary(),
+    """Load the servers as `many_callers.measure`, and add the card's load."""
+    with CardSampler() as card:
+        found = many_callers.measure(servers, extra, callers=callers, **task)
+    rounded: dict[str, Any] = {
+        key: round(value, 2) if isinstance(value, float) else value for key, value in found.items()
     }
-
-
-def thread_times_ms(pid: int) -> dict[tuple[int, str], float]:
-    """Return the processor time of each thread so far, by id and name.
-
-    Of a process and its descendants, such as those that decode.
-    """
-    found = {}
-    for process in tree(pid):
-        with suppress(OSError):  # a process or thread that has ended meanwhile
-            for folder in Path(f"/proc/{process.pid}/task").iterdir():
-                run_ns = int((folder / "schedstat").read_text().split()[0])
-                found[int(folder.name), (folder / "comm").read_text().strip()] = run_ns / 1e6
-    return found
+    rounded["threads_ms"] = {name: round(ms, 2) for name, ms in found["threads_ms"].items()}
+    return rounded | {"card": card.summary()}
 
 
 def card_memory_mib() -> str | None:
@@ -165,11 +103,6 @@ class CardSampler:
             field: round(statistics.mean(column))
             for field, column in zip(self.FIELDS, columns, strict=True)
         }
-
-
-def _median(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(statistics.median(known), 1) if known else None
 
 
 def workers(bundle: Path, count: int) -> list[Worker]:

@@ -8,6 +8,7 @@ from benchmarks.processes import Worker
 from benchmarks.radiographs import Kind
 from benchmarks.systems import Running
 
+from benchmarks import many_callers
 from gpu_check import load
 from gpu_check.assets import JPEG, PNG, bundle_path
 from gpu_check.common import CPU, Attempts, record
@@ -63,7 +64,7 @@ def several(count: int, extra: list[Worker]) -> None:
             load.server(bundle_path(), f"{n} of {count}", "--decode-threads", "2", variant="none")
             for n in range(count)
         ]
-        load.start_all(stack, servers)
+        many_callers.start_all(stack, servers)
         section = f"served, {count} servers"
         start_s = round(time.monotonic() - started, 1)
         record(section, "start", {"s": start_s, "card MiB": load.card_memory_mib()})
