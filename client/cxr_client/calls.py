@@ -189,7 +189,8 @@ def _call(
     request_bytes = request.ByteSize()
     # Sent first, so that a server without room for the request can refuse it before the upload.
     declared = (_REQUEST_BYTES_KEY, str(request_bytes))
-    metadata = (*settings.metadata(request_id, priority), declared, *trace_context())
+    of_call = settings.metadata_of_call(request_id, priority)
+    metadata = (*of_call, declared, *trace_context())
     if request_bytes > settings.max_request_bytes:
         raise RequestTooLargeError(
             f"the request is larger than this client's limit of {settings.max_request_bytes} bytes",

@@ -62,6 +62,8 @@ class Client(Connection):
                     Default: "interactive".
                 model (str): Which of the server's models to ask, by a name of
                     `ModelDescription.served_models`. Default: the server's default.
+                metadata (Mapping[str, str]): Metadata to send with every call, for what routes
+                    them on their way.
 
         Raises:
             ConfigError: An option is invalid, or requires `insecure`.

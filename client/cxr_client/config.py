@@ -36,6 +36,18 @@ Priority = Literal["interactive", "bulk"]
 """Calls in bulk give way to interactive calls, those that somebody waits for."""
 
 _PRIORITY_KEY = "x-priority"
+_METADATA_NAME = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
+_OWN_METADATA = frozenset(
+    {
+        REQUEST_ID_KEY,
+        _PRIORITY_KEY,
+        "authorization",
+        "traceparent",
+        "tracestate",
+        "x-request-bytes",
+    }
+)
+"""Metadata that other options set, or the client by itself."""
 
 BalancingPolicy = Literal["round_robin", "pick_first"]
 """The policies of gRPC that need no configuration."""
@@ -184,6 +196,7 @@ class Options(TypedDict, total=False):
     insecure: bool
     priority: Priority
     model: str
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +218,7 @@ class Settings:
     insecure: bool = False
     priority: Priority = "interactive"
     model: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_address(self.server)
@@ -221,6 +235,12 @@ class Settings:
                 raise ConfigError("token", "is empty or has other than visible ASCII characters")
         if self.priority not in get_args(Priority):
             raise ConfigError("priority", f"is not one of {', '.join(get_args(Priority))}")
+        for name, text in self.metadata.items():
+            if not _METADATA_NAME.fullmatch(name) or not re.fullmatch(r"[ -~]+", text):
+                raise ConfigError("metadata", f"{name!r} is not a text with a name in lower case")
+            if name in _OWN_METADATA:
+                raise ConfigError("metadata", f"{name!r} is set by the client itself")
+        object.__setattr__(self, "metadata", dict(self.metadata))
         if self.tls is not None and self.insecure:
             raise ConfigError("insecure", "contradicts TLS")
         if self.tls is None and not self.insecure and not is_loopback(self.server):
@@ -230,7 +250,7 @@ class Settings:
                 ("tls", "insecure"),
             )
 
-    def metadata(
+    def metadata_of_call(
         self, request_id: str, priority: Priority | None = None
     ) -> tuple[tuple[str, str], ...]:
         """Return the metadata of one call, of the client's priority unless another is given.
@@ -240,7 +260,7 @@ class Settings:
         """
         if not _REQUEST_ID.fullmatch(request_id):
             raise ValueError("a request id has 1 to 64 of A-Z, a-z, 0-9, '.', '_', ':' and '-'")
-        metadata = [(REQUEST_ID_KEY, request_id)]
+        metadata = [*self.metadata.items(), (REQUEST_ID_KEY, request_id)]
         if self.token is not None:
             metadata.append(("authorization", f"Bearer {self.token}"))
         if (priority or self.priority) != "interactive":

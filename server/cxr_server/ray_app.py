@@ -7,6 +7,7 @@ docs/how-to/run-on-ray.md has the environment that Ray needs, and what it cannot
 """
 
 import asyncio
+import logging
 import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
@@ -63,14 +64,20 @@ log = structlog.get_logger("cxr_server")
 def application(settings: Settings, **deployment: Any) -> Any:
     """Return the application for `serve.run`.
 
-    `deployment` are further options of Ray's deployments, such as `num_replicas=2`.
+    `deployment` are further options of Ray's deployments, such as `num_replicas=2`; of
+    `ray_actor_options`, those that are given take the place of the derived ones.
 
     Raises:
         SettingsError: Ray cannot keep a setting, or a replica needs one that is not given.
     """
+    check(settings)
     from ray import serve
 
-    check(settings)
+    reserved = {
+        "num_cpus": settings.engine_threads,
+        "num_gpus": int(settings.device.startswith("cuda")),
+        "memory": settings.memory_budget_mib * MIB,
+    }
     derived = {
         "name": "ChestXray",
         # The server's own limits refuse first, and say when to try again.
@@ -78,13 +85,10 @@ def application(settings: Settings, **deployment: Any) -> Any:
         "max_queued_requests": -1,
         "graceful_shutdown_timeout_s": settings.grace_s + STOPPING_S,
         "health_check_period_s": 5.0,
-        "ray_actor_options": {
-            "num_cpus": settings.engine_threads,
-            "num_gpus": int(settings.device.startswith("cuda")),
-            "memory": settings.memory_budget_mib * MIB,
-        },
     }
-    return serve.deployment(Replica).options(**(derived | deployment)).bind(settings)
+    reserved |= deployment.pop("ray_actor_options", {})
+    options = derived | deployment | {"ray_actor_options": reserved}
+    return serve.deployment(Replica).options(**options).bind(settings)
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -98,6 +102,7 @@ def build(args: dict[str, Any]) -> Any:
     texts = {
         name: value if isinstance(value, bool | list) else str(value)
         for name, value in args.items()
+        if value is not None  # as YAML has a key without a value
     }
     return application(from_arguments(Namespace(**texts)))
 
@@ -129,6 +134,7 @@ class Replica:
         if os.environ.get(HA_MODE) != "1":
             raise SettingsError(f"{HA_MODE}=1 must be in the environment of every node")
         logs.configure(settings.log_format, settings.log_level, replica=replica)
+        _keep_to_files(logging.getLogger("ray.serve"))
         allocator.keep_freed_memory()
         decoders = settings.decode_threads or settings.engine_threads  # the cores of the replica
         self._app = app = App(replace(settings, decode_threads=decoders), tracing.start(os.environ))
@@ -172,3 +178,10 @@ class Replica:
     async def __del__(self) -> None:
         """Finish the calls in flight and release the engine."""
         await self._app.drain()
+
+
+def _keep_to_files(logger: logging.Logger) -> None:
+    """Have a logger no longer write to stderr, where its lines, one a call, would be warnings."""
+    for handler in tuple(logger.handlers):
+        if type(handler) is logging.StreamHandler:
+            logger.removeHandler(handler)

@@ -79,12 +79,14 @@ def test_predict_passes_every_option_on(cxr: Run, fake: FakeServer, folder: Path
     token = folder / "token"
     token.write_text("s3cret\n")
     arguments = ["--top-k", 3, "--strict", "--no-cache", "--timeout", 7, "--token-file", token]
+    arguments += ["--metadata", "application=cxr"]
     assert cxr("predict", *arguments, folder / "a.JPG")[0] == 0
     (call,) = fake.calls
     assert call.request == pb.PredictRequest(
         image=bytes(2), top_k=3, strict_input=True, cache=pb.CACHE_MODE_BYPASS
     )
     assert call.metadata["authorization"] == "Bearer s3cret"
+    assert call.metadata["application"] == "cxr"
     assert 0 < call.time_remaining_s <= 7.7  # Rounded up on the wire.
 
 

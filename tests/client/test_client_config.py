@@ -112,6 +112,10 @@ def test_a_server_that_cannot_be_meant_is_refused(client: type, server: str, mes
         ({"token": ""}, "token", "visible ASCII"),
         ({"token": "two words"}, "token", "visible ASCII"),
         ({"token": "line\nbreak"}, "token", "visible ASCII"),
+        ({"metadata": {"Application": "cxr"}}, "metadata", "lower case"),
+        ({"metadata": {"key-bin": "cxr"}}, "metadata", "lower case"),
+        ({"metadata": {"application": "line\nbreak"}}, "metadata", "not a text"),
+        ({"metadata": {"authorization": "secret"}}, "metadata", "by the client itself"),
         ({"tls": TLSConfig(ca=b"garbage")}, "tls.ca", "PEM"),
         ({"tls": TLSConfig(cert=PEM, key=b"\x30\x82")}, "tls.key", "PEM"),
     ],
@@ -204,6 +208,13 @@ def test_the_token_is_in_no_representation() -> None:
 def test_a_token_from_a_file_loses_its_newline(fake: FakeServer, ask: Ask, token: str) -> None:
     ask(fake.address, "health", options={"token": token})
     assert fake.calls[0].metadata["authorization"] == "Bearer s3cret"
+
+
+def test_metadata_of_the_callers_own_goes_with_every_call(fake: FakeServer, ask: Ask) -> None:
+    ask(fake.address, "health", options={"metadata": {"application": "cxr"}, "token": "t"})
+    sent = fake.calls[0].metadata
+    assert (sent["application"], sent["authorization"]) == ("cxr", "Bearer t")
+    assert "s3cret" not in repr(Settings(metadata={"x-api-key": "s3cret"}))
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,16 @@ def test_the_client_waits_for_ray_and_gets_answers_and_errors_as_from_a_server(
     assert (empty["kind"], empty["reason"]) == ("ImageError", "IMAGE_EMPTY")
     assert (empty["fields"], empty["request_id"]) == (["image"], "mine-2")
     assert (label["kind"], label["reason"]) == ("UnknownLabelError", "UNKNOWN_LABEL")
-    assert seen["late"]["kind"] == "DeadlineError"
-    assert seen["errors_logged"] == []
+
+
+def test_a_call_that_nobody_waits_for_ends_in_its_replica(seen: dict[str, Any]) -> None:
+    assert "DeadlineError" in seen["late"]["kinds"]
+    assert seen["late"]["dropped"] > 0
+    assert seen["late"]["held"] == [0, 0]
 
 
 def test_the_limit_on_requests_is_that_of_the_server(seen: dict[str, Any]) -> None:
+    assert seen["large"]["reason"] == "IMAGE_FORMAT_UNSUPPORTED"
     assert seen["too_large"]["kind"] == "RequestTooLargeError"
     assert seen["too_large"]["message"].endswith(f"takes at most {32 * 2**20}")
 
@@ -62,7 +67,26 @@ def test_standard_probes_are_answered_and_a_watch_ends_by_itself(seen: dict[str,
 
 
 def test_each_replica_has_metrics_at_a_port_of_its_own(seen: dict[str, Any]) -> None:
-    assert list(seen["metrics"].values()) == [True, True]
+    assert seen["metrics"] == [True, True]
+
+
+def test_replicas_log_no_warning(seen: dict[str, Any]) -> None:
+    assert seen["warnings"] == []
+
+
+def test_callers_name_the_application_once_there_is_another(seen: dict[str, Any]) -> None:
+    beside = seen["beside"]
+    assert beside["unnamed"]["code"] == "NOT_FOUND"
+    assert "Application metadata not set" in beside["unnamed"]["message"]
+    assert beside["cxr"] == {}
+
+
+def test_a_missing_model_is_named_in_the_status_of_the_application(seen: dict[str, Any]) -> None:
+    assert "there is no bundle missing" in seen["beside"]["refused"]
+
+
+def test_options_for_the_actors_keep_what_the_settings_reserve(seen: dict[str, Any]) -> None:
+    assert seen["beside"]["reserved"] == 2 * 1024 * 2**20  # of one replica each
 
 
 def test_a_replica_killed_under_load_costs_no_call(seen: dict[str, Any]) -> None:

@@ -510,7 +510,10 @@ async def test_another_host_is_given_answers_statuses_and_probes() -> None:
 
     context = RayContext(("x-request-id", "ray-2"))
     request = pb.PredictRequest(image=png())
-    reply = await hosted.answer(PREDICT, request, context)
+    answering = asyncio.create_task(hosted.answer(PREDICT, request, context))
+    await asyncio.sleep(0)
+    assert app.admission.held_bytes == 2 * request.ByteSize()  # the message and its image
+    reply = await answering
     assert isinstance(reply, pb.PredictResponse)
     assert (reply.request_id, len(reply.findings), context.code()) == ("ray-2", 5, None)
 

@@ -48,3 +48,5 @@ def test_a_configuration_file_is_read_like_the_environment() -> None:
         build({"engine_thread": 2})
     with pytest.raises(SettingsError, match="--max-in-flight many is not a whole number"):
         build({"max_in_flight": "many"})
+    with pytest.raises(SettingsError, match=r"\(the default\): .* how many cores"):
+        build({"engine_threads": None})

@@ -9,7 +9,7 @@ from typing import Any
 from cxr_client.address import DEFAULT_SERVER
 from cxr_client.async_client import AsyncClient
 from cxr_client.cli.files import os_message
-from cxr_client.cli.usage import Parser, UsageError, seconds, whole
+from cxr_client.cli.usage import Parser, UsageError, pair, seconds, whole
 from cxr_client.config import (
     DEFAULT_TIMEOUT_S,
     HEALTH_CHECK_SWITCH,
@@ -30,6 +30,7 @@ _OPTIONS = {
     "retry.max_attempts": "--max-attempts",
     "balancing.health_check": "--health-check",
     "max_request_bytes": "--max-request-mib",
+    "metadata": "--metadata",
     "tls": "--tls",
     "tls.ca": "--ca-file",
     "tls.cert": "--cert-file",
@@ -81,6 +82,14 @@ def add_options(parser: Parser) -> None:
         action="store_true",
         help="with several servers behind one name, use only those that are SERVING"
         f" (environment: {HEALTH_CHECK_SWITCH}=1)",
+    )
+    group.add_argument(
+        "--metadata",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="metadata to send with every call, for what routes it on its way; may be repeated",
     )
     group.add_argument(
         "--max-request-mib",
@@ -144,6 +153,7 @@ def connect(arguments: argparse.Namespace, *, priority: Priority = "interactive"
             insecure=arguments.insecure,
             priority=priority,
             model=arguments.model,
+            metadata=dict(arguments.metadata),
         )
     except ConfigError as error:
         give = " or ".join(_OPTIONS[remedy] for remedy in error.remedies)

@@ -121,6 +121,14 @@ def number(text: str) -> float:
     return value
 
 
+def pair(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
+    name, is_there, value = text.partition("=")
+    if not is_there:
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAME=VALUE')
+    return name, value
+
+
 def seconds(text: str) -> float:
     """Return a positive number of seconds."""
     try:

@@ -37,7 +37,11 @@ class Hosted:
         self._max_request_bytes = server.service.memory.max_request_bytes
         chest_xray = servicer.ChestXrayServicer(server.service)
         probes = health.HealthServicer(server.lifecycle, servicer.SERVICE)
-        self._servicers = {servicer.SERVICE: chest_xray, health.SERVICE: probes}
+        servicers = {servicer.SERVICE: chest_xray, health.SERVICE: probes}
+        self._handlers: dict[str, Any] = {
+            method: grpc.unary_unary_rpc_method_handler(_bound(servicers, method))
+            for method in _ANSWERS
+        } | {WATCH: grpc.unary_stream_rpc_method_handler(_bound(servicers, WATCH))}
 
     async def answer(self, method: str, request: Message, context: Any) -> Message:
         """Answer a unary call. `method` is a full name, such as `cxr.v1.ChestXrayService/Predict`.
@@ -51,29 +55,28 @@ class Hosted:
             limit = self._max_request_bytes
             context.set_details(f"SERVER: Received message larger than max ({size} vs. {limit})")
             return _ANSWERS[method]()
-        inside: Any = grpc.unary_unary_rpc_method_handler(self._bound(method))
-        answer = await (await self._around(method, inside)).unary_unary(request, context)
+        answer = await (await self._around(method)).unary_unary(request, context)
         return _ANSWERS[method]() if answer is None else answer
 
     async def watch(
         self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Answer the Watch of `grpc.health.v1`."""
-        inside: Any = grpc.unary_stream_rpc_method_handler(self._bound(WATCH))
-        async for answer in (await self._around(WATCH, inside)).unary_stream(request, context):
+        async for answer in (await self._around(WATCH)).unary_stream(request, context):
             yield answer
 
-    def _bound(self, method: str) -> Any:
-        service, _, name = method.partition("/")
-        return getattr(self._servicers[service], name)
-
-    async def _around(self, method: str, handler: Any) -> Any:
-        """Return the handler inside the steps."""
+    async def _around(self, method: str) -> Any:
+        """Return the method's handler inside the steps."""
 
         async def innermost(_: grpc.HandlerCallDetails) -> Any:
-            return handler
+            return self._handlers[method]
 
         return await self._chain.intercept_service(innermost, _Details(method))
+
+
+def _bound(servicers: dict[str, Any], method: str) -> Any:
+    service, _, name = method.partition("/")
+    return getattr(servicers[service], name)
 
 
 class _Details(grpc.HandlerCallDetails):

@@ -1,5 +1,6 @@
 """Run by build/ray: two replicas on Ray, asked by the client as it is. Prints what was seen."""
 
+import io
 import json
 import threading
 import time
@@ -10,7 +11,10 @@ from typing import Any
 from urllib.request import urlopen
 
 import grpc
+import numpy as np
+import ray
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from PIL import Image
 from ray import serve
 from scripts.demo_ray import ADDRESS, READY_S, SETTINGS, isolate, kill_under_load, ray_serve, sample
 
@@ -18,6 +22,7 @@ from cxr_client import BalancingConfig, Client, CxrError, RetryConfig
 from cxr_server.ray_app import application
 
 ONCE = RetryConfig(max_attempts=1)
+RESERVED = 2 * 2**30  # bytes, by one replica of each application
 settings = replace(SETTINGS, max_in_flight=4, metrics_listen="127.0.0.1:0")
 
 
@@ -50,8 +55,39 @@ def contract(image: bytes) -> dict[str, Any]:
             "empty": error_of(lambda: client.predict(b"", request_id="mine-2")),
             "label": error_of(lambda: client.explain(image, labels=["Efusion"])),
             "too_large": error_of(lambda: client.predict(bytes(33 * 2**20))),
-            "late": error_of(lambda: client.predict(image, timeout_s=0.001)),
+            "large": error_of(lambda: client.predict(bytes(31 * 2**20))),
         }
+
+
+def noise(side_px: int, seed: int) -> bytes:
+    """A large file that takes long to decode."""
+    pixels_hw = np.random.default_rng(seed).integers(0, 255, (side_px, side_px), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels_hw).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def late(folder: Path) -> dict[str, Any]:
+    """Let deadlines pass and callers leave until a replica has dropped calls."""
+    images = [noise(4000, seed) for seed in range(4)]
+    errors: list[dict[str, Any]] = []
+    dropped, start_s = 0.0, time.monotonic()
+
+    def ask(image: bytes) -> None:
+        with Client(ADDRESS, retry=ONCE) as client:
+            errors.append(error_of(lambda: client.predict(image, timeout_s=0.5)))
+
+    while not dropped and time.monotonic() - start_s < READY_S:
+        threads = [threading.Thread(target=ask, args=(image,)) for image in images]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        dropped = sum(values(folder, 'cxr_calls_dropped_total{cause="cancelled"}'))
+    while any(held := values(folder, "cxr_calls_held")) and time.monotonic() - start_s < READY_S:
+        time.sleep(0.2)
+    kinds = {error["kind"] for error in errors if error}
+    return {"kinds": sorted(kinds), "dropped": dropped, "held": held}
 
 
 def probes() -> dict[str, Any]:
@@ -86,21 +122,57 @@ def at_once(image: bytes, count: int, retry: RetryConfig | None = None) -> list[
     return [error for error in found if error]
 
 
-def logged(folder: Path, event: str) -> list[dict[str, Any]]:
+def logged(folder: Path, event: str = "") -> list[dict[str, Any]]:
     lines = []
-    for path in folder.glob("session_*/logs/worker-*"):
+    for path in folder.glob("session_latest/logs/worker-*"):
         for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("{") and (facts := json.loads(line)).get("event") == event:
+            if line.startswith("{") and event in (facts := json.loads(line)).get("event"):
                 lines.append(facts)
     return lines
 
 
-def metrics(folder: Path) -> dict[str, bool]:
+def metrics(folder: Path) -> dict[str, str]:
+    """The page of each replica."""
     served = {}
     for facts in logged(folder, "serving"):
         with urlopen(f"http://127.0.0.1:{facts['metrics_port']}/metrics", timeout=30) as page:
-            served[facts["replica"]] = b"cxr_build_info{" in page.read()
+            served[facts["replica"]] = page.read().decode()
     return served
+
+
+def values(folder: Path, series: str) -> list[float]:
+    """The value of a series in each replica."""
+    lines = [line for page in metrics(folder).values() for line in page.splitlines()]
+    return [float(line.split()[-1]) for line in lines if line.startswith(f"{series} ")]
+
+
+def beside_another(image: bytes) -> dict[str, Any]:
+    """Deploy a second application, which lacks its model at first."""
+    kept = {"num_cpus": 0}  # all are taken
+    missing = application(replace(settings, model=("missing",)), ray_actor_options=kept)
+    try:
+        serve.run(missing, name="other", route_prefix="/other")
+    except RuntimeError:
+        (deployment,) = serve.status().applications["other"].deployments.values()
+        refused = deployment.message.splitlines()[-1]
+    whole = application(settings, ray_actor_options=kept)
+    serve.run(whole, name="other", route_prefix="/other")
+    found: dict[str, Any] = {"refused": refused}
+    for name, metadata in (("unnamed", {}), ("cxr", {"application": "cxr"})):
+        with Client(ADDRESS, timeout_s=60, metadata=metadata) as client:
+            # HAProxy hears of the application a moment later.
+            start_s, error = time.monotonic(), {}
+            while time.monotonic() - start_s < READY_S:
+                error = error_of(lambda client=client: client.predict(image))
+                if bool(error) == (name == "unnamed"):
+                    break
+            found[name] = error
+    start_s = time.monotonic()
+    while found.get("reserved") != RESERVED and time.monotonic() - start_s < READY_S:
+        free_bytes = ray.available_resources()["memory"]  # of a moment ago
+        found["reserved"] = ray.cluster_resources()["memory"] - free_bytes
+    serve.delete("other")
+    return found
 
 
 def scale_down(image: bytes, folder: Path) -> dict[str, Any]:
@@ -131,6 +203,7 @@ def scale_down(image: bytes, folder: Path) -> dict[str, Any]:
 class Waiting(threading.Thread):
     """Waits by the client from before Ray starts."""
 
+    daemon = True  # does not hold up a Ray that cannot start
     status = ""
 
     def run(self) -> None:
@@ -147,7 +220,8 @@ def main() -> None:
         found = {"waited_for": waiting.status, **contract(image), **probes()}
         found["full"] = at_once(image, 40, ONCE)
         found["full_but_repeated"] = at_once(image, 20)
-        found["metrics"] = metrics(folder)
+        found["metrics"] = ["cxr_build_info{" in page for page in metrics(folder).values()]
+        found["late"] = late(folder)
         seen = kill_under_load(image)
         found["kill"] = {
             "calls": len(seen.repeating.seconds),
@@ -155,7 +229,14 @@ def main() -> None:
             "codes_without_retries": sorted({text.split(":")[0] for text in seen.once.errors}),
         }
         found["scaled_down"] = scale_down(image, folder)
-        found["errors_logged"] = logged(folder, "internal error")
+        found["beside"] = beside_another(image)
+        found["warnings"] = sorted(
+            {
+                str(facts)
+                for facts in logged(folder)
+                if facts.get("replica") and facts["level"] not in ("debug", "info")
+            }
+        )
     print(json.dumps(found))
 
 

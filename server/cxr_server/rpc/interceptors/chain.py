@@ -64,7 +64,8 @@ class Chain(grpc.aio.ServerInterceptor):
             if timeout_s is not None:
                 return await _receive(context, parse, timeout_s)
             if isinstance(request, message.Message):
-                _hold(context, request.ByteSize())
+                # The host keeps it while the method holds a copy of the image.
+                _hold(context, request.ByteSize(), copies=2)
             return request
 
         async def unary(request: Any, foreign: Any) -> Any:
@@ -119,11 +120,11 @@ def _end_with(context: CallContext, stack: ExitStack) -> None:
         stack.callback(call.end)
 
 
-def _hold(context: CallContext, request_bytes: int) -> None:
+def _hold(context: CallContext, request_bytes: int, copies: int = 1) -> None:
     """Count the bytes of a request that has arrived. Raises MemoryFull."""
     context.call.request_bytes = request_bytes
     if context.slot:
-        context.slot.hold(request_bytes)
+        context.slot.hold(copies * request_bytes)
 
 
 async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
