@@ -75,7 +75,7 @@ def _run(words: list[str]) -> int:
 
 
 class _Stopped(BaseException):
-    """A signal to end. No Exception: imports, which are interrupted, may catch those."""
+    """A signal that ends the process. No Exception, which an interrupted import might catch."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -127,14 +127,14 @@ def _print_error(reason: str, words: Sequence[str]) -> None:
             line = logs.failure(reason, as_json=logs.is_json(chosen.log_format))
     try:
         print(line, file=sys.stderr, flush=True)
-    except OSError:  # full, or its reader has gone: Python's flush at the exit would fail as well
+    except OSError:  # the disk is full or the pipe is closed: Python's flush at exit would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _reserve_standard_descriptors() -> None:
     """Open /dev/null as stdin, stdout and stderr if they are closed.
 
-    Otherwise another file would get their numbers, and native libraries would write into it.
+    Otherwise another file would get these descriptors, and native libraries would write to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

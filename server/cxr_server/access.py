@@ -52,12 +52,12 @@ class Access:
         return found[0]
 
     def reload(self, *, now: bool = False) -> None:
-        """Read the file again if it changed, or in any case `now`; keep the tokens if it fails."""
+        """Reload the file if it has changed, with `now` always. Keep the tokens if that fails."""
         if not self._file.changed(now=now):
             return
         try:
             self._names = read_tokens(self._file.contents[0])
-            reloaded = log.info if self._names else log.warning  # none: all are refused
+            reloaded = log.info if self._names else log.warning  # without tokens all are refused
             reloaded("tokens reloaded", tokens=len(self._names))
         except SettingsError as error:
             self._file.failures += 1
@@ -69,16 +69,16 @@ class WatchedFiles:
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
-        self.failures = 0  # to read them; who finds the contents wrong adds one, too
+        self.failures = 0  # of reading, and of using the contents, which the owner adds
         self._missing = False
         self._checked = time.monotonic()
         self._stamp, self.contents = self._stamps(), self._read()
 
     def changed(self, *, now: bool = False) -> bool:
-        """Read the files again if they changed; checked at most once in RELOAD_S.
+        """Reload the files if they have changed, and return whether they have.
 
-        The last contents are kept while a file is missing, which is logged once. `now` reads the
-        files in any case.
+        Checks at most once in `RELOAD_S`; with `now`, always reloads. While a file is missing, the
+        last contents are kept, and that is logged once.
         """
         if not now and time.monotonic() - self._checked < RELOAD_S:
             return False

@@ -36,7 +36,7 @@ log = structlog.get_logger("cxr_server")
 class App:
     """One server: `start`, then `load`, then `drain`. Raises SettingsError for the audit file.
 
-    Where another host listens, `expose_metrics` stands for `start`.
+    If another host listens, such as Ray Serve, call `expose_metrics` instead of `start`.
     """
 
     def __init__(self, settings: Settings, tracing: Recorder | None = None) -> None:
@@ -121,7 +121,7 @@ class App:
         await self.service.close()
         self._loop_watch.stop()
         if self.audit:
-            with suppress(TimeoutError):  # of a disk that does not answer
+            with suppress(TimeoutError):  # the disk does not respond
                 async with asyncio.timeout(FLUSH_S):
                     await threads.run("audit", self.audit.flush)
         if self.tracing:

@@ -1,4 +1,4 @@
-"""Audit: a file with a line for each call, who asked what of which image; never what was found."""
+"""Audit: a file with a line for each call: who asked what of which image, without results."""
 
 import errno
 import hmac
@@ -49,11 +49,11 @@ def read_key(settings: Settings) -> bytes:
 
 
 class Audit:
-    """Appends to a file of mode 0600, and opens it again on `reopen`. Raises OSError.
+    """Appends to a file of mode 0600, which `reopen` opens again. Raises OSError.
 
     Calls never wait for the disk: see `LogLines` for what is lost when it refuses lines. Lines are
-    synced within about `SYNC_S`. Without a key, `image_hmacs` uses one of this process.
-    `reopen_failures` tells how often the file could not be opened again.
+    synced within about `SYNC_S`. Without a key, `image_hmacs` uses a random one of this process.
+    `reopen_failures` counts how often the file could not be opened again.
     """
 
     def __init__(self, path: str, key: bytes = b"") -> None:
@@ -64,7 +64,7 @@ class Audit:
         self._lines = LogLines(self._descriptor, lambda count: _line(event="lost", lines=count))
         self._is_synced = True
         threading.Thread(target=self._sync, name="audit", daemon=True).start()
-        # Tells whether two files were written with one key, and reveals nothing of it.
+        # Identifies the key without revealing it.
         key_id = hmac.digest(self.key, b"cxr-serve audit key", "sha256").hex()[:16]
         self._opened = {"event": "opened", "key_id": key_id}
         self._put(**self._opened)
@@ -91,19 +91,19 @@ class Audit:
         self._put(**{name: value for name, value in facts.items() if value is not None})
 
     def reopen(self) -> None:
-        """Go on in a new file of the same path, after a rotation. For any thread."""
+        """Continue in a new file of the same path, after a rotation. Thread-safe."""
         try:
             fresh = _open(self._path)
         except OSError as error:
             self.reopen_failures += 1
             log.warning("audit file kept as it was", error=error.strerror)
             return
-        self.flush()  # the last lines of the file so far
+        self.flush()  # the last lines of the old file
         try:
-            os.write(fresh, _line(**self._opened).encode() + b"\n")  # ahead of any that wait
+            os.write(fresh, _line(**self._opened).encode() + b"\n")  # before any queued lines
         except OSError:  # the disk is full
             self._put(**self._opened)
-        os.dup2(fresh, self._descriptor, inheritable=False)  # at once for every thread
+        os.dup2(fresh, self._descriptor, inheritable=False)  # atomic for all threads
         os.close(fresh)
         log.info("audit file opened again")
 

@@ -13,8 +13,8 @@ from cxr_server.errors import DeadlineExpired
 class ByteBudget:
     """Bytes that calls take, first come, first served. For the event loop.
 
-    A call takes all that it may need at once, so calls never wait for each other in a circle. Bulk
-    calls hold half of the bytes at most, or one of them any number, and wait behind the others.
+    A call takes all that it may need at once, so calls cannot deadlock. Bulk calls wait behind the
+    others and hold at most half of the bytes together; a single one may hold more.
     """
 
     def __init__(self, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Drawing: the memory of all that one Explain draws and sends, taken before any work."""
+"""Drawing: reserves the memory of everything that one Explain draws and sends."""
 
 import math
 

@@ -15,16 +15,16 @@
      v explanation  DeadlineExpired (waiting for a saliency method)
     result
 
-Each class is a row of the README's table of errors. The rooms raise them with a complete
-sentence; `rpc/interceptors/errors.py` turns them into a status. Any other exception reaches the
-caller as INTERNAL with the request id and nothing more.
+Each class is a row of the README's table of errors. They are raised with a complete sentence;
+`rpc/interceptors/errors.py` turns them into a status. Any other exception reaches the caller as
+INTERNAL with the request id only.
 """
 
 from typing import ClassVar
 
 
 class OperatorError(Exception):
-    """Ends a command with this line and `exit_status`: for the operator, never for a caller."""
+    """Ends a command with this message and `exit_status`. For the operator, never for a caller."""
 
     exit_status: ClassVar[int] = 1
 
@@ -54,7 +54,7 @@ class RequestError(Exception):
 
 
 def _sentence(message: str, field: str | None) -> str:
-    """Return a message with a capital and a full stop. A name of a field stays as it is."""
+    """Return a message with a capital letter and a full stop; names of fields are unchanged."""
     start = message.partition(" ")[0]
     if not (field and field.rpartition(".")[2] == start):
         message = message[:1].upper() + message[1:]

@@ -7,7 +7,7 @@ from cxr_server.admission import Admission
 from cxr_server.inference import allocator, threads
 
 IDLE_S = 5.0
-"""Between two looks; memory is given back if no call was there in all of the time between them."""
+"""Interval between checks; memory is given back if no call came in between."""
 
 
 async def give_back_memory(admission: Admission, idle_s: float = IDLE_S) -> None:
@@ -21,7 +21,7 @@ async def give_back_memory(admission: Admission, idle_s: float = IDLE_S) -> None
         await asyncio.sleep(idle_s)
         is_idle = not admission.calls and admission.asked == seen
         if is_idle and given_back_at != seen:
-            with suppress(RuntimeError):  # no thread is to be had: at the next pause, then
+            with suppress(RuntimeError):  # no thread can be started: try again at the next pause
                 await threads.run("give-back", allocator.give_back)
             given_back_at = seen
         seen = admission.asked

@@ -58,9 +58,9 @@ class Lifecycle:
         self.enter(Phase.FAILED)
 
     def engine_restored(self, engine: object) -> None:
-        """Enter SERVING if this was the last failed engine: it is replaced, or not needed any more.
+        """Enter SERVING if this was the last failed engine: it was replaced or is not needed.
 
-        Does nothing if it had not failed, or if the model is given up.
+        Does nothing if it had not failed, or if `given_up` is set.
         """
         if engine not in self._failed_engines or self.given_up.is_set():
             return

@@ -253,7 +253,7 @@ class ServingModel:
         )
 
     async def _read(self, read: Callable[[], R], call: Call) -> R:
-        """Read a file in a thread that does nothing else, so that nothing slow is ahead."""
+        """Run `read` in a thread for reading files only, where it never waits for slow work."""
         (result,) = await self.resources.files.run(
             (read() for _ in "1"), deadline=call.deadline, bulk=call.bulk
         )

@@ -107,19 +107,19 @@ class Models:
         self._models = loaded
 
     async def swap(self, name: str, bundle_name: str, grace_s: float) -> Swapped:
-        """Load a bundle and verify it, serve it by a name in use, and close the one before.
+        """Load and verify a bundle, serve it under a name in use, and close the old model.
 
-        Calls that use the model before are answered by it; those that have not ended after
-        `grace_s` fail. If loading fails, nothing changes. Swaps take turns, so that there is one
-        model too many at the most.
+        Calls that use the old model are answered by it; those that have not ended after `grace_s`
+        fail. If loading fails, nothing changes. Swaps run one after the other, so that at most one
+        additional model is in memory.
 
         If this is cancelled before the new model is served, nothing changes either, and what was
-        loaded is closed. Later, only the wait for the calls of the model before is cut short.
+        loaded is closed. If it is cancelled later, only the wait for the old model's calls ends.
 
         Raises:
             BundleError: There is no such name, the bundle is not valid, or its input is larger
                 than those for which this server was started.
-            EngineUnavailable: No engine starts, or it computes something else than the bundle
+            EngineUnavailable: No engine starts, or it does not compute the scores that the bundle
                 states.
             Draining: The server is shutting down.
         """

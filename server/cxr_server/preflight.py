@@ -53,7 +53,7 @@ def check_memory(settings: Settings) -> Iterator[str]:
 
 
 def told_memory(settings: Settings) -> str:
-    """Say what the models may take of the budget."""
+    """Return a sentence on the share of the budget that the process and its models have."""
     memory, count = divide(settings, usable_cores()), loaded_at_once(settings)
     models = f"{count} models" if count > 1 else "the model"
     swap = ", of which one replaces another" if settings.admin_listen else ""
@@ -154,9 +154,9 @@ def _check_bundle(name: str, told: str, home: Path | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PreflightCheck:
-    """One check: `run` yields warnings and raises OperatorError; `passed` tells what is right.
+    """One check: `run` yields warnings and raises OperatorError; `passed` describes success.
 
-    `setting` names the setting without which there is nothing to check.
+    If the setting named by `setting` is empty, there is nothing to check.
     """
 
     name: str

@@ -43,10 +43,10 @@ def check_tls(settings: Settings) -> Iterator[str]:
 
 
 def expiries(settings: Settings) -> dict[str, float]:
-    """Return the Unix time at which the server's certificate expires, and the first client CA.
+    """Return the Unix times at which the server's certificate and the first client CA expire.
 
-    One that every client refuses, whatever the time, has none. Raises SettingsError as `check_tls`
-    does.
+    A certificate that clients refuse for another reason than its age is left out. Raises
+    SettingsError as `check_tls` does.
     """
     found: dict[str, float] = {}
     with suppress(ssl.SSLError):

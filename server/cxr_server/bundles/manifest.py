@@ -61,11 +61,11 @@ class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An image file of the bundle, and the scores that every engine must give it."""
+    """An image file of the bundle, and the scores that every engine must compute for it."""
 
     file: Line
     scores: tuple[Annotated[float, Meta(ge=0.0, le=1.0)], ...]
-    """Of each finding, computed in float32 by the forward pass that conversion checks against."""
+    """For each finding, in float32, by the reference forward pass of the conversion."""
 
 
 class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +79,7 @@ class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the maker states. Tuples of findings follow the evidence's rows. Raises ValueError."""
+    """What the author states. Tuples have one value for each finding. Raises ValueError."""
 
     format: Literal[2] = FORMAT
     name: Identifier
@@ -116,11 +116,11 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A bundle's description, complete."""
+    """The complete description of a bundle."""
 
     evidence_side: Annotated[int, Meta(ge=1, le=512)]
     bias: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
-    """What is added to the mean evidence to give a logit."""
+    """Logit = mean evidence + bias, for each finding."""
     files: dict[str, FileEntry]  # all but `model.json`, by path with forward slashes
     probe: Probe | msgspec.UnsetType = msgspec.UNSET  # bundles made elsewhere may have none
     reference: FittedOn | msgspec.UnsetType = msgspec.UNSET

@@ -33,10 +33,10 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_score: Share
     mean_score: Share
     changed_side_count: Count
-    """Of findings that change side of their operating point."""
+    """Number of findings, over all films, that changed side of their operating point."""
 
     far_changed_side_count: Count
-    """Of those that were further from it than the tolerance."""
+    """Number of these that were further from it than the tolerance."""
 
     evidence_correlation: Correlation
     """Mean over films and findings of Pearson's r over the grid."""
@@ -58,13 +58,13 @@ class Quantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     films: FilmSource
     calibration_count: Annotated[int, Meta(ge=1)]
     differences: Differences
-    """Of films that were not calibrated with."""
+    """Measured on films that were not used for calibration."""
 
     tolerance: Share
-    """Largest difference of a probability that is not refused."""
+    """Largest allowed difference of a probability."""
 
     probe_tolerance: Share
-    """Largest difference of a score of the probe."""
+    """Largest allowed difference of a score of the probe."""
 
     @property
     def within_tolerance(self) -> bool:

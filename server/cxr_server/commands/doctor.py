@@ -117,7 +117,7 @@ def _memory() -> Check:
 
 
 def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
-    """Run a check of `serve`; what it warns of is a note."""
+    """Run a check of `serve`; its warnings become a note."""
     try:
         warnings = list(check.run(chosen))
     except OperatorError as error:
@@ -130,13 +130,13 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
 
 
 def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
-    """Verify the bundle to serve and run its engine. What else is found, or not, is a note."""
+    """Verify the bundle to serve and run its engine. Other bundles and engines give notes only."""
     home = Path(chosen.bundle_home) if chosen.bundle_home else bundle_home()
     try:
         served, *more = (resolve(WantedModel.parse(text).bundle, home) for text in chosen.model)
         others = [path for path in list_bundles(home).values() if path not in (served, *more)]
     except BundleError:
-        return  # the check of the model has said so
+        return  # the check of the model has reported it
     for path in (served, *more):
         yield _attempt(f"bundle {path.name}", "fail", _verify, path)
     for path in others:

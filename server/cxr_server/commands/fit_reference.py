@@ -1,4 +1,4 @@
-"""`cxr-server fit-reference`: a folder of films -> a bundle that tells typical images."""
+"""`cxr-server fit-reference`: a folder of films -> the reference of a bundle."""
 
 import argparse
 from collections.abc import Iterator

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-# gRPC's own lines would say again what the answer says.
+# gRPC would log the failure that is printed anyway.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from cxr_server import settings

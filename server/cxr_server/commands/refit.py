@@ -106,7 +106,7 @@ def _split(args: argparse.Namespace) -> PatientSplit:
 def _criteria(
     texts: list[str], findings: Sequence[str], known: Sequence[str]
 ) -> dict[str, Criterion]:
-    """Return the criterion of each finding; the last text counts."""
+    """Return the criterion of each finding. Of several for the same finding, the last counts."""
     general, own = Criterion("youden"), {}
     for text in texts:
         name, _, rest = text.partition("=")
@@ -122,7 +122,7 @@ def _criteria(
 
 
 def _lines(manifest: Manifest) -> list[str]:
-    """Return what was fitted, for people."""
+    """Return what was fitted, as lines of text."""
     done = manifest.refit
     assert done
     patients = (

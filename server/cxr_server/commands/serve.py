@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         log.warning("doubtful setting", detail=doubt)
     status = _serve(chosen)
     if left := threads.running(LEFT_BEHIND_AFTER_S):
-        # The interpreter would end them inside of native code, which aborts the process.
+        # The interpreter would end these threads within native code, which aborts the process.
         log.warning("threads left behind", threads=left)
         exit_at_once(status)
     logs.flush()

@@ -1,10 +1,10 @@
-"""`cxr-server swap`: has a running server serve another bundle by a name in use."""
+"""`cxr-server swap`: replaces a model of a running server by another bundle."""
 
 import argparse
 import os
 from pathlib import Path
 
-# gRPC's own lines would say again what the error says.
+# gRPC would log the failure that is printed anyway.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from cxr_server.rpc.swap import swap_model

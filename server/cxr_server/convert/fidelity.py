@@ -24,10 +24,10 @@ def differences(
     int8: Infer,
     margin: float,
 ) -> Differences:
-    """Return how answers differ over films.
+    """Return the differences of answers over films.
 
-    `margin` is the distance of a probability from its operating point beyond which a finding is
-    far from it.
+    A finding is far from its operating point if its probability differs from it by more than
+    `margin`.
     """
     pairs = [(float32(film.image_chw), int8(film.image_chw)) for film in films]
     before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))

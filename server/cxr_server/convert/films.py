@@ -27,23 +27,23 @@ from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
 
 MAX_FILMS = 300
-"""Most films of one's own to calibrate with, and most to measure on."""
+"""Maximum number of the operator's films, for calibration and for measurement each."""
 MIN_FILMS = 20
 DRAWN = (96, 192)
-"""Phantoms to calibrate with, and to measure on."""
+"""Number of phantoms for calibration and for measurement."""
 DRAWN_SEEDS = (1_000_000, 2_000_000)
-"""Of the first phantom of each; phantom models are trained with seeds from ten million on."""
+"""First seeds of these sets; phantom models are trained with seeds from ten million on."""
 DRAWN_SIDE_PX = 256
 DECODE_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """The network's input [1, S, S] of a film, and the masks of what is planted in a phantom."""
+    """The network's input [1, S, S] of a film, and the masks of a phantom's findings."""
 
     image_chw: NDArray[np.float32]
     masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """Bool [side, side] by finding in lower case, of the square that the network sees."""
+    """bool [side, side] by finding in lower case: the square that the network sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _own(folder: Path, description: Description) -> Iterator[Film]:
 
 
 def _drawn(seed: int, count: int, description: Description) -> list[Film]:
-    """Draw phantoms. The command is used since the package does not depend on cxr-phantom."""
+    """Draw phantoms by the command, since the package does not depend on cxr-phantom."""
     with tempfile.TemporaryDirectory() as folder:
         options = {"output": folder, "count": count, "seed": seed, "size": DRAWN_SIDE_PX}
         words = [f"--{name}={value}" for name, value in options.items()]
@@ -130,4 +130,4 @@ def _film(file: bytes, description: Description, *, strict: bool = False) -> Fil
 
 
 def _never_ends() -> None:
-    """No deadline ends the work of a command."""
+    """A check that never raises: commands have no deadline."""

@@ -28,13 +28,13 @@ from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.verify import probe_difference
 
 TOLERANCE = 0.02
-"""Largest difference of a probability that is not refused."""
+"""Largest allowed difference of a probability."""
 PROBE_MARGIN = 0.02
-"""Difference of a score that another CPU's kernels may add to that of this one."""
+"""Allowance for the kernels of other CPUs, added to the difference of a score on this one."""
 
 
 class ToleranceExceeded(OperatorError):
-    """Answers in int8 differ by more than is allowed. Nothing was written."""
+    """Answers in int8 differ more than allowed. Nothing was written."""
 
 
 def quantize(
@@ -49,9 +49,9 @@ def quantize(
     """Write the bundle `name` to the folder `output`, which must not exist.
 
     `films` is a folder of films; without one, phantoms are drawn, or the shipped samples are used.
-    `say` is called with a line about each step. With `accept`, differences above the tolerance are
-    written, too. Raises BundleError, OSError, QuantizerMissing and ToleranceExceeded, and then
-    nothing was written.
+    `say` is called with a line about each step. With `accept`, a bundle whose differences exceed
+    the tolerance is written anyway. Writes nothing if it raises BundleError, OSError,
+    QuantizerMissing or ToleranceExceeded.
     """
     tool, stated = require_nncf(), parent.manifest
     if stated.quantization:
@@ -110,7 +110,7 @@ def quantize(
 
 
 def told(made: Quantization) -> list[str]:
-    """Return what was measured, for people."""
+    """Return what was measured, as lines of text."""
     found = made.differences
     lines = [
         f"probability: differs by {found.max_probability:.4f} at most, "
@@ -163,5 +163,5 @@ def _infer(engine: Engine) -> Infer:
 
 
 def _probe_tolerance(engine: Engine, bundle: Bundle) -> float:
-    """Return what the probe's scores may differ by on any CPU."""
+    """Return the largest allowed difference of the probe's scores on any CPU."""
     return min(1.0, round(probe_difference(engine, bundle) + PROBE_MARGIN, 3))

@@ -1,6 +1,6 @@
-"""Threads: started as daemons and known, so that none delays the end of the process.
+"""Threads: daemon threads in a registry, so that none delays the end of the process.
 
-Those of `asyncio.to_thread` would: both the event loop and the interpreter wait for them.
+The event loop and the interpreter wait for threads of `asyncio.to_thread`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _started: WeakSet[threading.Thread] = WeakSet()
 
 
 def start(name: str, target: Callable[[], object]) -> threading.Thread:
-    """Run a function in a new thread, which `running` knows. Raises RuntimeError at a limit."""
+    """Run a function in a new thread, which `running` lists. Raises RuntimeError at a limit."""
     full_name = f"cxr-{name}"
 
     def run_named() -> None:
@@ -36,9 +36,9 @@ def start(name: str, target: Callable[[], object]) -> threading.Thread:
 async def run(
     name: str, function: Callable[[], R], *, abandoned: Callable[[R], object] | None = None
 ) -> R:
-    """Run a function in a thread of its own, which is left running if this is cancelled.
+    """Run a function in its own thread, which goes on if this is cancelled.
 
-    `abandoned` is then given its result, in a thread as well.
+    In that case `abandoned` is called with the result, in a thread as well.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[R] = loop.create_future()
@@ -67,7 +67,7 @@ async def run(
 
 
 def running(wait_s: float) -> list[str]:
-    """Return the names of the threads that still run after a time in which they may end."""
+    """Return the names of the threads that are still running after at most `wait_s` seconds."""
     until = time.monotonic() + wait_s
     while names := [thread.name for thread in _started if thread.is_alive()]:
         if time.monotonic() >= until:

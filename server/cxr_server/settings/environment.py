@@ -26,7 +26,7 @@ CLIENT_VARIABLES = frozenset(
 """What the command `cxr` reads."""
 
 CLOSE = 0.8
-"""Similarity from which a name is taken for a mistyped one, such as CXR_TOKENS for the file."""
+"""Similarity above which a name counts as mistyped, such as CXR_TOKENS for CXR_TOKENS_FILE."""
 
 _SERVICE = re.compile(
     r"CXR_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
