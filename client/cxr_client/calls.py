@@ -49,12 +49,12 @@ from cxr_client.steps import Connect, Deadline, Pause, Read, Reply, Send, Steps
 from cxr_client.trace_context import trace_context
 
 _REQUEST_BYTES_KEY = "x-request-bytes"
-_CONNECT_NOTICE_S = 0.5  # An outage is told within a second.
+_CONNECT_NOTICE_S = 0.5  # An outage is logged within a second.
 _POLL_S = 0.2
-_POLL_TIMEOUT_S = 10.0  # A server that hangs is asked again.
+_POLL_TIMEOUT_S = 10.0  # Ask again if a server does not answer in this time.
 _ONCE = RetryConfig(max_attempts=1)
 _RAY_STARTS = "Application metadata not set"
-"""In Ray Serve's NOT_FOUND while it knows of no application yet."""
+"""Text in Ray Serve's NOT_FOUND before the application is deployed."""
 
 T = TypeVar("T")
 
@@ -218,7 +218,7 @@ def _call(
             error.message = _late(deadline)
             if not link.connected:  # The deadline has passed while connecting.
                 error = unreached = unreached or _no_answer(link, request_id)
-            link.connected = False  # The next call finds out.
+            link.connected = False  # The next call checks the connection.
         pause_s = retries.pause_s(error, deadline.left_s)
         if error is unreached:
             link.failed(error.message, again=pause_s is not None)

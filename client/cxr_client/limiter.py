@@ -7,15 +7,15 @@ from cxr_client.answer import Timing
 
 _FIRST = 4
 _SHRINK = 0.7  # after a refusal
-_LONG_QUEUE = 2.0  # waiting, in relation to decoding and inference
+_LONG_QUEUE = 2.0  # queue time / processing time
 
 
 class Limiter:
     """Keeps as many calls in flight as the server answers without long queueing, and no more.
 
-    Each answer says how long its call has waited. The number grows by about one for every round of
-    answers that waited less than they took to compute: the server, or the network, has room. It
-    falls where they waited more than twice as long, and at once with a refusal.
+    Each answer states how long its call was queued. The limit grows by about one per round of
+    answers whose time in the queue was shorter than their processing time. It falls if the queue
+    time was more than twice as long, and at once on a refusal.
     """
 
     def __init__(self, most: int, *, first: int = _FIRST) -> None:

@@ -44,9 +44,9 @@ R = TypeVar("R")
 
 
 class Patience:
-    """Repeats calls until they are answered or refused for their image's sake.
+    """Retries calls until they are answered, or refused because of their image.
 
-    The client that sends them must not repeat them itself: its refusals are what `limiter` needs.
+    The client must not retry itself: `limiter` needs to see its refusals.
     """
 
     def __init__(self, limiter: Limiter, *, outage_s: float = DEFAULT_OUTAGE_S) -> None:
@@ -98,7 +98,7 @@ class Patience:
                     self._outage = True
                     log.warning("%s; trying again", error.message)
                 return random.uniform(0.8, 1.2) * max(error.retry_after_s or 0.0, pause_s)
-            case DeadlineError() if self._last_answer_s < began_s:  # nor has any other call one
+            case DeadlineError() if self._last_answer_s < began_s:  # no call has been answered
                 if time.monotonic() - self._last_answer_s >= self._outage_s:
                     told = f"the server has answered no call for {self._outage_s:g} s"
                     raise UnavailableError(told, request_id=error.request_id) from None

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 
 EMPTIED = b"\n"
-"""What is left of a damaged line that was taken out, so that others keep their numbers."""
+"""Replaces a damaged line that was removed, so that other lines keep their numbers."""
 
 
 class RunError(ValueError):

@@ -109,11 +109,6 @@ def _measure(evidence: dict[str, Any], region_hw: NDArray[np.bool_]) -> tuple[fl
     )
 
 
-def _centres(count: int, side: int) -> NDArray[Any]:
-    """Return the pixels of a side in which the centres of `count` pixels over it lie."""
-    return (2 * np.arange(count) + 1) * side // (2 * count)
-
-
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     first, second = (coco.encode(np.asfortranarray(each.astype(np.uint8))) for each in (a, b))
     return float(coco.iou([first], [second], [False])[0, 0])

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from cxr_server import __version__
-from cxr_server.errors import OperatorError
+from cxr_server.errors import OperatorError, UsageError
 
 COMMANDS = {
     "serve": "serve a model",
@@ -84,12 +84,6 @@ class _Stopped(BaseException):
 
 def _stop(number: int, _: object) -> NoReturn:
     raise _Stopped(number)
-
-
-class UsageError(OperatorError):
-    """The command line is wrong."""
-
-    exit_status = 2
 
 
 class _Parser(argparse.ArgumentParser):

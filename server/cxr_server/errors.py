@@ -29,6 +29,12 @@ class OperatorError(Exception):
     exit_status: ClassVar[int] = 1
 
 
+class UsageError(OperatorError):
+    """The command line is wrong."""
+
+    exit_status = 2
+
+
 class RequestError(Exception):
     """Ends a call with a canonical gRPC `status`, a stable `reason` and a sentence for people.
 

@@ -2,7 +2,7 @@
 
     budget = process and model + decode processes + requests + decoding + drawing and responses
 
-Calls hold what they may need at most, so that the shares hold whatever callers do. `divide` sets
+Every call reserves the most that it may need, so that no share is ever exceeded. `divide` sets
 every limit that is not given, and refuses settings that contradict each other or the budget.
 """
 
@@ -24,12 +24,12 @@ CACHED_BYTES = 60_000  # of a radiograph: its picture of 224 x 224 pixels, the m
 MIN_BUDGET_MIB = 768
 MIN_FREE_BYTES = MIN_BUDGET_MIB * MIB - PROCESS_BYTES
 CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
-"""Share of the limit that is used: the kernel counts buffers of sockets as well, and a machine
-without a limit has other work to do."""
+"""Shares of the container's limit, which also counts socket buffers, and of the machine's memory,
+which other processes need too."""
 DEFAULT_REQUEST_MIB, DEFAULT_IN_FLIGHT_MIB, DEFAULT_PIXELS = 32, 256, 50_000_000
-"""The limits that are not given, unless the budget is too small for them."""
+"""Default limits, unless the budget is too small for them."""
 MAX_DECODE_BYTES = 512 * MIB  # for each decode thread; more would never be used
-MIN_LEFT_BYTES = 16 * MIB  # of drawing, at the least
+MIN_LEFT_BYTES = 16 * MIB  # minimum that must remain for drawing
 MIN_PIXEL_BYTES = 6
 """Bytes that decoding a pixel of 16 bits takes. Colour and transparency take more: images that do
 not fit are refused by their own size."""
@@ -154,7 +154,7 @@ def beyond_process_share(cache_bytes: int, share_bytes: int) -> int:
 
 
 def _budget(settings: Settings) -> tuple[int, str]:
-    """Return the budget, and the words that name it in an error."""
+    """Return the budget, and its description for error messages."""
     limit, machine = _cgroup_limit_bytes(), _machine_bytes()
     if given := settings.memory_budget_mib:
         if given < MIN_BUDGET_MIB:

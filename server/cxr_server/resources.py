@@ -69,7 +69,7 @@ class Resources:
             log.warning("the models need memory of drawing", left_for_drawing_mib=left_mib)
 
     async def close(self) -> None:
-        """End all threads and processes; maps that are being made are left behind."""
+        """End all threads and processes, without waiting for maps that are being made."""
         for pool in (self.files, self.drawing, self.slow_maps):
             pool.close()
         await threads.run("closing", self.processes.close)

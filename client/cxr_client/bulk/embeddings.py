@@ -16,10 +16,10 @@ _START = struct.pack("<6sBBH", b"\x93NUMPY", 1, 0, _HEADER_BYTES - 10)
 
 
 def stored_rows(path: Path) -> float:
-    """Return how many rows a file has; infinity where there is none, which then must be missed.
+    """Return how many rows a file has; infinity where there is no file.
 
     Raises:
-        OSError: The file cannot be read, or is none of embeddings.
+        OSError: The file cannot be read, or does not hold embeddings.
     """
     try:
         with path.open("rb") as file:

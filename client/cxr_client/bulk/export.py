@@ -192,7 +192,7 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
-        with suppress(OSError):  # Not every file system can.
+        with suppress(OSError):  # Some file systems cannot sync folders.
             os.fsync(folder)
         os.close(folder)
     except BaseException:

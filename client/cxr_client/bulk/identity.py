@@ -12,10 +12,10 @@ MIN_SECRET_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How the files of a run are known: by path, size and time, or by content; in clear or hashed.
+    """How a run identifies files: by path, size and time, or by content; in clear or hashed.
 
-    With a `secret`, keys and names are BLAKE2b hashes with it: whoever has it can find the name of
-    a file that he knows, and nobody else can.
+    With a `secret`, keys and names are BLAKE2b hashes keyed with it: only those who have the secret
+    can check which file a hash belongs to.
     """
 
     by_content: bool = False
@@ -43,7 +43,7 @@ class Identity:
         return self._hash(os.fsencode(part))[:16]
 
     def fingerprint(self) -> str:
-        """Return what tells secrets apart, and is not one; "" without."""
+        """Return an id of the secret that does not reveal it; "" without a secret."""
         return self._hash(b"cxr-run") if self.secret else ""
 
     def _hash(self, data: bytes) -> str:

@@ -109,7 +109,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        # What ended the run is told, not that the disk is still full.
+        # Report what ended the run, not that closing fails for the same reason.
         with contextlib.suppress(*([JournalError] if isinstance(error, JournalError) else [])):
             self.close()
 
@@ -120,9 +120,10 @@ class Journal:
             raise JournalError(f"{path} is being written by another run") from None
 
     def _restore(self, run: Run, resume: bool) -> int:
-        """Read the rows, cut off a torn line, and return the size; write the header if it lacks.
+        """Read the rows, cut off a torn line, and return the size in bytes.
 
-        A row whose embedding has not reached the disk is as good as torn, and all that follow it.
+        Writes the header of an empty file. If the embedding of a row is not on the disk, the row
+        and all that follow it are cut off as well.
         """
         self._size = self._vectors = 0
         stored = stored_rows(run.embeddings_path)

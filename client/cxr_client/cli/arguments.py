@@ -122,7 +122,7 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
 
 
 class _Version(argparse.Action):
-    """Print the version, which is imported only then."""
+    """Print the version, which is imported on demand."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="print the version")

@@ -52,10 +52,10 @@ class Explainer:
         return await self._ask(image, labels) if labels else _no_explanations(scored)
 
     async def _ask(self, image: bytes, labels: Sequence[str]) -> ExplanationSet:
-        """Explain labels in one call, or in several where the server does not draw all in one."""
+        """Explain labels in one call, or in several if one would exceed the server's limit."""
         drawn = [label for label in self.drawn if label in labels]
         once = self.render.kind == RenderKind.RADIOGRAPH
-        # No label to draw would mean that all are drawn.
+        # An empty `heatmap_labels` means all labels, so drawing none needs the kind NONE.
         nothing = bool(self.drawn) and not drawn and not once
         try:
             return await self.client.explain(

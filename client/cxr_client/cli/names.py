@@ -25,7 +25,7 @@ def names_of(arguments: argparse.Namespace) -> Iterator[Iterator[str]]:
     with ExitStack() as stack:
         lists: list[Iterator[str]] = [iter(arguments.files)]
         if listed == "-":
-            # Unbuffered: a thread that waits for a buffer's lock would fail the interpreter's end.
+            # Unbuffered: a thread that holds the buffer's lock would abort the interpreter's exit.
             stdin = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
             lists.append(names_in(stdin))
         elif listed:

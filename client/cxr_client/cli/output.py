@@ -25,7 +25,7 @@ Answer = Prediction | ExplanationSet
 Failure = CxrError | FileError
 Pictures = Sequence[Path | None]
 """The file written for each explanation; None where there is no picture. Empty for predictions.
-Explanations may share one: the radiograph."""
+With the kind RADIOGRAPH all explanations have the same file."""
 
 
 class Writer(Protocol):

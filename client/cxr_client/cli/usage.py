@@ -15,9 +15,9 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations: with them, "--token SECRET" would be "--token-file SECRET".
+    """A parser whose errors are one line on standard error, naming the option as it was typed.
 
-    Its errors name an option as it is typed, in one line on standard error.
+    Abbreviations are off: "--token SECRET" would otherwise mean "--token-file SECRET".
     """
 
     def __init__(self, **options: Any) -> None:

@@ -133,7 +133,7 @@ def _film(job: Job, folder: Path) -> "Film | None":
             data = job.read(max_bytes)
         except FileError as error:
             raise Refusal(error.reason, error.message) from None
-        # A name does not make an image: nothing else leaves the folder.
+        # Whatever its name, only an image by content may leave the folder.
         if kind_of(data[:HEAD_BYTES]) not in IMAGES:
             raise Refusal("IMAGE_FORMAT_UNSUPPORTED", "The file is not DICOM, PNG or JPEG.")
         return data

@@ -35,7 +35,7 @@ def reveal(scores: Scores, labels: LabelSet, secret: bytes) -> Scores:
     def clear(file: str) -> str:
         path = PurePosixPath(file)
         *folders, stem = path.with_suffix("").parts
-        # The hash of a file's name is of its suffix, too, which also follows it.
+        # Hashed file names are the hash of name and suffix, followed by the suffix.
         name = known.get(stem, "")
         return "/".join([*(known.get(each, each) for each in folders), name or path.name])
 

@@ -65,7 +65,7 @@ class _Api:
         self._relay = relay
         self._films = films
         self._slots = slots
-        # A strip asks for many thumbnails at once: explanations must not wait for all of them.
+        # The page requests many thumbnails at once; explanations must not wait behind them.
         self._background = asyncio.Semaphore(BACKGROUND)
         self._thumbnails = Thumbnails(_THUMBNAIL_BYTES)
 
@@ -144,9 +144,9 @@ def _answering(endpoint: Endpoint) -> Endpoint:
         except (CxrError, Refusal) as error:
             return JSONResponse({"error": fields_of(error)})
         except ClientDisconnect:
-            return Response()  # Nobody reads it.
+            return Response()  # The browser has disconnected.
         except Exception as error:
-            # Where it happened, but not its message: that of an OSError names a file.
+            # Log the traceback without the message, which may contain the name of a file.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("unexpected %s in the web server:\n%s", type(error).__name__, where)
             unexpected = Refusal("INTERNAL", "The web server has failed.")

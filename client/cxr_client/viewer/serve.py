@@ -90,5 +90,5 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # `serve` handles them: uvicorn would raise them again in the end.
+        # `serve` handles signals; uvicorn would raise them again at the end.
         yield

@@ -23,7 +23,7 @@ _APP = "cxr-serve"
 
 @dataclass(frozen=True, slots=True)
 class WantedModel:
-    """A bundle's name or folder, and the name to serve it by; "" stands for the bundle's own."""
+    """A bundle's name or folder, and the name to serve it under; "" for the bundle's own name."""
 
     name: str
     bundle: str

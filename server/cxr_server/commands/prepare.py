@@ -15,7 +15,7 @@ from cxr_server.convert.convert import prepare
 from cxr_server.convert.int8 import require_nncf
 from cxr_server.convert.quantize import quantize
 from cxr_server.convert.source import Source
-from cxr_server.errors import OperatorError
+from cxr_server.errors import OperatorError, UsageError
 from cxr_server.inference.engines.cpu import int8_doubt
 from cxr_server.inference.engines.registry import choose_engine
 
@@ -88,12 +88,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class UsageError(OperatorError):
-    """The command line is wrong."""
-
-    exit_status = 2
-
-
 def _run_int8(args: argparse.Namespace) -> int:
     """Quantise a bundle, which is prepared first if it is not there."""
     name = args.int8_name or f"{Path(args.name).name}-int8"
@@ -134,7 +128,7 @@ def _converted(args: argparse.Namespace, output: Path | None) -> Path:
 
 
 def _compile(folder: Path) -> None:
-    """Fill the cache that the server starts from."""
+    """Compile the model into the cache, so that the server starts faster."""
     start = time.perf_counter()
     choose_engine(load_bundle(folder), "openvino", cache_dir=_cache()).close()
     print(f"compiled for this machine in {time.perf_counter() - start:.1f} s")

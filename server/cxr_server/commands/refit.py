@@ -11,7 +11,7 @@ from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.refit import CalibrationFigures, Estimate, PatientSplit
 from cxr_server.bundles.store import PHANTOM, bundle_home, resolve
 from cxr_server.convert.catalog import CATALOG
-from cxr_server.errors import OperatorError
+from cxr_server.errors import OperatorError, UsageError
 from cxr_server.refit.criteria import AT_LEAST, BEST, Criterion, CriterionError
 from cxr_server.refit.films import read_films
 from cxr_server.refit.write import refit, write_refit
@@ -84,12 +84,6 @@ def run(args: argparse.Namespace) -> int:
     what = "wrote" if written else "nothing to do: there is already"
     print(f"\n{what} {home / args.name}: serve it with `cxr-server serve --model {args.name}`")
     return 0
-
-
-class UsageError(OperatorError):
-    """The command line is wrong."""
-
-    exit_status = 2
 
 
 def _split(args: argparse.Namespace) -> PatientSplit:

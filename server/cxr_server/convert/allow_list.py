@@ -58,7 +58,7 @@ GLOBALS = {
 """The allow-list: globals of published checkpoints, by module."""
 # fmt: on
 Storages = dict[str, tuple[str, int]]
-"""Element type and size of each storage that a pickle mentions: numbers kept apart from it."""
+"""Element type and size of each storage that a pickle refers to."""
 
 
 class CheckpointRefused(Exception):

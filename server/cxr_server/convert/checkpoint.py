@@ -46,7 +46,7 @@ def read_checkpoint(content: bytes) -> Checkpoint:
         lists = {name: _list(found[name]) for name in LISTS if name in found}
     except CheckpointRefused:
         raise
-    except Exception:  # zipfile, struct, numpy and the unpickler raise anything on such files
+    except Exception:  # zipfile, struct, numpy and the unpickler may raise any type
         raise CheckpointRefused("it is corrupt") from None
     if not state:
         raise CheckpointRefused("it holds no tensors")

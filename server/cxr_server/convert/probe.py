@@ -15,9 +15,9 @@ SIDE_PX = 320
 
 
 def probe_file() -> bytes:
-    """Return a PNG file of two dark ellipses in a bright one, with stripes of several widths.
+    """Return a PNG file: two dark ellipses in a bright one, with stripes of several widths.
 
-    It is drawn by a formula, roughly in the grey values of a chest radiograph.
+    The grey values are roughly those of a chest radiograph.
     """
     y, x = np.mgrid[-1 : 1 : SIDE_PX * 1j, -1 : 1 : SIDE_PX * 1j]
     body = np.exp(-((x / 0.9) ** 8) - (y / 1.1) ** 12)

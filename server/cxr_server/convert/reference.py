@@ -1,4 +1,4 @@
-"""Reference: embeddings of films -> a bundle that tells how typical an image is."""
+"""Reference: embeddings of films -> the same bundle with a reference of typical images."""
 
 import hashlib
 import os
@@ -16,10 +16,10 @@ from cxr_server.inference.typicality import REFERENCE_NAME, fit, fitted_on, refe
 
 
 def add_reference(bundle: Bundle, embeddings_nc: NDArray[np.float32]) -> Bundle:
-    """Fit a reference and store it in the bundle's folder, in place of any other.
+    """Fit a reference and store it in the bundle's folder, replacing any other.
 
-    The folder is replaced as a whole once the new one loads; a running server keeps what it has
-    read. Raises BundleError and OSError, and then nothing has changed.
+    The folder is replaced as a whole after the new one has been loaded; running servers are not
+    affected. Changes nothing if it raises BundleError or OSError.
     """
     reference, manifest = fit(embeddings_nc), bundle.manifest
     content = reference_file(reference)

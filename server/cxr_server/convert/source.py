@@ -15,9 +15,9 @@ from cxr_server.convert.download import DownloadError, Progress, download
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The origin of a checkpoint, and what is known of it."""
+    """The origin of a checkpoint, and how to verify it."""
 
-    name: str  # in the catalogue, or with `file` that of the new bundle
+    name: str  # in the catalogue, or with `file` the name of the new bundle
     file: Path | None = None  # None to download
     url: str | None = None  # None for the address in the catalogue
     sha256: str | None = None  # expected by the operator

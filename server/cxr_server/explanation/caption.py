@@ -1,4 +1,4 @@
-"""Caption: what a picture says of itself, in its legend and in its file."""
+"""Caption: the description of a picture, for its legend and its file."""
 
 import json
 import math

@@ -8,13 +8,13 @@ from cxr_server.explanation.legend import size_with_legend_px
 
 LARGEST_PICTURE_PX = 4096**2
 FILE_BYTES, SENT_BYTES = 3, 6
-"""Of a picture's file for a pixel, at most its red, green and blue; gRPC copies it to send it."""
+"""Bytes per pixel of a picture's file (at most RGB), and with the copy that gRPC sends."""
 DRAWN_BYTES = 18
-"""For a pixel of the picture that is being drawn: background, layers of heat and colour, legend,
-the encoder's rows. Measured with noise, where it was 14."""
+"""Bytes per pixel of the picture being drawn: background, layers of heat and colour, legend, the
+encoder's rows. 14 were measured, with noise."""
 KEPT_BYTES = 2
-"""For a pixel of the original image, which is a picture of 8 bits, while it is drawn on."""
-NUMBERS_BYTES = 2**14  # all but the picture of one explanation
+"""Bytes per pixel of the original image, kept with 8 bits while pictures are drawn."""
+NUMBERS_BYTES = 2**14  # of one explanation, without its picture
 
 
 @dataclass(frozen=True, slots=True)

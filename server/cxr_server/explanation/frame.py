@@ -12,8 +12,8 @@ from cxr_server.explanation.options import RenderFrame, RenderKind, RenderOption
 from cxr_server.geometry import Box
 from cxr_server.inference.model_input import Evidence
 
-HATCH_GREYS, EDGE_GREY = (200, 40), 208  # on and between the stripes
-HATCH_OPACITY = 0.35  # where heat would have its full opacity
+HATCH_GREYS, EDGE_GREY = (200, 40), 208  # the stripes and the gaps between them
+HATCH_OPACITY = 0.35  # relative to the full opacity of heat
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from cxr_server.inference.model_input import Evidence
 
 
 class CacheMode(StrEnum):
-    """What a call does with kept evidence."""
+    """How a call uses the cache."""
 
     USE = "USE"
-    BYPASS = "BYPASS"  # neither read nor add to it
+    BYPASS = "BYPASS"  # neither reads nor adds
 
 
 class EvidenceCache:

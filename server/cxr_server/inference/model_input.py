@@ -19,7 +19,7 @@ class ImageFacts:
     width_px: int
     crop: Box  # what the network sees
     display_range: tuple[int, int] = (0, 255)  # see `Radiograph`
-    presentation: DicomPresentation | None = None  # what was applied, of a DICOM file
+    presentation: DicomPresentation | None = None  # as applied; None unless DICOM
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,7 @@ class EngineSupervisor:
 
     A failed engine is replaced by one of the same kind, while requests wait for it. If that fails
     `REBUILD_TRIES` times, if the device is lost, or if an engine call does not return, all requests
-    are failed and the lifecycle is told that the model is given up: only another process may be
-    able to use the device.
+    fail and `Lifecycle.given_up` is set: only another process may be able to use the device.
 
     `failures` counts calls of the engine that failed, and losses of its device; `rebuilds` counts
     tries to replace it, by their outcome.
@@ -85,7 +84,7 @@ class EngineSupervisor:
                     await self._close_engine()
 
     async def _watch(self) -> None:
-        seen = 0  # more than once: after a pause of the whole process, each call seems stuck
+        seen = 0  # consecutive checks: after a pause of the whole process, every call seems stuck
         while seen < STUCK_CHECKS:
             await asyncio.sleep(WATCH_INTERVAL_S)
             seen = seen + 1 if self._scheduler.stuck else 0
@@ -96,7 +95,7 @@ class EngineSupervisor:
         try:
             async with asyncio.timeout(REBUILD_LIMIT_S):
                 if isinstance(error, NotFinite) and await self._computes_right():
-                    self._scheduler.resume(self.engine)  # it was the image
+                    self._scheduler.resume(self.engine)  # the image was the cause
                 else:
                     await self._rebuild()
         except TimeoutError:

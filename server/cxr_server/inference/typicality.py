@@ -40,7 +40,7 @@ class Reference:
 
     mean_c: Array
     components_pc: Array  # orthonormal rows
-    extra_p: Array  # what the inverse variance of a component has beyond `rest`
+    extra_p: Array  # inverse variance of each component, minus `rest`
     rest: Array  # inverse variance of all other directions, []
     distances_n: Array  # ascending
 

@@ -14,11 +14,11 @@ from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocess
 from cxr_server.inference.scoring import logits, op_norm, sigmoid
 
 TOLERANCE = 1e-3
-"""Largest difference of a score, where the bundle states none. Float32 stays below 1e-4."""
+"""Largest allowed difference of a score in float32, which stays below 1e-4."""
 REDUCED_TOLERANCE = 0.02
-"""The same where another precision was asked for."""
+"""Largest allowed difference of a score in a reduced precision."""
 PROBE_LIMIT_BYTES = 2**28
-"""Most memory that decoding a probe may take."""
+"""Memory limit of decoding a probe."""
 
 
 def verify_engine(engine: Engine, bundle: Bundle, precision: str = FLOAT32) -> float | None:

@@ -1,4 +1,4 @@
-"""Criteria: what an operating point is chosen for. Next: fit."""
+"""Criteria: how an operating point is chosen. Next: fit."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ BEST = ("youden", "f1")
 """Criteria that are maximised."""
 
 AT_LEAST = ("sensitivity", "specificity", "ppv", "npv")
-"""Criteria that are to reach a value; what they are traded against is then maximised."""
+"""Criteria with a minimum; the figure that trades off against them is maximised."""
 
 LEAST_CALLED = 10
-"""Films that PPV or NPV are of, at least: of fewer, either is chance."""
+"""Minimum number of films behind a PPV or NPV."""
 
 _ROUNDING = 1e-12
 _OPEN = (1e-12, 1 - 1e-12)
-"""Between these lie operating points."""
+"""Bounds of operating points."""
 
 
 class CriterionError(OperatorError):
-    """A criterion that is none."""
+    """An invalid criterion."""
 
     exit_status = 2
 

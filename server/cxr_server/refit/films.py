@@ -57,7 +57,7 @@ class Films:
     """n films with labels of k findings, and where they come from."""
 
     sha256: str
-    """Of the evaluation."""
+    """Hash of the evaluation."""
 
     run_sha256: str
     weights_sha256: str

@@ -137,7 +137,7 @@ class Settings:
         "info", "lowest level logged", "logs", choices=("debug", "info", "warning", "error")
     )
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """How the settings that are not defaults were written: `max_pixels` -> "--max-pixels 9"."""
+    """Settings as the operator wrote them: `max_pixels` -> "--max-pixels 9"."""
 
     def told(self, name: str) -> str:
         """Return a setting as the operator wrote it, or its flag with the default."""

@@ -1,4 +1,4 @@
-"""Again: failures of a journal -> which of them a new row takes the place of."""
+"""Again: failures of a journal -> those that a new row replaces."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -9,9 +9,9 @@ from cxr_client.runs import FailureRow, Row
 
 
 class Failures:
-    """The failures to try again, by name and by key: a file that is readable now has another key.
+    """The failures to retry, by name and by key: a file that is now readable has another key.
 
-    A failure is taken once, so that a row that is written replaces it and no other row does.
+    Each failure is replaced by one row only.
     """
 
     def __init__(self, failures: dict[int, FailureRow]) -> None:

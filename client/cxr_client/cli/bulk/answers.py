@@ -41,12 +41,12 @@ class OtherModelError(Exception):
 
 @dataclass(slots=True)
 class ByContent:
-    """The rows that exist, by the hash of their image: for files that may have moved."""
+    """Existing rows by the hash of their image, to find those of files that have moved."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
 
     def take(self, key: str, file: str, *, moves: Callable[[str], bool]) -> bool:
-        """Return whether a file has a row: that of its name, or else of one that moved. Take it.
+        """Take the row of a file, or else of a file that moved, and return whether there is one.
 
         Equal images have rows of their own. `moves` tells whether the file of a row is gone.
         """

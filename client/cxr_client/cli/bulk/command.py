@@ -29,7 +29,7 @@ from cxr_client.limiter import Limiter
 from cxr_client.many import Patience
 from cxr_client.runs import Header, Run, RunError
 
-NICENESS = 10  # of 19: other programs of this machine, a server and its callers too, come first
+NICENESS = 10  # of 19: a server on this machine and its other callers come first
 
 
 async def bulk(arguments: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ async def _bulk(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--output {error}") from None
         most = arguments.jobs or _most(described.limits)
         limiter = Limiter(most)
-        # Its refusals are what the limiter needs; it waits, too.
+        # The client does not retry: the limiter needs to see refusals, and `Patience` waits.
         client = connect(_with(arguments, jobs=most, max_attempts=1), priority="bulk")
         with _told(plan), journal:
             again = Failures(journal.failures if arguments.retry_failed else {})
@@ -87,7 +87,7 @@ async def _bulk(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _giving_way() -> Iterator[None]:
-    """Lower the priority of this thread, and of those that it starts, on this machine's cores."""
+    """Lower the CPU priority of this thread, and of those that it starts."""
     if not hasattr(os, "setpriority"):  # Windows
         yield
         return
@@ -96,12 +96,12 @@ def _giving_way() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(PermissionError):  # of a user who may lower it, and not raise it again
+        with suppress(PermissionError):  # users may lower their priority but not raise it again
             os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def _known(journal: Journal, *, failures: bool) -> dict[str, list[str]]:
-    """Return the names of the rows that are not written again, by key, and forget them there."""
+    """Return the names of the rows that are kept, by key, and remove them from the journal."""
     before, journal.names = journal.names, {}
     if failures:
         for row in journal.failures.values():
@@ -112,7 +112,7 @@ def _known(journal: Journal, *, failures: bool) -> dict[str, list[str]]:
 
 @contextmanager
 def _told(plan: Plan) -> Iterator[None]:
-    """Raise FileError for a journal that cannot be written."""
+    """Turn a JournalError into a FileError that says how to resume."""
     try:
         yield
     except JournalError as error:

@@ -52,7 +52,7 @@ async def run(
                 await _answer_all(journal, scan, answers, limiter, again, meter, syncing)
                 journal.sync()
             except asyncio.CancelledError:
-                if not signals:  # A signal is not what ends it.
+                if not signals:  # The caller has cancelled it.
                     raise
     except OtherModelError as error:
         raise FileError("OTHER_MODEL", str(error)) from None

@@ -15,7 +15,7 @@ from cxr_client.cli.files import FileError, Search, files_at, os_message
 
 
 class Film(NamedTuple):
-    """An image file by its name as given, whose end from `start` on is relative to its folder."""
+    """An image file: its name as given, and where in the name the path within the folder starts."""
 
     name: str
     start: int

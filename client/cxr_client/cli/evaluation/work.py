@@ -160,7 +160,7 @@ def _comparison(
 def _secret(path: Path | None) -> bytes:
     if path is None:
         return b""
-    if not path.is_file():  # None is made, as a run does.
+    if not path.is_file():  # Unlike a run, an evaluation creates no secret.
         raise UsageError(f"--anonymous-names {path}: there is no such file")
     try:
         return read_secret(str(path))

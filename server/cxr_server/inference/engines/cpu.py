@@ -28,7 +28,7 @@ def openvino_capabilities() -> tuple[str, ...]:
 
 
 def told() -> str:
-    """Return what the CPU has, for people."""
+    """Return a line on the CPU's instructions for int8 and bfloat16."""
     flags, capabilities = cpu_flags(), openvino_capabilities()
     int8 = [flag for flag in INT8_INSTRUCTIONS if flag in flags]
     bf16 = "BF16 " + ("with AMX" if "amx_bf16" in flags else "without AMX")
