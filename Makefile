@@ -191,6 +191,7 @@ BENCH_ARGS ?=
 
 bench: $(DEV_STAMP) ## compare with the baselines, 20 minutes; BENCH_ARGS="--against FOLDER --brief"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+	$(PY) -m benchmarks.on_gpu --if-found
 
 bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it (Debian's python3.11)
 	$(PY) -m benchmarks.run --peers-python $(PEERS)/bin/python $(BENCH_ARGS)

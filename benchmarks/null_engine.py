@@ -18,7 +18,7 @@ from cxr_server.inference.engines.registry import ENGINES
 class NullEngine:
     """Gives every image the scores of the bundle's probe, at once, in batches as on a GPU."""
 
-    max_batch, max_in_flight = 32, 2
+    max_batch, max_in_flight = 64, 2
 
     def __init__(self, bundle: Bundle, options: EngineOptions, name: str) -> None:
         manifest = bundle.manifest

@@ -1,10 +1,10 @@
 """On a GPU: what the card and the cores of a machine allow, and how much of that servers reach.
 
-`make bench` adds it where torch finds a GPU, and `python -m benchmarks.on_gpu` measures nothing
-else. The ceiling is the engine alone, by precision and batch size. Then one server, and several on
-the same card, are called from several processes. They are bound by the card, or by the cores: all
-of these, divided by the CPU time that server and callers take for an image. With `--device cpu`,
-torch on the CPU takes the place of the GPU, which shows that everything runs.
+`make bench` ends with it where torch finds a GPU, and `make bench-gpu` measures nothing else. The
+ceiling is the engine alone, by precision and batch size. Then one server, and several on the same
+card, are called from several processes. They are bound by the card, or by the cores: all of these,
+divided by the CPU time that server and callers take for an image. With `--device cpu`, torch on the
+CPU takes the place of the GPU, which shows that everything runs.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES
 
 CUDA = "cuda:0"
+RESULTS = Path(__file__).parent / "results"
 TARGET = 0.9
 WINDOW_S = 3.0
 SERVED = "float32"
@@ -187,17 +189,23 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """Measure, print the tables, and write JSON."""
+    """Measure, write the numbers as JSON, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default=CUDA, help="as torch spells it")
     parser.add_argument("--seconds", type=float, default=WINDOW_S, help="length of a window")
     parser.add_argument("--smoke", action="store_true", help="tiny: shows that everything runs")
+    parser.add_argument("--if-found", action="store_true", help="do nothing if there is no GPU")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
+    if args.if_found and not found():
+        print("no GPU: nothing is measured on one", file=sys.stderr)
+        return 0
     plan = replace(SMOKE if args.smoke else Plan(), seconds=args.seconds)
     results = measured(args.device, plan, small=args.smoke)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = args.json or RESULTS / f"gpu-{stamp}.json"
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"numbers: {path}", file=sys.stderr)
     print(text(results))
     return 0
 

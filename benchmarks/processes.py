@@ -53,9 +53,13 @@ class Worker:
 
 
 def environment(bundle: Path | None = None, root: Path = ROOT) -> dict[str, str]:
-    """Return the environment of a compared process: the packages of the checkout at `root`."""
+    """Return the environment of a compared process: the packages of the checkout at `root`.
+
+    Servers of this project run OpenVINO, as the engine alone does, also where there is a GPU.
+    """
     paths: Sequence[Path] = (root, root / "server", root / "client", root / "phantom")
-    return os.environ | {BUNDLE: str(bundle), "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    packages = os.pathsep.join(map(str, paths))
+    return os.environ | {BUNDLE: str(bundle), "PYTHONPATH": packages, "CXR_ENGINE": "openvino"}
 
 
 def end(process: subprocess.Popen[Any]) -> None:

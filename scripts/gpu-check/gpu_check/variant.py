@@ -29,31 +29,6 @@ CPU = os.environ.get("GPU_CHECK_CPU") == "1"
 CPU_BATCH_SIZES = (1, 2, 4, 8)
 
 
-class NullEngine:
-    """Gives every image the scores of the bundle's probe, at once."""
-
-    name, max_batch, max_in_flight = "torch", 64, 2
-
-    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        manifest = bundle.manifest
-        self.device, self.precision = options.device, options.precision
-        threshold = np.array(manifest.probe_thresholds)
-        score = np.array(manifest.probe.scores if manifest.probe else threshold)
-        probability = np.where(
-            score < 0.5, 2 * threshold * score, 1 - 2 * (1 - threshold) * (1 - score)
-        ).clip(1e-7, 1 - 1e-7)
-        logit = np.log(probability / (1 - probability)) - manifest.bias
-        shape_khw = (len(logit), manifest.evidence_side, manifest.evidence_side)
-        self._evidence_khw = np.broadcast_to(logit[:, None, None], shape_khw).astype(np.float32)
-
-    def evidence(self, batch_nchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the same evidence for every image."""
-        return np.stack([self._evidence_khw] * len(batch_nchw))
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 class Faults:
     """What the next batch meets: signals set it."""
 
@@ -104,7 +79,9 @@ def install(variants: set[str]) -> None:
     if CPU:
         spec = replace(spec, open=on_torch(faults), reduced_devices=spec.devices)
     if "null" in variants:
-        spec = replace(spec, open=NullEngine)
+        from benchmarks.null_engine import NullEngine
+
+        spec = replace(spec, open=lambda bundle, options: NullEngine(bundle, options, "torch"))
     if "faulty" in variants:
         spec = replace(spec, open=on_torch(faults))
         signal.signal(signal.SIGUSR1, lambda *_: setattr(faults, "due", "memory"))
