@@ -165,18 +165,18 @@ function quantizationFacts(made) {
     ["Calibrated with", `${made.calibration_count} films (${made.films})`],
     ["Measured on", `${made.film_count} other films, against float32`],
     [
-      "Probability differs by",
-      `${made.max_probability_difference.toFixed(4)} at most, ${made.mean_probability_difference.toFixed(5)} in the mean`,
+      "Probability",
+      `differs by ${made.max_probability_difference.toFixed(4)} at most, ${made.mean_probability_difference.toFixed(5)} in the mean`,
     ],
     [
-      "Score differs by",
-      `${made.max_score_difference.toFixed(4)} at most, ${made.mean_score_difference.toFixed(5)} in the mean`,
+      "Score",
+      `differs by ${made.max_score_difference.toFixed(4)} at most, ${made.mean_score_difference.toFixed(5)} in the mean`,
     ],
     [
       "Changed side",
       `${made.changed_side_count} findings, ${made.far_changed_side_count} of them further than ${made.tolerance} from their operating point`,
     ],
-    ["Evidence, correlation", made.evidence_correlation.toFixed(4)],
+    ["Evidence", `correlation ${made.evidence_correlation.toFixed(4)} in the mean`],
   ];
   if (planted)
     facts.push([
@@ -184,7 +184,7 @@ function quantizationFacts(made) {
       `AUC ${planted.auc_float32.toFixed(4)} before, ${planted.auc_int8.toFixed(4)} after; pointing ${planted.pointing_float32.toFixed(3)} before, ${planted.pointing_int8.toFixed(3)} after`,
     ]);
   if (made.max_probability_difference > made.tolerance || made.far_changed_side_count > 0)
-    facts.push(["Tolerance", `exceeded: ${made.tolerance} was not kept, and accepted`]);
+    facts.push(["Tolerance", `EXCEEDED, accepted by the operator (${made.tolerance})`]);
   return facts;
 }
 
@@ -199,12 +199,12 @@ export function modelFacts({ model, ...rest }) {
     ["Evidence grid", `${rest.evidence_side} x ${rest.evidence_side} cells`],
     ["Created", rest.create_time ?? "unknown"],
     ["Licence", rest.license],
+    ...refitFacts(rest.refit),
+    ...quantizationFacts(rest.quantization),
     ["Weights, SHA-256", model.weights_sha256],
     ...(rest.upstream_sha256
       ? [/** @type {[string, string]} */ (["Converted from, SHA-256", rest.upstream_sha256])]
       : []),
-    ...refitFacts(rest.refit),
-    ...quantizationFacts(rest.quantization),
     ...files.map(([path, hash]) => /** @type {[string, string]} */ ([`${path}, SHA-256`, hash])),
   ];
 }
