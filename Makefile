@@ -189,11 +189,11 @@ PEERS := build/peers
 PEERS_PYTHON ?= /usr/bin/python3.11
 BENCH_ARGS ?=
 
-bench: $(DEV_STAMP) ## compare with the baselines, 20 minutes; BENCH_ARGS="--against FOLDER --brief"
+bench: $(DEV_STAMP) ## compare with the baselines, 25 minutes; BENCH_ARGS="--against FOLDER --brief"
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
 	$(PY) -m benchmarks.on_gpu --if-found
 
-bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton beside it (Debian's python3.11)
+bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton (Debian's python3.11), 30 minutes; BENCH_ARGS=--publish
 	$(PY) -m benchmarks.run --peers-python $(PEERS)/bin/python $(BENCH_ARGS)
 
 bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small images
@@ -217,10 +217,12 @@ bench-loop: $(DEV_STAMP) ## processor time of the event loop for a call, with an
 bench-viewer: $(DEV_STAMP) ## the page in Chromium: bytes, first paint, map switch, memory; apt-get install chromium
 	$(PY) -m benchmarks.viewer $(BENCH_ARGS)
 
-# nvidia-pytriton 0.7 embeds Debian's own python3.11 and wants numpy below 2.
+# nvidia-pytriton 0.7 embeds Debian's own python3.11 and wants numpy below 2. imagecodecs states that it needs 2, but
+# its PNG decoder, which is what is used, runs with both.
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PEERS_PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip --disable-pip-version-check --quiet install -r benchmarks/peers.txt
+	$(PEERS)/bin/pip --disable-pip-version-check --quiet install --no-deps imagecodecs==2026.3.6
 	@touch $@
 
 # --- building --------------------------------------------------------------------------------

@@ -68,7 +68,10 @@ Call = Callable[[Any, str], Awaitable[object]]
 
 
 async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
-    """Run the callers for the window and return rate, latencies and failures."""
+    """Run the callers for the window.
+
+    Return rate, latencies, failures and the callers' own processor time for an image.
+    """
     kind = BY_NAME[task.kind]
     files = [encoded(kind, seed) for seed in range(kind.films)]
 
@@ -102,8 +105,11 @@ async def measure(task: Task, build: Build, call: Call) -> dict[str, Any]:
             total += answered
             count.note(ended, ended - started if answered else None)
 
+    begun_s = time.process_time()
     await asyncio.gather(*(caller(count) for count in counts))
-    return summary(counts) | {"total": total} | ({"failures": failures} if failures else {})
+    caller_ms = 1000 * (time.process_time() - begun_s) / max(total, 1)
+    found = summary(counts) | {"total": total, "caller_ms": caller_ms}
+    return found | ({"failures": failures} if failures else {})
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
 the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
-the kernel's account.
+the kernel's account. Of the compared systems, Triton tuned runs the same engine.
 """
 
 import statistics
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from benchmarks.names import AGAINST, ENGINE, OURS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
-from benchmarks.systems import ENGINE, OURS, EngineAlone, Measured, Running, System
+from benchmarks.readout import METHODS, Window, threads_ms
+from benchmarks.systems import EngineAlone, Measured, Running, System
 
 CALLERS = 4
-METHODS = {"predict": "Predict", "explain": "Explain"}
-Window = dict[str, Any]
+SYSTEMS = (OURS, AGAINST, TUNED)
 
 
 def measured(
@@ -27,16 +27,17 @@ def measured(
     turns: int,
     measure: Callable[[Measured, str, str, int], Window],
 ) -> list[Window]:
-    """Measure servers of this project and its engine, given (system, kind, method, callers)."""
+    """Measure servers and the engine that they share, given (system, kind, method, callers)."""
     taken: list[Window] = []
-    ours = [each for each in chosen if each.protocol == "grpc"]
+    used = [each for each in chosen if each.name in SYSTEMS]
     with ExitStack() as stack:
-        servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in ours]
-        engine = stack.enter_context(EngineAlone(ours[0].bundle(small=True)))
+        servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in used]
+        engine = stack.enter_context(EngineAlone(used[0].bundle(small=True)))
         for kind in kinds:
-            for method in METHODS:
+            for method in ("predict", "explain"):
+                able = [each for each in servers if method in each.methods]
                 for turn in range(turns):
-                    both: list[Measured] = [engine, *servers]
+                    both: list[Measured] = [engine, *able]
                     for each in both[:: -1 if turn % 2 else 1]:
                         taken.append({"turn": turn} | measure(each, kind.name, method, CALLERS))
     return taken
@@ -75,7 +76,7 @@ def claims(
     png, *jpegs = stages
 
     def of(method: str, kind: str) -> list[float]:
-        return found[method, kind, OURS.name]
+        return found[method, kind, OURS]
 
     def more() -> list[float]:
         pairs = zip(of("explain", png), of("predict", png), strict=True)
@@ -100,24 +101,12 @@ def text(windows: list[Window], stages: dict[str, dict[str, float]]) -> list[str
         lines.append(
             f"{f'{METHODS[method]}, {kind}, {system}':<46}{middle:>7.2f}  ({low:.2f} to {high:.2f})"
         )
-        threads = _threads_ms(windows, method, kind, system)
+        cell = (method, kind, system)
+        own = [each for each in windows if (each["method"], each["kind"], each["system"]) == cell]
+        threads = threads_ms(own)
         lines.append("    " + ", ".join(f"{name} {ms:.2f}" for name, ms in threads.items()))
     for kind, parts in stages.items():
         size = len(encoded(BY_NAME[kind])) / 1e6
         shown = ", ".join(f"{name} {ms:.2f}" for name, ms in parts.items())
         lines.append(f"{kind}, {size:.2f} MB, stages alone: {shown}")
     return lines
-
-
-def _threads_ms(windows: list[Window], method: str, kind: str, system: str) -> dict[str, float]:
-    """Return the medians of threads that take anything worth showing, the engine's at the end."""
-    cell = (method, kind, system)
-    taken = [
-        each["threads_ms"]
-        for each in windows
-        if (each["method"], each["kind"], each["system"]) == cell
-    ]
-    names = dict.fromkeys(name for each in taken for name in each)
-    found = {name: statistics.median(each.get(name, 0.0) for each in taken) for name in names}
-    shown = sorted(found.items(), key=lambda item: (item[0] == "engine", -item[1]))
-    return {name: ms for name, ms in shown if ms >= 0.01}

@@ -1,65 +1,74 @@
-"""Plot: numbers -> the figure in the documentation."""
+"""Plot: numbers -> the figures in the documentation."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks import report
+from benchmarks import cost, readout
+from benchmarks.names import BASELINE, ENGINE, ENGINE_INT8, LITSERVE, OURS, OURS_INT8, TRITON, TUNED
+from benchmarks.readout import Results
 
 COLORS = {
-    "cxr-serve": "#1b6ca8",
-    "Triton tuned": "#4f8a7a",
-    "Triton": "#9cc3b5",
-    "LitServe": "#c9a227",
-    "baseline": "#b0b0b0",
+    OURS_INT8: "#0b3c5d",
+    OURS: "#1b6ca8",
+    TUNED: "#4f8a7a",
+    TRITON: "#9cc3b5",
+    LITSERVE: "#c9a227",
+    BASELINE: "#b0b0b0",
 }
 SHOWN_CALLERS = 4
+WIDTH = 0.14
+"""Of a bar, where the groups are 1 apart."""
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw rates at four callers, the engine's own rate as a line, and write a PNG."""
-    png, jpeg, *_ = results["kinds"]
-    groups = [(kind, method) for method in ("predict", "explain") for kind in (png, jpeg)]
-    names = [name for name in COLORS if name in results["systems"]]
-    figure, axes = plt.subplots(figsize=(8.6, 4.2), dpi=110, layout="constrained")
-    width = 0.8 / len(names)
-    for place, name in enumerate(names):
-        for group, (kind, method) in enumerate(groups):
-            try:
-                rate = report.value(results, name, kind, method, SHOWN_CALLERS)
-            except report.Missing:
-                continue
-            x = group + (place - (len(names) - 1) / 2) * width
-            label = name if group == 0 else None
-            axes.bar(x, rate, width * 0.94, color=COLORS[name], label=label)
+def draw_rates(results: Results, path: Path) -> None:
+    """Draw rates at four callers, the engine's own rates as lines, and write a PNG."""
+    png, jpeg, camera, _ = results["kinds"]
+    groups = [("predict", png), ("predict", jpeg), ("predict", camera)]
+    groups += [("explain", png), ("explain", jpeg)]
+    figure, axes = plt.subplots(figsize=(9.6, 4.4), dpi=110, layout="constrained")
+    labelled = set()
+    for group, (method, kind) in enumerate(groups):
+        rates = _rates(results, kind, method)
+        for place, (name, rate) in enumerate(rates.items()):
+            x = group + (place - (len(rates) - 1) / 2) * WIDTH
+            label = None if name in labelled else name
+            labelled.add(name)
+            axes.bar(x, rate, WIDTH * 0.94, color=COLORS[name], label=label)
             axes.annotate(
-                f"{rate:.1f}",
+                f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}",
                 (x, rate),
                 (0, 2),
                 textcoords="offset points",
                 ha="center",
-                fontsize=9,
+                fontsize=8,
             )
-    engine = report.value(results, report.ENGINE, png, "predict", SHOWN_CALLERS)
-    axes.axhline(engine, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axes.annotate(
-        f"the engine alone, on preprocessed tensors: {engine:.1f}",
-        (0.995, engine),
-        (0, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=9,
-    )
+    top = 0.0
+    for engine, name in ((ENGINE, "float32"), (ENGINE_INT8, "int8")):
+        try:
+            rate = readout.value(results, engine, png, "predict", SHOWN_CALLERS)
+        except readout.Missing:
+            continue
+        top = max(top, rate)
+        axes.axhline(rate, color="#333333", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.annotate(
+            f"the engine alone, {name}: {rate:.0f}",
+            (0.995, rate),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+        )
     axes.set_xticks(
         range(len(groups)),
-        [f"{report.METHODS[method]}\n{kind.replace(' ', ' px ')}" for kind, method in groups],
+        [f"{readout.METHODS[method]}\n{kind.replace(' ', ' px ', 1)}" for method, kind in groups],
     )
-    axes.set_ylim(0, engine * 1.2)
+    axes.set_ylim(0, top * 1.18)
     axes.set_ylabel("images per second")
     axes.set_title(
         f"DenseNet-121 on {results['machine']['cores']} cores "
@@ -69,7 +78,49 @@ def draw(results: dict[str, Any], path: Path) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="x", length=0)
-    axes.legend(frameon=False, ncols=len(names), loc="upper left", fontsize=9)
+    axes.legend(frameon=False, ncols=len(COLORS), loc="upper left", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _rates(results: Results, kind: str, method: str) -> dict[str, float]:
+    found = {}
+    for name in COLORS:
+        with suppress(readout.Missing):
+            found[name] = readout.value(results, name, kind, method, SHOWN_CALLERS)
+    return found
+
+
+def draw_costs(results: Results, path: Path) -> None:
+    """Draw the cost of a million images on each machine and in each precision, and write a PNG."""
+    shown = cost.costs(results)[::-1]
+    figure, axes = plt.subplots(figsize=(8.6, 3.6), dpi=110, layout="constrained")
+    labelled = set()
+    for place, each in enumerate(shown):
+        name = {"float32": OURS, "int8": OURS_INT8}[each.precision]
+        label = None if name in labelled else each.precision
+        labelled.add(name)
+        axes.barh(place, each.usd, 0.7, color=COLORS[name], label=label)
+        axes.annotate(
+            f"${each.usd:.2f}  ({each.images_per_s:.0f} images/s)",
+            (each.usd, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(shown)), [each.machine["name"] for each in shown], fontsize=9)
+    axes.set_xlim(0, 1.3 * max(each.usd for each in shown))
+    axes.set_xlabel("US dollars for a million images")
+    axes.set_title(
+        f"Predict of 1024 px PNG, DenseNet-121; on-demand prices of {cost.prices()['date']}",
+        fontsize=10,
+        loc="left",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     plt.close(figure)

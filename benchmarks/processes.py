@@ -15,6 +15,13 @@ from benchmarks import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 MIB = 2**20
+TRITON_PARTS = {
+    "": "handler with decoder and engine",
+    "tritonserver": "tritonserver",
+    "triton_python_b": "Python backend",
+    "python": "shared memory manager",
+}
+"""Triton's processes, by their names, of which Linux keeps 15 letters; "" is the one started."""
 
 
 class Worker:
@@ -99,17 +106,29 @@ def threads_s(pid: int) -> dict[str, float]:
     """Return the processor time of a server and its descendants by thread and process.
 
     The main thread is the event loop. Threads of this project are named `cxr-`, and those that the
-    engine starts inherit the name.
+    engine starts inherit the name. Below Triton, threads have no names: its parts are processes.
     """
     found: dict[str, float] = {}
-    for process in tree(pid):
-        for task in Path(f"/proc/{process.pid}/task").glob("*"):
+    trees = tree(pid)
+    of_triton = any(_comm(Path(f"/proc/{each.pid}")) == "tritonserver" for each in trees[1:])
+    for process in trees:
+        folder = Path(f"/proc/{process.pid}")
+        in_child = process.pid != pid
+        part = TRITON_PARTS.get(_comm(folder) if in_child else "") if of_triton else None
+        for task in (folder / "task").glob("*"):
             with suppress(OSError):  # ended since it was listed
-                comm = (task / "comm").read_text(encoding="utf-8").strip()
                 ran_s = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
-                name = _group(comm, is_main=task.name == str(pid), in_child=process.pid != pid)
+                is_main = task.name == str(pid)
+                name = part or _group(_comm(task), is_main=is_main, in_child=in_child)
                 found[name] = found.get(name, 0.0) + ran_s
     return found
+
+
+def _comm(folder: Path) -> str:
+    """Return the name of a process or a thread; nothing if it has ended."""
+    with suppress(OSError):
+        return (folder / "comm").read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _group(comm: str, *, is_main: bool, in_child: bool) -> str:

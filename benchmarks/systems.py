@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from benchmarks import model, processes
+from benchmarks import model, names, processes
 from benchmarks.callers import Task
 from benchmarks.processes import ROOT, Worker
 from benchmarks.radiographs import CACHE
@@ -20,8 +20,6 @@ COMPILED = CACHE / "compiled"
 LOGS = CACHE / "logs"
 START_TIMEOUT_S = 120.0
 POLL_S = 0.01
-ENGINE = "engine alone"
-AGAINST = "other checkout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,7 @@ class System:
         methods: Supported methods.
         tries: Maximum number of start attempts.
         root: The checkout that the server is started from.
+        int8: Whether the model is the one in int8.
     """
 
     name: str
@@ -47,11 +46,12 @@ class System:
     methods: tuple[str, ...] = ("predict", "explain")
     tries: int = 1
     root: Path = ROOT
+    int8: bool = False
 
     def bundle(self, small: bool) -> Path:
         """Return the folder of the benchmark model, made by the checkout at `root`."""
         if self.root == ROOT:
-            return model.bundle(small)
+            return model.int8_bundle(small) if self.int8 else model.bundle(small)
         done = subprocess.run(
             [self.python, "-c", f"from benchmarks import model; print(model.bundle({small}))"],
             cwd=self.root,
@@ -98,7 +98,7 @@ def _listens(port: int) -> bool:
 
 
 OURS = System(
-    "cxr-serve",
+    names.OURS,
     "grpc",
     lambda port, bundle: [
         *("-m", "cxr_server", "serve", "--model", str(bundle)),
@@ -107,8 +107,9 @@ OURS = System(
     _grpc_ready,
     methods=("predict", "explain", "explain_again"),
 )
+OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
 BASELINE = System(
-    "baseline",
+    names.BASELINE,
     "http",
     lambda port, bundle: [
         *("-m", "uvicorn", "--factory", "benchmarks.baseline:app", "--log-level", "warning"),
@@ -117,7 +118,7 @@ BASELINE = System(
     _http_ready("/health"),
 )
 LITSERVE = System(
-    "LitServe",
+    names.LITSERVE,
     "http",
     lambda port, bundle: ["-m", "benchmarks.lit", "--port", str(port)],
     _http_ready("/health"),
@@ -128,7 +129,7 @@ def other_checkout(root: Path) -> System:
     """Return the server of another checkout, run by the interpreter of its `.venv`, if any."""
     own = root / ".venv" / "bin" / "python"
     python = str(own) if own.exists() else sys.executable
-    return replace(OURS, name=AGAINST, python=python, root=root.resolve())
+    return replace(OURS, name=names.AGAINST, python=python, root=root.resolve())
 
 
 def triton(name: str, parts: str, python: str) -> System:
@@ -151,10 +152,10 @@ def triton(name: str, parts: str, python: str) -> System:
 class EngineAlone:
     """The upper bound: the engine on preprocessed tensors, in its own process."""
 
-    name = ENGINE
     methods = ("predict", "explain")
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, name: str = names.ENGINE) -> None:
+        self.name = name
         arguments = ("--bundle", str(bundle), "--cache-dir", str(COMPILED))
         self._worker = Worker("benchmarks.ceiling", *arguments, bundle=bundle)
         self.pids = (self._worker.process.pid,)
@@ -245,7 +246,7 @@ class Running:
         processes.end(self.server)
 
     def measure(self, **task: Any) -> dict[str, Any]:
-        """Carry out a task, with the processor time that the server took for an image."""
+        """Carry out a task, with the processor time that server and callers took for an image."""
         whole = Task(protocol=self.system.protocol, address=self.address, **task)
         pid = self.server.pid
         before_s, threads_before_s = processes.processor_s(pid), processes.threads_s(pid)

@@ -1,9 +1,11 @@
 """Triton through nvidia-pytriton, with this project's engine as its model.
 
-Image bytes go in, scores come out. `--parts reference`: Pillow and torchxrayvision's transforms
-before the engine, as in `baseline` (the scikit-image calls that they make; torch does not install
-beside pytriton's numpy). `--parts ours`: this project's decoder and preprocessing, so that only the
-serving differs. Needs a virtual environment of its own (`make bench-peers` creates it).
+Image bytes go in, scores and warnings come out. `--parts reference`: Pillow and torchxrayvision's
+transforms before the engine, as in `baseline` (the scikit-image calls that they make; torch does
+not install beside pytriton's numpy), and no warnings. `--parts ours`: this project's decoder,
+checks and preprocessing, so that only the serving differs. What this server does beside is left
+out: hash and cache, decoders in processes of their own, the memory budget, limits, metrics and log.
+Needs a virtual environment of its own (`make bench-peers` creates it).
 """
 
 import argparse
@@ -23,17 +25,21 @@ from pytriton.decorators import batch
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
+from cxr_server.budget import ThreadBudget
 from cxr_server.bundles.load import load_bundle
-from cxr_server.imaging.codecs import decode
+from cxr_server.imaging.radiograph import DecodeLimits
+from cxr_server.inference import allocator
 from cxr_server.inference import scoring as score
 from cxr_server.inference.engines.registry import choose_engine
-from cxr_server.inference.preprocess import XRV
+from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocess
 
 INSTANCES = 3
 """One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
+Prepared = tuple[NDArray[np.float32], str]
+"""The network's input [1, side, side], and warnings."""
 
 
-def reference(data: bytes, side_px: int) -> NDArray[np.float32]:
+def reference(data: bytes, side_px: int) -> Prepared:
     """Image file -> [1, side, side]: `normalize`, `XRayCenterCrop` and `XRayResizer` of 1.5.7."""
     image = Image.open(BytesIO(data))
     deep = image.mode.startswith("I")
@@ -45,13 +51,22 @@ def reference(data: bytes, side_px: int) -> NDArray[np.float32]:
     square = pixels[None, top : top + side, left : left + side]
     shape = (1, side_px, side_px)
     resize: Any = skimage.transform.resize  # it has no annotations
-    return np.asarray(resize(square, shape, mode="constant", preserve_range=True), np.float32)
+    resized = resize(square, shape, mode="constant", preserve_range=True)
+    return np.asarray(resized, np.float32), ""
 
 
-PARTS: dict[str, Callable[[bytes, int], NDArray[np.float32]]] = {
-    "reference": reference,
-    "ours": lambda data, side_px: XRV.image_chw(decode(data), side_px),
-}
+def ours(data: bytes, side_px: int) -> Prepared:
+    """Image file -> [1, side, side], as this server does before its engine."""
+    job = Job(preprocessing=XRV, side_px=side_px, limits=DecodeLimits())
+    prepared = preprocess(data, job, hold=hold_of(ThreadBudget(2**30), _no_end), check=_no_end)
+    return prepared.image_chw, " ".join(warning.name for warning in prepared.warnings)
+
+
+def _no_end() -> None:
+    """No deadline ends the work."""
+
+
+PARTS: dict[str, Callable[[bytes, int], Prepared]] = {"reference": reference, "ours": ours}
 
 
 def main() -> None:
@@ -61,7 +76,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--instances", type=int, default=INSTANCES)
+    parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args()
+    allocator.keep_freed_memory()  # as this server does
     bundle = load_bundle(args.bundle)
     engine = choose_engine(bundle, "openvino", cache_dir=args.cache_dir)
     manifest = bundle.manifest
@@ -69,11 +87,13 @@ def main() -> None:
 
     @batch  # type: ignore[untyped-decorator]
     def infer(image: Any) -> dict[str, Any]:
-        rows = []
+        rows, texts = [], []
         for data in image[:, 0]:
-            evidence_khw = engine.evidence(prepare(data, manifest.input_side_px)[None])[0]
+            image_chw, warnings = prepare(data, manifest.input_side_px)
+            evidence_khw = engine.evidence(image_chw[None])[0]
             rows.append([finding.score for finding in score.findings(evidence_khw, manifest)])
-        return {"scores": np.array(rows, np.float64)}
+            texts.append([warnings.encode()])
+        return {"scores": np.array(rows, np.float64), "warnings": np.array(texts, np.object_)}
 
     config = TritonConfig(
         grpc_port=args.port, http_port=args.port + 1, metrics_port=args.port + 2, log_verbose=0
@@ -81,10 +101,13 @@ def main() -> None:
     with Triton(config=config) as triton:
         triton.bind(
             model_name="cxr",
-            infer_func=[infer] * INSTANCES,
+            infer_func=[infer] * args.instances,
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
-            outputs=[Tensor(name="scores", dtype=np.float64, shape=(len(manifest.labels),))],
-            config=ModelConfig(max_batch_size=1),
+            outputs=[
+                Tensor(name="scores", dtype=np.float64, shape=(len(manifest.labels),)),
+                Tensor(name="warnings", dtype=bytes, shape=(1,)),
+            ],
+            config=ModelConfig(max_batch_size=args.batch),
         )
         triton.serve()
 

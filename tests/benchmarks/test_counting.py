@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from benchmarks.callers import Count, counts_of, summary
 
-from benchmarks import report
+from benchmarks import budget, claims, readout
 
 
 def counted(*ends: tuple[float, float | None], least: int = 1, most_s: float = 9.0) -> Count:
@@ -76,20 +76,73 @@ def results_of(ours: dict[str, Any], engine: dict[str, Any], windows: int = 3) -
 def test_ratios_are_taken_turn_by_turn() -> None:
     # The machine halves its speed in one turn and doubles it in another.
     results = results_of({"per_s": [8, 4, 16]}, {"per_s": [10, 5, 20]})
-    assert report.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.8, 0.8]
-    assert report.value(results, "cxr-serve", "film", "predict", 4) == 8
+    assert readout.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.8, 0.8]
+    assert readout.value(results, "cxr-serve", "film", "predict", 4) == 8
 
 
 def test_turns_that_one_of_two_did_not_take_are_left_out_of_their_ratio() -> None:
     results = results_of({"per_s": [8, 4, 90]}, {"per_s": [10, 8]})
-    assert report.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.5]
+    assert readout.of_engine(results, "cxr-serve", "film", "predict", 4) == [0.8, 0.5]
 
 
 def test_what_was_not_measured_or_not_answered_is_no_number() -> None:
     results = results_of({"per_s": [1, 1, 1], "p50_ms": [5, None, 5]}, {"per_s": [2, 0, 2]})
-    with pytest.raises(report.Missing, match="not in this run"):
-        report.value(results, "Triton", "film", "predict", 4)
-    with pytest.raises(report.Missing, match="nothing was answered"):
-        report.value(results, "cxr-serve", "film", "predict", 4, "p50_ms")
-    with pytest.raises(report.Missing, match="nothing was answered"):
-        report.of_engine(results, "cxr-serve", "film", "predict", 4)
+    with pytest.raises(readout.Missing, match="not in this run"):
+        readout.value(results, "Triton", "film", "predict", 4)
+    with pytest.raises(readout.Missing, match="nothing was answered"):
+        readout.value(results, "cxr-serve", "film", "predict", 4, "p50_ms")
+    with pytest.raises(readout.Missing, match="nothing was answered"):
+        readout.of_engine(results, "cxr-serve", "film", "predict", 4)
+
+
+def with_tuned(ours_per_s: float, tuned_ms: float) -> dict[str, Any]:
+    """Results of three turns in which the engine takes 50 ms and what else is shared 10."""
+    found = {}
+    for system, per_s, cpu_ms in (
+        ("engine alone", 40.0, 50.0),
+        ("cxr-serve", ours_per_s, 62.0),
+        ("Triton tuned", 30.0, tuned_ms),
+    ):
+        found[system] = {"per_s": per_s, "cpu_ms": cpu_ms, "p50_ms": 70.0, "caller_ms": 1.0}
+    cells = [
+        {"kind": kind, "method": "predict", "callers": 4, "turn": turn, "system": system} | numbers
+        for turn in range(3)
+        for kind in ("film PNG", "film JPEG")
+        for system, numbers in found.items()
+    ]
+    memory = {"rss": 100.0}
+    one = {
+        "cells": cells,
+        "starts_s": {"cxr-serve": 1.0},
+        "memory_at_start_mib": {"cxr-serve": memory},
+    }
+    stages = {"hash": 9.0, "header": 1.0, "decode": 6.0, "checks": 2.0, "resize": 1.0}
+    return {
+        "kinds": ["film PNG", "film JPEG"],
+        "most_callers": 64,
+        "machine": {"int8": []},
+        "rounds": [one],
+        "stages_ms": {"film PNG": stages, "film JPEG": stages | {"bare libjpeg-turbo": 5.0}},
+    }
+
+
+def test_what_two_servers_share_bounds_how_far_one_can_be_ahead() -> None:
+    assert budget.shared(with_tuned(30.0, tuned_ms=60.0), "film PNG").most == 1.0
+    assert budget.shared(with_tuned(30.0, tuned_ms=121.0), "film PNG").most == 2.0
+
+
+@pytest.mark.parametrize(
+    ("ours_per_s", "tuned_ms", "is_met", "note"),
+    [
+        (33.1, 63.0, True, ""),
+        (30.0, 63.0, False, "what is shared allows 1.05"),
+        (30.0, 90.0, False, ""),
+    ],
+)
+def test_a_goal_that_is_out_of_reach_is_told_from_one_that_is_missed(
+    ours_per_s: float, tuned_ms: float, is_met: bool, note: str
+) -> None:
+    results = with_tuned(ours_per_s, tuned_ms)
+    what = "Predict, film PNG, 4 callers: x Triton tuned"
+    (verdict,) = (each for each in claims.verdicts(results) if each.claim.what == what)
+    assert (verdict.is_met, verdict.note) == (is_met, note)

@@ -1,0 +1,75 @@
+"""Cells: what is measured, on which systems, and how often.
+
+What is close to each other takes more turns: this server, its engine and Triton tuned. The others
+are measured with four callers only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.names import (
+    AGAINST,
+    BASELINE,
+    ENGINE,
+    ENGINE_INT8,
+    LITSERVE,
+    OURS,
+    OURS_INT8,
+    TRITON,
+    TUNED,
+)
+from benchmarks.radiographs import Kind
+
+OWN = (ENGINE, OURS, AGAINST)
+FLOAT32 = (*OWN, TUNED)
+INT8 = (OURS_INT8, ENGINE_INT8)
+OTHERS = (TRITON, LITSERVE, BASELINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A method on a kind of image, called by a number of concurrent callers."""
+
+    kind: str
+    method: str
+    callers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A cell to be measured.
+
+    Attributes:
+        cell: The cell.
+        near: Systems that are close to each other.
+        others: Systems that are measured in the first turns only.
+        closely: Take more turns of those that are near.
+        brief: Part of a brief run.
+    """
+
+    cell: Cell
+    near: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    closely: bool = False
+    brief: bool = False
+
+
+def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[Wanted]:
+    """Yield what is to be measured of a PNG, two kinds of JPEG and a PNG of 16 bits."""
+    png, jpeg, camera, deep = (kind.name for kind in kinds)
+    for name in (png, jpeg, camera):
+        is_png = name == png
+        others = OTHERS if name != camera else ()
+        int8 = INT8 if is_png else INT8[:1]  # its engine's rate is the same for all images
+        near = (*FLOAT32, *int8)
+        yield Wanted(Cell(name, "predict", 1), near, closely=True, brief=is_png)
+        yield Wanted(Cell(name, "predict", 4), near, others, closely=True, brief=is_png)
+        for callers in (16, most_callers):
+            yield Wanted(Cell(name, "predict", callers), near)
+        explain = (*OWN, *int8)
+        yield Wanted(Cell(name, "explain", 4), explain, others, closely=is_png, brief=is_png)
+    yield Wanted(Cell(png, "explain", 1), OWN, brief=True)
+    yield Wanted(Cell(png, "explain", 16), OWN)
+    yield Wanted(Cell(png, "explain_again", 1), (OURS,))
+    for method in ("predict", "explain"):
+        yield Wanted(Cell(deep, method, 4), OWN)

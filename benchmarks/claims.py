@@ -1,0 +1,206 @@
+"""Claims: what this server is to reach, beside what was measured."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks import budget, outside_engine
+from benchmarks.names import BASELINE, OURS, OURS_INT8, TRITON, TUNED
+from benchmarks.readout import Missing, Results, of_engine, quartiles, ratios, value
+
+AHEAD = 1.1
+MOST_PEAK_MIB = 1400.0
+"""Upper limit of memory with 256 MiB of requests in flight: four times that (gRPC holds a message
+three times while it receives it) plus the server itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number that is to be at least, or at most, a target.
+
+    Attributes:
+        what: The number, in words.
+        relation: ">=" or "<=".
+        target: What it is compared with.
+        numbers: Returns what was measured, of which the median counts. Raises Missing.
+        most: Returns the best that is possible, if the systems share work. Raises Missing.
+    """
+
+    what: str
+    relation: str
+    target: float
+    numbers: Callable[[], list[float]]
+    most: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim: The claim.
+        measured: The median; None if it is not part of the run, and `note` says why.
+        quartiles: In words.
+        is_met: Whether the target is reached.
+        note: What else there is to say.
+    """
+
+    claim: Claim
+    measured: float | None = None
+    quartiles: str = ""
+    is_met: bool = False
+    note: str = ""
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two."""
+        return "-" if self.measured is None else "met" if self.is_met else "NOT MET"
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Return all claims with their verdicts."""
+    return [_verdict(claim) for claim in _claims(results)]
+
+
+def text(results: Results) -> list[str]:
+    """Return the table."""
+    lines = [f"{'claim (median; quartiles of the windows)':<60}{'target':>10}{'measured':>10}"]
+    for each in verdicts(results):
+        claim = each.claim
+        shown = "-" if each.measured is None else f"{each.measured:.2f}"
+        spread = f"({each.quartiles})" if each.quartiles else ""
+        note = f"{each.note}: " if each.note and each.measured else each.note
+        word = "" if each.measured is None else each.word
+        lines.append(
+            f"{claim.what:<60}{claim.relation:>5}{claim.target:>5g}{shown:>10}  {spread:<16}"
+            f"{note}{word}".rstrip()
+        )
+    return lines
+
+
+def _verdict(claim: Claim) -> Verdict:
+    try:
+        found = claim.numbers()
+    except Missing as why:
+        return Verdict(claim, note=str(why))
+    measured = statistics.median(found)
+    is_met = measured >= claim.target if claim.relation == ">=" else measured <= claim.target
+    note = ""
+    if claim.most and not is_met:
+        try:
+            most = claim.most()
+        except Missing:
+            most = claim.target
+        if most < claim.target:
+            note = f"what is shared allows {most:.2f}"
+    return Verdict(claim, measured, quartiles(found), is_met, note)
+
+
+def _claims(results: Results) -> Iterator[Claim]:
+    png, *_ = results["kinds"]
+    jpegs = [kind for kind in results["kinds"] if "JPEG" in kind]
+    yield from _of_engine(results, png)
+    for kind in (png, jpegs[0]):
+        for method, least in (("predict", 2.0 if kind == png else 3.0), ("explain", 6.0)):
+            yield _ahead(results, kind, method, BASELINE, least)
+        yield _ahead(results, kind, "predict", TRITON, AHEAD if kind == png else 1.4)
+    for kind in (png, *jpegs):
+        yield _ahead(results, kind, "predict", TUNED, AHEAD)
+    for kind in (png, *jpegs):
+        lone = (kind, "predict", 1, "p50_ms")
+        yield Claim(
+            f"Predict, {kind}, 1 caller: p50 / {TUNED}'s",
+            "<=",
+            1.0,
+            lambda lone=lone: ratios(results, (OURS, *lone), (TUNED, *lone)),  # type: ignore[misc]
+        )
+    yield from _int8(results, png)
+    yield from _resources(results, png)
+    if "outside_engine" in results:
+        for what, most_ms, numbers in outside_engine.claims(
+            results["outside_engine"], results["stages_ms"]
+        ):
+            yield Claim(what, "<=", most_ms, numbers)
+
+
+def _ahead(results: Results, kind: str, method: str, system: str, least: float) -> Claim:
+    cell = (kind, method, 4)
+    word = method.title()
+    return Claim(
+        f"{word}, {kind}, 4 callers: x {system}",
+        ">=",
+        least,
+        lambda: ratios(results, (OURS, *cell), (system, *cell)),
+        (lambda: budget.shared(results, kind).most) if system == TUNED else None,
+    )
+
+
+def _of_engine(results: Results, png: str) -> Iterator[Claim]:
+    most = results["most_callers"]
+
+    def flat() -> list[float]:
+        many, few = (of_engine(results, OURS, png, "predict", callers) for callers in (most, 4))
+        return [statistics.median(many) / statistics.median(few)]
+
+    def again() -> list[float]:
+        cells = [(OURS, png, method, 1, "p50_ms") for method in ("explain_again", "predict")]
+        after, predict = (value(results, *cell) for cell in cells)
+        return [after / predict]
+
+    yield Claim(
+        f"Predict, {png}, 4 callers: of the engine's rate",
+        ">=",
+        0.85,
+        lambda: of_engine(results, OURS, png, "predict", 4),
+    )
+    yield Claim(
+        f"Explain (overlay), {png}, 4 callers: of the engine's",
+        ">=",
+        0.80,
+        lambda: of_engine(results, OURS, png, "explain", 4),
+    )
+    yield Claim(
+        f"Predict, {png}, 1 caller: p50 / engine's lone call",
+        "<=",
+        1.3,
+        lambda: of_engine(results, OURS, png, "predict", 1, "p50_ms"),
+    )
+    yield Claim(f"Predict, {png}: of the engine's, {most} callers / 4", ">=", 0.95, flat)
+    yield Claim(f"Explain after Predict, {png}: p50 / Predict's", "<=", 0.35, again)
+
+
+def _int8(results: Results, png: str) -> Iterator[Claim]:
+    """Of CPUs with instructions for it; elsewhere the tables state the ratio."""
+    if results["machine"].get("int8"):
+        cell = (png, "predict", 4)
+        yield Claim(
+            f"Predict, {png}, 4 callers: int8 x float32",
+            ">=",
+            2.2,
+            lambda: ratios(results, (OURS_INT8, *cell), (OURS, *cell)),
+        )
+
+
+def _resources(results: Results, png: str) -> Iterator[Claim]:
+    rounds, most = results["rounds"], results["most_callers"]
+
+    def peak() -> list[float]:
+        if "memory_under_load" not in results:
+            raise Missing("not in this run")
+        return [float(results["memory_under_load"]["peak_mib"])]
+
+    yield Claim(
+        "from process start to SERVING, compiled before, s",
+        "<=",
+        2.0,
+        lambda: [each["starts_s"][OURS] for each in rounds],
+    )
+    yield Claim(
+        "resident memory when SERVING, MB",
+        "<=",
+        400.0,
+        lambda: [each["memory_at_start_mib"][OURS]["rss"] * 1.048576 for each in rounds],
+    )
+    yield Claim(
+        f"peak memory while {most} callers send large files, MiB", "<=", MOST_PEAK_MIB, peak
+    )

@@ -1,0 +1,14 @@
+"""Names of the compared systems, as in results and tables."""
+
+ENGINE, ENGINE_INT8 = "engine alone", "engine alone, int8"
+"""Upper bounds: the engine on preprocessed tensors, in float32 and in int8."""
+OURS, OURS_INT8 = "cxr-serve", "cxr-serve int8"
+AGAINST = "other checkout"
+TRITON, TUNED = "Triton", "Triton tuned"
+"""The same engine behind torchxrayvision's transforms, and behind this project's preprocessing."""
+LITSERVE, BASELINE = "LitServe", "baseline"
+
+
+def bound_of(system: str) -> str:
+    """Return the engine alone that a system is compared with."""
+    return ENGINE_INT8 if system == OURS_INT8 else ENGINE
