@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cxr_server.imaging.gate import FLAT, area_average
@@ -23,8 +22,16 @@ STRIDE = 2  # of each convolution
 Values = NDArray[np.float32]
 
 
-class Layer(NamedTuple):
-    """Weights [outputs, inputs] or, of a convolution, [outputs, inputs, height, width]."""
+class Convolution(NamedTuple):
+    """Weights [side * side * inputs, outputs], in this order, of a kernel with sides of `side`."""
+
+    weights: Values
+    bias: Values
+    side: int
+
+
+class Dense(NamedTuple):
+    """Weights [outputs, inputs]."""
 
     weights: Values
     bias: Values
@@ -36,15 +43,15 @@ class Network(NamedTuple):
     An image whose output is above the threshold is taken for a photograph.
     """
 
-    convolutions: tuple[Layer, ...]
-    dense: tuple[Layer, ...]
+    convolutions: tuple[Convolution, ...]
+    dense: tuple[Dense, ...]
     threshold: float
 
 
 def is_photograph(values_hw: NDArray[np.generic]) -> bool:
     """Tell whether a greyscale image [H, W] seems to be a photograph of a film or screen.
 
-    Takes 0.5 ms for 256 x 256 values.
+    Takes 0.25 ms for 128 x 128 values.
     """
     network = _network()
     return output(thumbnail(values_hw), network) > network.threshold
@@ -63,35 +70,54 @@ def thumbnail(values_hw: NDArray[np.generic]) -> Values:
 def output(thumbnail_hw: Values, network: Network) -> float:
     """Return the logit of a thumbnail being a photograph."""
     map_hwc = thumbnail_hw[..., None]
-    for weights, bias in network.convolutions:
-        side = weights.shape[-1]
-        margin, (height, width, channels) = side // 2, map_hwc.shape
-        # np.pad would take half of the time of the whole network.
-        padded_hwc = np.zeros((height + 2 * margin, width + 2 * margin, channels), np.float32)
-        padded_hwc[margin : margin + height, margin : margin + width] = map_hwc
-        windows = sliding_window_view(padded_hwc, (side, side), (0, 1))[::STRIDE, ::STRIDE]
-        flat = windows.reshape(*windows.shape[:2], -1)  # [h, w, inputs * side * side]
-        map_hwc = np.maximum(flat @ weights.reshape(len(weights), -1).T + bias, 0)
+    for weights, bias, side in network.convolutions:
+        map_hwc = np.maximum(_windows(map_hwc, side) @ weights + bias, 0)
     values = map_hwc.transpose(2, 0, 1).ravel()
-    for weights, bias in network.dense[:-1]:
-        values = np.maximum(weights @ values + bias, 0)
+    for dense in network.dense[:-1]:
+        values = np.maximum(dense.weights @ values + dense.bias, 0)
     (logit,) = network.dense[-1].weights @ values + network.dense[-1].bias
     return float(logit)
+
+
+def _windows(map_hwc: Values, side: int) -> Values:
+    """Return what a kernel sees at each place, with zeros around the map: [h, w, side * side * c].
+
+    np.pad and sliding_window_view would take more than half of the time of the whole network.
+    """
+    height, width, channels = map_hwc.shape
+    margin = side // 2
+    padded_hwc = np.zeros((height + 2 * margin, width + 2 * margin, channels), np.float32)
+    padded_hwc[margin:-margin, margin:-margin] = map_hwc
+    row, column, _ = padded_hwc.strides
+    windows: Values = np.ndarray(
+        (height // STRIDE, width // STRIDE, side, side * channels),
+        np.float32,
+        padded_hwc,
+        strides=(STRIDE * row, STRIDE * column, row, map_hwc.itemsize),
+    )
+    return windows.reshape(height // STRIDE, width // STRIDE, -1)
 
 
 def read(file: Traversable) -> Network:
     """Return the network of a file. Raises OSError, ValueError and KeyError."""
     with file.open("rb") as opened, np.load(opened) as stored:
 
-        def layers(kind: str) -> tuple[Layer, ...]:
+        def layers(kind: str) -> list[tuple[Values, Values]]:
             names = sorted(name for name in stored if name.startswith(kind))
             pairs = zip(names[1::2], names[::2], strict=True)  # NAME.0.bias, NAME.0.weight, ...
-            return tuple(
-                Layer(stored[weight].astype(np.float32), stored[bias].astype(np.float32))
+            return [
+                (stored[weight].astype(np.float32), stored[bias].astype(np.float32))
                 for weight, bias in pairs
-            )
+            ]
 
-        return Network(layers("convolutions."), layers("dense."), float(stored["threshold"]))
+        convolutions = tuple(
+            Convolution(
+                weights.transpose(2, 3, 1, 0).reshape(-1, len(weights)), bias, weights.shape[-1]
+            )
+            for weights, bias in layers("convolutions.")  # [outputs, inputs, height, width]
+        )
+        dense = tuple(Dense(*each) for each in layers("dense."))
+        return Network(convolutions, dense, float(stored["threshold"]))
 
 
 @lru_cache(maxsize=1)

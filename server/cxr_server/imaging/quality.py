@@ -117,7 +117,9 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     shape_px = radiograph.pixels_hw.shape
     short_px, long_px = sorted(shape_px)
     row_step, column_step = (max(1, side_px // SAMPLE_SIDE) for side_px in shape_px)
-    sample_hw = exposed_hw = radiograph.pixels_hw[::row_step, ::column_step]
+    # Contiguous, since each check reads it: its pixels are far apart in the image.
+    sample_hw: Pixels = np.ascontiguousarray(radiograph.pixels_hw[::row_step, ::column_step])  # type: ignore[assignment]
+    exposed_hw = sample_hw
     inside = sample_hw.ravel()
     if radiograph.padding_hw is not None:  # is no part of the radiograph
         inside_hw = ~radiograph.padding_hw[::row_step, ::column_step]
@@ -211,7 +213,8 @@ def _flat_count(lines: Pixels, span: int) -> int:
     """Return how many of the first lines have one grey value each."""
     for count, line in enumerate(lines):
         middle = _median(line)
-        if np.mean(np.abs(line.astype(np.int32) - middle) > FLAT * span) > MAX_MARKED:
+        marked = np.abs(line.astype(np.int32) - middle) > FLAT * span
+        if np.count_nonzero(marked) / line.size > MAX_MARKED:  # np.mean takes several times as long
             return count
     return len(lines)
 
