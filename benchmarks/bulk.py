@@ -1,14 +1,12 @@
 """What a bulk run costs an interactive caller, and the caller the run, in alternating windows.
 
 `make bench-bulk`: a server process with a network of the published models' size, one caller and
-`cxr predict --output` over a folder, all on this machine. The run is stopped (SIGSTOP) in the
-windows of the caller alone. Nothing is cached.
+`cxr predict --output` over a folder, all on this machine. Nothing is cached.
 """
 
 import argparse
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,8 +28,9 @@ from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 PAUSES_S = {"back to back": 0.0, "0.5 s after each answer": 0.5}
 """How the caller calls."""
 CXR = (sys.executable, "-c", "import sys; from cxr_client.cli import main; sys.exit(main())")
-SETTLE_S = 2.0
-"""Time for the run to reach its rate, and for its calls in flight to be answered."""
+SETTLE_S = 3.0
+"""Time in which a run finds how many calls the server answers at once."""
+ALONE, BESIDE, RUN = "caller alone", "caller beside the run", "run alone"
 FILMS, NAMES = 20, 50_000
 """Files, and names of them in the folder: a run answers each name once."""
 
@@ -47,21 +46,16 @@ class Found:
 
 @dataclass(slots=True)
 class Run:
-    """`cxr predict --output`, which can be stopped and goes on where it was."""
+    """`cxr predict --output`."""
 
     process: "subprocess.Popen[bytes]"
     journal: Path
-
-    def go_on(self, wanted: bool) -> None:
-        """Let it go on, or stop it; return when it does."""
-        self.process.send_signal(signal.SIGCONT if wanted else signal.SIGSTOP)
-        time.sleep(SETTLE_S)
 
     def rows(self) -> int:
         """Return the number of rows so far."""
         if self.process.poll() is not None:
             raise RuntimeError("the run has ended")
-        return self.journal.read_bytes().count(b"\n")
+        return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
 
 
 def main() -> None:
@@ -80,26 +74,13 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         films = films_of(files, folder, kind.file_format.lower())
-        running = {}
-        for system in systems:
-            server = stack.enter_context(Running(uncached(system), system.bundle(arguments.small)))
-            journal = folder / f"{system.name}.jsonl"
-            running[system.name] = server, stack.enter_context(bulk_run(films, server, journal))
+        running = {
+            each.name: stack.enter_context(Running(uncached(each), each.bundle(arguments.small)))
+            for each in systems
+        }
         for number in range(arguments.rounds):
             for name in list(running)[:: -1 if number % 2 else 1]:
-                server, run = running[name]
-                with grpc.insecure_channel(server.address) as channel:
-                    stub = ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]
-                    for beside in (False, True):
-                        run.go_on(beside)
-                        for how, pause_s in PAUSES_S.items():
-                            each = found.setdefault((name, how, f"beside {beside}"), Found())
-                            window(stub, files, pause_s, run, arguments.seconds, each)
-                before, start_s = run.rows(), time.monotonic()
-                time.sleep(arguments.seconds)
-                rate = (run.rows() - before) / (time.monotonic() - start_s)
-                found.setdefault((name, "", "run"), Found()).images_per_s.append(rate)
-                run.go_on(False)
+                round_of(name, running[name], films, files, arguments.seconds, found)
     print("\n".join(table(found, list(running))))
 
 
@@ -120,35 +101,61 @@ def films_of(files: list[bytes], folder: Path, suffix: str) -> Path:
     return films
 
 
+def round_of(
+    name: str,
+    server: Running,
+    films: Path,
+    files: list[bytes],
+    seconds: float,
+    found: dict[tuple[str, str, str], Found],
+) -> None:
+    """Measure the caller alone, beside a run, and the run alone."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]
+
+        def windows(what: str, run: Run | None) -> None:
+            for how, pause_s in PAUSES_S.items():
+                each = found.setdefault((name, how, what), Found())
+                window(stub, files, pause_s, run, seconds, each)
+
+        windows(ALONE, None)
+        with bulk_run(films, server) as run:
+            windows(BESIDE, run)
+            before, start_s = run.rows(), time.monotonic()
+            time.sleep(seconds)
+            rate = (run.rows() - before) / (time.monotonic() - start_s)
+            found.setdefault((name, "", RUN), Found()).images_per_s.append(rate)
+
+
 @contextmanager
-def bulk_run(films: Path, server: Running, journal: Path) -> Iterator[Run]:
-    """Start a run, and stop it once it has rows."""
-    command = [*CXR, "predict", "--server", server.address]
-    command += [str(films), "--output", str(journal), "--quiet"]
-    process = subprocess.Popen(command, env=environment())
-    try:
-        run = Run(process, journal)
-        while not journal.exists() or run.rows() < 2:
-            time.sleep(0.1)
-        run.go_on(True)  # it finds how many calls the server takes
-        run.go_on(False)
-        yield run
-    finally:
-        process.send_signal(signal.SIGCONT)
-        end(process)
+def bulk_run(films: Path, server: Running) -> Iterator[Run]:
+    """Start a run, and return once it has found its rate."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "run.jsonl"
+        command = [*CXR, "predict", "--server", server.address]
+        command += [str(films), "--output", str(journal), "--quiet"]
+        process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+        try:
+            run = Run(process, journal)
+            while run.rows() < 2:  # the first one is the header
+                time.sleep(0.1)
+            time.sleep(SETTLE_S)
+            yield run
+        finally:
+            end(process)
 
 
 def window(
     stub: ChestXrayServiceStub,
     files: list[bytes],
     pause_s: float,
-    run: Run,
+    run: Run | None,
     seconds: float,
     found: Found,
 ) -> None:
     """Call for a while, and note latencies and the rate of the run."""
     latencies_ms: list[float] = []
-    before, start_s = run.rows(), time.monotonic()
+    before, start_s = run.rows() if run else 0, time.monotonic()
     for number in itertools.count():
         request = pb.PredictRequest(image=numbered(files[number % len(files)], number))
         called_s = time.monotonic()
@@ -157,7 +164,8 @@ def window(
         time.sleep(pause_s)
         if time.monotonic() >= start_s + seconds:
             break
-    found.images_per_s.append((run.rows() - before) / (time.monotonic() - start_s))
+    if run:
+        found.images_per_s.append((run.rows() - before) / (time.monotonic() - start_s))
     median_ms, p95_ms = np.quantile(latencies_ms, (0.5, 0.95))
     found.median_ms.append(float(median_ms))
     found.p95_ms.append(float(p95_ms))
@@ -168,7 +176,7 @@ def table(found: dict[tuple[str, str, str], Found], names: list[str]) -> list[st
     lines = ["| Server | Caller | | Alone, ms | Beside a run, ms | Ratio (quartiles) | Images/s |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for name, how in itertools.product(names, PAUSES_S):
-        alone, beside = (found[name, how, f"beside {each}"] for each in (False, True))
+        alone, beside = (found[name, how, each] for each in (ALONE, BESIDE))
         for what, before_ms, now_ms in (
             ("median", alone.median_ms, beside.median_ms),
             ("95 %", alone.p95_ms, beside.p95_ms),
@@ -179,7 +187,7 @@ def table(found: dict[tuple[str, str, str], Found], names: list[str]) -> list[st
                 f"| {ratio:.2f} ({low:.2f} to {high:.2f}) | {np.median(beside.images_per_s):.1f} |"
             )
     for name in names:
-        low, rate, high = np.quantile(found[name, "", "run"].images_per_s, (0.25, 0.5, 0.75))
+        low, rate, high = np.quantile(found[name, "", RUN].images_per_s, (0.25, 0.5, 0.75))
         lines.append(f"\n{name}, the run alone: {rate:.1f} images/s ({low:.1f} to {high:.1f})")
     return lines
 

@@ -89,6 +89,16 @@ def test_a_single_file_is_a_film(fake: FakeServer, folder: Path) -> None:
         assert list(films(page)) == ["b.png"]
 
 
+def test_a_folder_without_films_is_told_of_once_and_in_the_page(
+    fake: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no film")
+    with ViewerProcess(fake.address, tmp_path) as page:
+        assert page.ask("api/state").json["folder_is_empty"]
+        assert page.ask("api/state").json["folder_is_empty"]
+        assert page.log.count("the folder has no DICOM, PNG or JPEG files; skipped: 1") == 1
+
+
 def test_a_film_is_downloaded_under_its_name(page: ViewerProcess) -> None:
     answer = page.ask(f"api/films/{films(page)['series/a #1?.JPG']}")
     assert answer.body == b"\xff\xd8\xff3"

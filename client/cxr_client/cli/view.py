@@ -6,7 +6,7 @@ import socket
 import ssl
 import stat
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ async def view(arguments: argparse.Namespace) -> int:
     _check(arguments)
     folder: Path | None = arguments.folder
     follow: bool = arguments.follow
-    films = Films(None if folder is None else lambda: _films_in(folder, follow=follow))
+    films = Films(None if folder is None else partial(_films_in, folder, follow=follow))
     async with (
         connect(_with(arguments, jobs=arguments.jobs + BACKGROUND)) as images,
         # The page asks for the state again and again.
@@ -113,9 +113,18 @@ def _check_certificate(cert: Path, key: Path) -> None:
 
 
 def _films_in(folder: Path, *, follow: bool) -> "list[Film]":
-    """Return the images in a folder, those that `cxr predict` finds."""
+    """Return the images in a folder, those that `cxr predict` finds, or say that there are none."""
     found = search([str(folder)], follow=follow, max_bytes=0)
-    return [film for job in found.jobs if (film := _film(job, folder))]
+    films = [film for job in found.jobs if (film := _film(job, folder))]
+    if not films:
+        _say_empty(found.skipped_text())
+    return films
+
+
+@lru_cache(1)  # The folder is searched again and again.
+def _say_empty(skipped: str) -> None:
+    told = "the folder has no DICOM, PNG or JPEG files"
+    print(printable(f"cxr: {told}; skipped: {skipped or 0}"), file=sys.stderr, flush=True)
 
 
 def _film(job: Job, folder: Path) -> "Film | None":

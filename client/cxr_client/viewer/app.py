@@ -89,6 +89,7 @@ class _Api:
             "server": server,
             "model": model,
             "films": films,
+            "folder_is_empty": self._films.folder_is_empty,
             "notice": _notice(model),
             "version": __version__,
         }

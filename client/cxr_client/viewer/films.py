@@ -77,6 +77,11 @@ class Films:
             raise Refusal("FILM_UNKNOWN", "There is no such film.")
         return film
 
+    @property
+    def folder_is_empty(self) -> bool:
+        """Whether a folder was searched, and no film found in it."""
+        return self._next_s > 0 and len(self._films) == len(self._samples)
+
     async def listed(self) -> list[dict[str, str]]:
         """Return id, name and group of each film. A first search is awaited for two seconds."""
         self.refresh()

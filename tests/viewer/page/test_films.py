@@ -87,6 +87,49 @@ def test_buttons_and_keys_go_to_the_next_and_the_previous_film(page: Page, folde
     expect(seen.current_film(page)).to_have_text(NAMES[0])
 
 
+def test_the_strip_is_one_stop_of_the_tab_key_and_arrows_go_from_film_to_film(
+    page: Page, folder: Path
+) -> None:
+    page.locator("#choose-folder").set_input_files(folder)
+    seen.expect_film(page, NAMES[0])
+    stop = page.locator("#films [tabindex='0']")
+    expect(stop).to_have_count(1)
+    expect(stop).to_have_text(NAMES[0])
+    stop.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#films :focus")).to_have_text(NAMES[2])
+    seen.expect_film(page, NAMES[0])
+    page.keyboard.press("Enter")
+    seen.expect_film(page, NAMES[2])
+    page.keyboard.press("Home")
+    expect(page.locator("#films :focus")).to_have_text(NAMES[0])
+    page.keyboard.press("Tab")
+    expect(page.locator("#films :focus")).to_have_count(0)
+    expect(stop).to_have_text(NAMES[0])
+
+
+def test_files_beyond_those_of_a_strip_are_told_of(page: Page) -> None:
+    page.locator("#choose-files").evaluate(
+        """(input) => {
+            const data = new DataTransfer();
+            for (let number = 0; number <= 2000; number++)
+                data.items.add(new File(["no film"], `${number}.png`));
+            input.files = data.files;
+            input.dispatchEvent(new Event("change"));
+        }"""
+    )
+    expect(page.locator("#films")).to_contain_text("The first 2,000 files: there are more.")
+    expect(page.locator("#films .film").filter(has_not_text="phantom-")).to_have_count(2000)
+
+
+def test_an_empty_folder_of_the_command_is_told_of(
+    open_page: OpenPage, serve: Serve, phantom_server: ServerProcess, tmp_path: Path
+) -> None:
+    page = open_page(serve(phantom_server.address, tmp_path).url)
+    expect(page.locator("#films")).to_contain_text("No DICOM, PNG or JPEG files.")
+
+
 def test_a_film_that_was_shown_is_shown_again_without_a_request(page: Page, folder: Path) -> None:
     page.locator("#choose-folder").set_input_files(folder)
     seen.expect_film(page, NAMES[0])

@@ -92,8 +92,13 @@ def test_evidence_against_a_finding_can_be_shown(page: Page, film: Path) -> None
     bare = seen.drawn(page)
     assert np.ptp(bare, axis=2).max() == 0
     page.get_by_role("radio", name="Against").check()
+    title = seen.pane(page).locator("[data-field=finding]")
+    expect(title).to_have_text("Against Pneumothorax")
     against = seen.drawn(page)
     assert np.ptp(against, axis=2).max() > 30
+    page.get_by_label("Compare").check()
+    for letter in "AB":
+        expect(seen.pane(page, letter).locator("[data-field=finding]")).to_contain_text("Against ")
 
 
 def test_the_legend_is_in_logits_and_follows_the_scale(

@@ -43,8 +43,8 @@
  *   server_version: string, engine: string, device: string, precision: string,
  *   in_flight_count: number}} Server
  * @typedef {{server: Server, model: ModelDescription | null,
- *   films: {id: string, name: string, group: "sample" | "folder"}[], notice: string,
- *   version: string}} State
+ *   films: {id: string, name: string, group: "sample" | "folder"}[], folder_is_empty: boolean,
+ *   notice: string, version: string}} State
  * @typedef {{key: string, name: string, group: "sample" | "folder" | "opened", id?: string,
  *   file?: File}} Film A film of the web server has an id, one that was opened here a file.
  * @typedef {"as-shown" | "stored"} Presentation

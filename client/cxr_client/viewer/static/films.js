@@ -8,11 +8,16 @@ import { explain, thumbnailUrl } from "./api.js";
 const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples (drawn)" };
 /** A thumbnail's side, in pixels. */
 const THUMBNAIL_PX = 128;
-/** Most films of one drop: a strip of more is no longer looked through. */
+/** Most files that are opened at once: a strip of more is no longer looked through. */
 const MOST_FILES = 2000;
+const CUT = `The first ${MOST_FILES.toLocaleString("en")} files: there are more.`;
+const NO_FILMS = "No DICOM, PNG or JPEG files.";
 const NOT_FILMS = /(^|\/)\.|\.(txt|csv|json|xml|html?|md|pdf|zip|gz|py|js|docx?|xlsx?)$/i;
 
-/** The strip of thumbnails. One film is chosen; next and previous go on from it. */
+/**
+ * The strip of thumbnails. One film is chosen; next and previous go on from it. It is one stop of
+ * the Tab key, and arrow keys go from film to film.
+ */
 export class FilmStrip {
   #root;
   #onOpen;
@@ -21,6 +26,8 @@ export class FilmStrip {
   /** @type {Map<string, HTMLButtonElement>} */
   #buttons = new Map();
   #chosen = "";
+  /** What is to be said of a group, by its name. */
+  #notes = { opened: "", folder: "", sample: "" };
   /** Opened files that are in sight and have no thumbnail. @type {Set<Film>} */
   #wanted = new Set();
   #isDrawing = false;
@@ -33,6 +40,8 @@ export class FilmStrip {
   constructor(root, onOpen) {
     this.#root = root;
     this.#onOpen = onOpen;
+    root.addEventListener("keydown", (event) => this.#walk(event));
+    root.addEventListener("focusin", ({ target }) => this.#stopAt(target));
   }
 
   /** The films, in the order of the strip. */
@@ -40,23 +49,29 @@ export class FilmStrip {
     return this.#films;
   }
 
-  /** @param {{id: string, name: string, group: "sample" | "folder"}[]} films Of the web server. */
-  setServed(films) {
+  /**
+   * @param {{id: string, name: string, group: "sample" | "folder"}[]} films Of the web server.
+   * @param {boolean} folderIsEmpty Whether it was given a folder, and found no film in it.
+   */
+  setServed(films, folderIsEmpty) {
+    const note = folderIsEmpty ? NO_FILMS : "";
     const served = films.map((film) => ({ ...film, key: `served ${film.id}` }));
     const opened = this.#films.filter((film) => film.file);
     if (
+      note === this.#notes.folder &&
       served.map(keyOf).join() ===
-      this.#films
-        .filter((film) => !film.file)
-        .map(keyOf)
-        .join()
+        this.#films
+          .filter((film) => !film.file)
+          .map(keyOf)
+          .join()
     )
       return;
+    this.#notes.folder = note;
     this.#set([...opened, ...served]);
   }
 
   /**
-   * Add files; one that is there already is not added again.
+   * Add files, the first `MOST_FILES`; one that is there already is not added again.
    * @param {File[]} files
    * @returns {Film | undefined} The first of them.
    */
@@ -70,7 +85,8 @@ export class FilmStrip {
       );
     });
     const isNew = added.filter((film) => !this.#films.includes(film));
-    if (isNew.length)
+    if (files.length > MOST_FILES) this.#notes.opened = CUT;
+    if (isNew.length || files.length > MOST_FILES)
       this.#set([
         ...this.#films.filter((film) => film.file),
         ...isNew,
@@ -88,6 +104,7 @@ export class FilmStrip {
     }
     const button = this.#buttons.get(key);
     if (button) keepInView(this.#root, button);
+    this.#stopAt(button ?? this.#inOrder()[0]);
   }
 
   /** @param {number} step @returns {Film | undefined} The film that many places on. */
@@ -130,17 +147,47 @@ export class FilmStrip {
     );
     const groups = Object.entries(GROUPS).map(([group, title]) => {
       const members = films.filter((film) => film.group === group);
-      if (!members.length) return [];
+      const note = this.#notes[/** @type {"folder"} */ (group)];
+      if (!members.length && !note) return [];
       const part = Object.assign(document.createElement("section"), { className: "group" });
       const heading = Object.assign(document.createElement("h2"), { textContent: title });
       part.append(
         heading,
+        ...(note ? [Object.assign(document.createElement("p"), { textContent: note })] : []),
         ...members.map((film) => /** @type {HTMLButtonElement} */ (this.#buttons.get(film.key))),
       );
       return [part];
     });
     this.#root.replaceChildren(...groups.flat());
     this.choose(this.#chosen);
+  }
+
+  /** The buttons, in the order of the strip. */
+  #inOrder() {
+    return [...this.#root.querySelectorAll("button")];
+  }
+
+  /** @param {EventTarget | null | undefined} stop The film that the Tab key comes to. */
+  #stopAt(stop) {
+    for (const button of this.#inOrder()) button.tabIndex = button === stop ? 0 : -1;
+  }
+
+  /** @param {KeyboardEvent} event Move the focus within the strip. */
+  #walk(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const buttons = this.#inOrder();
+    const at = buttons.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
+    const to = {
+      ArrowRight: at + 1,
+      ArrowDown: at + 1,
+      ArrowLeft: at - 1,
+      ArrowUp: at - 1,
+      Home: 0,
+      End: buttons.length - 1,
+    }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    buttons[to]?.focus();
   }
 
   /** @param {IntersectionObserverEntry[]} entries */
@@ -259,7 +306,8 @@ async function filesOf(entries) {
   /** @type {File[]} */
   const files = [];
   const waiting = [...entries];
-  for (let entry = waiting.shift(); entry && files.length < MOST_FILES; entry = waiting.shift()) {
+  // One more than are taken tells that there are more.
+  for (let entry = waiting.shift(); entry && files.length <= MOST_FILES; entry = waiting.shift()) {
     if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
     else waiting.unshift(...(await childrenOf(/** @type {FileSystemDirectoryEntry} */ (entry))));
   }

@@ -186,8 +186,8 @@ function compare(comparing) {
 const watch = new Watch(
   (answered) => {
     state.server = answered;
-    const { server, model, films } = answered;
-    strip.setServed(films);
+    const { server, model, films, folder_is_empty: folderIsEmpty } = answered;
+    strip.setServed(films, folderIsEmpty);
     serverLine.show(answered);
     if (model) setModel(model);
     offer();

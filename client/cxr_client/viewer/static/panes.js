@@ -107,7 +107,6 @@ export class Pane {
     const info = result.image_info;
     this.view.show({ radiograph, modelInput, info, explanation, inputSidePx });
     this.#root.dataset.state = "shown";
-    this.#text("finding", spoken(label));
     this.#text("score", three(explanation.finding.score));
     this.#root.classList.toggle("above", explanation.finding.above_threshold);
     this.#describe();
@@ -124,6 +123,9 @@ export class Pane {
     const { film, answer, explanation } = this;
     this.#legend();
     if (!film || !answer || !explanation) return;
+    const { heatOn, negative } = this.#settings;
+    const finding = spoken(this.label);
+    this.#text("finding", heatOn && negative ? `Against ${finding}` : finding);
     const sentence = sentenceOf(film.name, answer.result, explanation, this.#settings);
     this.#canvas.setAttribute("aria-label", sentence);
   }
