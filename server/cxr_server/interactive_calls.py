@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 GRACE_S = 0.05
@@ -10,19 +10,27 @@ GRACE_S = 0.05
 
 
 class InteractiveCalls:
-    """Counts them, from admission to answer. They begin and end on the event loop."""
+    """Counts them, from admission to answer. They begin and end on the event loop.
+
+    The first one after a pause calls all `interrupts`, which end bulk work that has begun.
+    """
 
     def __init__(self) -> None:
+        self.interrupts: set[Callable[[], None]] = set()
         self._in_flight = 0
         self._last_ended_s = self._since_s = -math.inf
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
         """Count a call while the block runs."""
-        if self.idle_s() >= GRACE_S:
+        is_first = self.idle_s() >= GRACE_S
+        if is_first:
             self._since_s = time.monotonic()
         self._in_flight += 1
         try:
+            if is_first:
+                for interrupt in self.interrupts:
+                    interrupt()
             yield
         finally:
             self._last_ended_s = time.monotonic()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cxr_server.bundles.load import Bundle, BundleError
+from cxr_server.inference.engines import Interrupted, InterruptibleEngine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino import OpenVINOEngine
 
@@ -50,6 +51,27 @@ def test_evidence_has_a_map_for_every_finding(phantom_bundle, expected):
     assert expected.dtype == np.float32
     assert np.isfinite(expected).all()
     assert np.abs(expected[0] - expected[1]).max() > 0.1, "the images must be told apart"
+
+
+def test_an_interrupt_ends_what_may_be_interrupted_and_nothing_else(engine, images, expected):
+    assert isinstance(engine, InterruptibleEngine)
+
+    def until_interrupted() -> str:
+        try:
+            while True:
+                found = engine.infer_interruptibly([images[0]]).evidence_nkhw
+                np.testing.assert_allclose(found[0], expected[0], atol=2e-3, rtol=1e-4)
+        except Interrupted:
+            return "interrupted"
+
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            end = pool.submit(until_interrupted)
+            while not end.done():
+                engine.interrupt()
+                found = engine.infer([images[1]]).evidence_nkhw
+                np.testing.assert_allclose(found[0], expected[1], atol=2e-3, rtol=1e-4)
+            assert end.result() == "interrupted"
 
 
 def test_callers_in_many_threads_get_their_own_answers(engine, images, expected):

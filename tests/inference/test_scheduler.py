@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
 from cxr_server.inference import bulk_turns, engine_calls
-from cxr_server.inference.engines import DeviceLost, Inferred
+from cxr_server.inference.engines import DeviceLost, Inferred, Interrupted
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
 from cxr_server.interactive_calls import InteractiveCalls
@@ -305,6 +305,7 @@ async def test_no_bulk_image_begins_while_an_interactive_call_is_in_flight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
+    monkeypatch.setattr(bulk_turns, "REST", 1e12)
     interactive, engine = InteractiveCalls(), EchoEngine(max_in_flight=2)
     run = scheduler(engine, decode_threads=1, interactive=interactive)
     first = await one_at(engine, run)
@@ -338,6 +339,58 @@ async def test_beside_interactive_calls_that_never_pause_bulk_images_begin_one_a
         assert await asyncio.gather(*bulk) == list(range(1, 9))
     assert engine.seen == [[number] for number in range(9)]
     await run.close()
+
+
+class InterruptibleEngine(EchoEngine):
+    """Its interruptible calls wait for the gate, or for an interrupt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted = threading.Event()
+
+    def infer(self, images: Sequence[np.ndarray]) -> Inferred:
+        return Inferred(self.evidence(np.stack(images)), None)
+
+    def infer_interruptibly(self, images: Sequence[np.ndarray]) -> Inferred:
+        self.seen.append([int(image[0, 0, 0]) for image in images])
+        self.interrupted.clear()
+        assert self.interrupted.wait(60)
+        raise Interrupted
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+
+async def test_a_bulk_image_in_the_engine_gives_way_to_an_interactive_call_once() -> None:
+    interactive, engine = InteractiveCalls(), InterruptibleEngine()
+    run = scheduler(engine, interactive=interactive)
+    bulk = asyncio.ensure_future(answer(run, 1, bulk=True))
+    await until(lambda: engine.seen == [[1]])
+    with interactive.in_flight():
+        assert await answer(run, 2) == 2
+    engine.gate.clear()
+    await until(lambda: engine.running == 1)  # the bulk image, and not interruptibly
+    with interactive.in_flight():
+        urgent = asyncio.ensure_future(answer(run, 3))
+        await until(lambda: run.waiting_to_infer == 1)
+        engine.gate.set()
+        assert await urgent == 3
+    assert await bulk == 1
+    assert engine.seen == [[1], [2], [1], [3]]
+    await run.close()
+
+
+async def test_a_bulk_image_that_gives_way_while_the_server_shuts_down_is_refused() -> None:
+    interactive, engine = InteractiveCalls(), InterruptibleEngine()
+    run = scheduler(engine, interactive=interactive)
+    bulk = asyncio.ensure_future(answer(run, 1, bulk=True))
+    await until(lambda: engine.seen == [[1]])
+    closing = asyncio.ensure_future(run.close())
+    await asyncio.sleep(0)
+    engine.interrupt()
+    with pytest.raises(Draining):
+        await bulk
+    await closing
 
 
 async def test_a_thread_of_each_stage_is_kept_free_of_bulk_images_for_the_next_interactive_call(

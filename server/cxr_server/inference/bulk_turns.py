@@ -9,17 +9,18 @@ from cxr_server.interactive_calls import GRACE_S, InteractiveCalls
 
 EXPECTED_S = 1.0
 """After an interactive call, time in which a thread is kept free for the next one."""
-TURN_S = 1.0
-"""Time between bulk items that begin although there are interactive calls."""
+TURN_S, REST = 1.0, 9.0
+"""Between bulk items that begin although there are interactive calls: the most time, and how many
+times as long as the last item took, so that a tenth of a thread's time is left to them."""
 POLL_S = 0.02
 
 
 class BulkTurns:
     """The turns of bulk items in one stage. Guarded by the lock of the stage's condition.
 
-    While an interactive call is in flight, and for `GRACE_S` after it, one item begins every
-    `TURN_S`, so that bulk calls go on at all. For `EXPECTED_S` after it, the items leave one of the
-    stage's threads free, if there are several.
+    While an interactive call is in flight, and for `GRACE_S` after it, an item begins now and then,
+    after `TURN_S` at the latest, so that bulk calls go on at all. For `EXPECTED_S` after it, the
+    items leave one of the stage's threads free, if there are several.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class BulkTurns:
         self._thread_count = thread_count
         self._running = 0
         self._begun_s = -math.inf
+        self._turn_s = TURN_S
         self._is_polled = False
 
     @property
@@ -44,16 +46,18 @@ class BulkTurns:
         if self._running >= threads:
             return False
         waited_s = time.monotonic() - max(self._begun_s, self._interactive.since_s())
-        return idle_s >= GRACE_S or waited_s >= TURN_S
+        return idle_s >= GRACE_S or waited_s >= self._turn_s
 
-    def begin(self) -> None:
-        """Note that an item begins."""
+    def begin(self) -> float:
+        """Note that an item begins, and return the time."""
         self._running += 1
         self._begun_s = time.monotonic()
+        return self._begun_s
 
-    def end(self) -> None:
+    def end(self, begun_s: float) -> None:
         """Note that an item has ended."""
         self._running -= 1
+        self._turn_s = min(TURN_S, REST * (time.monotonic() - begun_s))
 
     def wait_for(self, is_ready: Callable[[], bool], has_bulk: Callable[[], bool]) -> None:
         """Wait, as `Condition.wait_for` does, for what the condition is notified of, or for a turn.

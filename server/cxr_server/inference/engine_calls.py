@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.pending import PendingRequest
 
 STUCK_AFTER_S = 60.0
@@ -24,12 +25,21 @@ class EngineCall:
         """Whether its images are of bulk calls."""
         return self.batch[0].bulk
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether it may be interrupted."""
+        return self.is_bulk and not any(request.gave_way for request in self.batch)
+
 
 @dataclass(slots=True)
 class EngineCalls:
-    """The running calls of an engine that runs up to `max_in_flight` at once. Not thread-safe."""
+    """The running calls of an engine that runs up to `max_in_flight` at once. Not thread-safe.
+
+    Those on bulk images have their turns.
+    """
 
     max_in_flight: int
+    turns: BulkTurns
     batches_by_size: Counter[int] = field(default_factory=Counter)  # that were answered
     busy_s: float = 0.0  # sum of the time of all calls that have ended
     image_s: float = 0.1  # moving average of the engine's time for an image
@@ -52,11 +62,13 @@ class EngineCalls:
         """Note that a call begins now."""
         call = EngineCall(batch)
         self._running.add(call)
+        if call.is_bulk:
+            self.turns.begin()
         return call
 
     def answered(self, call: EngineCall, end_s: float) -> None:
         """Note that a call has returned."""
-        self._running.remove(call)
+        self._end(call)
         self.batches_by_size[len(call.batch)] += 1
         call_s = end_s - call.start_s
         self.busy_s += call_s
@@ -65,5 +77,10 @@ class EngineCalls:
 
     def failed(self, call: EngineCall) -> None:
         """Note that a call has raised."""
-        self._running.remove(call)
+        self._end(call)
         self.busy_s += time.monotonic() - call.start_s
+
+    def _end(self, call: EngineCall) -> None:
+        self._running.remove(call)
+        if call.is_bulk:
+            self.turns.end(call.start_s)

@@ -22,6 +22,7 @@ class PendingRequest:
     bulk: bool = False
     prepared: Any = None
     failed_once: bool = False  # whether an engine call with this image has failed
+    gave_way: bool = False  # whether one was interrupted, which happens once
     waiting_since_s: float = field(default_factory=time.monotonic)
 
     def refusal(self) -> DeadlineExpired | None:

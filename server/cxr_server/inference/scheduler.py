@@ -23,7 +23,14 @@ from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
 from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
-from cxr_server.inference.engines import DeviceLost, Engine, Output, infer
+from cxr_server.inference.engines import (
+    DeviceLost,
+    Engine,
+    Interrupted,
+    InterruptibleEngine,
+    Output,
+    infer,
+)
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
 from cxr_server.inference.ready_queue import ReadyQueue
@@ -68,13 +75,15 @@ class Scheduler:
         self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready = ReadyQueue()
         self._decoding = 0
-        self._calls = EngineCalls(engine.max_in_flight)
         self._closed = False
         self._lock = threading.Lock()  # guards all of the above
         self._can_decode = threading.Condition(self._lock)
         self._can_infer = threading.Condition(self._lock)
         self._bulk_decoding = BulkTurns(interactive, self._can_decode, decode_threads)
         self._bulk_inference = BulkTurns(interactive, self._can_infer, engine.max_in_flight)
+        self._calls = EngineCalls(engine.max_in_flight, self._bulk_inference)
+        self._interactive = interactive
+        interactive.interrupts.add(self._interrupt)
         self._loop = asyncio.get_running_loop()
         steps = [("decode", self._decode_next)] * decode_threads
         steps += [("engine", self._infer_next)] * engine.max_in_flight
@@ -201,13 +210,12 @@ class Scheduler:
                 return False
             request = self._waiting.pop()
             self._decoding += 1
-            if request.bulk:
-                self._bulk_decoding.begin()
+            begun_s = self._bulk_decoding.begin() if request.bulk else None
         outcome = request.decode()
         with self._lock:
             self._decoding -= 1
-            if request.bulk:
-                self._bulk_decoding.end()
+            if begun_s is not None:
+                self._bulk_decoding.end(begun_s)
             outcome = outcome or self._refusal() or request.refusal()
             if outcome is None:
                 self._ready.push(request)
@@ -245,24 +253,23 @@ class Scheduler:
             if not batch:
                 return True
             call = self._calls.begin(batch)
-            if call.is_bulk:
-                self._bulk_inference.begin()
         try:
             images = [request.prepared.image_chw for request in batch]
-            evidence, embeddings = made = infer(engine, images)
+            evidence, embeddings = made = infer(engine, images, interruptibly=call.gives_way)
             for each in made:
                 if each is not None and len(each) != len(batch):
                     raise ValueError(f"answers on {len(each)} images for {len(batch)}")
                 if each is not None and not np.isfinite(each).all():
                     raise NotFinite("the engine's answer is not finite")
+        except Interrupted:
+            self._interrupted(call)
+            return True
         except BaseException as error:
             self._failed(engine, call, error)
             return True
         end_s = time.monotonic()
         with self._lock:
             self._calls.answered(call, end_s)
-            if call.is_bulk:
-                self._bulk_inference.end()
         facts: Facts = {
             "batch_size": len(batch),
             "engine": engine.name,
@@ -300,6 +307,25 @@ class Scheduler:
                 break
         return batch
 
+    def _interrupt(self) -> None:
+        """Let running calls on bulk images give way to an interactive one."""
+        with self._lock:
+            engine, running = self._engine, any(call.gives_way for call in self._calls)
+        if running and isinstance(engine, InterruptibleEngine):
+            engine.interrupt()
+
+    def _interrupted(self, call: EngineCall) -> None:
+        """Queue the images of a call that gave way; they do so once."""
+        with self._lock:
+            self._calls.failed(call)
+            refusal = self._refusal()
+            for request in reversed(call.batch):
+                request.gave_way = True
+                if refusal:
+                    self._on_loop(complete, request.answer, refusal)
+                elif not request.answer.done():
+                    self._ready.push(request, first=True)
+
     def _failed(self, engine: Engine, call: EngineCall, error: BaseException) -> None:
         """Queue the images of a failed call once more, and pause unless already replaced."""
         given_up: Exception = EngineFailure("the engine failed on this image")
@@ -308,8 +334,6 @@ class Scheduler:
             given_up = ModelLoading("the engine has failed", retry_after_ms=RETRY_AFTER_MS)
         with self._lock:
             self._calls.failed(call)
-            if call.is_bulk:
-                self._bulk_inference.end()
             first = self._engine is engine
             if first:
                 self._engine = None
@@ -346,6 +370,7 @@ class Scheduler:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _end_threads(self) -> None:
+        self._interactive.interrupts.discard(self._interrupt)
         with self._lock:
             self._closed = True
             self._can_decode.notify_all()

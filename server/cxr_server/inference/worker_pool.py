@@ -107,12 +107,11 @@ class WorkerPool:
                 return False
             is_bulk = not interactive
             job = self._jobs[is_bulk].popleft()
-            if is_bulk:
-                self._turns.begin()
+            begun_s = self._turns.begin() if is_bulk else None
         job()
-        if is_bulk:
+        if begun_s is not None:
             with self._changed:
-                self._turns.end()
+                self._turns.end(begun_s)
         return True
 
     def _may_work(self) -> bool:

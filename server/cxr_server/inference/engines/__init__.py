@@ -69,6 +69,21 @@ class EmbeddingEngine(Engine, Protocol):
         """
 
 
+class Interrupted(Exception):
+    """The call was ended by `interrupt`."""
+
+
+@runtime_checkable
+class InterruptibleEngine(EmbeddingEngine, Protocol):
+    """An engine whose calls can be ended, since others are more urgent."""
+
+    def infer_interruptibly(self, images: Sequence[NDArray[np.float32]]) -> "Inferred":
+        """Do what `infer` does. Raises Interrupted."""
+
+    def interrupt(self) -> None:
+        """End the calls of `infer_interruptibly` that are running, soon. Does not wait."""
+
+
 class Inferred(NamedTuple):
     """What one pass of a network gives."""
 
@@ -84,8 +99,12 @@ class Output(NamedTuple):
     embedding_c: NDArray[np.float32] | None
 
 
-def infer(engine: Engine, images: Sequence[NDArray[np.float32]]) -> Inferred:
-    """Run an engine of either kind on images [1, S, S]."""
+def infer(
+    engine: Engine, images: Sequence[NDArray[np.float32]], *, interruptibly: bool = False
+) -> Inferred:
+    """Run an engine of any kind on images [1, S, S]; `interruptibly` where it can."""
+    if interruptibly and isinstance(engine, InterruptibleEngine):
+        return engine.infer_interruptibly(images)
     if isinstance(engine, EmbeddingEngine):
         return engine.infer(images)
     return Inferred(engine.evidence(np.stack(images)), None)

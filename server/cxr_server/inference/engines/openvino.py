@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle, file_entry
-from cxr_server.inference.engines import INT8, Inferred
+from cxr_server.inference.engines import INT8, Inferred, Interrupted
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
@@ -31,7 +31,7 @@ class OpenVINOEngine:
 
     The model is compiled twice: the latency model has one stream over all cores and serves a
     call that finds the engine idle; the throughput model has one stream per core and serves
-    calls that run beside others.
+    calls that run beside others, and those that may be interrupted.
     """
 
     name = "openvino"
@@ -75,16 +75,29 @@ class OpenVINOEngine:
             model = self._throughput if self._running else self._latency
             self._running += 1
         try:
-            outputs = zip(*(model.infer(image_chw[None]) for image_chw in images), strict=True)
-            evidence, *embedding = (np.concatenate(parts) for parts in outputs)
-            return Inferred(evidence, embedding[0] if embedding else None)
+            return _inferred([model.infer(image_chw[None]) for image_chw in images])
         finally:
             with self._lock:
                 self._running -= 1
 
+    def infer_interruptibly(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
+        """Return evidence and embeddings: see `InterruptibleEngine`."""
+        infer = self._throughput.infer_interruptibly
+        return _inferred([infer(image_chw[None]) for image_chw in images])
+
+    def interrupt(self) -> None:
+        """End the running calls of `infer_interruptibly`, each after the layer that it computes."""
+        self._throughput.interrupt()
+
     def close(self) -> None:
         """Release the compiled models. The engine must not be called afterwards."""
         del self._latency, self._throughput
+
+
+def _inferred(outputs: list[list[NDArray[np.float32]]]) -> Inferred:
+    """Return the outputs of single images as those of a batch."""
+    evidence, *embedding = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    return Inferred(evidence, embedding[0] if embedding else None)
 
 
 class _CompiledModel:
@@ -106,6 +119,9 @@ class _CompiledModel:
         self._model = core.compile_model(path, device, config)
         self._input_shape = tuple(self._model.input().shape)
         self._idle = [self._model.create_infer_request()]
+        self._lock = threading.Lock()  # a request that is idle again is not cancelled any more
+        self._interruptible: set[openvino.InferRequest] = set()
+        self._cancelled: set[openvino.InferRequest] = set()
 
     @property
     def precision(self) -> str:
@@ -122,13 +138,40 @@ class _CompiledModel:
         """Return the outputs in the order of the graph: the evidence comes first."""
         if image_nchw.shape != self._input_shape:
             raise ValueError(f"expected an image of {self._input_shape}, got {image_nchw.shape}")
-        try:
-            request = self._idle.pop()  # atomic, like append
-        except IndexError:
-            request = self._model.create_infer_request()
+        request = self._request()
         outputs = list(request.infer(image_nchw, share_inputs=True).values())
         self._idle.append(request)
         return outputs
+
+    def infer_interruptibly(self, image_nchw: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return what `infer` does, of an image of the right shape. Raises Interrupted."""
+        request = self._request()
+        with self._lock:
+            self._interruptible.add(request)
+        try:
+            return list(request.infer(image_nchw, share_inputs=True).values())
+        except RuntimeError:
+            if request not in self._cancelled:
+                raise
+            raise Interrupted from None
+        finally:
+            with self._lock:
+                self._interruptible.discard(request)
+                self._cancelled.discard(request)
+            self._idle.append(request)
+
+    def interrupt(self) -> None:
+        """Cancel the running calls of `infer_interruptibly`."""
+        with self._lock:
+            self._cancelled |= self._interruptible
+            for request in self._interruptible:
+                request.cancel()
+
+    def _request(self) -> openvino.InferRequest:
+        try:
+            return self._idle.pop()  # atomic, like append
+        except IndexError:
+            return self._model.create_infer_request()
 
 
 def _open_cache(folder: Path) -> bool:
