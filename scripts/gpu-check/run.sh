@@ -1,7 +1,7 @@
 #!/bin/bash
 # Proves and measures the CUDA half of cxr-serve on one NVIDIA GPU: see README.md.
 #   OUT=FOLDER              where results go (default: gpu-check-out)
-#   GPU_CHECK_SECONDS=480   time for all steps
+#   GPU_CHECK_SECONDS=1000  time for all steps
 #   GPU_CHECK_STEPS="..."   which steps, by name
 #   GPU_CHECK_CPU=1         try the check's own logic without a GPU: small loads, a fake torch.cuda
 #   PYTHON=python3          the interpreter
@@ -9,7 +9,7 @@ set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 began=$(date +%s)
-total=${GPU_CHECK_SECONDS:-480}
+total=${GPU_CHECK_SECONDS:-1000}
 steps=${GPU_CHECK_STEPS:-machine assets tests parity served rates faults compiled bench}
 python=$(command -v "${PYTHON:-python3}") || { echo "run.sh: no ${PYTHON:-python3}"; exit 2; }
 case $python in /*) ;; *) python=$PWD/$python ;; esac

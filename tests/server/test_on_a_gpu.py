@@ -46,7 +46,8 @@ LIMIT_S = 100
 def serving(device: str, *flags: str) -> ServerProcess:
     """A server of torch on a device, whose engine fails when a signal says so."""
     return ServerProcess(
-        *("--engine", "torch", "--device", device, "--cache-entries", "0", *flags),
+        *("--engine", "torch", "--device", device, "--cache-entries", "0"),
+        *("--engine-threads", "1", *flags),  # a team of threads spins beside other processes
         program=(sys.executable, str(VARIANT), "faulty"),
         env={"GPU_CHECK_CPU": "1"} if device == CPU else {},
     )
@@ -110,7 +111,7 @@ def on_cpu(phantom_bundle: Bundle) -> Iterator[Engine]:
     """The reference: torch in float32 on the CPU, called without a server."""
     from cxr_server.inference.engines.torch.engine import TorchEngine
 
-    engine = TorchEngine(phantom_bundle)
+    engine = TorchEngine(phantom_bundle, threads=1)
     yield engine
     engine.close()
 
@@ -228,6 +229,7 @@ def memory_mib(served: Served) -> float:
     return (all_bytes - free_bytes) / 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device", "precision"),
     [
@@ -250,6 +252,7 @@ def test_a_reduced_precision_is_told_and_stays_within_its_tolerance(
         assert 1e-5 < apart.max() < REDUCED_TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_lost_device_ends_the_server_and_the_call_can_be_repeated_elsewhere(
     films: list[bytes], device: str
