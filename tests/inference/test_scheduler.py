@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
 from cxr_server.inference import bulk_turns, engine_calls
+from cxr_server.inference.engine_calls import NotFinite
 from cxr_server.inference.engines import DeviceLost, Inferred, Interrupted
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.scheduler import EngineFailure, NotFinite, Scheduler
+from cxr_server.inference.scheduler import EngineFailure, Scheduler
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Stage, Stages
 

@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cxr_server.inference.bulk_turns import BulkTurns
+from cxr_server.inference.engines import Engine, Inferred, infer
 from cxr_server.inference.pending import PendingRequest
 
 STUCK_AFTER_S = 60.0
@@ -13,9 +16,13 @@ STUCK_AFTER_CALLS = 50
 """A call is stuck after the longer of this time and this many calls of average length."""
 
 
+class NotFinite(ArithmeticError):
+    """The engine's evidence or embeddings have infinities or NaN."""
+
+
 @dataclass(slots=True, eq=False)
 class EngineCall:
-    """A running call of the engine."""
+    """A call of the engine, on a batch of one priority."""
 
     batch: list[PendingRequest]
     start_s: float = field(default_factory=time.monotonic)
@@ -29,6 +36,17 @@ class EngineCall:
     def gives_way(self) -> bool:
         """Whether it may be interrupted."""
         return self.is_bulk and not any(request.gave_way for request in self.batch)
+
+    def run(self, engine: Engine) -> Inferred:
+        """Return the engine's answer. Raises NotFinite, Interrupted, and what the engine raises."""
+        images = [request.prepared.image_chw for request in self.batch]
+        made = infer(engine, images, interruptibly=self.gives_way)
+        for each in made:
+            if each is not None and len(each) != len(images):
+                raise ValueError(f"answers on {len(each)} images for {len(images)}")
+            if each is not None and not np.isfinite(each).all():
+                raise NotFinite("the engine's answer is not finite")
+        return made
 
 
 @dataclass(slots=True)

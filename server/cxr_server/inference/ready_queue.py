@@ -30,9 +30,19 @@ class ReadyQueue:
         queue[request] = None
         queue.move_to_end(request, last=not first)
 
-    def peek(self) -> PendingRequest | None:
-        """Return the next request, None if there is none."""
-        return next((next(iter(queue)) for queue in self._by_bulk if queue), None)
+    def next_of(self, batch: list[PendingRequest], most: int) -> PendingRequest | None:
+        """Remove and return the next request of a batch of `most`; None if the batch is complete.
+
+        An image that was in a failed call goes alone. Bulk images would delay an interactive one in
+        the same batch.
+        """
+        request = next((next(iter(queue)) for queue in self._by_bulk if queue), None)
+        if request is None or len(batch) >= most:
+            return None
+        if batch and (batch[0].failed_once or request.failed_once or request.bulk != batch[0].bulk):
+            return None
+        self.discard(request)
+        return request
 
     def discard(self, request: PendingRequest) -> None:
         """Remove a request if it is present."""

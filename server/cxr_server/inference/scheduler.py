@@ -17,8 +17,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
-
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
 from cxr_server.inference.bulk_turns import BulkTurns
@@ -29,7 +27,6 @@ from cxr_server.inference.engines import (
     Interrupted,
     InterruptibleEngine,
     Output,
-    infer,
 )
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete
@@ -44,10 +41,6 @@ RETRY_AFTER_MS = 1000  # for calls that another server, or this one later, may a
 
 class EngineFailure(Exception):
     """The engine failed twice on this image; the cause is its last error."""
-
-
-class NotFinite(ArithmeticError):
-    """The engine's evidence or embeddings have infinities or NaN."""
 
 
 class Scheduler:
@@ -254,13 +247,7 @@ class Scheduler:
                 return True
             call = self._calls.begin(batch)
         try:
-            images = [request.prepared.image_chw for request in batch]
-            evidence, embeddings = made = infer(engine, images, interruptibly=call.gives_way)
-            for each in made:
-                if each is not None and len(each) != len(batch):
-                    raise ValueError(f"answers on {len(each)} images for {len(batch)}")
-                if each is not None and not np.isfinite(each).all():
-                    raise NotFinite("the engine's answer is not finite")
+            evidence, embeddings = call.run(engine)
         except Interrupted:
             self._interrupted(call)
             return True
@@ -282,29 +269,16 @@ class Scheduler:
             self._on_loop(complete, request.answer, (request.prepared, output))
         return True
 
-    def _may_share(self, first: PendingRequest, request: PendingRequest) -> bool:
-        if request.failed_once or request.bulk != first.bulk:
-            return False
-        return not (request.bulk and self._bulk_inference.gives_way)
-
     def _next_batch(self) -> list[PendingRequest]:
-        """Take images for one engine call. An image that was in a failed call goes alone.
-
-        Bulk images would delay an interactive one in the same batch, and go alone while they give
-        way.
-        """
+        """Take images for one engine call; bulk images go alone while they give way."""
+        is_alone = self._bulk_inference.gives_way and not self._ready.interactive_count
         batch: list[PendingRequest] = []
-        while len(batch) < self._max_batch and (request := self._ready.peek()):
-            if batch and not self._may_share(batch[0], request):
-                break
-            self._ready.discard(request)
+        while request := self._ready.next_of(batch, 1 if is_alone else self._max_batch):
             self._can_decode.notify()
             if refusal := request.refusal():
                 self._on_loop(complete, request.answer, refusal)
-                continue
-            batch.append(request)
-            if request.failed_once:
-                break
+            else:
+                batch.append(request)
         return batch
 
     def _interrupt(self) -> None:

@@ -11,9 +11,10 @@ import structlog
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import ModelLoading
 from cxr_server.inference import threads
+from cxr_server.inference.engine_calls import NotFinite
 from cxr_server.inference.engines import FLOAT32, INT8, DeviceLost, Engine
 from cxr_server.inference.engines.registry import choose_engine, first_line
-from cxr_server.inference.scheduler import RETRY_AFTER_MS, NotFinite, Scheduler
+from cxr_server.inference.scheduler import RETRY_AFTER_MS, Scheduler
 from cxr_server.inference.verify import verify_engine
 from cxr_server.lifecycle import Lifecycle, Phase
 
