@@ -25,15 +25,15 @@ from cxr_server.settings.environment import check_names
 def test_a_variable_close_to_a_setting_is_refused_with_the_right_name(
     written: str, meant: str
 ) -> None:
-    with pytest.raises(SettingsError, match=rf"{written} is no setting; did you mean {meant}\?"):
+    with pytest.raises(SettingsError, match=rf"{written} is not a setting; did you mean {meant}\?"):
         parse([], {written: "1"})
 
 
 def test_any_other_unknown_variable_is_a_warning() -> None:
     assert check_names({"CXR_COLOUR": "red", "PATH": "/bin"}) == [
-        "CXR_COLOUR is no setting and is ignored"
+        "CXR_COLOUR is not a setting and is ignored"
     ]
-    assert check_names({"CXR_PORT": "50051"}) == ["CXR_PORT is no setting and is ignored"]
+    assert check_names({"CXR_PORT": "50051"}) == ["CXR_PORT is not a setting and is ignored"]
 
 
 KUBERNETES = {

@@ -232,7 +232,9 @@ class Settings:
             # A token from a file or a mounted secret often ends in a newline.
             object.__setattr__(self, "token", self.token.strip())
             if not re.fullmatch(r"[!-~]+", self.token):
-                raise ConfigError("token", "is empty or has other than visible ASCII characters")
+                raise ConfigError(
+                    "token", "is empty or contains characters other than visible ASCII"
+                )
         if self.priority not in get_args(Priority):
             raise ConfigError("priority", f"is not one of {', '.join(get_args(Priority))}")
         for name, text in self.metadata.items():

@@ -250,7 +250,7 @@ def _remarks(explained: ExplanationSet) -> sr.ContainerContentItem:
     """Return the notice, the meaning of regions and the warnings as text."""
     sentences = [
         explained.notice,
-        "An outlined region shows what influenced the score. It is no outline of disease.",
+        "An outlined region shows what influenced the score. It is not an outline of disease.",
         *(f"{warning.code.name}: {warning.message}" for warning in explained.warnings),
     ]
     contains = sr.RelationshipTypeValues.CONTAINS

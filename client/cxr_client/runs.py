@@ -23,7 +23,7 @@ EMPTIED = b"\n"
 
 
 class RunError(ValueError):
-    """A file is no journal of a run, or a line of it is damaged."""
+    """A file is not the journal of a run, or a line of it is damaged."""
 
 
 class ModelFields(TypedDict):
@@ -230,7 +230,7 @@ def header_of(line: bytes) -> Header:
     """
     fields = _object(line) if line.endswith(b"\n") else None
     if fields is None or fields.get("kind") != "header" or fields.get("format") != FORMAT:
-        raise RunError("the file is no journal of a run: its first line is no header")
+        raise RunError("the file is not the journal of a run: its first line is not a header")
     if fields.get("format_version") != FORMAT_VERSION:
         version = fields.get("format_version")
         raise RunError(f"the journal is of the format version {version}, not {FORMAT_VERSION}")

@@ -159,7 +159,7 @@ def _budget(settings: Settings) -> tuple[int, str]:
     if given := settings.memory_budget_mib:
         if given < MIN_BUDGET_MIB:
             raise SettingsError(
-                f"{settings.told('memory_budget_mib')} is below {MIN_BUDGET_MIB}; 0 is for what "
+                f"{settings.told('memory_budget_mib')} is below {MIN_BUDGET_MIB}; 0 chooses what "
                 "the machine allows"
             )
         if given * MIB > (most := min(limit, machine)):

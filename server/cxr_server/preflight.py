@@ -98,7 +98,7 @@ def check_audit(settings: Settings) -> Iterator[str]:
     read_key(settings)
     if not settings.audit_key_file:
         yield (
-            "no --audit-key-file: each start makes a key of its own, so that nobody can find an"
+            "no --audit-key-file: each start generates a new key, so nobody can find an"
             " image in the audit file again"
         )
     elif Path(settings.audit_key_file).stat().st_mode & stat.S_IROTH:

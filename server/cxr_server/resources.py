@@ -66,7 +66,7 @@ class Resources:
         self.drawing_budget.limit_bytes = max(MIN_DRAWING_BYTES, most_bytes - beyond_bytes)
         if beyond_bytes:
             left_mib = self.drawing_budget.limit_bytes // MIB
-            log.warning("the models need memory of drawing", left_for_drawing_mib=left_mib)
+            log.warning("the models take memory meant for drawing", left_for_drawing_mib=left_mib)
 
     async def close(self) -> None:
         """End all threads and processes, without waiting for maps that are being made."""

@@ -141,7 +141,7 @@ def test_a_quiet_run_over_folders_prints_failures_alone(
     assert (status, out) == (1, "")
     lines = err.splitlines()
     assert [line.endswith("[IMAGE_UNREADABLE]") for line in lines] == [True] * 20 + [False]
-    assert lines[-1] == "cxr: further failures are in the journal alone"
+    assert lines[-1] == "cxr: further failures are only in the journal"
 
 
 def test_a_run_over_folders_tells_of_an_outage(cxr: Run, fake: FakeServer, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_file_that_is_no_certificate_is_refused(cxr: Run, tmp_path: Path) -> N
         ("CXR_SERVER", "http://h:1", "CXR_SERVER: 'http://h:1' is a URL"),
         ("CXR_CA_FILE", "/no/file", "CXR_CA_FILE /no/file: No such file or directory"),
         ("CXR_KEY_FILE", "/no/file", "CXR_KEY_FILE: is given alone; give --cert-file"),
-        ("CXR_TOKEN", "a b", "CXR_TOKEN: is empty or has other than visible ASCII"),
+        ("CXR_TOKEN", "a b", "CXR_TOKEN: is empty or contains characters other than visible ASCII"),
         ("CXR_TLS", "maybe", "CXR_TLS=maybe is neither 1 nor 0"),
     ],
 )

@@ -186,7 +186,7 @@ def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.jsonl"
     path.write_bytes(content)
-    with pytest.raises(JournalError, match="no journal"):
+    with pytest.raises(JournalError, match="not the journal"):
         open_again(path)
     assert path.read_bytes() == content
 

@@ -81,7 +81,7 @@ def test_a_damaged_line_before_the_last_is_named(tmp_path: Path) -> None:
 def test_another_file_is_no_journal(tmp_path: Path, first: bytes) -> None:
     path = tmp_path / "run.jsonl"
     path.write_bytes(first)
-    with pytest.raises(RunError, match="no journal"):
+    with pytest.raises(RunError, match="not the journal"):
         Run.read(path)
 
 

@@ -338,7 +338,7 @@ def test_what_is_no_run_is_refused(cxr: Run, case: Case, tmp_path: Path) -> None
     table.write_text("file,label\n")
     (tmp_path / "run.csv.jsonl").touch()
     for run, words in (
-        (case[1], "is no journal"),
+        (case[1], "is not the journal"),
         (table, "the journal of this table is run.csv.jsonl"),
         (tmp_path / "absent", "No such file"),
     ):

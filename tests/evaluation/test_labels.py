@@ -114,8 +114,8 @@ def test_readers_of_vindr_are_counted_by_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "text", "words"),
     [
-        ("csv", "", "no CSV table"),
-        ("csv", "a,b\n1,2\n", "no column is called like a finding"),
+        ("csv", "", "not a CSV table"),
+        ("csv", "a,b\n1,2\n", "no column has the name of a finding"),
         ("csv", "a,Mass\n1,2\n", 'the column Mass holds "2"'),
         ("csv", "a,Mass,Mass\n1,1,1\n", "two columns have the same name"),
         ("csv", "a,Mass\n1,1,1\n", "line 2"),

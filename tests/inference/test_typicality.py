@@ -166,7 +166,7 @@ def test_fit_reference_stores_what_a_folder_shows_and_no_names(
     Image.fromarray(skimage.data.camera()).save(photograph, "PNG")
     (folder / "camera.png").write_bytes(photograph.getvalue())
     assert main(["fit-reference", str(bundle_path), str(folder)]) == 0
-    assert "50 films are used; 2 files are no images or no frontal" in capsys.readouterr().out
+    assert "50 films used; 2 files left out" in capsys.readouterr().out
     bundle = load_bundle(bundle_path)
     assert bundle.manifest.reference
     assert bundle.manifest.reference.films == MIN_FILMS

@@ -195,7 +195,7 @@ def test_the_command_line_shows_the_fit_and_the_calibrated_probability(
     assert "refitted from" in model
     assert "sensitivity=0.95: sens. 0.9" in model
     assert "kept: fewer than 10 positives or negatives" in model
-    assert "platt, for films like these alone" in model
+    assert "platt, for films like these only" in model
     described = json.loads(printed("model", "--json"))
     assert described["refit"]["patient_count"] == PATIENTS
     effusion = next(each for each in described["findings"] if each["label"] == "Effusion")
@@ -256,7 +256,7 @@ def test_the_same_refit_again_changes_nothing_and_another_is_refused(
     before = manifest.read_bytes()
     assert refit("--fit-fraction", 0.6, "--calibrate", "isotonic") == 0
     printed = capsys.readouterr().out
-    assert "there is already" in printed
+    assert "there already is" in printed
     assert "Fitted to 60% of the patients (seed 0)" in printed
     assert refit("--fit-fraction", 0.6) == 1
     assert "choose another name" in capsys.readouterr().err
@@ -276,17 +276,17 @@ def test_a_refitted_bundle_is_not_refitted(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--criterion", "best"], "no such criterion"),
+        (["--criterion", "best"], "neither a criterion"),
         (["--criterion", "Effusion=best"], "there is no criterion 'best'"),
-        (["--criterion", "Pneumonia=youden"], "no such criterion, and no finding"),
+        (["--criterion", "Pneumonia=youden"], "neither a criterion nor a finding"),
         (["--criterion", "Pneumothorax=youden"], "has no labels of Pneumothorax"),
         (["--criterion", "sensitivity=2"], "sensitivity=X"),
-        (["--folds", "1"], "--folds is from 2 to 100"),
-        (["--fit-fraction", "1"], "--fit-fraction is between"),
+        (["--folds", "1"], "--folds must be from 2 to 100"),
+        (["--fit-fraction", "1"], "--fit-fraction must be between"),
         (["--folds", "3", "--fit-fraction", "0.5"], "not allowed with"),
         (["--name", "phantom"], "that of a published model"),
         (["--name", "densenet121-res224-all"], "that of a published model"),
-        (["--name", "../x"], "no name"),
+        (["--name", "../x"], "not a valid name"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(
@@ -338,10 +338,10 @@ def test_a_file_that_is_no_evaluation_or_was_changed_is_refused(
     changed(copied, rows=rows | {"file": "../evaluation.films.csv"})
     assert "a table in another folder" in told()
     changed(copied, format="cxr-comparison")
-    assert "no JSON file of `cxr evaluate RUN`" in told()
+    assert "not a JSON file of `cxr evaluate RUN`" in told()
     for text in ("", "[]", "\0", "[" * 100_000, '{"format": "cxr-evaluation"}'):
         copied.write_text(text)
-        assert "no JSON file of `cxr evaluate RUN`" in told()
+        assert "not a JSON file of `cxr evaluate RUN`" in told()
 
 
 def test_a_manifest_that_contradicts_itself_is_refused(home: Path) -> None:

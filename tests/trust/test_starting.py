@@ -260,7 +260,7 @@ def test_a_model_that_is_not_there_gets_advice_that_can_be_followed(
 
 def test_a_mistyped_variable_ends_the_start() -> None:
     said = refusal(env={"CXR_TOKENS_FLE": "/x"})
-    assert "CXR_TOKENS_FLE is no setting; did you mean CXR_TOKENS_FILE?" in said
+    assert "CXR_TOKENS_FLE is not a setting; did you mean CXR_TOKENS_FILE?" in said
 
 
 def test_what_is_doubtful_is_a_warning_and_the_server_starts(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_what_is_doubtful_is_a_warning_and_the_server_starts(tmp_path: Path) -> 
         found = warnings(server)
     assert sorted(found) == sorted(
         [
-            "CXR_COLOUR is no setting and is ignored",
+            "CXR_COLOUR is not a setting and is ignored",
             "--bundle-home /nosuch is not a folder: there are no prepared bundles",
             "--cache-dir /proc/nosuch cannot be written to, so models are compiled at every start: "
             "No such file or directory",

@@ -110,7 +110,7 @@ def test_certificates_that_cannot_be_used_are_told(authority: Authority) -> None
     assert "--https-cert needs --https-key as well" in refused("--https-cert", cert)
     assert "--https-key needs --https-cert as well" in refused("--https-key", key)
     both = ("--https-cert", cert, "--https-key")
-    assert "no certificate and its key" in refused(*both, other)
+    assert "not a PEM certificate and its key" in refused(*both, other)
     assert "No such file" in refused(*both, "none.key")
 
 

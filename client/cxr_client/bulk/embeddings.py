@@ -28,7 +28,7 @@ def stored_rows(path: Path) -> float:
     except FileNotFoundError:
         return math.inf
     if not features:
-        raise OSError(errno.EINVAL, f"{path.name} is no file of embeddings")
+        raise OSError(errno.EINVAL, f"{path.name} is not a file of embeddings")
     return max(0, size_bytes - _HEADER_BYTES) // (4 * features)
 
 

@@ -131,7 +131,7 @@ class Journal:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     if number == 1 and not _BEGINNING.startswith(line[: len(_BEGINNING)]):
-                        raise JournalError(f"{run.path} is no journal of a run")
+                        raise JournalError(f"{run.path} is not the journal of a run")
                     break
                 try:
                     if number == 1:

@@ -89,7 +89,7 @@ def _refit_facts(refit: Refit | None) -> list[list[str]]:
         ["split", refit.split],
     ]
     if refit.calibration_method:
-        facts.append(["calibration", f"{refit.calibration_method}, for films like these alone"])
+        facts.append(["calibration", f"{refit.calibration_method}, for films like these only"])
     return facts
 
 

@@ -42,5 +42,5 @@ def without_patient(data: bytes) -> bytes:
     try:
         return file_of_dataset(pydicom.dcmread(io.BytesIO(data)))
     except Exception:  # pydicom documents no common base of what it raises for broken files
-        sentence = "Not sent: its header cannot be read, so nothing can be left out."
+        sentence = "Not sent: its header cannot be read, so patient data cannot be removed."
         raise FileError("HEADER_UNREADABLE", sentence) from None

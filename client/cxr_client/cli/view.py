@@ -106,7 +106,7 @@ def _check_certificate(cert: Path, key: Path) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(cert, key, password="")
     except ssl.SSLError:
-        problem = "are no certificate and its key in PEM, or the key has a passphrase"
+        problem = "are not a PEM certificate and its key, or the key has a passphrase"
         raise UsageError(f"--https-cert {cert} and --https-key {key} {problem}") from None
     except OSError as error:
         raise UsageError(f"--https-cert {cert}, --https-key {key}: {os_message(error)}") from None

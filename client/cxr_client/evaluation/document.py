@@ -140,7 +140,7 @@ def comparison_document(
             f"seed {options.seed}), in each of which both runs see the same {drawn}.",
             f"None is stated with fewer than {LEAST} positives or {LEAST} negatives, or where both "
             "runs have 0 or 1.",
-            "Findings are not corrected for their number.",
+            "There is no correction for the number of findings.",
         ],
         "options": dataclasses.asdict(options),
         "findings": [dataclasses.asdict(each) for each in findings],

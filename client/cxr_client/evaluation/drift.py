@@ -1,6 +1,6 @@
 """Drift: two runs without labels -> how far their scores, warnings and embeddings differ.
 
-Every image is taken for an independent one.
+Images are assumed to be independent.
 """
 
 from dataclasses import dataclass
@@ -188,7 +188,7 @@ def _load(run: Run, random: np.random.Generator) -> NDArray[np.float64]:
     try:
         table: Any = np.load(run.embeddings_path, mmap_mode="r", allow_pickle=False)
     except ValueError:
-        raise RunError(f"{run.embeddings_path.name} is no file of embeddings") from None
+        raise RunError(f"{run.embeddings_path.name} is not a file of embeddings") from None
     if table.ndim != 2 or len(table) < LEAST:
         raise RunError(f"{run.embeddings_path.name} holds too few embeddings")
     rows = np.sort(random.permutation(len(table))[:_MAX_EMBEDDINGS])

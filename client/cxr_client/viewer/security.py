@@ -82,7 +82,7 @@ class Security:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_allowed(_name(host)):
-            hint = "Start cxr view with --allowed-host NAME where this name is its own."
+            hint = "If this name is the page's own, start cxr view with --allowed-host NAME."
             return _error("HOST_REFUSED", "The page does not answer under this name.", hint)
         if not self._is_own(headers, scope):
             return _error("SITE_REFUSED", "Another page has sent this request.", "")

@@ -89,7 +89,7 @@ def _checks(args: argparse.Namespace) -> Iterator[Check]:
     except SettingsError as error:
         yield Check("settings", "fail", str(error))
         return
-    yield Check("settings", "ok", "values and limits fit together")
+    yield Check("settings", "ok", "values and limits are consistent")
     for check in PREFLIGHT:
         yield _preflight(check, chosen)
     yield _attempt("decoding", "fail", _decode, chosen)

@@ -31,15 +31,17 @@ def run(args: argparse.Namespace) -> int:
     """Store the reference in the bundle. Returns 0. Raises BundleError and OSError."""
     bundle = load_bundle(resolve(args.bundle, args.bundle_home))
     if not args.folder.is_dir():
-        raise BundleError(f"{args.folder} is no folder")
+        raise BundleError(f"{args.folder} is not a folder")
     with closing(choose_engine(bundle, "openvino", device="CPU")) as engine:
         verify_engine(engine, bundle)
         embeddings = list(_embeddings(bundle, engine, args.folder))
     used = [each for each in embeddings if each is not None]
     skipped = len(embeddings) - len(used)
-    print(f"{len(used)} films are used; {skipped} files are no images or no frontal chests")
+    print(
+        f"{len(used)} films used; {skipped} files left out that are not frontal chest radiographs"
+    )
     folder = add_reference(bundle, np.array(used)).path
-    print(f"{folder} has a reference now: start the server again to use it")
+    print(f"{folder} now has a reference: restart the server to use it")
     return 0
 
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if home is None:
         raise OperatorError("this user has no home folder: set CXR_BUNDLE_HOME or --bundle-home")
     if not re.match(NAME_PATTERN, args.name) or args.name in (PHANTOM, *CATALOG):
-        raise UsageError(f"--name {args.name!r} is no name, or that of a published model")
+        raise UsageError(f"--name {args.name!r} is not a valid name, or that of a published model")
     parent = load_bundle(resolve(args.bundle, args.bundle_home))
     films = read_films(args.file)
     criteria = _criteria(args.criterion, films.findings, parent.manifest.labels)
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     )
     written = write_refit(parent, manifest, home / args.name)
     print("\n".join(_lines(manifest)))
-    what = "wrote" if written else "nothing to do: there is already"
+    what = "wrote" if written else "nothing to do: there already is"
     print(f"\n{what} {home / args.name}: serve it with `cxr-server serve --model {args.name}`")
     return 0
 
@@ -89,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
 def _split(args: argparse.Namespace) -> PatientSplit:
     folds = FOLDS if args.folds is None else args.folds
     if not 2 <= folds <= 100:
-        raise UsageError("--folds is from 2 to 100")
+        raise UsageError("--folds must be from 2 to 100")
     if args.fit_fraction is None:
         return PatientSplit(folds=folds, fit_fraction=None, seed=args.seed)
     if not 0 < args.fit_fraction < 1:
-        raise UsageError("--fit-fraction is between 0 and 1")
+        raise UsageError("--fit-fraction must be between 0 and 1")
     return PatientSplit(folds=None, fit_fraction=args.fit_fraction, seed=args.seed)
 
 
@@ -111,7 +111,7 @@ def _criteria(
         elif name in known:
             raise CriterionError(f"--criterion {text}: the evaluation has no labels of {name}")
         else:
-            raise CriterionError(f"--criterion {text}: there is no such criterion, and no finding")
+            raise CriterionError(f"--criterion {text}: this is neither a criterion nor a finding")
     return {finding: own.get(finding, general) for finding in findings}
 
 

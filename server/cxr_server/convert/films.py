@@ -86,7 +86,7 @@ def usable_inputs(folder: Path, description: Description) -> Iterator[Film | Non
 def _own(folder: Path, description: Description) -> Iterator[Film]:
     """Yield different films in the order of their hashes."""
     if not folder.is_dir():
-        raise BundleError(f"{folder} is no folder")
+        raise BundleError(f"{folder} is not a folder")
     by_hash = {}
     for path in folder.rglob("*"):
         if path.is_file():
@@ -108,7 +108,7 @@ def _drawn(seed: int, count: int, description: Description) -> list[Film]:
         drawn = subprocess.run(command, capture_output=True, text=True)
         if drawn.returncode:
             reason = drawn.stderr.strip().splitlines()[-1:] or ["it has been ended"]
-            raise OperatorError(f"cxr-phantom does not draw: {reason[0]}")
+            raise OperatorError(f"cxr-phantom failed: {reason[0]}")
         films = []
         for path in sorted(Path(folder).glob("*.png")):
             film = _film(path.read_bytes(), description)

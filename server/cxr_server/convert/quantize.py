@@ -96,7 +96,7 @@ def quantize(
             say(line)
         if not (made.within_tolerance or accept):
             raise ToleranceExceeded(
-                f"answers in int8 differ by more than is allowed (a probability by {TOLERANCE:g}, "
+                f"answers in int8 differ too much (a probability by {TOLERANCE:g}, "
                 "or a finding that was further than that from its operating point changed side): "
                 "nothing was written; more films may help (--calibrate), or --accept it"
             )
@@ -105,7 +105,7 @@ def quantize(
         load_bundle(folder)
         os.rename(folder, output)
     if stated.reference:
-        say("left out: what films are typical, since embeddings differ: run fit-reference again")
+        say("not copied: the reference, since embeddings differ; run fit-reference again")
     return output
 
 

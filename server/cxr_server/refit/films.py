@@ -85,10 +85,10 @@ def read_films(path: Path) -> Films:
     try:
         stated = msgspec.json.decode(content, type=dict)
         if (stated.get("format"), stated.get("format_version")) != (FORMAT, FORMAT_VERSION):
-            raise EvaluationError(f"{path} is no JSON file of `cxr evaluate RUN`")
+            raise EvaluationError(f"{path} is not a JSON file of `cxr evaluate RUN`")
         document = msgspec.convert(stated, _Document)
     except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is no JSON file of `cxr evaluate RUN`: {error}") from None
+        raise EvaluationError(f"{path} is not a JSON file of `cxr evaluate RUN`: {error}") from None
     rows = document.rows
     if not rows.findings or Path(rows.file).name != rows.file:
         raise EvaluationError(f"{path}: names no findings, or a table in another folder")

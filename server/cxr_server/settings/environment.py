@@ -46,8 +46,8 @@ def check_names(env: Mapping[str, str]) -> list[str]:
         if known or not (value and name.startswith("CXR_")) or _of_a_service(name, value):
             continue
         if close := difflib.get_close_matches(name, settings, 1, cutoff=CLOSE):
-            raise SettingsError(f"{name} is no setting; did you mean {close[0]}?")
-        warnings.append(f"{name} is no setting and is ignored")
+            raise SettingsError(f"{name} is not a setting; did you mean {close[0]}?")
+        warnings.append(f"{name} is not a setting and is ignored")
     return warnings
 
 

@@ -174,7 +174,7 @@ test("the facts of a refitted model say what it was fitted to", () => {
   assert.equal(facts["Refitted from"], "m 1");
   assert.equal(facts["Fitted to"], "20 images of 10 patients, NIH");
   assert.equal(facts["Label file, SHA-256"], "none: a folder");
-  assert.equal(facts.Calibration, "platt, for films like these alone");
+  assert.equal(facts.Calibration, "platt, for films like these only");
   assert.equal("Split" in Object.fromEntries(modelFacts({ ...description, refit: null })), false);
 });
 

@@ -46,7 +46,7 @@ class Meter:
         if self._told_failures <= _MOST_FAILURES:
             self.tell(f"{name}: {message} [{reason}]")
         elif self._told_failures == _MOST_FAILURES + 1:
-            self.tell("further failures are in the journal alone")
+            self.tell("further failures are only in the journal")
         self._show()
 
     def tell(self, text: str) -> None:

@@ -52,7 +52,7 @@ def drift(arguments: argparse.Namespace) -> int:
         ]
         print()
         print("\n".join(aligned(shares)))
-    print("\nIntervals are 95 %; every image is taken for an independent one.")
+    print("\nIntervals are 95 %; images are assumed to be independent.")
     return EXIT_OK
 
 

@@ -28,7 +28,7 @@ def read(path: Path, _: Choices) -> LabelSet:
         LabelError: There is no such tree.
     """
     if not path.is_dir():
-        raise LabelError(f"{path} is no folder: with --format folders, --labels names one")
+        raise LabelError(f"{path} is not a folder: with --format folders, --labels names one")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
     classes = sorted({file.parent.name for file in files})
     findings = [name.title() for name in classes if name.lower() not in _NEGATIVE]

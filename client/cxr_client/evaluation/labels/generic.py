@@ -80,7 +80,7 @@ def read(path: Path, choices: Choices) -> LabelSet:
     targets = {name: known[_plain(name)] for name in header if _plain(name) in known} | choices.map
     targets.pop(key_column, None)
     if not targets:
-        raise LabelError(f"{path}: no column is called like a finding; see --map")
+        raise LabelError(f"{path}: no column has the name of a finding; see --map")
     others = [name for name in header if name not in {key_column, patient_column, *targets}]
     return LabelSet(
         title=path.name,
@@ -95,7 +95,7 @@ def read(path: Path, choices: Choices) -> LabelSet:
             f"Images are matched by the column {key_column}, without folders and suffixes.",
             f"Patients are those of the column {patient_column}."
             if patient_column
-            else "The table has no column of patients: every image is taken for one.",
+            else "The table has no column of patients: every image counts as a separate patient.",
             *(f"The column {name} stands for {target}." for name, target in choices.map.items()),
             f"A blank is {choices.blank or 'unknown'}.".replace("ignore", "unknown"),
             f"Uncertain labels (-1) are {choices.uncertain.replace('ignore', 'unknown')}.",

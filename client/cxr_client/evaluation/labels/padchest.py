@@ -117,8 +117,8 @@ def read(path: Path, choices: Choices) -> LabelSet:
         patients=strings(table["PatientID"])[keep],
         columns={name: strings(column)[keep] for name, column in sources.items() if column},
         choices=(
-            "Labels are matched whole: pseudonodule is no Nodule, pericardial effusion no "
-            "Effusion, mediastinal mass no Mass.",
+            "Labels are matched whole: pseudonodule is not Nodule, pericardial effusion not "
+            "Effusion, mediastinal mass not Mass.",
             *(
                 f"{finding} is any of {', '.join(sorted(words))}."
                 for finding, words in FINDINGS.items()

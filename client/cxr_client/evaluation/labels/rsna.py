@@ -27,10 +27,12 @@ def read(path: Path, _: Choices) -> LabelSet:
         keys=tuple(targets),
         findings=dict.fromkeys(FINDINGS, labels),
         key_of=stem_of,
-        choices=("Target 1 is an opacity that suggests pneumonia: both findings are held to it.",),
+        choices=(
+            "Target 1 is an opacity that suggests pneumonia: both findings are compared with it.",
+        ),
         cautions=(
-            "The file has no patients (its patientId names an image), so intervals take every "
-            "image for a patient of its own and may be too narrow.",
+            "The file has no patients (its patientId names an image), so intervals treat every "
+            "image as a separate patient and may be too narrow.",
             "Negatives include images that are abnormal but show no lung opacity.",
         ),
         # The challenge's images were taken from NIH ChestX-ray14.

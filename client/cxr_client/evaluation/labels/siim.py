@@ -31,7 +31,7 @@ def read(path: Path, _: Choices) -> LabelSet:
         key_of=uid_of,
         choices=("An image with a mask is positive for Pneumothorax, one with -1 is negative.",),
         cautions=(
-            "The file has no patients, so intervals take every image for a patient of its own.",
+            "The file has no patients, so intervals treat every image as a separate patient.",
         ),
         # The challenge's images were taken from NIH ChestX-ray14.
         datasets=("siim", "nih"),

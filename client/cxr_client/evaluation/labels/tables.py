@@ -44,7 +44,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         reader = csv.reader(text)
         header = [name.strip() for name in next(reader, [])]
         if len(header) < 2:
-            raise LabelError(f"the label file {path} is no CSV table with a header")
+            raise LabelError(f"the label file {path} is not a CSV table with a header")
         rows = []
         for row in filter(None, reader):
             if len(row) != len(header):

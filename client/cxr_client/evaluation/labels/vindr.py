@@ -60,10 +60,10 @@ def read(path: Path, choices: Choices) -> LabelSet:
         key_of=stem_of,
         choices=(
             _SENTENCES[choices.readers],
-            "The label Nodule/Mass stands for both: Nodule and Mass are each held to it.",
+            "The label Nodule/Mass stands for both: Nodule and Mass are each compared with it.",
         ),
         cautions=(
-            "The file has no patients, so intervals take every image for a patient of its own.",
+            "The file has no patients, so intervals treat every image as a separate patient.",
         ),
         unmapped=tuple(sorted(labels - set(FINDINGS) - {"No finding"})),
         datasets=("vindr",),

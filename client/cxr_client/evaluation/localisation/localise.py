@@ -71,7 +71,7 @@ def localise(
         marked = regions.regions.get(regions.key_of(file), {})
         for finding, shapes in marked.items():
             if finding not in labels:
-                left_out[f"{finding} is no finding of the model"] += 1
+                left_out[f"{finding} is not a finding of the model"] += 1
                 continue
             if finding in cohort.labels and cohort.labels[finding][index] == 0:
                 left_out["the label file says negative"] += 1

@@ -131,7 +131,7 @@ def _siim(path: Path) -> RegionSet:
         try:
             runs = [int(number) for number in text.split()]
         except ValueError:
-            raise LabelError(f"{path} holds a mask that is no run lengths") from None
+            raise LabelError(f"{path} holds a mask that is not in run lengths") from None
         left = _SIIM_PX**2 - sum(runs)
         mask = Mask({"size": [_SIIM_PX, _SIIM_PX], "counts": [*runs, left]})
         regions[image.strip()]["Pneumothorax"].append(mask)
@@ -154,7 +154,7 @@ def _coco(path: Path) -> RegionSet:
         try:
             table = json.load(text)
         except ValueError:
-            raise LabelError(f"{path} is not of this format: it is no JSON") from None
+            raise LabelError(f"{path} is not of this format: it is not JSON") from None
     regions: Regions = defaultdict(lambda: defaultdict(list))
     try:
         for image, masks in table.items():
@@ -163,7 +163,7 @@ def _coco(path: Path) -> RegionSet:
                     finding = chexpert.FINDINGS.get(label, label)
                     regions[image][finding].append(Mask(encoded))
     except AttributeError:
-        raise LabelError(f"{path} is not of this format: it is no table of masks") from None
+        raise LabelError(f"{path} is not of this format: it is not a table of masks") from None
     return RegionSet(path.name, regions, _coco_key(frozenset(regions)))
 
 
@@ -187,9 +187,9 @@ def _numbers(texts: list[str], path: Path) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
-        raise LabelError(f"{path} holds a box whose edges are no numbers") from None
+        raise LabelError(f"{path} holds a box whose edges are not numbers") from None
     if not np.isfinite(numbers).all():
-        raise LabelError(f"{path} holds a box whose edges are no numbers")
+        raise LabelError(f"{path} holds a box whose edges are not numbers")
     return numbers
 
 

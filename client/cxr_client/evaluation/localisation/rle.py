@@ -21,7 +21,7 @@ def decode(encoded: Any) -> NDArray[np.bool_]:
         counts = encoded["counts"]
         runs = _runs(counts) if isinstance(counts, str) else [int(run) for run in counts]
     except (KeyError, TypeError, ValueError, IndexError):
-        raise LabelError("a mask is no COCO run-length encoding") from None
+        raise LabelError("a mask is not a COCO run-length encoding") from None
     pixels = rows * columns
     if not 0 < pixels <= _MAX_PIXELS or min(runs, default=-1) < 0 or sum(runs) != pixels:
         raise LabelError("a mask's runs do not fill its size")

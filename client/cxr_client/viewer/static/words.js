@@ -151,7 +151,7 @@ function refitFacts(refit) {
     ["Split", refit.split],
   ];
   if (refit.calibration_method)
-    facts.push(["Calibration", `${refit.calibration_method}, for films like these alone`]);
+    facts.push(["Calibration", `${refit.calibration_method}, for films like these only`]);
   return facts;
 }
 

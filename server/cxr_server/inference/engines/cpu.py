@@ -37,12 +37,12 @@ def told() -> str:
 
 
 def int8_doubt(cpuinfo: Path = CPUINFO) -> str | None:
-    """Return why a bundle in int8 may be no faster here than in float32, or None."""
+    """Return why a bundle in int8 may not be faster here than in float32, or None."""
     if "INT8" not in openvino_capabilities():
-        return "OpenVINO does not compute in int8 on this CPU: a bundle in int8 is not faster here"
+        return "OpenVINO does not compute in int8 on this CPU: a bundle in int8 is not faster on it"
     if not cpu_flags(cpuinfo) & {*INT8_INSTRUCTIONS}:
         return (
-            "this CPU names no instructions for int8 (VNNI, AMX, dot product): "
-            "a bundle in int8 may be no faster here"
+            "this CPU reports no instructions for int8 (VNNI, AMX, dot product): "
+            "a bundle in int8 may not be faster here"
         )
     return None
