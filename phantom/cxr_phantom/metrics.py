@@ -58,7 +58,7 @@ def operating_point(raw: NDArray[np.float64], truth: NDArray[np.bool_]) -> float
 
 
 def area_under_curve(raw: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Return the AUC as the Mann-Whitney statistic; ties count half."""
+    """Return the AUC of outputs [N] and truth [N]: Mann-Whitney, ties count half."""
     positives, negatives = int(truth.sum()), int((~truth).sum())
     ranks = rankdata(raw)[truth].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))

@@ -104,7 +104,7 @@ def test_a_file_arrives_whole_with_its_progress(server, target):
 
 def test_a_cut_download_goes_on_where_it_stopped(server, target):
     server.cuts = [400_000, 300_000]
-    download(server.url, target, sha256=SHA256, size=len(CONTENT))
+    download(server.url, target, sha256=SHA256, size_bytes=len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert server.asked == [None, "bytes=400000-", "bytes=700000-"]
 
@@ -168,7 +168,7 @@ def test_a_file_with_the_right_hash_is_not_downloaded_again(server, target):
 def test_a_server_without_ranges_is_started_over(server, target):
     server.ranges = False
     server.cuts = [400_000]
-    download(server.url, target, sha256=SHA256, size=len(CONTENT))
+    download(server.url, target, sha256=SHA256, size_bytes=len(CONTENT))
     assert target.read_bytes() == CONTENT
     assert server.asked == [None, "bytes=400000-"]
 
@@ -180,14 +180,14 @@ def test_a_part_that_is_whole_already_is_only_checked(server, target):
     assert target.read_bytes() == CONTENT
     part_of(target).write_bytes(CONTENT)
     server.asked.clear()
-    download(server.url, target, sha256=SHA256, size=len(CONTENT))
+    download(server.url, target, sha256=SHA256, size_bytes=len(CONTENT))
     assert server.asked == []
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), None])
 def test_a_wrong_file_is_deleted_and_named_so(server, target, size):
     with pytest.raises(DownloadError, match="SHA-256"):
-        download(server.url, target, sha256="0" * 64, size=size)
+        download(server.url, target, sha256="0" * 64, size_bytes=size)
     assert list(target.parent.iterdir()) == []
 
 
@@ -203,7 +203,7 @@ def test_a_broken_part_is_deleted_so_that_the_next_call_starts_anew(server, targ
 @pytest.mark.parametrize("size", [1000, len(CONTENT) - 1])
 def test_a_file_larger_than_expected_is_not_downloaded_to_its_end(server, target, size):
     with pytest.raises(DownloadError, match="larger"):
-        download(server.url, target, size=size)
+        download(server.url, target, size_bytes=size)
     assert list(target.parent.iterdir()) == []
     assert len(server.asked) == 1
 
@@ -211,7 +211,7 @@ def test_a_file_larger_than_expected_is_not_downloaded_to_its_end(server, target
 def test_a_part_longer_than_the_file_is_thrown_away(server, target):
     target.parent.mkdir()
     part_of(target).write_bytes(CONTENT + b"more")
-    download(server.url, target, sha256=SHA256, size=len(CONTENT))
+    download(server.url, target, sha256=SHA256, size_bytes=len(CONTENT))
     assert target.read_bytes() == CONTENT
 
 

@@ -83,6 +83,7 @@ class _Report:
         self.progress.draw()
 
     def answered(self, name: str, answer: Answer, pictures: Pictures) -> None:
+        """Print an answer and count it."""
         with self.progress.aside(terminal=self._terminal):
             self._writer.answer(name, answer, pictures)
             self.progress.answered += 1
@@ -90,6 +91,7 @@ class _Report:
         self.progress.draw()
 
     def failed(self, name: str, failure: Failure) -> None:
+        """Print a failure and count it."""
         with self.progress.aside(terminal=True):
             self._writer.failure(name, failure)
             print(printable(f"cxr: {name}: {with_options(failure)}"), file=sys.stderr, flush=True)

@@ -70,7 +70,7 @@ def at_the_edge(value: float, trials: int) -> Estimate:
 
 
 def percentiles(value: float, replicates: NDArray[np.float64]) -> Estimate:
-    """Return a figure with the percentile interval of its bootstrap replicates, NaN aside."""
+    """Return a figure with the percentile interval of its replicates [replicates], NaN aside."""
     if not np.isfinite(value):
         return Estimate(None)
     kept = replicates[np.isfinite(replicates)]

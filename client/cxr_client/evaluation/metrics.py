@@ -122,7 +122,12 @@ def counts(ranking: Ranking) -> dict[str, int]:
 
 
 def roc_curve(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Return false and true positive rate from (0, 0) to (1, 1), and the thresholds between."""
+    """Return false and true positive rates [t + 1], (0, 0) to (1, 1), and the thresholds [t].
+
+    Args:
+        scores: Higher means positive, [images].
+        positive: Labels, [images], of both kinds.
+    """
     thresholds, true, false = _cumulated(scores, positive)
     return (
         np.concatenate([[0.0], false / false[-1]]),
@@ -134,7 +139,7 @@ def roc_curve(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floa
 def precision_recall_curve(
     scores: Floats, positive: NDArray[np.bool_]
 ) -> tuple[Floats, Floats, Floats]:
-    """Return precision and recall at falling thresholds, and these."""
+    """Return precision, recall and their falling thresholds, [t] each; see `roc_curve`."""
     thresholds, true, false = _cumulated(scores, positive)
     return true / (true + false), true / true[-1], thresholds
 

@@ -29,14 +29,14 @@ def download(
     destination: Path,
     *,
     sha256: str | None = None,
-    size: int | None = None,
+    size_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> str:
     """Download `url` to `destination` and return the SHA-256 in lower-case hex.
 
     A partial download is kept beside it as `NAME.part`. A later call resumes it if the server still
-    has that version of the file, or the SHA-256 tells whether it is right. A file whose size in
-    bytes or SHA-256 is not the given one is deleted; one with the right SHA-256 is not downloaded
+    has that version of the file, or the SHA-256 tells whether it is right. A file whose size
+    or SHA-256 is not the given one is deleted; one with the right SHA-256 is not downloaded
     again. Raises DownloadError.
     """
     if not url.startswith(("https://", "http://")):
@@ -48,7 +48,7 @@ def download(
     for attempt in range(1, ATTEMPTS + 1):
         before = _size(part)
         try:
-            _fetch(url, part, size, sha256, progress or (lambda done, total: None))
+            _fetch(url, part, size_bytes, sha256, progress or (lambda done, total: None))
             break
         except (OSError, HTTPException) as error:
             # Retry only if this attempt made progress.
@@ -56,7 +56,7 @@ def download(
                 reason = getattr(error, "reason", error)
                 raise DownloadError(f"{url}: {reason or type(error).__name__}") from error
     found = file_entry(part)
-    if size not in (None, found.bytes) or sha256 not in (None, found.sha256):
+    if size_bytes not in (None, found.bytes) or sha256 not in (None, found.sha256):
         _discard(part)
         raise DownloadError(f"{url}: size or SHA-256 differs from the expected one: deleted")
     os.replace(part, destination)
@@ -64,10 +64,12 @@ def download(
     return found.sha256
 
 
-def _fetch(url: str, part: Path, size: int | None, sha256: str | None, progress: Progress) -> None:
+def _fetch(
+    url: str, part: Path, size_bytes: int | None, sha256: str | None, progress: Progress
+) -> None:
     """Append the missing bytes to `part`."""
     start = _size(part)
-    if start == size:
+    if start == size_bytes:
         return
     headers = {"User-Agent": "cxr-server"}
     version = _version_file(part)
@@ -93,12 +95,12 @@ def _fetch(url: str, part: Path, size: int | None, sha256: str | None, progress:
         elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
             raise OSError("the server sent another part than was requested")
         left = response.headers.get("Content-Length")
-        total = start + int(left) if left and left.isdigit() else size
+        total = start + int(left) if left and left.isdigit() else size_bytes
         done = start
         progress(done, total)
         while chunk := response.read(CHUNK_BYTES):
             done += len(chunk)
-            if done > (size or MAX_BYTES):
+            if done > (size_bytes or MAX_BYTES):
                 _discard(part)
                 raise DownloadError(f"{url} is larger than expected: deleted")
             file.write(chunk)

@@ -54,13 +54,16 @@ def differences(
 
 
 def auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Return the Mann-Whitney statistic; ties count half."""
+    """Return the AUC of values [n] and labels [n]: Mann-Whitney, ties count half."""
     above = values[positive][:, None] - values[~positive]
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
 def points_at(evidence_hw: NDArray[np.float64], mask_hw: NDArray[np.bool_]) -> bool:
-    """Whether the centre of the largest cell is within one cell of a mask of the same square."""
+    """Whether the centre of the largest cell is within one cell of the mask.
+
+    Both cover the same square: evidence [h, w] and mask [side, side].
+    """
     cell_px = np.array(mask_hw.shape) / evidence_hw.shape
     cell = np.unravel_index(int(evidence_hw.argmax()), evidence_hw.shape)
     away = (np.argwhere(mask_hw) + 0.5) / cell_px - (np.array(cell) + 0.5)

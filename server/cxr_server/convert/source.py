@@ -68,7 +68,7 @@ def obtain(source: Source, progress: Progress | None = None) -> tuple[bytes, Ups
         file = downloaded
         url, size = source.url or entry.url, entry.bytes
         try:
-            download(url, file, sha256=sha256, size=size, progress=progress)
+            download(url, file, sha256=sha256, size_bytes=size, progress=progress)
         except DownloadError as error:
             raise DownloadError(
                 f"{error}; a file that was downloaded elsewhere is taken with --from FILE"

@@ -76,12 +76,12 @@ def add_legend(
     return panel
 
 
-def _text_px(height: int) -> int:
-    return min(24, max(12, height // 42))
+def _text_px(height_px: int) -> int:
+    return min(24, max(12, height_px // 42))
 
 
-def _panel_width_px(height: int) -> int:
-    return 12 * _text_px(height)
+def _panel_width_px(height_px: int) -> int:
+    return 12 * _text_px(height_px)
 
 
 def _bar(color_map: ColorMap, opacity_of_level: NDArray[np.uint8], bar: Box) -> Image.Image:
