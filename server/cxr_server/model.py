@@ -19,7 +19,7 @@ from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeOptions, InputWarning
 from cxr_server.inference import threads
-from cxr_server.inference.cache import EvidenceCache
+from cxr_server.inference.cache import EvidenceCache, KeyedWork
 from cxr_server.inference.engines import DeviceLost, Engine, Output
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import (
@@ -190,27 +190,22 @@ class ServingModel:
             strict=strict,
             keep_whole=needs_whole,
         )
-        key = b""
+        prepare: Callable[[], ModelInput] = self._decoding(image, job, call)
+        key, keyed, evidence = b"", None, None
+        kind = options.presentation.encode()  # equal bytes read in another way are another image
         use_cache = use_cache and self.cache.capacity > 0
-        is_hashed = use_cache or self._image_key
-        place = len(call.image_hmacs)  # hashes of large images come later
-        if self._image_key:
-            call.image_hmacs.append("")
-        if is_hashed and len(image) <= HASHED_ON_LOOP_BYTES:
-            key = self.cache.key_of(image)
-        elif is_hashed:
-            key = await self._read(partial(self.cache.key_of, image), call)
-        if self._image_key:
-            call.image_hmacs[place] = key.hex()
-        key += options.presentation.encode()  # equal bytes read in another way are another image
-        evidence = self.cache.get(key) if use_cache else None
+        if use_cache and not self._image_key and self.cache.is_new(image):
+            prepare = keyed = KeyedWork(self.cache, image, prepare)
+        elif use_cache or self._image_key:
+            key = await self._key(image, call)
+            evidence = self.cache.get(key + kind) if use_cache else None
         if evidence and strict:
             facts = evidence.facts
             refuse_unlikely(evidence.warnings, facts.display_range, facts.presentation)
         if evidence and not (needs_input or needs_whole):
             return evidence, None
         made, output = await self.scheduler.submit(
-            self._decoding(image, job, call),
+            prepare,
             stages=stages,
             caller=call.caller,
             deadline=call.deadline,
@@ -220,9 +215,22 @@ class ServingModel:
         if output is not None:
             evidence = self._evidence_of(made, output)
             if use_cache:
-                self.cache.put(key, evidence)
+                self.cache.put((keyed.key if keyed else key) + kind, image, evidence)
         assert evidence is not None  # it was cached, or the engine has run
         return evidence, made
+
+    async def _key(self, image: bytes, call: Call) -> bytes:
+        """Return a file's key in the cache, which the audit file has as well, if there is one."""
+        place = len(call.image_hmacs)  # hashes of large images come later
+        if self._image_key:
+            call.image_hmacs.append("")
+        if len(image) <= HASHED_ON_LOOP_BYTES:
+            key = self.cache.key_of(image)
+        else:
+            key = await self._read(partial(self.cache.key_of, image), call)
+        if self._image_key:
+            call.image_hmacs[place] = key.hex()
+        return key
 
     def _decoding(self, image: bytes, job: Job, call: Call) -> Callable[[], ModelInput]:
         """Return what a decode thread does with an image: the work itself, or to wait for it."""

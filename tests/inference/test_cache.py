@@ -26,11 +26,33 @@ def test_a_key_depends_on_the_bytes_and_on_the_process(image: bytes) -> None:
 
 def test_the_least_recently_used_entry_is_evicted_first() -> None:
     cache = EvidenceCache(2)
-    keys = [cache.key_of(bytes([number])) for number in range(3)]
+    files = [bytes([number]) for number in range(3)]
+    keys = [cache.key_of(file) for file in files]
     entries = [evidence() for _ in keys]
-    cache.put(keys[0], entries[0])
-    cache.put(keys[1], entries[1])
+    cache.put(keys[0], files[0], entries[0])
+    cache.put(keys[1], files[1], entries[1])
     assert cache.get(keys[0]) is entries[0]
-    cache.put(keys[2], entries[2])
+    cache.put(keys[2], files[2], entries[2])
     assert [cache.get(key) for key in keys] == [entries[0], None, entries[2]]
     assert (cache.hits, cache.misses, len(cache)) == (3, 1, 2)
+
+
+@given(files=st.lists(st.binary(max_size=4096), max_size=6), other=st.binary(max_size=4096))
+def test_a_file_that_is_new_has_no_entry_whatever_was_put_and_evicted(
+    files: list[bytes], other: bytes
+) -> None:
+    cache = EvidenceCache(2)
+    for file in files:
+        cache.put(cache.key_of(file), file, evidence())
+    for file in (*files, other):
+        assert not (cache.is_new(file) and cache.get(cache.key_of(file)))
+    assert cache.is_new(b"of another size" * 1000)
+
+
+def test_a_file_is_new_again_once_it_is_evicted() -> None:
+    cache = EvidenceCache(1)
+    for file in (b"one", b"one", b"two"):
+        cache.put(cache.key_of(file), file, evidence())
+        assert not cache.is_new(file)
+    assert cache.is_new(b"one")
+    assert cache.misses == 1

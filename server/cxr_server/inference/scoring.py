@@ -1,7 +1,7 @@
 """Scoring: evidence -> findings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from cxr_server.bundles.manifest import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One finding with its scores; see `Finding` in the contract."""
 
     label: str
@@ -33,7 +32,8 @@ def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArra
     Equal to ReLU, global average pooling and a linear layer: the mean over the grid and the
     weighted sum over channels commute.
     """
-    mean_k: NDArray[np.float64] = evidence_khw.mean(axis=(1, 2), dtype=np.float64)
+    total_k: NDArray[np.float64] = np.add.reduce(evidence_khw, axis=(1, 2), dtype=np.float64)
+    mean_k: NDArray[np.float64] = total_k / evidence_khw[0].size
     return mean_k + np.array(bias_k, np.float64)
 
 
@@ -64,7 +64,7 @@ def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Fin
     numbers = (each.tolist() for each in (logit_k, score_k, probability_k))
     calibrated = _calibrated(logit_k, manifest)
     rows = zip(labels, manifest.class_indices, *numbers, thresholds, calibrated, strict=True)
-    return tuple(Finding(*row) for row in rows)
+    return tuple(map(Finding._make, rows))
 
 
 def _calibrated(logit_k: NDArray[np.float64], manifest: Manifest) -> list[float | None]:

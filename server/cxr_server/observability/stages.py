@@ -54,5 +54,5 @@ class Stages:
         """Return the total time of each stage that ran, by its name."""
         total_s: defaultdict[str, float] = defaultdict(float)
         for span in self.spans:
-            total_s[span.stage.value] += span.end_s - span.start_s
+            total_s[span.stage] += span.end_s - span.start_s
         return dict(total_s)
