@@ -61,9 +61,11 @@ class TorchEngine:
         self.device, self.precision = device, precision
         # On CUDA, the host only copies: idle threads of a team would spin between batches.
         torch.set_num_threads(1 if cuda else threads or usable_cores())
-        # TF32 has 10 bits of mantissa, and convolutions on CUDA use it by default.
-        _convolve_in("ieee")
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        self._alone = _ONE_AT_A_TIME if cuda else nullcontext()
+        with self._alone:
+            # TF32 has 10 bits of mantissa, and convolutions on CUDA use it by default.
+            _convolve_in("ieee")
+            torch.backends.cuda.matmul.fp32_precision = "ieee"
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if cuda else (1,)))
         self.max_batch = self._sizes[-1]
         self.max_in_flight = CUDA_STREAMS if cuda else 1
@@ -75,7 +77,6 @@ class TorchEngine:
         self.saliency_methods = self._saliency.methods
         image_shape = (1, manifest.input_side_px, manifest.input_side_px)
         self._idle: queue.LifoQueue[Runner] = queue.LifoQueue()
-        self._alone = _ONE_AT_A_TIME if cuda else nullcontext()
         if cuda:
             with self._alone:  # graphs keep the kernels that they were captured with
                 _convolve_in("tf32" if precision == TF32 else "ieee")
