@@ -69,7 +69,7 @@ class WatchedFiles:
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) for path in paths]
-        self.failures = 0  # of reading, and of using the contents, which the owner adds
+        self.failures = 0  # failed reloads; the owner adds those with invalid contents
         self._missing = False
         self._checked = time.monotonic()
         self._stamp, self.contents = self._stamps(), self._read()

@@ -21,7 +21,7 @@ class ByteBudget:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self._held_by_bulk_bytes = 0
-        self._waiting: tuple[dict[asyncio.Future[None], int], ...] = {}, {}  # the second: bulk
+        self._waiting: tuple[dict[asyncio.Future[None], int], ...] = {}, {}  # interactive, bulk
 
     async def take(
         self, wanted_bytes: int, *, deadline: float = math.inf, bulk: bool = False

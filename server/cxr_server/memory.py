@@ -19,8 +19,8 @@ PROCESS_BYTES = 448 * MIB
 MODEL_BYTES = 160 * MIB
 """For each further model: its weights, compiled twice, and what a running inference takes. A second
 and a third DenseNet-121 took 102 and 145 MiB."""
-WORKING_BYTES = 96 * MIB  # of these: what a warm process still needs under load
-CACHED_BYTES = 60_000  # of a radiograph: its picture of 224 x 224 pixels, the maps of 18 findings
+WORKING_BYTES = 96 * MIB  # part of these that a warm process still needs under load
+CACHED_BYTES = 60_000  # per cached radiograph: a picture of 224 x 224 px, maps of 18 findings
 MIN_BUDGET_MIB = 768
 MIN_FREE_BYTES = MIN_BUDGET_MIB * MIB - PROCESS_BYTES
 CGROUP_SHARE, MACHINE_SHARE = 0.9, 0.5
@@ -42,15 +42,15 @@ class Memory:
     """The budget, its shares and the limits that follow from it, in bytes and pixels."""
 
     budget_bytes: int
-    process_bytes: int  # of the server's process, models included
+    process_bytes: int  # for the server's process, models included
     requests_bytes: int
     decode_bytes: int
     drawing_bytes: int
     max_request_bytes: int
     max_pixel_count: int
     decode_threads: int  # images that are decoded at once
-    decode_processes: int  # the most of them; 1 if there are just those for isolated files
-    in_processes: bool  # whether all files are decoded in processes, or just isolated ones
+    decode_processes: int  # maximum number; 1 if only isolated files are decoded in processes
+    in_processes: bool  # whether all files are decoded in processes, or only isolated ones
 
 
 def divide(settings: Settings, cores: int) -> Memory:

@@ -216,7 +216,7 @@ class ServingModel:
             evidence = self._evidence_of(made, output)
             if use_cache:
                 self.cache.put((keyed.key if keyed else key) + kind, image, evidence)
-        assert evidence is not None  # it was cached, or the engine has run
+        assert evidence is not None  # cached, or from the engine
         return evidence, made
 
     async def _key(self, image: bytes, call: Call) -> bytes:

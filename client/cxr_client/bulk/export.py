@@ -183,7 +183,7 @@ def _text(value: Any) -> Any:
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file under another name, and rename it once it is on the disk."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}-*.part"):  # by a run that was killed
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*.part"):  # left by killed runs
         left.unlink(missing_ok=True)
     part = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
     try:

@@ -41,7 +41,7 @@ _CLASS_UID = b"\2\0\2\0UI"  # Media Storage SOP Class UID, in the file meta info
 
 _MARK = b"cxr-serve"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-_MAX_PARTS = 4096  # of a file of 32 MiB, with 8 KiB each as libpng writes them
+_MAX_PARTS = 4096  # a file of 32 MiB in parts of 8 KiB, as libpng writes them
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _START_OF_SCAN, _END_OF_IMAGE, _COMMENT = 0xDA, 0xD9, 0xFE
 

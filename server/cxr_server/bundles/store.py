@@ -70,7 +70,7 @@ def resolve(model: str, home: Path | None = None) -> Path:
         try:
             if path and (path / MANIFEST_NAME).is_file():
                 return path
-        except OSError as error:  # not permitted, or no name that a file may have
+        except OSError as error:  # no permission, or an invalid file name
             raise BundleError(f"{path}: {error.strerror or error}") from None
     if Path(model).is_dir():
         raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is not a bundle")

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the answer. Returns 0 if the server serves, else 1."""
     try:
         print(check_health(settings.read(args, os.environ), args.timeout))
-    except OperatorError as error:  # of any kind: Docker reserves the other exit statuses
+    except OperatorError as error:  # always 1: Docker reserves the other exit statuses
         print(f"cxr-server: {error}")
         return 1
     return 0

@@ -19,7 +19,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     url: str
     trained_on: str
-    operating_points: dict[str, float]  # of the findings that the model was trained for
+    operating_points: dict[str, float]  # for each finding that the model was trained for
     reliability: dict[str, Reliability]
     bytes: int | None = None
     sha256: str | None = None

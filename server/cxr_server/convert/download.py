@@ -85,7 +85,7 @@ def _fetch(
             if error.code == 416 and "Range" in headers:
                 if error.headers.get("Content-Range") == f"bytes */{start}":
                     return  # nothing is missing
-                _discard(part)  # it is another file
+                _discard(part)  # the server has another file
             raise OSError(f"the server answered {error.code}") from None
     with response, part.open("ab") as file:
         if response.status != 206:  # the server sends the file from its start
@@ -110,7 +110,7 @@ def _fetch(
 
 
 def _keep_version(headers: Message, file: Path) -> None:
-    """Write down which version of the file is sent, as `If-Range` takes it, or that none is known.
+    """Store the version of the file for `If-Range`, or delete the stored one if there is none.
 
     A weak ETag does not promise equal bytes (RFC 9110, 13.1.5).
     """

@@ -22,7 +22,7 @@ class Source:
     url: str | None = None  # None for the address in the catalogue
     sha256: str | None = None  # expected by the operator
     trust: bool = False  # accept a file whose SHA-256 is not known, and record it
-    labels: tuple[str, ...] = ()  # of a model of one's own; empty to read them from the file
+    labels: tuple[str, ...] = ()  # for the operator's own model; empty to read them from the file
     downloads: Path  # the folder for downloads
 
     @property

@@ -14,7 +14,7 @@ DRAWN_BYTES = 18
 encoder's rows. 14 were measured, with noise."""
 KEPT_BYTES = 2
 """Bytes per pixel of the original image, kept with 8 bits while pictures are drawn."""
-NUMBERS_BYTES = 2**14  # of one explanation, without its picture
+NUMBERS_BYTES = 2**14  # size of one explanation without its picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from cxr_server.lifecycle import Lifecycle, Phase
 
 REBUILD_TRIES = 3
 REBUILD_PAUSE_S = 0.5
-REBUILD_LIMIT_S = 600.0  # of all tries together
+REBUILD_LIMIT_S = 600.0  # for all tries together
 WATCH_INTERVAL_S = 1.0
 STUCK_CHECKS = 5
 CLOSE_TIMEOUT_S = 5.0  # longer than a batch takes

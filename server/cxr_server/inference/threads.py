@@ -61,7 +61,7 @@ async def run(
     try:
         return await answer
     except asyncio.CancelledError:
-        if abandoned and not answer.cancelled() and not answer.exception():  # at the same moment
+        if abandoned and not answer.cancelled() and not answer.exception():  # both at once
             start(name, partial(abandoned, answer.result()))
         raise
 

@@ -22,7 +22,7 @@ UNTYPICAL_BELOW = 0.02
 MIN_FILMS = 50
 """With fewer, no film of the reference would be as rare as `UNTYPICAL_BELOW` says."""
 MAX_COMPONENTS = 64
-MIN_VARIANCE = 1e-9  # of a feature that is the same in all films
+MIN_VARIANCE = 1e-9  # for features that are the same in all films
 FOLDS = 5
 TRIMMED_SHARE = 0.05
 """Share of the most distant films that are left out of the fit: folders hold wrong films."""

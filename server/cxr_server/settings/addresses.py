@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_SOCKET_PATH_BYTES = 107  # of the kernel's sockaddr_un
+MAX_SOCKET_PATH_BYTES = 107  # limit of the kernel's sockaddr_un
 _REASONS = {
     errno.EADDRINUSE: "it is in use: stop what listens there, or choose another port",
     errno.EACCES: "this user may not open it: choose a port above 1023",

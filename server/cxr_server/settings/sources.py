@@ -87,7 +87,7 @@ def read(args: argparse.Namespace, env: Mapping[str, str]) -> Settings:
         else:
             continue
         if isinstance(value, list):
-            values[name] = tuple(value)  # of a flag that was repeated
+            values[name] = tuple(value)  # repeated flags
         else:
             values[name] = value if isinstance(value, bool) else _value(option, value, given[name])
     return Settings(**values, given=given)
