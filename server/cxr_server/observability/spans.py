@@ -18,8 +18,9 @@ from cxr_server import __version__
 from cxr_server.observability.call import Call
 from cxr_server.observability.stages import Stages
 
-STOP_S = 2.0
-"""The longest time for what is left to be exported at the shutdown."""
+STOP_S = 1.5
+"""The longest time for what is left to be exported at the shutdown, which a collector that is dead
+may delay by 2 s: closing the channel takes some of it."""
 
 MAX_HEADER_CHARACTERS = 512
 _SERVER_ERRORS = frozenset(
