@@ -199,7 +199,7 @@ bench-peers: $(DEV_STAMP) $(PEERS)/.installed ## the same with Triton (Debian's 
 bench-smoke: $(DEV_STAMP) ## run the benchmark once with a small model and small images
 	$(PY) -m benchmarks.run --smoke --rounds 1 --turns 1 --seconds 0.5 $(BENCH_ARGS)
 
-bench-bulk: $(DEV_STAMP) ## what a bulk run costs an interactive caller, 15 minutes; BENCH_ARGS="--against FOLDER"
+bench-bulk: $(DEV_STAMP) ## what a bulk run costs an interactive caller, 10 minutes; BENCH_ARGS="--against FOLDER"
 	$(PY) -m benchmarks.bulk $(BENCH_ARGS)
 
 bench-gpu: $(DEV_STAMP) ## what servers reach of min(card, cores / CPU time an image); BENCH_ARGS="--device cpu --smoke" tries it

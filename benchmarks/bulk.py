@@ -31,7 +31,7 @@ CXR = (sys.executable, "-c", "import sys; from cxr_client.cli import main; sys.e
 SETTLE_S = 3.0
 """Time in which a run finds how many calls the server answers at once."""
 ALONE, BESIDE, RUN = "caller alone", "caller beside the run", "run alone"
-FILMS, NAMES = 20, 50_000
+FILMS, NAMES = 20, 5_000
 """Files, and names of them in the folder: a run answers each name once."""
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-GRACE_S = 0.05
+GRACE_S = 0.1
 """After an interactive call, time in which its caller may send the next one."""
 
 
@@ -40,9 +40,6 @@ class InteractiveCalls:
         """Return the seconds since the last one ended, 0 while one is in flight. For any thread."""
         return 0.0 if self._in_flight else time.monotonic() - self._last_ended_s
 
-    def since_s(self) -> float:
-        """Return since when they come without a pause, or came last. For any thread.
-
-        On the clock of `time.monotonic`; a pause is longer than `GRACE_S`.
-        """
-        return self._since_s
+    def steady_s(self) -> float:
+        """Return for how long they have come without a pause of `GRACE_S`. For any thread."""
+        return time.monotonic() - self._since_s

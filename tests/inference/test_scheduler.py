@@ -306,7 +306,6 @@ async def test_no_bulk_image_begins_while_an_interactive_call_is_in_flight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
-    monkeypatch.setattr(bulk_turns, "REST", 1e12)
     interactive, engine = InteractiveCalls(), EchoEngine(max_in_flight=2)
     run = scheduler(engine, decode_threads=1, interactive=interactive)
     first = await one_at(engine, run)

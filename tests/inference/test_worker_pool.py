@@ -72,7 +72,6 @@ async def test_no_bulk_job_begins_while_an_interactive_call_is_in_flight(
     slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
-    monkeypatch.setattr(bulk_turns, "REST", 1e12)
     slow.gate.set()
     interactive = InteractiveCalls()
     pool = WorkerPool("test", 2, 9, interactive)

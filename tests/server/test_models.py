@@ -68,7 +68,6 @@ async def test_a_bulk_image_does_not_begin_while_an_interactive_call_of_another_
     second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_turns, "TURN_S", 1000.0)
-    monkeypatch.setattr(bulk_turns, "REST", 1e12)
     async with (
         serving("--model", "phantom", "--model", f"canary={second}") as (stub, _, app),
         grpc.aio.insecure_channel(f"127.0.0.1:{app.port}") as channel,

@@ -9,18 +9,21 @@ from cxr_server.interactive_calls import GRACE_S, InteractiveCalls
 
 EXPECTED_S = 1.0
 """After an interactive call, time in which a thread is kept free for the next one."""
-TURN_S, REST = 1.0, 9.0
-"""Between bulk items that begin although there are interactive calls: the most time, and how many
-times as long as the last item took, so that a tenth of a thread's time is left to them."""
+TURN_S = 1.0
+"""Time without a pause of interactive calls after which bulk items begin all the same, and the most
+time between such items."""
+SHARE = 0.1
+"""Share of a thread's time that such items take, unless `TURN_S` gives them more."""
 POLL_S = 0.02
 
 
 class BulkTurns:
     """The turns of bulk items in one stage. Guarded by the lock of the stage's condition.
 
-    While an interactive call is in flight, and for `GRACE_S` after it, an item begins now and then,
-    after `TURN_S` at the latest, so that bulk calls go on at all. For `EXPECTED_S` after it, the
-    items leave one of the stage's threads free, if there are several.
+    No item begins while an interactive call is in flight, and for `GRACE_S` after it. Where these
+    make no pause for `TURN_S`, items begin now and then, so that bulk calls go on at all. For
+    `EXPECTED_S` after an interactive call, the items leave one of the stage's threads free, if
+    there are several.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class BulkTurns:
         threads = self._thread_count if idle_s >= EXPECTED_S else max(1, self._thread_count - 1)
         if self._running >= threads:
             return False
-        waited_s = time.monotonic() - max(self._begun_s, self._interactive.since_s())
-        return idle_s >= GRACE_S or waited_s >= self._turn_s
+        if idle_s >= GRACE_S:
+            return True
+        is_turn = time.monotonic() - self._begun_s >= self._turn_s
+        return is_turn and self._interactive.steady_s() >= TURN_S
 
     def begin(self) -> float:
         """Note that an item begins, and return the time."""
@@ -57,7 +62,7 @@ class BulkTurns:
     def end(self, begun_s: float) -> None:
         """Note that an item has ended."""
         self._running -= 1
-        self._turn_s = min(TURN_S, REST * (time.monotonic() - begun_s))
+        self._turn_s = min(TURN_S, (time.monotonic() - begun_s) / SHARE)
 
     def wait_for(self, is_ready: Callable[[], bool], has_bulk: Callable[[], bool]) -> None:
         """Wait, as `Condition.wait_for` does, for what the condition is notified of, or for a turn.
