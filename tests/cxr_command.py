@@ -5,10 +5,28 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from cxr_client.cli import main
+
 Run = Callable[..., tuple[int, str, str]]
 """Runs `cxr` with these arguments in this process; returns status, output and errors."""
 
 CXR = [sys.executable, "-c", "import sys; from cxr_client.cli import main; sys.exit(main())"]
+
+
+def runner(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs `cxr` in this process."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(each) for each in argv])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 def cxr_process(*argv: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:

@@ -9,9 +9,8 @@ import pytest
 from authority import Authority
 from clients import Ask, ask_async, ask_sync
 from cxr.v1 import chest_xray_pb2 as pb
-from cxr_client.cli import main
 from cxr_client.testing import FakeServer, default_answer
-from cxr_command import Run
+from cxr_command import Run, runner
 
 
 def numbered(request: pb.PredictRequest) -> Any:
@@ -51,16 +50,7 @@ def cxr(
     """Runs the command on the fake server; returns status, output and errors."""
     monkeypatch.setenv("CXR_SERVER", fake.address)
     monkeypatch.delenv("CXR_TOKEN", raising=False)
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        try:
-            status = main([str(each) for each in argv])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return runner(capsys)
 
 
 @pytest.fixture
