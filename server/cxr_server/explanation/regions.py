@@ -85,7 +85,9 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[list[_
     takes a fifth of the server's start.
     """
     # A column of zeros ends the runs of each row, and none goes on in the next.
-    padded_hw = np.pad(values_hw, ((0, 0), (0, 1)))
+    height, width = values_hw.shape
+    padded_hw = np.zeros((height, width + 1), np.float32)
+    padded_hw[:, :-1] = values_hw
     flat, width = padded_hw.ravel(), padded_hw.shape[1]
     is_high = flat >= threshold
     edges = np.flatnonzero(is_high[1:] != is_high[:-1]) + 1
@@ -94,7 +96,7 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[list[_
     rows, starts = divmod(edges[::2], width)
     highest = np.maximum.reduceat(flat, edges)[::2]
     columns = (rows, starts, edges[1::2] - rows * width, highest)
-    runs = [_Run(*run) for run in zip(*(each.tolist() for each in columns), strict=True)]
+    runs = list(map(_Run._make, zip(*(each.tolist() for each in columns), strict=True)))
     parents = list(range(len(runs)))
 
     def root(index: int) -> int:
@@ -103,12 +105,12 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[list[_
         return index
 
     above = 0
-    for index, run in enumerate(runs):
+    for index, (row, start, stop, _) in enumerate(runs):
         # Runs of the row above touch this one if they overlap it or meet it at a corner.
-        while (runs[above].row, runs[above].stop) < (run.row - 1, run.start):
+        while (runs[above].row, runs[above].stop) < (row - 1, start):
             above += 1
         touching = above
-        while runs[touching].row < run.row and runs[touching].start <= run.stop:
+        while runs[touching].row < row and runs[touching].start <= stop:
             parents[root(index)] = root(touching)
             touching += 1
     components = defaultdict(list)
