@@ -31,8 +31,8 @@ from cxr_client.results import ExplanationSet, Prediction
 from cxr_client.session import Session, connect, send
 from cxr_client.steps import Connect, Outcome, Pause, Read, Send, Step, Steps
 
-# Half of the calls that a server takes by default: two such clients leave nobody refused, and
-# 32 images keep every core busy.
+# Half of the calls that a server takes by default: two such clients cause no refusals, and 32
+# images keep every core busy.
 DEFAULT_MAX_IN_FLIGHT = 32
 
 T = TypeVar("T")

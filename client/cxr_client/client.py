@@ -58,7 +58,7 @@ class Client(Connection):
                 token (str): Bearer token to send with every call.
                 insecure (bool): Allow plaintext, and the token over it, to another machine.
                     Radiographs are patient data: use it only in a network that is itself trusted.
-                priority (str): "bulk" for calls that nobody waits for: they give way to all others.
+                priority (str): "bulk" for background work: such calls give way to all others.
                     Default: "interactive".
                 model (str): Which of the server's models to ask, by a name of
                     `ModelDescription.served_models`. Default: the server's default.
@@ -190,7 +190,7 @@ class Client(Connection):
         return self._run(calls.describe_model(self._link, timeout_s, request_id))
 
     def wait_until_ready(self, timeout_s: float) -> Health:
-        """Wait until the service is serving, whatever keeps it from that now.
+        """Wait until the service is serving.
 
         Raises:
             DeadlineError: It is reached, but not serving within `timeout_s` seconds.

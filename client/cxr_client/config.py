@@ -33,7 +33,7 @@ TLS_VARIABLES = {
 StrPath = str | os.PathLike[str]
 
 Priority = Literal["interactive", "bulk"]
-"""Calls in bulk give way to interactive calls, those that somebody waits for."""
+"""Bulk calls give way to interactive ones."""
 
 _PRIORITY_KEY = "x-priority"
 _METADATA_NAME = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")

@@ -195,8 +195,8 @@ def _group(
 ) -> sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     """Return the measurements of one finding, with its strongest region if it has one.
 
-    A label is coded in a scheme of our own: a low score under the SNOMED code of a disease would
-    be found by whoever searches the archive for the disease.
+    Labels are coded in a private scheme: a search of the archive for the SNOMED code of a disease
+    would otherwise find low scores.
     """
     model = explained.model
     one = codes.UCUM.NoUnits

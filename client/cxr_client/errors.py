@@ -35,7 +35,7 @@ class ConfigError(ValueError):
     Attributes:
         option: The name of the option: "server", "timeout_s", "tls.key".
         problem: What is wrong with it, without the name: "is empty".
-        remedies: Options of which any one mends it, such as ("tls", "insecure").
+        remedies: Options, any one of which resolves the problem, such as ("tls", "insecure").
     """
 
     def __init__(self, option: str, problem: str, remedies: tuple[str, ...] = ()) -> None:

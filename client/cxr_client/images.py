@@ -126,7 +126,7 @@ def _read_file(file: Any, max_bytes: int) -> bytes:
 
 def file_of_dataset(dataset: Any) -> bytes:
     """Write the elements that say what the image is; those about the patient are left out."""
-    import pydicom  # whoever has a data set of it has it
+    import pydicom  # callers with a pydicom dataset have it
 
     sent = pydicom.Dataset()
     for tag in dataset.keys():  # noqa: SIM118 -- iterating it would parse every element

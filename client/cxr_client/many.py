@@ -1,6 +1,6 @@
 """Many: any number of images -> calls that wait for a full or restarting server -> outcomes.
 
-Nothing is held but the images in flight, whatever the number of images. Next: async_client.
+Only the images in flight are in memory. Next: async_client.
 """
 
 import asyncio

@@ -99,7 +99,7 @@ class ImageRow(TypedDict):
 
     kind: Literal["image"]
     replaces: NotRequired[list[int]]
-    """Lines of failures, from 1, instead of which this one counts."""
+    """Line numbers, from 1, of the failures that this row replaces."""
 
     file: str
     """The name as given, or its keyed hash."""

@@ -71,7 +71,7 @@ def _exported(film_hw: Image, rng: np.random.Generator, shutters: float = 0.5) -
 
 
 def _with_shutters(image_hw: Image, rng: np.random.Generator) -> Image:
-    """Cover what is outside of a rectangle, which may be askew, as shutters and crooked scans do.
+    """Cover the outside of a rectangle, which may be tilted, as shutters and tilted scans do.
 
     The outside is black, white, of one grey, or dark with what scatter leaves of the image.
     """

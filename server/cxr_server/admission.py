@@ -97,7 +97,7 @@ class Admission:
         part = max(1, self.max_bulk_calls // callers)
         if self.bulk_calls[caller] >= part or self.bulk_calls.total() >= self.max_bulk_calls:
             raise QueueFull(
-                f"the slots for bulk calls are taken, of which this caller may have {part}",
+                f"the slots for bulk calls are taken; this caller may have {part} of them",
                 retry_after_ms=self.retry_after_ms(),
             )
 

@@ -22,7 +22,7 @@ LABEL = "served_as"
 
 
 def read(models: Mapping[str, ServingModel], memory: Memory) -> Iterator[Metric]:
-    """Read all models, of which there is one at least."""
+    """Read all models, at least one."""
     yield from _identities(models)
     yield from _shared(models, memory)
     yield from _engines(models)

@@ -56,7 +56,7 @@ def told_memory(settings: Settings) -> str:
     """Return a sentence on the share of the budget that the process and its models have."""
     memory, count = divide(settings, usable_cores()), loaded_at_once(settings)
     models = f"{count} models" if count > 1 else "the model"
-    swap = ", of which one replaces another" if settings.admin_listen else ""
+    swap = ", one of them for a swap" if settings.admin_listen else ""
     return (
         f"enough for the limits: {memory.process_bytes // MIB} of {memory.budget_bytes // MIB} MiB"
         f" are for the process and {models}{swap}"

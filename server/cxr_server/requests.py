@@ -1,4 +1,4 @@
-"""Requests: what a caller asks of the service, whatever the transport. Next: service."""
+"""Requests: requests to the service, independent of the transport. Next: service."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Resources: what all models of a server share, so that its bounds hold whatever is served."""
+"""Resources: limits, memory, threads and processes that all models of a server share."""
 
 from collections.abc import Iterable
 
@@ -86,7 +86,7 @@ def busy_calls(engines: Iterable[Engine], decode_threads: int) -> int:
 
 
 def decode_processes(memory: Memory, side_px: int, metrics: Metrics) -> DecodeProcesses:
-    """Return the processes that decode images, none of which is started yet."""
+    """Return the pool of decode processes; none of them has been started."""
     result_bytes = 5 * side_px**2 + memory.max_pixel_count  # input, picture, and the whole image
     arena_bytes = max(memory.max_request_bytes, result_bytes)
     return DecodeProcesses(memory.decode_processes, arena_bytes=arena_bytes, metrics=metrics)

@@ -1,4 +1,4 @@
-"""Results: what the service answers, whatever the transport. Next: rpc."""
+"""Results: answers of the service, independent of the transport. Next: rpc."""
 
 from dataclasses import dataclass
 

@@ -171,7 +171,7 @@ def test_subgroups_are_those_of_the_columns_asked_for(
         assert part["auroc"]["value"] == pytest.approx(expected)
 
 
-def test_a_warning_that_foretells_errors_is_seen_to(plain: Evaluated, case: Case) -> None:
+def test_a_warning_that_predicts_errors_is_found(plain: Evaluated, case: Case) -> None:
     [warning] = plain[0]["findings"][0]["warnings"]
     truth = case[2]
     wrong = (truth["scores"] >= 0.5) != truth["positive"]
@@ -180,9 +180,7 @@ def test_a_warning_that_foretells_errors_is_seen_to(plain: Evaluated, case: Case
     assert warning["difference"]["low"] > 0
 
 
-def test_a_low_typicality_that_foretells_errors_is_seen_to(
-    evaluate: Evaluate, tmp_path: Path
-) -> None:
+def test_a_low_typicality_that_predicts_errors_is_found(evaluate: Evaluate, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     positive, scores = random.random(N) < 0.4, np.round(random.random(N), 3)
     wrong = (scores >= 0.5) != positive

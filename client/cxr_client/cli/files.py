@@ -109,7 +109,7 @@ def os_message(error: OSError) -> str:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file, but do not wait until somebody writes to it where it is a FIFO."""
+    """Open a file without waiting for the writer of a FIFO."""
     if not hasattr(os, "O_NONBLOCK"):
         return os.open(path, flags)
     descriptor = os.open(path, flags | os.O_NONBLOCK)

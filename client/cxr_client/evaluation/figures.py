@@ -36,7 +36,7 @@ class WarningErrors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypicalityErrors:
-    """How well a low typicality foretells errors of a finding, in the images that have one."""
+    """How well a low typicality predicts errors of a finding, in images that have a typicality."""
 
     n: int
     errors: int

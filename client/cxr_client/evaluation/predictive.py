@@ -37,7 +37,7 @@ def predictive(
 def _at_the_ends(
     found: dict[str, Estimate], prevalence: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return low and high of PPV and of NPV, both of which grow with either rate.
+    """Return the bounds (low, high) of PPV and of NPV, which grow with sensitivity and specificity.
 
     A bootstrap never draws an error where there is none, so it has no spread at 0 and 1.
     """

@@ -1,4 +1,4 @@
-"""Review: which errors are worst, and whether warnings foretell errors."""
+"""Review: which errors are worst, and whether warnings predict errors."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -82,7 +82,7 @@ class Record:
 
 
 class Module:
-    """An nn.Module that the file describes, of whatever class: its attributes."""
+    """An nn.Module of any class that the file describes: its attributes."""
 
     # Not set by __init__, which the unpickler does not call. Without one, arguments are refused.
     state: Mapping[str, Any] = MappingProxyType({})
@@ -130,7 +130,7 @@ def read_pickle(file: BinaryIO, storages: Storages) -> Any:
     """Read one pickle from a seekable file, leave the file behind its end, and fill `storages`.
 
     Raises CheckpointRefused if it holds anything but data and what is on the lists. If it is
-    corrupt, the unpickler raises whatever misuse of a stand-in leads to.
+    corrupt, the unpickler may raise any exception.
     """
     start = file.tell()
     for position, (opcode, argument, _) in enumerate(pickletools.genops(file)):

@@ -14,7 +14,7 @@ from cxr_server.errors import OperatorError
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
 MAX_BYTES = 1 << 30
-ATTEMPTS = 4  # most attempts, each of which resumes where the previous one was cut
+ATTEMPTS = 4  # each resumes where the previous one was interrupted
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received and the total, or None when that is unknown."""

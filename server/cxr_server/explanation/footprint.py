@@ -19,7 +19,7 @@ NUMBERS_BYTES = 2**14  # size of one explanation without its picture
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Some pictures of one size on an image of which `kept_px` are kept meanwhile."""
+    """Pictures of one size; `kept_px` pixels of the original image are kept meanwhile."""
 
     pictures: int
     height_px: int
@@ -52,7 +52,7 @@ def answer_bytes(file_bytes: Iterable[int]) -> int:
 
 
 def max_drawn_px(budget_bytes: int, max_pixel_count: int) -> int:
-    """Return the pixels of all pictures of a call that fit, whatever image they are drawn on."""
+    """Return how many pixels all pictures of a call may have, for an image of any size."""
     left_bytes = max(0, budget_bytes - KEPT_BYTES * max_pixel_count)
     one_picture_px = left_bytes // (FILE_BYTES + DRAWN_BYTES)
     if one_picture_px <= LARGEST_PICTURE_PX:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEX, AGE, VIEW, SCANNER = "Sex", "Age", "View", "Scanner"
-"""Columns that have the same name whatever the format calls them."""
+"""Columns with the same name in all formats."""
 
 
 class LabelError(ValueError):
