@@ -4,6 +4,9 @@
 receiving, decoding, answering and accounting, called from one or more processes. Each cell is
 measured in short windows, one in every round, and the table has the medians. Compare two states
 with `--against FOLDER`, whose windows alternate with this checkout's.
+
+`--elsewhere-ms 6 --flags "--decode-processes 16"` simulates the front end of 16 cores: decoding
+takes 6 ms, and no processor time here.
 """
 
 import argparse
@@ -37,12 +40,15 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="processes of callers")
     parser.add_argument("--against", type=Path, help="also measure another checkout (its .venv)")
     parser.add_argument("--flags", default="", help="further flags of the servers")
+    parser.add_argument(
+        "--elsewhere-ms", type=float, default=0.0, help="decode as if other cores did it, so long"
+    )
     args = parser.parse_args()
     chosen = [OURS, *([other_checkout(args.against)] if args.against else [])]
     found: dict[Cell, list[dict[str, float]]] = {}
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(Running(_system(each, args.flags), each.bundle(small=True)))
+            stack.enter_context(Running(_system(each, args), each.bundle(small=True)))
             for each in chosen
         ]
         workers = [servers[0].callers]
@@ -69,14 +75,14 @@ def main() -> int:
     return 0
 
 
-def _system(system: System, flags: str) -> System:
+def _system(system: System, args: argparse.Namespace) -> System:
     """Return the server with the null engine of this checkout, for many calls at once."""
 
     def command(port: int, bundle: Path) -> list[str]:
         return [
-            *("-P", null_engine.__file__, "serve", "--model", str(bundle)),
+            *("-P", null_engine.__file__, str(args.elsewhere_ms), "serve", "--model", str(bundle)),
             *("--listen", f"127.0.0.1:{port}", "--cache-dir", str(COMPILED)),
-            *("--max-in-flight", "512", "--log-format", "json", *flags.split()),
+            *("--max-in-flight", "512", "--log-format", "json", *args.flags.split()),
         ]
 
     return replace(system, command=command)

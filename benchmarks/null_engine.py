@@ -1,18 +1,23 @@
 """Null engine: `cxr-server` with an engine that costs nothing, which leaves the front end.
 
-`python benchmarks/null_engine.py serve ...` takes the arguments of `cxr-server`.
+`python benchmarks/null_engine.py DECODE_MS serve ...` takes the arguments of `cxr-server`. Unless
+`DECODE_MS` is 0, decoding costs nothing either, and takes that long: as if other cores did it.
 """
 
 import sys
+import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle
+from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.engines import EngineOptions
 from cxr_server.inference.engines.registry import ENGINES
+from cxr_server.inference.model_input import ModelInput
 
 
 class NullEngine:
@@ -47,6 +52,21 @@ def install(name: str) -> None:
     )
 
 
+def decode_elsewhere(decode_ms: float) -> None:
+    """Answer every image with what the first one became, after a time in which nothing is done."""
+    decode, made = DecodeProcesses.preprocess, list[ModelInput]()
+
+    def preprocess(*args: Any, **rest: Any) -> ModelInput:
+        if not made:
+            made.append(decode(*args, **rest))
+        time.sleep(decode_ms / 1000)
+        return made[0]
+
+    DecodeProcesses.preprocess = preprocess  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     install("openvino")
+    if decode_ms := float(sys.argv.pop(1)):
+        decode_elsewhere(decode_ms)
     sys.exit(main())

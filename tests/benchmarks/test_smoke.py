@@ -86,3 +86,20 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
     assert all(each["cpu_ms"] > 0 for each in windows)
     assert "processor time outside the engine" in report
     assert "int8 x float32" in report or not results["machine"]["int8"]
+
+
+@pytest.mark.slow
+def test_the_event_loop_is_measured_with_decoding_here_and_elsewhere() -> None:
+    for elsewhere_ms in ("0", "2"):
+        command = [sys.executable, "-m", "benchmarks.event_loop", "--rounds", "1"]
+        command += ["--seconds", "0.1", "--callers", "1", "4", "--processes", "2"]
+        command += ["--kinds", "224 PNG", "--elsewhere-ms", elsewhere_ms]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        head, _, *rows = done.stdout.splitlines()
+        columns = [column.strip() for column in head.strip("|").split("|")]
+        for row in rows:
+            cells = dict(zip(columns, row.strip("|").split("|"), strict=True))
+            assert float(cells["calls/s"]) > 0
+            assert float(cells["event loop"]) > 0
+        assert len(rows) == 2

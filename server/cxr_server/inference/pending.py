@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,3 +68,9 @@ def complete(answer: asyncio.Future[Any], outcome: object) -> None:
         answer.set_exception(outcome)
     else:  # a future takes no StopIteration, and others would end the event loop
         answer.set_exception(RuntimeError(f"{type(outcome).__name__} was raised"))
+
+
+def complete_all(answered: Iterable[tuple[asyncio.Future[Any], object]]) -> None:
+    """Give several callers their results or errors."""
+    for answer, outcome in answered:
+        complete(answer, outcome)

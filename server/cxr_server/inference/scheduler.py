@@ -29,7 +29,7 @@ from cxr_server.inference.engines import (
     Output,
 )
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.pending import PendingRequest, complete
+from cxr_server.inference.pending import PendingRequest, complete, complete_all
 from cxr_server.inference.ready_queue import ReadyQueue
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Facts, Stage, Stages
@@ -262,11 +262,13 @@ class Scheduler:
             "engine": engine.name,
             "device": engine.device,
         }
+        answered: list[tuple[asyncio.Future[object], object]] = []
         for index, request in enumerate(batch):
             request.record(Stage.INFERENCE, call.start_s, end_s, facts)
             embedding_c = None if embeddings is None else embeddings[index]
-            output = Output(evidence[index], embedding_c)
-            self._on_loop(complete, request.answer, (request.prepared, output))
+            outcome = request.prepared, Output(evidence[index], embedding_c)
+            answered.append((request.answer, outcome))
+        self._on_loop(complete_all, answered)  # which wakes the loop once
         return True
 
     def _next_batch(self) -> list[PendingRequest]:

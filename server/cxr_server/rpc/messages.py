@@ -55,7 +55,8 @@ _ENUMS: dict[str, type[StrEnum]] = {
 def predict_request(message: pb.PredictRequest) -> PredictRequest:
     """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
     fields = {"image": b"", **_set_fields(message)}
-    fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
+    if "dicom" in fields:
+        fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
     return PredictRequest(**fields)
 
 
