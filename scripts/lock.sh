@@ -37,7 +37,7 @@ compile "${@}" --group pyproject.toml:build --group pyproject.toml:dev --extra t
 # The server on Ray Serve, in an environment of its own.
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --no-emit-package cxr-client --no-emit-package cxr-server --custom-compile-command "make lock" \
-    --extra ray "$@" --group pyproject.toml:build --constraint locks/serve.txt --output-file locks/ray.txt \
+    --extra ray --extra otel "$@" --group pyproject.toml:build --constraint locks/serve.txt --output-file locks/ray.txt \
     client/pyproject.toml server/pyproject.toml
 # The server with the torch engine, for the CUDA image.
 compile "${@}" --group pyproject.toml:build --extra torch --constraint locks/dev.txt \

@@ -20,6 +20,7 @@ import structlog
 from cxr_server.app import App
 from cxr_server.inference import allocator
 from cxr_server.observability import logs, tracing
+from cxr_server.preflight import PREFLIGHT, check_listen
 from cxr_server.resources import LEAST_CALLS
 from cxr_server.rpc import servicer
 from cxr_server.rpc.hosted import CHECK, Hosted
@@ -137,7 +138,12 @@ class Replica:
         _keep_to_files(logging.getLogger("ray.serve"))
         allocator.keep_freed_memory()
         decoders = settings.decode_threads or settings.engine_threads  # the cores of the replica
-        self._app = app = App(replace(settings, decode_threads=decoders), tracing.start(os.environ))
+        settings = replace(settings, decode_threads=decoders)
+        for preflight in PREFLIGHT:
+            if preflight.run is not check_listen:  # Ray listens
+                for doubt in preflight.run(settings):
+                    log.warning("doubtful setting", detail=doubt)
+        self._app = app = App(settings, tracing.start(os.environ))
         self._methods = Hosted(app.server)
         app.expose_metrics()
         await app.load()

@@ -74,6 +74,11 @@ def test_each_replica_has_metrics_at_a_port_of_its_own(seen: dict[str, Any]) -> 
     assert seen["metrics"] == [True, True]
 
 
+def test_a_replica_continues_the_trace_of_its_caller(seen: dict[str, Any]) -> None:
+    method = "cxr.v1.ChestXrayService/Predict"
+    assert seen["traced"] == [method, "decode", "inference", "queue", "queue"]
+
+
 def test_replicas_log_no_warning(seen: dict[str, Any]) -> None:
     assert seen["warnings"] == []
 
@@ -86,7 +91,7 @@ def test_callers_name_the_application_once_there_is_another(seen: dict[str, Any]
 
 
 def test_a_missing_model_is_named_in_the_status_of_the_application(seen: dict[str, Any]) -> None:
-    assert "there is no bundle missing" in seen["beside"]["refused"]
+    assert "--model missing: there is no bundle missing" in seen["beside"]["refused"]
 
 
 def test_options_for_the_actors_keep_what_the_settings_reserve(seen: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +19,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 from ray import serve
 from scripts.demo_ray import ADDRESS, READY_S, SETTINGS, isolate, kill_under_load, ray_serve, sample
+from tests.otlp_receiver import Receiver
 
+from cxr.v1 import chest_xray_pb2 as pb
+from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import BalancingConfig, Client, CxrError, RetryConfig
 from cxr_server.ray_app import application
 
 ONCE = RetryConfig(max_attempts=1)
+SPANS = 5  # of the call, two of waiting, decoding and inference
 RESERVED = 2 * 2**30  # bytes, by one replica of each application
 settings = replace(SETTINGS, max_in_flight=4, metrics_listen="127.0.0.1:0")
 
@@ -211,13 +217,29 @@ class Waiting(threading.Thread):
             self.status = client.wait_until_ready(READY_S).status.name
 
 
+def traced(image: bytes, receiver: Receiver) -> list[str]:
+    """Call within a trace of the caller's own, and wait for its spans."""
+    trace_id, start_s = secrets.token_hex(16), time.monotonic()
+    with grpc.insecure_channel(ADDRESS) as channel:
+        stub = ChestXrayServiceStub(channel)
+        metadata = [("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01")]
+        stub.Predict(pb.PredictRequest(image=image), timeout=60, metadata=metadata)
+    spans: list[str] = []
+    while len(spans) < SPANS and time.monotonic() - start_s < READY_S:
+        spans = [span.name for span in receiver.spans if span.trace_id == trace_id]
+        time.sleep(0.1)
+    return sorted(spans)
+
+
 def main() -> None:
     isolate()
-    waiting, image = Waiting(), sample()
+    waiting, image, receiver = Waiting(), sample(), Receiver()
     waiting.start()
-    with ray_serve(settings, 2) as folder:
+    os.environ |= receiver.env
+    with receiver, ray_serve(settings, 2) as folder:
         waiting.join()
         found = {"waited_for": waiting.status, **contract(image), **probes()}
+        found["traced"] = traced(image, receiver)
         found["full"] = at_once(image, 40, ONCE)
         found["full_but_repeated"] = at_once(image, 20)
         found["metrics"] = ["cxr_build_info{" in page for page in metrics(folder).values()]
