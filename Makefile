@@ -58,7 +58,7 @@ $(PAGE_TOOLS): tests/viewer/package.json tests/viewer/package-lock.json $(TEST_S
 
 install-serve: $(SERVE_STAMP) ## set up .venv for serving: no torch, 0.5 GB
 
-install-test: $(TEST_STAMP) ## the same with linters and test tools: still no torch
+install-test: $(TEST_STAMP) ## the same with linters and test tools, without torch
 
 install: $(DEV_STAMP) ## set up .venv with everything, torch included
 
@@ -67,7 +67,7 @@ lock: $(DEV_STAMP) ## pin every dependency again, with hashes, keeping compatibl
 
 # --- demo ------------------------------------------------------------------------------------
 
-demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE: yours, with the real model
+demo: $(SERVE_STAMP) ## serve the phantom and explain drawings; RADIOGRAPH=FILE: your radiograph, with a published model
 	@$(PY) scripts/demo.py "$$RADIOGRAPH"
 
 view: $(SERVE_STAMP) ## serve the phantom and the page with drawn samples, until Ctrl-C; VIEW_ARGS="--port 0 FOLDER"
@@ -84,7 +84,7 @@ test-fast pytest: export PYTHONDONTWRITEBYTECODE :=
 
 test: lint type proto-check pytest ## lint, types, stubs and all tests
 
-test-fast: $(TEST_STAMP) ## the tests of the daily loop, without torch; and which of them took longest
+test-fast: $(TEST_STAMP) ## fast tests, without torch; prints the slowest
 	$(PY) -m pytest $(PARALLEL_FAST) --durations=15 -m "not browser and not gpu and not operations and not programs and not slow and not torch" $(PYTEST_ARGS)
 
 pytest: $(DEV_STAMP) $(PAGE_TOOLS) ## all tests; PYTEST_ARGS="tests/inference -k resize" selects
@@ -123,10 +123,10 @@ $(RAY)/.installed: locks/ray.txt $(PYPROJECTS)
 	$(RAY)/bin/pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation -e client -e server
 	@touch $@
 
-demo-ray: $(RAY)/.installed ## two replicas on a local Ray Serve, one of which is killed under load (root, or user namespaces)
+demo-ray: $(RAY)/.installed ## run two replicas on a local Ray Serve and kill one under load (root, or user namespaces)
 	@PYTHONPATH=. $(RAY)/bin/python -m scripts.demo_ray
 
-test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed $(INFERENCE_CLIENTS)/.installed $(RAY)/.installed ## what runs a fleet, with real programs: apt-get install prometheus runc
+test-operations: $(TEST_STAMP) $(OPERATIONS)/.installed $(INFERENCE_CLIENTS)/.installed $(RAY)/.installed ## deployment tests with real programs: apt-get install prometheus runc
 	$(PY) -m pytest -m operations $(PYTEST_ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
@@ -135,14 +135,14 @@ test-gpu: $(DEV_STAMP) ## the tests that need an NVIDIA GPU
 gpu-check: $(DEV_STAMP) ## test and measure the CUDA engine on an NVIDIA GPU; GPU_CHECK_CPU=1: self-test without one
 	PYTHON=$(PY) scripts/gpu-check/run.sh
 
-lint: $(TEST_STAMP) lint-page ## ruff, import-linter, buf, which also refuses breaking changes of the contract; lint-page
+lint: $(TEST_STAMP) lint-page ## ruff, import-linter, buf (style and breaking changes of the contract), lint-page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BUF) lint protos
 	$(BUF) breaking protos --against protos/baseline.binpb
 
-lint-page: $(PAGE_TOOLS) ## the viewer's page: TypeScript checks the types, Biome the style
+lint-page: $(PAGE_TOOLS) ## the web page: types by TypeScript, style by Biome
 	cd tests/viewer && PATH="$(abspath $(BIN)):$$PATH" npm --silent run check
 
 type: $(DEV_STAMP) ## mypy, strict
@@ -171,13 +171,13 @@ proto-check: $(TEST_STAMP) $(STUBS)/.installed ## fail unless the stubs and the 
 
 # --- hardening -------------------------------------------------------------------------------
 
-soak: $(DEV_STAMP) ## four times the sustainable load, with every kind of caller; SOAK_SECONDS=300
+soak: $(DEV_STAMP) ## overload a server fourfold with every kind of caller; SOAK_SECONDS=300
 	$(PY) -m scripts.soak
 
 fuzz: $(DEV_STAMP) ## thousands of mutated images against a server; FUZZ_SECONDS=120
 	PYTHONPATH=tests $(PY) -m trust.fuzz
 
-prove-evaluation: $(DEV_STAMP) ## 2,000 phantoms, a run that is killed, its figures by others; PROOF_ARGS="--count 200"
+prove-evaluation: $(DEV_STAMP) ## check every figure of an evaluation of 2,000 phantoms independently; PROOF_ARGS="--count 200"
 	$(PY) -m scripts.prove_evaluation $(PROOF_ARGS)
 
 audit: ## check the locked dependencies for known vulnerabilities, where OSV can be reached
@@ -243,7 +243,7 @@ dashboard: $(OPERATIONS)/.installed ## write Grafana's dashboard from its code, 
 model-cards: $(SERVE_STAMP) ## write docs/models/*.md from the catalogue and docs/models/facts.toml
 	$(PY) scripts/model_cards.py
 
-image: ## build the container image, run a prediction in it, write build/image.tar; without a Docker engine (root)
+image: ## build the container image without a Docker engine, run a prediction in it, write build/image.tar (root)
 	OUTPUT=build/image.tar scripts/build-image.sh
 
 clean: ## remove generated files, but not .venv
