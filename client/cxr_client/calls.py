@@ -1,4 +1,4 @@
-"""Calls: each method of the clients as a generator of steps, without input and output.
+"""Calls: each method of the clients as a generator of steps, free of I/O.
 
     arguments -> [Read] -> request -> [Connect] -> [Send] -> reply -> result
                                 ^                   `-> error -> [Pause] ---.

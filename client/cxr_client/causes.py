@@ -1,4 +1,4 @@
-"""Causes: what gRPC says about a failed connection -> a sentence. Next: link."""
+"""Causes: gRPC's message about a failed connection -> a sentence. Next: link."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Images: what a caller passes as an image -> the bytes of a file. Next: requests."""
+"""Images: an image in any of the accepted forms -> the bytes of a file. Next: requests."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Limiter: what the server says of its load -> how many calls may be in flight. Next: many."""
+"""Limiter: queue times in the server's answers -> how many calls may be in flight. Next: many."""
 
 import asyncio
 from typing import Self

@@ -1,4 +1,4 @@
-"""Link: what the calls of a client have found out about its connection. Next: calls."""
+"""Link: the state of a client's connection, shared by its calls. Next: calls."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Pictures: the files that replies carry -> their format, images of Pillow, files on disk."""
+"""Pictures: picture files in replies -> their format, Pillow images, files on disk."""
 
 import io
 import secrets

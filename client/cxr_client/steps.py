@@ -1,4 +1,4 @@
-"""Steps: what `calls` asks of a client, and what the client returns. Next: calls."""
+"""Steps: the operations that `calls` asks a client to perform, and their outcomes. Next: calls."""
 
 import time
 from collections.abc import Generator, Sequence

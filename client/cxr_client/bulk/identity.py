@@ -1,4 +1,4 @@
-"""Identity: files -> the keys by which a resumed run knows them, and names that hide theirs."""
+"""Identity: files -> keys that identify them in a resumed run, and hashed names."""
 
 import hashlib
 import os

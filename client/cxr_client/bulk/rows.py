@@ -1,4 +1,4 @@
-"""Rows: what became of an image -> the line of a journal. Next: journal."""
+"""Rows: the outcome of an image -> a line of the journal. Next: journal."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Options: groups of `cxr`'s options -> onto the parser of a command. Next: arguments."""
+"""Options: groups of options, each added to the parsers of several commands. Next: arguments."""
 
 import argparse
 from pathlib import Path

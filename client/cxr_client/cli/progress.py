@@ -1,4 +1,4 @@
-"""Progress: how far a run is, on standard error."""
+"""Progress: the progress line of a command, on standard error."""
 
 import contextlib
 import logging

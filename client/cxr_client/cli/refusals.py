@@ -1,4 +1,4 @@
-"""Refusals: what the server or the client says of fields and settings -> the same, of options."""
+"""Refusals: messages about fields and settings -> messages about options of the command line."""
 
 import argparse
 import re

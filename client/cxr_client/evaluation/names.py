@@ -1,4 +1,4 @@
-"""Names: a run with hashed names and the label file -> the names, as far as labels have them."""
+"""Names: a run with hashed names and its label file -> the names that the label file has."""
 
 from collections.abc import Iterable
 from dataclasses import replace

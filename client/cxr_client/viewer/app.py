@@ -1,4 +1,4 @@
-"""App: the routes of the page and of its API."""
+"""App: the routes of the page and its API."""
 
 import asyncio
 import mimetypes

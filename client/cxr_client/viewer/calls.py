@@ -1,4 +1,4 @@
-"""Calls: how many may be in flight, and their end when the browser leaves."""
+"""Calls: a limit on those in flight, and their cancellation when the browser disconnects."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator

@@ -1,4 +1,4 @@
-"""Failures: an exception of the client or of this web server -> what the page shows."""
+"""Failures: an exception of the client or of this web server -> the error that the page shows."""
 
 from typing import Any
 

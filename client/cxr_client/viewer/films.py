@@ -1,4 +1,4 @@
-"""Films: the samples and the images of a folder, which the page names by id alone."""
+"""Films: the samples and the images of a folder, which the page refers to by id only."""
 
 import asyncio
 import contextlib

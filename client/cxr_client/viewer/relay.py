@@ -1,4 +1,4 @@
-"""Relay: what the page asks for -> calls of the contract -> what the page is given."""
+"""Relay: requests of the page -> calls of the contract -> answers for the page."""
 
 import asyncio
 import json

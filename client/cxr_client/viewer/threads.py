@@ -1,4 +1,4 @@
-"""Threads: blocking input, awaited."""
+"""Threads: blocking functions, awaited."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Meter: how far a run over whole folders is, on standard error."""
+"""Meter: the progress of a run over whole folders, on standard error."""
 
 import sys
 import time

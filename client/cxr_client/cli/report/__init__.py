@@ -1,1 +1,1 @@
-"""Report: the answers to many images -> one HTML file that needs nothing else."""
+"""Report: the answers to many images -> one self-contained HTML file."""

@@ -1,4 +1,4 @@
-"""Document: what stands before, between and after the rows of the report, as HTML. Next: writer.
+"""Document: the HTML before, between and after the rows of the report. Next: writer.
 
     head -> rows of films -> between -> rows of failures -> tail
 

@@ -1,4 +1,4 @@
-"""Facts: what the report says of the run as a whole. Next: document."""
+"""Facts: totals and properties of the whole run, for the report. Next: document."""
 
 from collections import Counter
 from dataclasses import dataclass, field

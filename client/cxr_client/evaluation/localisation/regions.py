@@ -1,4 +1,4 @@
-"""Regions: files of boxes or masks -> what readers marked, by image and finding. Next: maps."""
+"""Regions: files of boxes or masks -> the readers' regions by image and finding. Next: maps."""
 
 import csv
 import json
