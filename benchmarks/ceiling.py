@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--engine", default="openvino")
     parser.add_argument("--device")
     parser.add_argument("--precision", default=FLOAT32)
+    parser.add_argument("--threads", type=int, help="cores of a CPU engine")
     args = parser.parse_args()
     bundle = load_bundle(args.bundle)
     engine = choose_engine(
@@ -69,6 +70,7 @@ def main() -> None:
         args.engine,
         device=args.device,
         cache_dir=args.cache_dir,
+        threads=args.threads,
         precision=args.precision,
     )
     side_px = bundle.manifest.input_side_px

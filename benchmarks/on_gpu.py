@@ -25,7 +25,7 @@ from benchmarks.systems import COMPILED, OURS, Running
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import ENGINES
 
-CUDA = "cuda:0"
+CUDA, CPU = "cuda:0", "cpu"
 RESULTS = Path(__file__).parent / "results"
 TARGET = 0.9
 WINDOW_S = 3.0
@@ -76,7 +76,9 @@ def measured(device: str, plan: Plan, *, small: bool) -> Results:
 
 def _ceiling(device: str, precision: str, plan: Plan, bundle: Path) -> dict[str, Results]:
     """Return the engine's rates by batch size, with as many threads as keep it busy."""
-    flags = ("--engine", "torch", "--device", device, "--precision", precision)
+    flags = ["--engine", "torch", "--device", device, "--precision", precision]
+    if device == CPU:
+        flags += ["--threads", "1"]
     worker = Worker("benchmarks.ceiling", "--bundle", str(bundle), *flags, bundle=bundle)
     try:
         rates = {}
@@ -97,6 +99,8 @@ def _served(
     flags = ["--engine", "torch", "--device", device, "--cache-dir", str(COMPILED)]
     if count > 1:
         flags += ["--decode-threads", str(max(1, cores // count))]
+    if device == CPU:
+        flags += ["--engine-threads", "1"]  # teams of threads would spin beside one another
 
     def command(port: int, bundle: Path) -> list[str]:
         listen = ("--listen", f"127.0.0.1:{port}")
