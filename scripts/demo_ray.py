@@ -68,16 +68,22 @@ def ray_serve(settings: Settings, replicas: int) -> Iterator[Path]:
 
     from cxr_server.ray_app import application
 
-    ray.init(
-        num_cpus=replicas,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level="warning",
-        _memory=4 * 2**30,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(folder),
-    )
+    options: dict[str, Any] = {
+        "num_cpus": replicas,
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+        "log_to_driver": False,
+        "logging_level": "warning",
+        "_memory": 4 * 2**30,
+        "_node_ip_address": "127.0.0.1",
+        "_temp_dir": str(folder),
+    }
+    try:
+        ray.init(**options)
+    except Exception:
+        # Ray gives its processes 30 s to start. A busy machine needs more the first time.
+        ray.shutdown()
+        ray.init(**options)
     try:
         port = int(ADDRESS.rpartition(":")[2])
         serve.start(
