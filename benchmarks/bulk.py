@@ -121,6 +121,7 @@ def round_of(
         windows(ALONE, None)
         with bulk_run(films, server) as run:
             windows(BESIDE, run)
+            time.sleep(SETTLE_S)
             before, start_s = run.rows(), time.monotonic()
             time.sleep(seconds)
             rate = (run.rows() - before) / (time.monotonic() - start_s)
