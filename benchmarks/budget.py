@@ -34,9 +34,14 @@ class Shared:
     tuned_caller_ms: float
 
     @property
+    def work_ms(self) -> float:
+        """What both servers take for the same work."""
+        return self.engine_ms + self.stages_ms
+
+    @property
     def most(self) -> float:
         """How much faster a server could be that takes nothing but what is shared."""
-        least_ms = self.engine_ms + self.stages_ms + self.our_caller_ms
+        least_ms = self.work_ms + self.our_caller_ms
         return (self.tuned_ms + self.tuned_caller_ms) / least_ms
 
 
@@ -80,7 +85,9 @@ def text(results: Results) -> list[str]:
         except Missing:
             continue
         lines.append(
-            f"{kind:<18}shared: engine {both.engine_ms:.2f}, stages {both.stages_ms:.2f}; callers "
+            f"{kind:<18}shared: engine {both.engine_ms:.2f}, stages {both.stages_ms:.2f}; "
+            f"not shared {both.ours_ms - both.work_ms:.2f} and "
+            f"{both.tuned_ms - both.work_ms:.2f}; callers "
             f"{both.our_caller_ms:.2f} and {both.tuned_caller_ms:.2f}: at most "
             f"{both.most:.2f} x {TUNED}"
         )

@@ -95,7 +95,7 @@ def _rates(results: Results, kind: str, method: str) -> dict[str, float]:
 def draw_costs(results: Results, path: Path) -> None:
     """Draw the cost of a million images on each machine and in each precision, and write a PNG."""
     shown = cost.costs(results)[::-1]
-    figure, axes = plt.subplots(figsize=(8.6, 3.6), dpi=110, layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.6, 4.4), dpi=110, layout="constrained")
     labelled = set()
     for place, each in enumerate(shown):
         name = {"float32": OURS, "int8": OURS_INT8}[each.precision]
@@ -110,7 +110,8 @@ def draw_costs(results: Results, path: Path) -> None:
             va="center",
             fontsize=9,
         )
-    axes.set_yticks(range(len(shown)), [each.machine["name"] for each in shown], fontsize=9)
+    names = [f"{each.machine['name']}\n{each.machine['what']}" for each in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.set_xlim(0, 1.3 * max(each.usd for each in shown))
     axes.set_xlabel("US dollars for a million images")
     axes.set_title(

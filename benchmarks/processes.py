@@ -19,7 +19,6 @@ TRITON_PARTS = {
     "": "handler with decoder and engine",
     "tritonserver": "tritonserver",
     "triton_python_b": "Python backend",
-    "python": "shared memory manager",
 }
 """Triton's processes, by their names, of which Linux keeps 15 letters; "" is the one started."""
 
@@ -114,7 +113,7 @@ def threads_s(pid: int) -> dict[str, float]:
     for process in trees:
         folder = Path(f"/proc/{process.pid}")
         in_child = process.pid != pid
-        part = TRITON_PARTS.get(_comm(folder) if in_child else "") if of_triton else None
+        part = _triton_part(_comm(folder) if in_child else "") if of_triton else None
         for task in (folder / "task").glob("*"):
             with suppress(OSError):  # ended since it was listed
                 ran_s = int((task / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
@@ -129,6 +128,10 @@ def _comm(folder: Path) -> str:
     with suppress(OSError):
         return (folder / "comm").read_text(encoding="utf-8").strip()
     return ""
+
+
+def _triton_part(comm: str) -> str:
+    return TRITON_PARTS.get(comm, "shared memory manager")
 
 
 def _group(comm: str, *, is_main: bool, in_child: bool) -> str:

@@ -74,6 +74,9 @@ def main() -> int:
         help=f"write {PUBLISHED.name}, the plots of docs/ and the tables of docs/performance.md",
     )
     args = parser.parse_args()
+    in_part = args.smoke or args.brief or args.only or args.against or not args.peers_python
+    if args.publish and in_part and not args.show:
+        parser.error("--publish needs a whole run, as `make bench-peers` makes it")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
     if args.show:
         results = json.loads(args.show.read_text(encoding="utf-8"))
