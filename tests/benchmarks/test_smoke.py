@@ -38,10 +38,12 @@ def cells_of(results: dict[str, Any], system: str) -> set[tuple[str, str, int]]:
 def test_the_engine_and_the_server_are_measured(tmp_path: Path) -> None:
     results, report = bench(tmp_path, "--turns", "1", "--only", "cxr-serve")
     cells = cells_of(results, "cxr-serve")
-    for kind in results["kinds"]:
-        for method in ("predict", "explain"):
-            assert {(kind, method, callers) for callers in (1, 4, 16)} <= cells
-        assert (kind, "explain_again", 1) in cells
+    png, jpeg, camera, deep = results["kinds"]
+    for kind in (png, jpeg, camera):
+        assert {(kind, "predict", callers) for callers in (1, 4, 8, 16)} <= cells
+    for kind in (png, jpeg, camera, deep):
+        assert {(kind, "predict", 4), (kind, "explain", 4)} <= cells
+    assert {(png, "explain", 1), (png, "explain", 16), (png, "explain_again", 1)} <= cells
     for cell in results["rounds"][0]["cells"]:
         if cell["system"] == "engine alone":
             assert cell["per_s"] > 0
