@@ -33,8 +33,8 @@ from cxr_server.inference import scoring as score
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocess
 
-INSTANCES = 3
-"""One more than the cores of the machine that was measured: Triton's best of 2, 3 and 4."""
+INSTANCES = 4
+"""Twice the cores of the machine that was measured: Triton's best of 2 to 8; see `tune`."""
 Prepared = tuple[NDArray[np.float32], str]
 """The network's input [1, side, side], and warnings."""
 
