@@ -1,5 +1,6 @@
 """What decode refuses: the reason is stable, the cost bounded, the decoder's text unheard."""
 
+import sys
 import tracemalloc
 import zlib
 
@@ -14,7 +15,7 @@ from cxr_server.errors import (
     ImageTooManyPixels,
     ImageUnreadable,
 )
-from cxr_server.imaging import jpeg_pixels
+from cxr_server.imaging import jpeg_pixels, png_pixels
 from cxr_server.imaging.codecs import decode
 from hostile_images import cases
 from images import chest_like, jpeg, png
@@ -80,6 +81,34 @@ def test_pixels_beyond_the_stated_ones_are_not_inflated() -> None:
         ]
     )
     assert (decode(file).pixels_hw == GREY_HW).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("max_locked_bytes", [0, 2**24], ids=["libpng", "kornia-rs"])
+def test_a_png_that_fails_in_its_decoder_leaves_nothing_behind(
+    channels: int, max_locked_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png_pixels, "MAX_LOCKED_BYTES", max_locked_bytes)
+    rows = np.zeros((400, 1 + 400 * channels), np.uint8)
+    rows[-1, 0] = 5  # no filter has this number
+    header = handmade.ihdr(400, 400, color_type=2 if channels == 3 else 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    file = handmade.SIGNATURE + b"".join(handmade.chunk(*parts) for parts in chunks)
+
+    def refused(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            with pytest.raises(ImageUnreadable):
+                decode(file)
+        return tracemalloc.get_traced_memory()[0], sys.getrefcount(None)
+
+    tracemalloc.start()
+    try:
+        before_bytes, before_count = refused(2)
+        after_bytes, after_count = refused(40)
+    finally:
+        tracemalloc.stop()
+    assert after_bytes - before_bytes < 100_000
+    assert before_count - after_count < 20, "the process ends when nothing holds None"
 
 
 def test_the_work_of_scans_is_bounded_by_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,10 +81,10 @@ class PngCodec:
             previous = kind
         rows_bytes = 0 if is_interlaced else row_bytes * height_px
         is_grey = bit_depth in (8, 16) and methods == _GREY_METHODS and b"tRNS" not in seen
-        grey_size_px = (height_px, width_px) if is_grey else None
-        pixel_data = PngPixels(kept, compressed, rows_bytes, bit_depth, grey_size_px)
         # Palettes become RGB, tRNS becomes alpha, and each channel has 8 bits at least.
         channels = (3 if color_type == 3 else _CHANNELS.get(color_type, 4)) + (b"tRNS" in seen)
+        shape = (height_px, width_px) if channels == 1 else (height_px, width_px, channels)
+        pixel_data = PngPixels(kept, compressed, rows_bytes, bit_depth, shape, is_grey)
         pixels = height_px * width_px * (2 if bit_depth == 16 else 1)
         # Beside the pixels: their grey, and the same upright.
         decode_bytes = pixel_data.decode_bytes + (channels + 2) * pixels

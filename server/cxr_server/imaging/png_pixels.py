@@ -42,32 +42,47 @@ logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 class PngPixels:
     """What makes up the pixels: the chunks before them, and the payloads of IDAT.
 
-    The size is that of all rows once inflated, each with its filter type; 0 if interlaced. The grey
-    size is height and width of an image that is nothing but grey of 8 or 16 bits, else None.
+    The size is that of all rows once inflated, each with its filter type; 0 if interlaced. The
+    shape is that of the decoded pixels, [H, W] or [H, W, channels].
     """
 
     before: list[bytes | memoryview]
     compressed: list[memoryview]
     rows_bytes: int
     bit_depth: int
-    grey_size_px: tuple[int, int] | None
+    shape: tuple[int, ...]
+    is_grey: bool  # nothing but grey of 8 or 16 bits, not interlaced
 
     def decode(self) -> Pixels:
         """Return the pixels [H, W] or [H, W, channels]. Raises ImageUnreadable."""
         try:
             if self.rows_bytes > _MOST_INFLATED * self._compressed_bytes:  # before memory is taken
                 raise ValueError("too few pixels")
-            if self.grey_size_px is None or self.rows_bytes > MAX_LOCKED_BYTES:
-                return png_decode(self._file())  # type: ignore[arg-type]  # it takes any buffer
+            if not self.is_grey or self.rows_bytes > MAX_LOCKED_BYTES:
+                return self._decode_by_libpng()
             decode_grey = decode_image_png_u16 if self.bit_depth == 16 else decode_image_png_u8
             file = b"".join(self._parts())
             try:
-                pixels_hwc: Pixels = decode_grey(file, self.grey_size_px, "mono")
+                pixels_hwc: Pixels = decode_grey(file, self.shape, "mono")
                 return pixels_hwc[..., 0]
             except Exception as error:  # kornia-rs has no other class
                 raise ValueError from error
         except (PngError, IsalError, ValueError) as error:  # type: ignore[misc]  # isal types it as an instance
             raise ImageUnreadable("The pixels of the PNG file are broken or cut short.") from error
+
+    def _decode_by_libpng(self) -> Pixels:
+        """Return the pixels. Raises PngError, and as `_parts`.
+
+        Where libpng fails, imagecodecs 2026.3.6 jumps over the release of its references: one to
+        the array stays for ever, and one to None is released twice if the array is its own.
+        """
+        pixels = np.empty(self.shape, np.uint16 if self.bit_depth == 16 else np.uint8)
+        try:
+            png_decode(self._file(), out=pixels)  # type: ignore[arg-type]  # it takes any buffer
+        except PngError:
+            pixels.resize(0, refcheck=False)  # of the array that stays, the memory goes
+            raise
+        return pixels
 
     @property
     def decode_bytes(self) -> int:
