@@ -49,6 +49,18 @@ async def test_steps_run_in_order_in_a_thread() -> None:
     pool.close()
 
 
+@pytest.mark.parametrize("error", [IndexError, RuntimeError])
+async def test_an_error_of_a_step_reaches_the_caller(error: type[Exception]) -> None:
+    def steps() -> Iterator[int]:
+        yield 1
+        raise error
+
+    pool = WorkerPool("test", 1, 1, InteractiveCalls())
+    with pytest.raises(error):
+        await pool.run(steps())
+    pool.close()
+
+
 async def test_bulk_jobs_run_when_no_other_job_waits(slow: Slow) -> None:
     pool, order = WorkerPool("test", 1, 9, InteractiveCalls()), []
 

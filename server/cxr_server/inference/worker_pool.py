@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -58,9 +58,11 @@ class WorkerPool:
         def job() -> None:
             items: list[R] = []
             outcome: list[R] | BaseException = items
+            remaining: Iterator[R] = iter(())
+            with suppress(IndexError):
+                remaining = work.pop()
             try:
-                with suppress(StopIteration, IndexError):
-                    remaining = work.pop()
+                with suppress(StopIteration):
                     while not answer.done():
                         if time.monotonic() >= deadline:
                             raise DeadlineExpired("the deadline passed before the map was made")
