@@ -3,6 +3,7 @@
 ENGINE, ENGINE_INT8 = "engine alone", "engine alone, int8"
 """Upper bounds: the engine on preprocessed tensors, in float32 and in int8."""
 OURS, OURS_INT8 = "cxr-serve", "cxr-serve int8"
+OURS_IN_THREADS = "cxr-serve, decoding in threads"
 AGAINST = "other checkout"
 TRITON, TUNED = "Triton", "Triton tuned"
 """The same engine behind torchxrayvision's transforms, and behind this project's preprocessing."""

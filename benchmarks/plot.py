@@ -31,9 +31,10 @@ def draw_rates(results: Results, path: Path) -> None:
     groups = [("predict", png), ("predict", jpeg), ("predict", camera)]
     groups += [("explain", png), ("explain", jpeg)]
     figure, axes = plt.subplots(figsize=(9.6, 4.4), dpi=110, layout="constrained")
-    labelled = set()
+    labelled, top = set(), 0.0
     for group, (method, kind) in enumerate(groups):
         rates = _rates(results, kind, method)
+        top = max(top, *rates.values())
         for place, (name, rate) in enumerate(rates.items()):
             x = group + (place - (len(rates) - 1) / 2) * WIDTH
             label = None if name in labelled else name
@@ -47,7 +48,6 @@ def draw_rates(results: Results, path: Path) -> None:
                 ha="center",
                 fontsize=8,
             )
-    top = 0.0
     for engine, name in ((ENGINE, "float32"), (ENGINE_INT8, "int8")):
         try:
             rate = readout.value(results, engine, png, "predict", SHOWN_CALLERS)
@@ -68,7 +68,7 @@ def draw_rates(results: Results, path: Path) -> None:
         range(len(groups)),
         [f"{readout.METHODS[method]}\n{kind.replace(' ', ' px ', 1)}" for method, kind in groups],
     )
-    axes.set_ylim(0, top * 1.18)
+    axes.set_ylim(0, top * 1.25)  # room for the legend
     axes.set_ylabel("images per second")
     axes.set_title(
         f"DenseNet-121 on {results['machine']['cores']} cores "

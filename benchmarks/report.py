@@ -140,6 +140,8 @@ def _starting(results: Results) -> list[str]:
         lines.append(
             f"{load['callers']} callers with {load['file_bytes'] / 1e6:.1f} MB files for "
             f"{load['window_s']:.0f} s: peak {load['peak_mib']:.0f} MiB, "
-            f"{load['rss_after_mib']:.0f} after ({load['rss_before_mib']:.0f} before); {ends}"
+            f"{load['after_mib']:.0f} after ({load['before_mib']:.0f} before); {ends}"
         )
+    if memory := results.get("memory_in_threads_mib"):
+        lines.append(f"{OURS}, decoding in threads: {memory['pss']:.0f} MiB at start")
     return lines

@@ -18,9 +18,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,7 @@ CLOSELY = 2.5
 """Factor on the number of turns of systems that are close to each other."""
 LOAD_S = 15.0
 """Duration of the memory measurement under load, seconds."""
+SAMPLE_S = 0.25
 
 
 def main() -> int:
@@ -170,6 +173,7 @@ def measured(args: argparse.Namespace, save: Callable[[Any], object]) -> dict[st
             longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
             bundle = bundles[OURS.name]
             results["memory_under_load"] = memory_under_load(bundle, large, most_callers, longer)
+            results["memory_in_threads_mib"] = memory_in_threads_mib(bundle)
     save(results)
     return results
 
@@ -225,20 +229,32 @@ def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str
 def memory_under_load(
     bundle: Path, kind: Kind, callers: int, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Send large images from many callers to a new server, and return its peak memory."""
-    with Running(OURS, bundle) as server:
-        before = server.memory_mib()["rss"]
-        measurement = server.measure(kind=kind.name, method="predict", callers=callers, **settings)
-        after = server.memory_mib()
+    """Send large images from many callers to a new server, and return its peak memory.
+
+    Pages that its processes share, such as files on their way to a decoder, count once (PSS).
+    """
+    with Running(OURS, bundle) as server, ThreadPoolExecutor(1) as measuring:
+        samples_mib = [server.memory_mib()["pss"]]
+        call = {"kind": kind.name, "method": "predict", "callers": callers, **settings}
+        measured = measuring.submit(partial(server.measure, **call))
+        while not measured.done():
+            time.sleep(SAMPLE_S)
+            samples_mib.append(server.memory_mib()["pss"])
         return {
             "callers": callers,
             "seconds": settings["seconds"],
             "file_bytes": len(encoded(kind)),
-            "rss_before_mib": before,
-            "rss_after_mib": after["rss"],
-            "peak_mib": after["peak"],
-            **measurement,
+            "before_mib": samples_mib[0],
+            "after_mib": samples_mib[-1],
+            "peak_mib": max(samples_mib),
+            **measured.result(),
         }
+
+
+def memory_in_threads_mib(bundle: Path) -> dict[str, float]:
+    """Return the memory of a new server that decodes in threads."""
+    with Running(systems.OURS_IN_THREADS, bundle) as server:
+        return server.memory_mib()
 
 
 def machine() -> dict[str, Any]:
@@ -254,7 +270,6 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),
         "int8": sorted(cpu_flags() & {*INT8_INSTRUCTIONS}),
-        "load_at_end": os.getloadavg()[0],
     }
 
 

@@ -107,6 +107,11 @@ OURS = System(
     _grpc_ready,
     methods=("predict", "explain", "explain_again"),
 )
+OURS_IN_THREADS = replace(
+    OURS,
+    name=names.OURS_IN_THREADS,
+    command=lambda port, bundle: [*OURS.command(port, bundle), "--decode-processes", "0"],
+)
 OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
 BASELINE = System(
     names.BASELINE,
