@@ -69,6 +69,7 @@ def draw_rates(results: Results, path: Path) -> None:
         [f"{readout.METHODS[method]}\n{kind.replace(' ', ' px ', 1)}" for method, kind in groups],
     )
     axes.set_ylim(0, top * 1.25)  # room for the legend
+    axes.set_xlim(-0.6, len(groups) + 0.1)  # room for the lines' names
     axes.set_ylabel("images per second")
     axes.set_title(
         f"DenseNet-121 on {results['machine']['cores']} cores "
