@@ -24,7 +24,7 @@ class PredictResult:
     @property
     def cached(self) -> bool:
         """Whether the evidence came from the cache."""
-        return all(span.stage is not Stage.INFERENCE for span in self.stages.spans)
+        return Stage.INFERENCE not in [span.stage for span in self.stages.spans]
 
     @property
     def warnings(self) -> tuple[InputWarning, ...]:

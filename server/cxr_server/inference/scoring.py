@@ -38,9 +38,8 @@ def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArra
 
 
 def sigmoid(logits_k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    small = np.exp(-np.abs(logits_k))
-    return np.where(logits_k >= 0, 1.0, small) / (1.0 + small)
+    """Return 1 / (1 + exp(-x)), which is exp(-log(exp(0) + exp(-x))), without overflow."""
+    return np.exp(-np.logaddexp(0.0, -logits_k))
 
 
 def op_norm(

@@ -1,7 +1,6 @@
 """Stages: when each stage of one call ran. One recorder feeds `Timing`, metrics and spans."""
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -52,7 +51,7 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """Return the total time of each stage that ran, by its name."""
-        total_s: defaultdict[str, float] = defaultdict(float)
-        for span in self.spans:
-            total_s[span.stage] += span.end_s - span.start_s
-        return dict(total_s)
+        total_s: dict[str, float] = {}
+        for stage, start_s, end_s, _ in self.spans:
+            total_s[stage] = total_s.get(stage, 0.0) + end_s - start_s
+        return total_s

@@ -6,11 +6,10 @@ Enums have the same names on both sides, but for the contract's prefix.
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf import duration, timestamp
+from google.protobuf import timestamp
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from cxr.v1 import chest_xray_pb2 as pb
@@ -34,8 +33,6 @@ from cxr_server.inference.cache import CacheMode
 from cxr_server.lifecycle import Phase
 from cxr_server.requests import ExplainRequest, PredictRequest
 from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
-
-M = TypeVar("M", bound=Message)
 
 _ENUMS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
@@ -109,32 +106,33 @@ def health_response(report: HealthReport) -> pb.HealthResponse:
     """Translate the state of the service."""
     # The contract knows no lame duck, which drains as well.
     phase = Phase.DRAINING if report.phase is Phase.LAME_DUCK else report.phase
-    return _same(
+    fields = _fields(
         pb.HealthResponse,
         report,
         status=f"SERVING_STATUS_{phase}",
-        model=_same(pb.Model, report.model) if report.model else None,
+        model=_fields(pb.Model, report.model) if report.model else None,
         server_version=__version__,
         uptime_duration=_duration(report.uptime_s),
     )
+    return pb.HealthResponse(**fields)
 
 
 def describe_model_response(description: ModelDescription) -> pb.DescribeModelResponse:
     """Translate the description of the model."""
     manifest, limits = description.model, description.limits
-    return _same(
+    fields = _fields(
         pb.DescribeModelResponse,
         manifest,
-        model=_same(pb.Model, manifest),
+        model=_fields(pb.Model, manifest),
         served_models=[
-            pb.ServedModel(name=name, model=_same(pb.Model, each))
+            {"name": name, "model": _fields(pb.Model, each)}
             for name, each in description.served.items()
         ],
         architecture=manifest.network.name,
         findings=_finding_descriptions(manifest),
         file_sha256={path: entry.sha256 for path, entry in manifest.files.items()},
         upstream_sha256=manifest.upstream.sha256 if manifest.upstream else "",
-        limits=_same(
+        limits=_fields(
             pb.Limits,
             limits,
             max_request_bytes=description.max_request_bytes,
@@ -150,32 +148,32 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
         refit=_refit(manifest.refit) if manifest.refit else None,
         quantization=_quantization(manifest.quantization) if manifest.quantization else None,
     )
+    return pb.DescribeModelResponse(**fields)
 
 
 def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts, stages = result.evidence.facts, result.stages.seconds()
     durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}
-    image_format, crop_box = f"IMAGE_FORMAT_{facts.file_format}", _same(pb.Box, facts.crop)
     presentation = f"DICOM_PRESENTATION_{facts.presentation or 'UNSPECIFIED'}"
     return {
-        "findings": [_same(pb.Finding, finding) for finding in result.findings],
-        "model": _same(pb.Model, result.model),
-        "image_info": _same(
+        "findings": [_fields(pb.Finding, finding) for finding in result.findings],
+        "model": _fields(pb.Model, result.model),
+        "image_info": _fields(
             pb.ImageInfo,
             facts,
-            format=image_format,
-            crop_box=crop_box,
+            format=f"IMAGE_FORMAT_{facts.file_format}",
+            crop_box=_fields(pb.Box, facts.crop),
             presentation=presentation,
         ),
         "warnings": [
-            pb.Warning(
-                code=f"WARNING_CODE_{warning}",
-                message=quality.message(warning, facts.display_range, facts.presentation),
-            )
+            {
+                "code": f"WARNING_CODE_{warning}",
+                "message": quality.message(warning, facts.display_range, facts.presentation),
+            }
             for warning in result.warnings
         ],
-        "timing": pb.Timing(evidence_cached=result.cached, **durations),
+        "timing": {"evidence_cached": result.cached, **durations},
         "request_id": request_id,
         "notice": result.model.notice,
         "typicality": result.evidence.typicality,
@@ -183,35 +181,37 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     }
 
 
-def _same(kind: type[M], source: object, **given: Any) -> M:
-    """Return a message with the `given` fields; all others are the source's, by their names."""
-    for name in _names_of(kind.DESCRIPTOR):
-        if name not in given:
-            given[name] = getattr(source, name)
-    return kind(**given)
+def _fields(kind: type[Message], source: object, **given: Any) -> dict[str, Any]:
+    """Return a message's fields: those `given`, and all others of the source, by their names.
+
+    Parts of a message stay such dictionaries: it would copy messages.
+    """
+    for name in _names_besides(kind.DESCRIPTOR, tuple(given)):
+        given[name] = getattr(source, name)
+    return given
 
 
 @cache
-def _names_of(descriptor: Descriptor) -> tuple[str, ...]:
-    return tuple(descriptor.fields_by_name)
+def _names_besides(descriptor: Descriptor, given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in descriptor.fields_by_name if name not in given)
 
 
-def _finding_descriptions(manifest: Manifest) -> Iterable[pb.FindingDescription]:
+def _finding_descriptions(manifest: Manifest) -> Iterable[dict[str, Any]]:
     for row, label in enumerate(manifest.labels):
         stated = manifest.reliability.get(label)
         level = stated.level if stated and stated.level != "unknown" else "unspecified"
-        yield pb.FindingDescription(
-            label=label,
-            class_index=manifest.class_indices[row],
-            threshold=manifest.thresholds[row],
-            reliability=f"RELIABILITY_{level.upper()}",
-            reliability_note=stated.note if stated else "",
-            refit=_finding_refit(manifest, label),
-        )
+        yield {
+            "label": label,
+            "class_index": manifest.class_indices[row],
+            "threshold": manifest.thresholds[row],
+            "reliability": f"RELIABILITY_{level.upper()}",
+            "reliability_note": stated.note if stated else "",
+            "refit": _finding_refit(manifest, label),
+        }
 
 
-def _refit(refit: Refit) -> pb.Refit:
-    return _same(
+def _refit(refit: Refit) -> dict[str, Any]:
+    return _fields(
         pb.Refit,
         refit,
         labels_sha256=refit.labels_sha256 or "",
@@ -220,9 +220,9 @@ def _refit(refit: Refit) -> pb.Refit:
     )
 
 
-def _quantization(stated: Quantization) -> pb.Quantization:
+def _quantization(stated: Quantization) -> dict[str, Any]:
     found = stated.differences
-    return _same(
+    return _fields(
         pb.Quantization,
         stated,
         film_count=found.film_count,
@@ -234,16 +234,16 @@ def _quantization(stated: Quantization) -> pb.Quantization:
         far_changed_side_count=found.far_changed_side_count,
         evidence_correlation=found.evidence_correlation,
         low_evidence_correlation=found.low_evidence_correlation,
-        planted=found.planted and _same(pb.PlantedFindings, found.planted),
+        planted=found.planted and _fields(pb.PlantedFindings, found.planted),
     )
 
 
-def _finding_refit(manifest: Manifest, label: str) -> pb.FindingRefit | None:
+def _finding_refit(manifest: Manifest, label: str) -> dict[str, Any] | None:
     stated = manifest.refit.findings.get(label) if manifest.refit else None
     if not stated:
         return None
     estimates = {
-        name: value and _same(pb.Estimate, value)
+        name: value and _fields(pb.Estimate, value)
         for name, value in (
             ("sensitivity", stated.sensitivity),
             ("specificity", stated.specificity),
@@ -252,8 +252,8 @@ def _finding_refit(manifest: Manifest, label: str) -> pb.FindingRefit | None:
     figures: dict[str, Any] = {"raw": None, "calibrated": None}
     if stated.calibration:
         for name in figures:
-            figures[name] = _same(pb.CalibrationFigures, getattr(stated.calibration, name))
-    return _same(pb.FindingRefit, stated, **estimates, **figures)
+            figures[name] = _fields(pb.CalibrationFigures, getattr(stated.calibration, name))
+    return _fields(pb.FindingRefit, stated, **estimates, **figures)
 
 
 def _field_head(number: int, size: int) -> bytes:
@@ -271,18 +271,20 @@ def _explanation(each: Explanation) -> pb.Explanation:
     """Translate an explanation, without its picture."""
     rows, columns = each.evidence_hw.shape
     values = each.evidence_hw.ravel().tolist()
-    return _same(
+    fields = _fields(
         pb.Explanation,
         each,
-        finding=_same(pb.Finding, each.finding),
+        finding=_fields(pb.Finding, each.finding),
         heatmap=b"",
-        evidence=pb.EvidenceGrid(rows=rows, columns=columns, values=values),
+        evidence={"rows": rows, "columns": columns, "values": values},
         logit=each.finding.logit,
-        peak=_same(pb.Peak, each.peak) if each.peak else None,
-        regions=[_same(pb.Region, it, box=_same(pb.Box, it.box)) for it in each.regions],
+        peak=_fields(pb.Peak, each.peak) if each.peak else None,
+        regions=[_fields(pb.Region, it, box=_fields(pb.Box, it.box)) for it in each.regions],
         method=f"EXPLANATION_METHOD_{each.method}",
     )
+    return pb.Explanation(**fields)
 
 
-def _duration(seconds: float) -> Duration:
-    return duration.from_nanoseconds(int(seconds * 1e9))
+def _duration(seconds: float) -> dict[str, int]:
+    whole, rest = divmod(seconds, 1)
+    return {"seconds": int(whole), "nanos": int(1e9 * rest)}
