@@ -15,15 +15,17 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from cxr_server.rpc.methods import Methods
+
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 METHODS = tuple(f"{service}/ServerReflectionInfo" for service in (V1, V1ALPHA))
 
 
-def enable(server: grpc.aio.Server, *services: str) -> None:
+def enable(methods: Methods, *services: str) -> None:
     """Serve the descriptors of these services, of reflection itself and of error details."""
     servicer: Any = ReflectionServicer((*services, V1, V1ALPHA), pool=_pool(*services))
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, methods)
     # Both versions have the same messages; grpcio-reflection ships only v1alpha.
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -31,7 +33,7 @@ def enable(server: grpc.aio.Server, *services: str) -> None:
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     handlers = {"ServerReflectionInfo": handler}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, handlers),))
+    methods.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, handlers),))
 
 
 def _pool(*services: str) -> descriptor_pool.DescriptorPool:

@@ -27,6 +27,7 @@ from cxr_server.rpc.interceptors.auth import authenticated
 from cxr_server.rpc.interceptors.chain import Chain, Step
 from cxr_server.rpc.interceptors.context import observed
 from cxr_server.rpc.interceptors.longest_call import limited
+from cxr_server.rpc.methods import Methods
 from cxr_server.rpc.open_inference import open_inference_pb2_grpc as oip_grpc
 from cxr_server.rpc.open_inference.servicer import MODEL_INFER, PROBES, OpenInferenceServicer
 from cxr_server.rpc.open_inference.servicer import SERVICE as OPEN_INFERENCE
@@ -74,14 +75,15 @@ class Server:
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
         )
         chest_xray = servicer.ChestXrayServicer(self.service, serialized=True)
-        pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        methods = Methods(server)
+        pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, methods)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, methods)
         if settings.open_inference:
             open_inference = OpenInferenceServicer(self.service)
-            oip_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)  # type: ignore[no-untyped-call]
+            oip_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, methods)  # type: ignore[no-untyped-call]
             services.append(OPEN_INFERENCE)
         if settings.reflection:
-            reflection.enable(server, *services)
+            reflection.enable(methods, *services)
         credentials = self._certificates.credentials() if self._certificates else None
         port = _bind(server, settings.listen, credentials)
         self._servers.append(server)
