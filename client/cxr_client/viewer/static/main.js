@@ -82,7 +82,7 @@ async function open(film) {
 /** @param {import("./panes.js").Pane} target @param {Answer} answer @param {string} label */
 function show(target, answer, label) {
   target.show(answer, label, state.model?.input_side_px);
-  showModelInput(target);
+  target.settled = showModelInput(target);
 }
 
 /**
@@ -274,7 +274,7 @@ controls.bindSettings((settings) => {
   state.settings = settings;
   for (const each of panes.all) {
     each.set(settings);
-    showModelInput(each);
+    each.settled = showModelInput(each);
   }
   panel.setNegative(Boolean(settings.negative));
 });

@@ -20,6 +20,8 @@ export class Pane {
   /** @type {Answer | null} */
   answer = null;
   label = "";
+  /** Settles once the picture is the one that the settings ask for. @type {Promise<void>} */
+  settled = Promise.resolve();
   #settings = { heatOn: true, negative: false };
   #root;
   #canvas;

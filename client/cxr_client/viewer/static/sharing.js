@@ -31,6 +31,7 @@ const FILE_KEPT_MS = 60_000;
 /** The buttons `data-save` and `data-copy` of the page. */
 export class Sharing {
   #toast;
+  #shown;
   #timer = 0;
 
   /**
@@ -39,19 +40,26 @@ export class Sharing {
    */
   constructor(toast, shown) {
     this.#toast = toast;
+    this.#shown = shown;
     const buttons = /** @type {NodeListOf<HTMLElement>} */ (
       document.querySelectorAll("[data-save], [data-copy]")
     );
     for (const button of buttons) {
       const { save, copy } = button.dataset;
       button.addEventListener("click", () =>
-        save ? this.#save(save, shown()) : this.#copyCall(copy ?? "", shown()),
+        save ? this.#save(save) : this.#copyCall(copy ?? "", shown()),
       );
     }
   }
 
-  /** @param {string} kind @param {Shown} shown */
-  async #save(kind, { active: { film, answer, label }, shown, drawn }) {
+  /** @param {string} kind */
+  async #save(kind) {
+    if (kind === "png") await Promise.all(this.#shown().shown.map(({ settled }) => settled));
+    const {
+      active: { film, answer, label },
+      shown,
+      drawn,
+    } = this.#shown();
     if (!film || !answer) return;
     const contents = {
       png: async () => captioned(shown, drawn),
