@@ -1,11 +1,11 @@
 """Heat maps: evidence of one finding -> HeatMap. Next: regions, render."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr_server.explanation.options import MIN_SCALE_LOGITS
 
@@ -85,17 +85,8 @@ def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
 
 def enlarge(values_hw: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
     """Enlarge bilinearly: half-pixel centres and repeated edges, as OpenCV's INTER_LINEAR."""
-    rows, columns = (_interpolation(count, side_px) for count in values_hw.shape)
-    enlarged_hw: NDArray[np.float32] = rows @ values_hw.astype(np.float32, copy=False) @ columns.T
-    return enlarged_hw
-
-
-@lru_cache(maxsize=16)
-def _interpolation(count: int, side_px: int) -> NDArray[np.float32]:
-    """Return the matrix [side_px, count] that enlarges an axis."""
-    place = np.clip((np.arange(side_px) + 0.5) * count / side_px - 0.5, 0, count - 1)
-    distance = np.abs(place[:, None] - np.arange(count))
-    return np.asarray(np.maximum(1 - distance, 0), np.float32)
+    image = Image.fromarray(values_hw.astype(np.float32, copy=False))
+    return np.array(image.resize((side_px, side_px), Image.Resampling.BILINEAR))
 
 
 def _peak_row_column(values_hw: NDArray[np.floating[Any]]) -> tuple[int, int]:
