@@ -15,6 +15,7 @@ from cxr_server.access import Access
 from cxr_server.admission import Admission
 from cxr_server.audit import Audit
 from cxr_server.lifecycle import Lifecycle
+from cxr_server.observability.ended_calls import EndedCalls
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.tracing import Recorder
 from cxr_server.rpc import health, reflection, servicer
@@ -64,6 +65,10 @@ class Server:
     _access: Access | None = field(default=None, init=False)
     _admin_access: Access | None = field(default=None, init=False)
     _certificates: Certificates | None = field(default=None, init=False)
+    _ended: EndedCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ended = EndedCalls(_QUIET, self.tracing)
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
@@ -130,7 +135,7 @@ class Server:
             self.admission,
             self.metrics,
             access,
-            tracing=self.tracing,
+            ended=self._ended,
         )
         if self.audit:
             record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
@@ -173,6 +178,7 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        self._ended.flush()
 
 
 def steps(
@@ -182,10 +188,11 @@ def steps(
     metrics: Metrics,
     access: Access | None = None,
     bounded_methods: frozenset[str] = servicer.BOUNDED_METHODS | {MODEL_INFER},
-    tracing: Recorder | None = None,
+    ended: EndedCalls | None = None,
 ) -> list[Step]:
     """Return the steps around every method, outermost first."""
-    observe = partial(observed, metrics=metrics, unobserved=_OPEN, quiet=_QUIET, tracing=tracing)
+    ended = ended or EndedCalls(_QUIET)
+    observe = partial(observed, metrics=metrics, ended=ended, unobserved=_OPEN)
     around: list[Step] = [observe]
     if access:
         around.append(partial(authenticated, access=access, open_services=_OPEN))
