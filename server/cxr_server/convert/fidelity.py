@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cxr_server.bundles.manifest import Description
 from cxr_server.bundles.quantization import Differences, PlantedFindings
 from cxr_server.convert.films import Film
-from cxr_server.inference.scoring import op_norm, sigmoid
+from cxr_server.inference.scoring import op_norms, sigmoids
 
 DIGITS = 6
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -32,11 +32,11 @@ def differences(
     pairs = [(float32(film.image_chw), int8(film.image_chw)) for film in films]
     before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
     before_nk, after_nk = (
-        sigmoid(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)
+        sigmoids(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)
     )
     points = np.array(description.thresholds)
     probability_nk = np.abs(after_nk - before_nk)
-    score_nk = np.abs(op_norm(after_nk, points) - op_norm(before_nk, points))
+    score_nk = np.abs(op_norms(after_nk, points) - op_norms(before_nk, points))
     changed_nk = (before_nk > points) != (after_nk > points)
     correlation_nk = _correlation(before_nkhw, after_nkhw)
     return Differences(

@@ -17,7 +17,7 @@ from cxr_server.convert.architectures.graph import State
 from cxr_server.convert.architectures.reference import Reference
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.registry import ENGINES, choose_engine
-from cxr_server.inference.scoring import findings, op_norm, sigmoid
+from cxr_server.inference.scoring import findings, op_norms, sigmoids
 
 TOLERANCE = 1e-4  # largest difference of a score, in float32 on the CPU
 
@@ -66,7 +66,8 @@ def numpy_scores(
     maps_nchw = FAMILIES[type(network)].features(network, Reference(weights), images_nchw)
     # The linear layer comes after the pool, as in torchxrayvision.
     logits = maps_nchw.mean((2, 3)) @ weights["classifier.weight"].T + weights["classifier.bias"]
-    return op_norm(sigmoid(logits.astype(np.float64)), np.array(description.thresholds))
+    found: NDArray[np.float64] = op_norms(sigmoids(logits), description.thresholds)
+    return found
 
 
 def engine_scores(

@@ -1,5 +1,6 @@
 """Scoring: evidence -> findings."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,43 +38,50 @@ def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArra
     return mean_k + np.array(bias_k, np.float64)
 
 
-def sigmoid(logits_k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-x)), which is exp(-log(exp(0) + exp(-x))), without overflow."""
-    return np.exp(-np.logaddexp(0.0, -logits_k))
+def sigmoid(logit: float) -> float:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    small = math.exp(-abs(logit))
+    return (1.0 if logit >= 0 else small) / (1.0 + small)
 
 
-def op_norm(
-    probability_k: NDArray[np.float64], threshold_k: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return operating-point scores: 0.5 at the threshold, linear on either side.
+def op_norm(probability: float, threshold: float) -> float:
+    """Return the operating-point score: 0.5 at the threshold, linear on either side.
 
-    torchxrayvision 1.5.7, `models.op_norm`: p / 2t below t, else 1 - (1 - p) / (2 (1 - t)).
+    torchxrayvision 1.5.7, `models.op_norm`.
     """
-    below = probability_k / (2 * threshold_k)
-    above = 1 - (1 - probability_k) / (2 * (1 - threshold_k))
-    return np.where(probability_k < threshold_k, below, above)
+    if probability < threshold:
+        return probability / (2 * threshold)
+    return 1 - (1 - probability) / (2 * (1 - threshold))
+
+
+sigmoids = np.vectorize(sigmoid, otypes=[np.float64])
+op_norms = np.vectorize(op_norm, otypes=[np.float64])
+"""The same of arrays."""
 
 
 def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Finding, ...]:
     """Return every finding of one image, in the order of the evidence [K, h, w]."""
-    labels, thresholds = manifest.labels, manifest.thresholds
-    logit_k = logits(evidence_khw, manifest.bias)
-    probability_k = sigmoid(logit_k)
-    score_k = op_norm(probability_k, np.array(thresholds))
-    numbers = (each.tolist() for each in (logit_k, score_k, probability_k))
-    calibrated = _calibrated(logit_k, manifest)
-    rows = zip(labels, manifest.class_indices, *numbers, thresholds, calibrated, strict=True)
-    return tuple(map(Finding._make, rows))
+    # Number by number: for so few, NumPy takes longer, most of all with cold caches.
+    found: list[Finding] = []
+    rows = (
+        manifest.labels,
+        manifest.class_indices,
+        logits(evidence_khw, manifest.bias).tolist(),
+        manifest.thresholds,
+    )
+    for label, class_index, logit, threshold in zip(*rows, strict=True):
+        probability = sigmoid(logit)
+        score = op_norm(probability, threshold)
+        calibrated = _calibrated(label, logit, manifest) if manifest.refit else None
+        found.append(Finding(label, class_index, logit, score, probability, threshold, calibrated))
+    return tuple(found)
 
 
-def _calibrated(logit_k: NDArray[np.float64], manifest: Manifest) -> list[float | None]:
-    found: list[float | None] = [None] * len(manifest.labels)
-    if manifest.refit and manifest.refit.calibration_method:
-        for row, (label, logit) in enumerate(zip(manifest.labels, logit_k.tolist(), strict=True)):
-            refit = manifest.refit.findings.get(label)
-            if refit and refit.calibration:
-                found[row] = refit.calibration.curve.probability(logit)
-    return found
+def _calibrated(label: str, logit: float, manifest: Manifest) -> float | None:
+    if not (manifest.refit and manifest.refit.calibration_method):
+        return None
+    refit = manifest.refit.findings.get(label)
+    return refit.calibration.curve.probability(logit) if refit and refit.calibration else None
 
 
 def ranked(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.engines import FLOAT32, Engine
 from cxr_server.inference.engines.registry import EngineUnavailable, first_line
 from cxr_server.inference.preprocess import Job, hold_of, preprocess, preprocessing_of
-from cxr_server.inference.scoring import logits, op_norm, sigmoid
+from cxr_server.inference.scoring import logits, op_norms, sigmoids
 
 TOLERANCE = 1e-3
 """Largest allowed difference of a score in float32, which stays below 1e-4."""
@@ -57,8 +57,8 @@ def probe_difference(engine: Engine, bundle: Bundle) -> float:
     for count in sorted({1, engine.max_batch}):
         for evidence_khw in _evidence(engine, np.repeat(image_chw[None], count, axis=0)):
             if manifest.probe:
-                probability_k = sigmoid(logits(evidence_khw, manifest.bias))
-                found = op_norm(probability_k, np.array(manifest.probe_thresholds))
+                probability_k = sigmoids(logits(evidence_khw, manifest.bias))
+                found = op_norms(probability_k, manifest.probe_thresholds)
                 difference = max(difference, float(np.abs(found - manifest.probe.scores).max()))
     return difference
 

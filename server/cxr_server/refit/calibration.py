@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.refit import CalibrationFigures, CalibrationMethod, Isotonic, Platt
-from cxr_server.inference.scoring import sigmoid
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -73,7 +72,7 @@ def _logistic(x: Floats, targets: Floats) -> tuple[float, float] | None:
 
     beta, now = np.zeros(2), loss(np.zeros(2))
     for _ in range(_STEPS):
-        fitted = sigmoid(design @ beta)
+        fitted = np.exp(-np.logaddexp(0, -design @ beta))  # the sigmoid
         information = (design * (fitted * (1 - fitted))[:, None]).T @ design
         if not np.isfinite(information).all() or np.linalg.cond(information) > 1e12:
             return None
