@@ -15,7 +15,7 @@ from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
 
 MARK = b"HOSTILE "
 SIDE_PX = 64
-DECODE_BYTES = 2**20  # what the header says that decoding takes
+DECODE_BYTES = 12 * 2**20  # what the header says that decoding takes: more than `SMALL_BYTES`
 
 
 def hostile(deed: str) -> bytes:

@@ -19,7 +19,7 @@ from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeOptions, InputWarning
 from cxr_server.inference import threads
-from cxr_server.inference.cache import EvidenceCache, KeyedWork
+from cxr_server.inference.cache import EvidenceCache, LateKey
 from cxr_server.inference.engines import DeviceLost, Engine, Output
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import (
@@ -190,12 +190,11 @@ class ServingModel:
             strict=strict,
             keep_whole=needs_whole,
         )
-        prepare: Callable[[], ModelInput] = self._decoding(image, job, call)
-        key, keyed, evidence = b"", None, None
+        key, late_key, evidence = b"", None, None
         kind = options.presentation.encode()  # equal bytes read in another way are another image
         use_cache = use_cache and self.cache.capacity > 0
         if use_cache and not self._image_key and self.cache.is_new(image):
-            prepare = keyed = KeyedWork(self.cache, image, prepare)
+            late_key = LateKey(self.cache, image)
         elif use_cache or self._image_key:
             key = await self._key(image, call)
             evidence = self.cache.get(key + kind) if use_cache else None
@@ -205,7 +204,7 @@ class ServingModel:
         if evidence and not (needs_input or needs_whole):
             return evidence, None
         made, output = await self.scheduler.submit(
-            prepare,
+            self._decoding(image, job, call, late_key.find if late_key else _nothing),
             stages=stages,
             caller=call.caller,
             deadline=call.deadline,
@@ -215,7 +214,7 @@ class ServingModel:
         if output is not None:
             evidence = self._evidence_of(made, output)
             if use_cache:
-                self.cache.put((keyed.key if keyed else key) + kind, image, evidence)
+                self.cache.put((late_key.key if late_key else key) + kind, image, evidence)
         assert evidence is not None  # cached, or from the engine
         return evidence, made
 
@@ -232,15 +231,25 @@ class ServingModel:
             call.image_hmacs[place] = key.hex()
         return key
 
-    def _decoding(self, image: bytes, job: Job, call: Call) -> Callable[[], ModelInput]:
-        """Return what a decode thread does with an image: the work itself, or to wait for it."""
+    def _decoding(
+        self, image: bytes, job: Job, call: Call, find_key: Callable[[], None]
+    ) -> Callable[[], ModelInput]:
+        """Return what a decode thread does with an image: the work itself, or to wait for it.
+
+        It finds the key before, or while it waits.
+        """
         hold, check = hold_of(self.resources.decode_budget, call.check), call.check
         in_process = partial(
             self.resources.processes.preprocess, image, job, hold=hold, check=check
         )
         if self.resources.in_processes:
-            return in_process
-        return partial(preprocess, image, job, hold=hold, check=check, isolated=in_process)
+            return partial(in_process, meanwhile=find_key)
+
+        def in_thread() -> ModelInput:
+            find_key()
+            return preprocess(image, job, hold=hold, check=check, isolated=in_process)
+
+        return in_thread
 
     def _evidence_of(self, made: ModelInput, output: Output) -> Evidence:
         """Return copies, since rows of a batch would keep the whole batch alive in the cache."""
@@ -323,3 +332,7 @@ class ServingModel:
     async def close(self) -> None:
         """Fail what waits, finish what runs but maps, and release the engine."""
         await self._supervisor.close()
+
+
+def _nothing() -> None:
+    """Find no key."""

@@ -28,8 +28,9 @@ from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.decode_processes.process import RaisedInProcess
+from cxr_server.inference.decode_processes.sizes import SMALL_BYTES
 from cxr_server.inference.model_input import ModelInput
-from cxr_server.inference.preprocess import XRV, Job, preprocess
+from cxr_server.inference.preprocess import XRV, Hold, Job, preprocess
 from cxr_server.observability.metrics import Metrics
 from dicom_files import dicom
 from hostile_codecs import DECODE_BYTES, HostileCodec, hostile
@@ -289,14 +290,21 @@ def test_what_decoding_takes_is_held_while_it_runs_and_may_be_refused(processes:
         yield
         held.append(-decode_bytes)
 
-    def refused(decode_bytes: int, beside_bytes: int) -> AbstractContextManager[None]:
-        raise ImageTooManyPixels("too much")
+    def within(limit_bytes: int) -> Hold:
+        def hold(decode_bytes: int, beside_bytes: int) -> AbstractContextManager[None]:
+            if decode_bytes <= limit_bytes:
+                return nullcontext()
+            raise ImageTooManyPixels("too much")
+
+        return hold
 
     before = processes.pids
     processes.preprocess(hostile("nothing"), JOB, hold=counted, check=check)
-    assert held == [DECODE_BYTES, -DECODE_BYTES]
-    with pytest.raises(ImageTooManyPixels):
-        processes.preprocess(hostile("nothing"), JOB, hold=refused, check=check)
+    assert held == [SMALL_BYTES, -SMALL_BYTES, DECODE_BYTES, -DECODE_BYTES]
+    processes.preprocess(GOOD, JOB, hold=within(SMALL_BYTES), check=check)
+    for limit_bytes in (SMALL_BYTES, 0):
+        with pytest.raises(ImageTooManyPixels):
+            processes.preprocess(hostile("nothing"), JOB, hold=within(limit_bytes), check=check)
     assert processes.decode(GOOD).facts.height_px == 256
     assert processes.pids == before
 

@@ -3,13 +3,10 @@
 import hmac
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Generic, TypeVar
 
 from cxr_server.inference.model_input import Evidence
 
-P = TypeVar("P")
 _END_BYTES = 1024  # of a file, at its start and at its end, which tell it from most others
 
 
@@ -81,19 +78,17 @@ class EvidenceCache:
                 del self._outlines[outline]
 
 
-class KeyedWork(Generic[P]):
-    """Work on a file for another thread, which finds the file's `key` first."""
+class LateKey:
+    """The `key` of a file, which another thread finds."""
 
-    def __init__(self, cache: EvidenceCache, image: bytes, work: Callable[[], P]) -> None:
+    def __init__(self, cache: EvidenceCache, image: bytes) -> None:
         self.key = b""
         self._cache = cache
         self._image = image
-        self._work = work
 
-    def __call__(self) -> P:
-        """Find the key, and do the work."""
+    def find(self) -> None:
+        """Find the key."""
         self.key = self._cache.key_of(self._image)
-        return self._work()
 
 
 def _outline(image: bytes) -> int:

@@ -3,8 +3,8 @@
 To add a preprocessing, write a class and add an instance to `PREPROCESSINGS`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -142,18 +142,16 @@ def hold_of(budget: ThreadBudget, check: Callable[[], None]) -> Hold:
     return partial(_hold, budget, check)
 
 
-@contextmanager
 def _hold(
     budget: ThreadBudget, check: Callable[[], None], decode_bytes: int, beside_bytes: int
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     limit_bytes = budget.limit_bytes
     if decode_bytes > limit_bytes:
         raise ImageTooManyPixels(
             f"Decoding the image takes {decode_bytes // 2**20} MiB of memory; this server has "
             f"{limit_bytes // 2**20} MiB for it. Send it in greyscale, or smaller."
         )
-    with budget.hold(min(decode_bytes + beside_bytes, limit_bytes), check):
-        yield
+    return budget.hold(min(decode_bytes + beside_bytes, limit_bytes), check)
 
 
 def preprocess(

@@ -1,12 +1,14 @@
 """Messages: what server and worker say to each other, one packet of a Unix socket each.
 
-server -> worker   Task, then Grant
-worker -> server   Takes, then Made, Refused, Raised or OutOfMemory; the last three also at once
+server -> worker   Task, then GRANTED or WITHDRAWN if it is asked
+worker -> server   Takes, if that is more than `SMALL_BYTES`, then Made; or Refused, Raised or
+                   OutOfMemory
 """
 
 import pickle
-from dataclasses import dataclass
-from typing import TypeAlias
+import struct
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,19 +21,27 @@ MAX_MESSAGE_BYTES = 2**16
 MAX_TRACE_CHARACTERS = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+GRANTED, WITHDRAWN = b"granted", b"withdrawn"
+"""Whether the worker may take the memory that it has asked for, or nobody waits any more."""
+_FILE_BYTES = struct.Struct("<Q")
+_KEPT_JOBS = 64  # most calls ask for the same
+
+
+class Task(NamedTuple):
     """An image file to preprocess, which lies in the arena."""
 
     job: Job
     file_bytes: int
 
+    def packed(self) -> bytes:
+        """Encode. The worker trusts the server: a job may hold any class that both can import."""
+        return _FILE_BYTES.pack(self.file_bytes) + _pickled(self.job)
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Whether the worker may take the memory that it has asked for."""
-
-    granted: bool
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Task":
+        """Decode."""
+        (file_bytes,) = _FILE_BYTES.unpack_from(data)
+        return cls(_unpickled(data[_FILE_BYTES.size :]), file_bytes)
 
 
 class Takes(msgspec.Struct, tag=True, frozen=True):
@@ -76,11 +86,17 @@ Reply: TypeAlias = Takes | Made | Refused | Raised | OutOfMemory
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
-def to_worker(message: Task | Grant) -> bytes:
-    """Encode. The worker trusts the server: tasks may hold any class that both can import."""
-    return pickle.dumps(message)
-
-
 def from_worker(data: bytes) -> Reply:
     """Decode. Raises msgspec.DecodeError: the worker may be in the hands of a hostile image."""
     return _replies.decode(data)
+
+
+@lru_cache(_KEPT_JOBS)
+def _pickled(job: Job) -> bytes:
+    return pickle.dumps(job)
+
+
+@lru_cache(_KEPT_JOBS)
+def _unpickled(data: bytes) -> Job:
+    job: Job = pickle.loads(data)
+    return job

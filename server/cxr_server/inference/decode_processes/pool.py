@@ -87,9 +87,15 @@ class DecodeProcesses:
             self._forking()
 
     def preprocess(
-        self, image: bytes, job: Job, *, hold: Hold, check: Callable[[], None]
+        self,
+        image: bytes,
+        job: Job,
+        *,
+        hold: Hold,
+        check: Callable[[], None],
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> ModelInput:
-        """Do the work of `preprocess.preprocess` in a process.
+        """Do the work of `preprocess.preprocess` in a process, and `meanwhile` in this thread.
 
         Raises ImageDecoderFailed, RaisedInProcess, DecodeProcessesUnavailable, and as that does.
         """
@@ -102,7 +108,7 @@ class DecodeProcesses:
                     raise
                 continue
             try:
-                return process.run(image, job, hold, check)
+                return process.run(image, job, hold, check, meanwhile)
             except ProcessEnded:
                 cause = process.cause
                 if cause is not Cause.KILLED:  # by another: perhaps not because of this image
@@ -141,58 +147,63 @@ class DecodeProcesses:
 
     def _take(self, check: Callable[[], None]) -> DecodeProcess:
         """Return a process that works, alone, for the caller. Raises what `check` raises."""
-        ended: list[DecodeProcess] = []
         with self._changed:
             while not self._closed and self._taken >= self.limit:
                 self._changed.wait(CHECK_INTERVAL_S)
                 check()
-            fork_server = self._forking()
             self._taken += 1
-            process = None
-            while self._idle and process is None:
-                found = self._idle.pop()
-                if found.has_ended:
-                    ended.append(found)
-                else:
-                    process = found
-                    self._working.add(found)
         try:
-            for each in ended:
-                each.close()
-                self._note(each)
-            if process is None:
-                process = DecodeProcess(
-                    fork_server,
-                    arena_bytes=self._arena_bytes,
-                    time_limit_s=self._time_limit_s,
-                    grace_s=self._grace_s,
-                    check=check,
-                )
-                with self._changed:
-                    self._working.add(process)
+            while process := self._next_idle():
+                if not process.has_ended:
+                    return process
+                self._end(process)
+            return self._fork(check)
         except BaseException:
             self._free_place()
             raise
+
+    def _next_idle(self) -> DecodeProcess | None:
+        with self._changed:
+            process = self._idle.pop() if self._idle else None
+            if process:
+                self._working.add(process)
+            return process
+
+    def _fork(self, check: Callable[[], None]) -> DecodeProcess:
+        with self._changed:
+            fork_server = self._forking()
+        process = DecodeProcess(
+            fork_server,
+            arena_bytes=self._arena_bytes,
+            time_limit_s=self._time_limit_s,
+            grace_s=self._grace_s,
+            check=check,
+        )
+        with self._changed:
+            self._working.add(process)
         return process
 
     def _give_back(self, process: DecodeProcess) -> None:
         with self._changed:
-            self._working.discard(process)
             is_usable = process.cause is None and not self._closed
             if is_usable:
+                self._working.discard(process)
                 self._idle.append(process)
+                self._free_place()
         if not is_usable:
-            process.close()
-            self._note(process)
-        self._free_place()
+            self._end(process)
+            self._free_place()
 
     def _free_place(self) -> None:
         with self._changed:
             self._taken -= 1
             self._changed.notify()
 
-    def _note(self, process: DecodeProcess) -> None:
-        """Log and count a process that has ended, unless this has ended it."""
+    def _end(self, process: DecodeProcess) -> None:
+        """Close a process. Log and count it if it has ended, unless this has ended it."""
+        with self._changed:
+            self._working.discard(process)
+        process.close()
         cause = process.cause or Cause.KILLED
         if cause is Cause.CLOSED:
             return

@@ -17,8 +17,9 @@ from cxr_server.inference.decode_processes.arena import Arena
 from cxr_server.inference.decode_processes.fork_server import STATE
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable, ForkServer
 from cxr_server.inference.decode_processes.messages import (
+    GRANTED,
     MAX_MESSAGE_BYTES,
-    Grant,
+    WITHDRAWN,
     Made,
     OutOfMemory,
     Raised,
@@ -27,8 +28,8 @@ from cxr_server.inference.decode_processes.messages import (
     Takes,
     Task,
     from_worker,
-    to_worker,
 )
+from cxr_server.inference.decode_processes.sizes import SMALL_BYTES
 from cxr_server.inference.model_input import ModelInput
 from cxr_server.inference.preprocess import Hold, Job
 
@@ -79,6 +80,7 @@ class DecodeProcess:
         self._fork_server = fork_server
         self._time_limit_s, self._grace_s = time_limit_s, grace_s
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.settimeout(CHECK_INTERVAL_S)
         self._state_fd, state_fd = os.pipe2(os.O_CLOEXEC)
         arena_fd = arena.create(arena_bytes)
         fork_server.fork(theirs.fileno(), state_fd, arena_fd)
@@ -102,21 +104,26 @@ class DecodeProcess:
         """Whether an idle process has ended, or was ended."""
         return self.cause is not None or _readable(self._channel.fileno(), 0)
 
-    def run(self, image: bytes, job: Job, hold: Hold, check: Check) -> ModelInput:
+    def run(
+        self, image: bytes, job: Job, hold: Hold, check: Check, meanwhile: Callable[[], object]
+    ) -> ModelInput:
         """Preprocess an image. Raises ProcessEnded, RaisedInProcess and as `preprocess`."""
         with ExitStack() as held:
+            held.enter_context(hold(SMALL_BYTES, 0))
             is_idle = False
             try:
                 self._arena.put_file(image)
-                self._send(Task(job, len(image)))
+                self._send(Task(job, len(image)).packed())
+                meanwhile()
                 reply = self._reply(check)
                 if isinstance(reply, Takes):
+                    held.close()
                     try:
                         held.enter_context(hold(reply.decode_bytes, reply.beside_bytes))
                     except BaseException:
-                        self._send(Grant(False))
+                        self._send(WITHDRAWN)
                         raise
-                    self._send(Grant(True))
+                    self._send(GRANTED)
                     reply = self._reply(check)
                 is_idle = True
                 return self._result(reply, job)
@@ -139,23 +146,25 @@ class DecodeProcess:
             os.waitpid(self.pid, os.WNOHANG)
         self._release()
 
-    def _send(self, message: Task | Grant) -> None:
+    def _send(self, message: bytes) -> None:
         try:
-            self._channel.send(to_worker(message))
+            self._channel.send(message)
         except OSError:
             raise self._lost() from None
 
     def _reply(self, check: Check) -> Reply:
         """Wait for a message. Raises ProcessEnded, and what `check` raises."""
         until = time.monotonic() + self._time_limit_s
-        while not _readable(self._channel.fileno(), CHECK_INTERVAL_S):
-            check()
-            if time.monotonic() >= until:
-                raise self._end(Cause.TIME)
-        try:
-            data = self._channel.recv(MAX_MESSAGE_BYTES)
-        except OSError:
-            data = b""
+        data = None
+        while data is None:
+            try:
+                data = self._channel.recv(MAX_MESSAGE_BYTES)
+            except TimeoutError:  # CHECK_INTERVAL_S have passed
+                check()
+                if time.monotonic() >= until:
+                    raise self._end(Cause.TIME) from None
+            except OSError:
+                data = b""
         if not data:
             raise self._lost()
         try:
@@ -215,7 +224,7 @@ class DecodeProcess:
                     break
                 if not isinstance(from_worker(data), Takes):
                     return
-                self._channel.send(to_worker(Grant(False)))
+                self._channel.send(WITHDRAWN)
         self._end(Cause.ABANDONED)
 
     def _state(self, timeout_s: float, check: Check = lambda: None) -> int | None:

@@ -1,12 +1,12 @@
 """Worker: the process that decodes. It ends with its socket, with the fork server, or by a limit.
 
 Its memory is limited to what it had at its start, `WORKER_BYTES` and the image file, and while an
-image is decoded to what its header says that this takes: the bytes that the server holds for it.
+image is decoded to the bytes that the server holds for it: `SMALL_BYTES`, or what its header says
+that this takes, if that is more.
 """
 
 import ctypes
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -21,9 +21,9 @@ from cxr_server.errors import ImageError
 from cxr_server.inference import allocator
 from cxr_server.inference.decode_processes.arena import Arena
 from cxr_server.inference.decode_processes.messages import (
+    GRANTED,
     MAX_MESSAGE_BYTES,
     MAX_TRACE_CHARACTERS,
-    Grant,
     Made,
     OutOfMemory,
     Raised,
@@ -32,7 +32,7 @@ from cxr_server.inference.decode_processes.messages import (
     Takes,
     Task,
 )
-from cxr_server.inference.decode_processes.sizes import WORKER_BYTES
+from cxr_server.inference.decode_processes.sizes import SMALL_BYTES, WORKER_BYTES
 from cxr_server.inference.model_input import ModelInput
 from cxr_server.inference.preprocess import preprocess
 from cxr_server.observability.thread_name import name_this_thread
@@ -56,8 +56,8 @@ def run(channel: socket.socket, arena_fd: int, fork_server_pid: int) -> None:
     arena = Arena(arena_fd)
     limit = MemoryLimit()
     while data := channel.recv(MAX_MESSAGE_BYTES):
-        task: Task = pickle.loads(data)
-        limit.allow(task.file_bytes)
+        task = Task.unpacked(data)
+        limit.allow(task.file_bytes + SMALL_BYTES)
         reply = _work(task, channel, arena, limit)
         limit.allow(0)
         channel.send(msgspec.msgpack.encode(reply))
@@ -86,12 +86,15 @@ class _Withdrawn(Exception):
 def _work(task: Task, channel: socket.socket, arena: Arena, limit: MemoryLimit) -> Reply:
     @contextmanager
     def hold(decode_bytes: int, beside_bytes: int) -> Iterator[None]:
+        if decode_bytes + beside_bytes <= SMALL_BYTES:
+            yield
+            return
+        limit.allow(task.file_bytes)
         channel.send(msgspec.msgpack.encode(Takes(decode_bytes, beside_bytes)))
         data = channel.recv(MAX_MESSAGE_BYTES)
         if not data:
             os._exit(0)  # the server has ended
-        grant: Grant = pickle.loads(data)
-        if not grant.granted:
+        if data != GRANTED:
             raise _Withdrawn
         limit.allow(task.file_bytes + decode_bytes + beside_bytes)
         yield
