@@ -38,7 +38,7 @@ class Task:
     """One measurement.
 
     Attributes:
-        protocol: "grpc", "http" or "triton".
+        protocol: "grpc", "bare", "http" or "triton".
         address: host:port.
         method: "predict", "explain", or "explain_again" (Explain right after Predict on the
             same bytes; only the Explain is timed).
@@ -200,6 +200,20 @@ async def over_grpc(task: Task) -> dict[str, Any]:
         )
 
 
+async def over_bare(task: Task) -> dict[str, Any]:
+    """Call the bare server: the image file is the request."""
+    import grpc
+
+    options = [("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(task.address, options=options) as channel:
+        predict: Any = channel.unary_unary("/bare.Bare/Predict")
+
+        async def call(sent: bytes, method: str) -> object:
+            return await predict(sent, timeout=TIMEOUT_S)
+
+        return await measure(task, lambda file: file, call)
+
+
 async def over_http(task: Task) -> dict[str, Any]:
     """Call over HTTP: base64 in JSON."""
     import aiohttp
@@ -240,7 +254,7 @@ async def over_triton(task: Task) -> dict[str, Any]:
         await client.close()
 
 
-PROTOCOLS = {"grpc": over_grpc, "http": over_http, "triton": over_triton}
+PROTOCOLS = {"grpc": over_grpc, "bare": over_bare, "http": over_http, "triton": over_triton}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Cells: what is measured, on which systems, and how often.
 
-What is close to each other takes more turns: this server, its engine and Triton tuned. The others
-are measured with four callers only.
+What is close to each other takes more turns: this server, its engine, the bare server and Triton
+tuned. The others, and the bare server, are measured with four callers only.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.names import (
     AGAINST,
+    BARE,
     BASELINE,
     ENGINE,
     ENGINE_INT8,
@@ -61,13 +62,12 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         is_png = name == png
         others = OTHERS if name != camera else ()
         int8 = INT8 if is_png else INT8[:1]  # its engine's rate is the same for all images
-        near = (*FLOAT32, *int8)
-        yield Wanted(Cell(name, "predict", 1), near, closely=True, brief=is_png)
-        yield Wanted(Cell(name, "predict", 4), near, others, closely=True, brief=is_png)
+        yield Wanted(Cell(name, "predict", 1), FLOAT32, int8, closely=True, brief=is_png)
+        near, far = (*FLOAT32, BARE), (*int8, *others)
+        yield Wanted(Cell(name, "predict", 4), near, far, closely=True, brief=is_png)
         for callers in (16, most_callers):
-            yield Wanted(Cell(name, "predict", callers), near)
-        explain = (*OWN, *int8)
-        yield Wanted(Cell(name, "explain", 4), explain, others, closely=is_png, brief=is_png)
+            yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *int8))
+        yield Wanted(Cell(name, "explain", 4), OWN, far, closely=is_png, brief=is_png)
     yield Wanted(Cell(png, "explain", 1), OWN, brief=True)
     yield Wanted(Cell(png, "explain", 16), OWN)
     yield Wanted(Cell(png, "explain_again", 1), (OURS,))

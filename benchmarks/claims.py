@@ -1,66 +1,18 @@
 """Claims: what this server is to reach, beside what was measured."""
 
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 
 from benchmarks import budget, outside_engine
-from benchmarks.names import BASELINE, OURS, OURS_INT8, TRITON, TUNED
-from benchmarks.readout import Missing, Results, of_engine, quartiles, ratios, value
-
-MOST_PEAK_MIB = 1400.0
-"""Upper limit of memory with 256 MiB of requests in flight: four times that (gRPC holds a message
-three times while it receives it) plus the server itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A number that is to be at least, or at most, a target.
-
-    Attributes:
-        what: The number, in words.
-        relation: ">=" or "<=".
-        target: What it is compared with.
-        numbers: Returns what was measured, of which the median counts. Raises Missing.
-        room: Says how much room there is, if the systems share work. Raises Missing.
-    """
-
-    what: str
-    relation: str
-    target: float
-    numbers: Callable[[], list[float]]
-    room: Callable[[], str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a claim.
-
-    Attributes:
-        claim: The claim.
-        measured: The median; None if it is not part of the run, and `note` says why.
-        quartiles: In words.
-        is_met: Whether the target is reached.
-        note: What else there is to say.
-    """
-
-    claim: Claim
-    measured: float | None = None
-    quartiles: str = ""
-    is_met: bool = False
-    note: str = ""
-
-    @property
-    def word(self) -> str:
-        """The verdict in a word or two."""
-        return "-" if self.measured is None else "met" if self.is_met else "NOT MET"
+from benchmarks.names import BARE, BASELINE, BUDGET_MIB, OURS, OURS_INT8, TRITON, TUNED
+from benchmarks.readout import Missing, Results, of_engine, ratios, value
+from benchmarks.verdicts import Claim, Verdict, verdict
 
 
 def verdicts(results: Results) -> list[Verdict]:
     """Return all claims with their verdicts."""
-    return [_verdict(claim) for claim in _claims(results)]
+    return [verdict(claim) for claim in _claims(results)]
 
 
 def text(results: Results) -> list[str]:
@@ -70,27 +22,12 @@ def text(results: Results) -> list[str]:
         claim = each.claim
         shown = "-" if each.measured is None else f"{each.measured:.2f}"
         spread = f"({each.quartiles})" if each.quartiles else ""
-        note = f"{each.note}: " if each.note and each.measured else each.note
-        word = "" if each.measured is None else each.word
+        word = each.word if each.word == "met" else each.word.upper()
+        said = ": ".join(filter(None, (each.note, word)))
         lines.append(
-            f"{claim.what:<60}{claim.relation:>5}{claim.target:>5g}{shown:>10}  {spread:<18}"
-            f"{note}{word}".rstrip()
+            f"{claim.what:<60}{claim.relation:>5}{claim.target:>5g}{shown:>10}  {spread:<18}{said}"
         )
     return lines
-
-
-def _verdict(claim: Claim) -> Verdict:
-    try:
-        found = claim.numbers()
-    except Missing as why:
-        return Verdict(claim, note=str(why))
-    measured = statistics.median(found)
-    is_met = measured >= claim.target if claim.relation == ">=" else measured <= claim.target
-    note = ""
-    if claim.room and not is_met:
-        with suppress(Missing):
-            note = claim.room()
-    return Verdict(claim, measured, quartiles(found), is_met, note)
 
 
 def _claims(results: Results) -> Iterator[Claim]:
@@ -114,10 +51,7 @@ def _claims(results: Results) -> Iterator[Claim]:
     yield from _int8(results, png)
     yield from _resources(results, png)
     if "outside_engine" in results:
-        for what, most_ms, numbers in outside_engine.claims(
-            results["outside_engine"], results["stages_ms"]
-        ):
-            yield Claim(what, "<=", most_ms, numbers)
+        yield from outside_engine.claims(results["outside_engine"], results["stages_ms"])
 
 
 def _ahead(results: Results, kind: str, method: str, system: str, least: float) -> Claim:
@@ -128,6 +62,7 @@ def _ahead(results: Results, kind: str, method: str, system: str, least: float) 
         ">=",
         least,
         lambda: ratios(results, (OURS, *cell), (system, *cell)),
+        lambda: ratios(results, (BARE, *cell), (system, *cell)),
         partial(_room, results, kind) if system == TUNED else None,
     )
 
@@ -156,6 +91,7 @@ def _of_engine(results: Results, png: str) -> Iterator[Claim]:
         ">=",
         0.85,
         lambda: of_engine(results, OURS, png, "predict", 4),
+        lambda: of_engine(results, BARE, png, "predict", 4),
     )
     yield Claim(
         f"Explain (overlay), {png}, 4 callers: of the engine's",
@@ -189,9 +125,9 @@ def _resources(results: Results, png: str) -> Iterator[Claim]:
     rounds, most = results["rounds"], results["most_callers"]
 
     def peak() -> list[float]:
-        if "memory_under_load" not in results:
+        if "memory_in_budget" not in results:
             raise Missing("not in this run")
-        return [float(results["memory_under_load"]["peak_mib"])]
+        return [float(results["memory_in_budget"]["peak_mib"])]
 
     def in_threads() -> list[float]:
         if "memory_in_threads_mib" not in results:
@@ -210,6 +146,5 @@ def _resources(results: Results, png: str) -> Iterator[Claim]:
         400.0,
         in_threads,
     )
-    yield Claim(
-        f"peak memory while {most} callers send large files, MiB", "<=", MOST_PEAK_MIB, peak
-    )
+    what = f"peak memory, budget of {BUDGET_MIB}, {most} callers, large files, MiB"
+    yield Claim(what, "<=", float(BUDGET_MIB), peak)

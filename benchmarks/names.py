@@ -3,7 +3,11 @@
 ENGINE, ENGINE_INT8 = "engine alone", "engine alone, int8"
 """Upper bounds: the engine on preprocessed tensors, in float32 and in int8."""
 OURS, OURS_INT8 = "cxr-serve", "cxr-serve int8"
+BUDGET_MIB = 1024
+OURS_IN_BUDGET = f"cxr-serve, memory budget of {BUDGET_MIB} MiB"
 OURS_IN_THREADS = "cxr-serve, decoding in threads"
+BARE = "bare server"
+"""The same engine, decoder, checks and resizing behind the least that a gRPC server can do."""
 AGAINST = "other checkout"
 TRITON, TUNED = "Triton", "Triton tuned"
 """The same engine behind torchxrayvision's transforms, and behind this project's preprocessing."""

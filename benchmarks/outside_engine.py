@@ -2,23 +2,24 @@
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
 the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
-the kernel's account. Of the compared systems, Triton tuned runs the same engine.
+the kernel's account. Of the compared systems, the bare server and Triton tuned run the same engine.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks.names import AGAINST, ENGINE, OURS, TUNED
+from benchmarks.names import AGAINST, BARE, ENGINE, OURS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
-from benchmarks.readout import METHODS, Window, threads_ms
+from benchmarks.readout import METHODS, Missing, Window, threads_ms
 from benchmarks.systems import EngineAlone, Measured, Running, System
+from benchmarks.verdicts import Claim
 
 CALLERS = 4
-SYSTEMS = (OURS, AGAINST, TUNED)
+SYSTEMS = (OURS, AGAINST, BARE, TUNED)
 
 
 def measured(
@@ -68,34 +69,43 @@ def outside_ms(windows: list[Window]) -> dict[tuple[str, str, str], list[float]]
     return found
 
 
-def claims(
-    windows: list[Window], stages: dict[str, dict[str, float]]
-) -> list[tuple[str, float, Callable[[], list[float]]]]:
-    """Return claims on this server: what, at most how many ms, and how to measure it."""
-    found = outside_ms(windows)
-    png, *jpegs = stages
-
-    def of(method: str, kind: str) -> list[float]:
-        return found[method, kind, OURS]
+def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterator[Claim]:
+    """Yield claims on this server's processor time, ms, with the bare server's beside it."""
+    found, png = outside_ms(windows), next(iter(stages))
 
     def more() -> list[float]:
-        pairs = zip(of("explain", png), of("predict", png), strict=True)
+        pairs = zip(*(found[method, png, OURS] for method in ("explain", "predict")), strict=True)
         return [explain - predict for explain, predict in pairs]
 
-    def event_loop() -> list[float]:
-        own = [each for each in windows if (each["system"], each["method"]) == (OURS, "predict")]
-        return [each["threads_ms"]["event loop"] for each in own if each["kind"] == png]
-
-    wanted: list[tuple[str, float, Callable[[], list[float]]]] = [
-        (f"Predict, {png}: outside the engine, CPU ms", 9.0, partial(of, "predict", png)),
-        (f"Explain, {png}: CPU ms more than Predict", 2.0, more),
-        (f"Predict, {png}: event loop, CPU ms", 1.0, event_loop),
-    ]
-    for kind in jpegs:
-        most_ms = round(1.25 * stages[kind]["bare libjpeg-turbo"] + 6, 1)
+    for kind, most_ms in goals_ms(stages).items():
+        numbers, bare = (partial(_found, found, kind, system) for system in (OURS, BARE))
         what = f"Predict, {kind}: outside the engine, CPU ms"
-        wanted.append((what, most_ms, partial(of, "predict", kind)))
-    return wanted
+        yield Claim(what, "<=", most_ms, numbers, bare)
+    numbers, bare = (partial(_event_loop_ms, windows, png, system) for system in (OURS, BARE))
+    yield Claim(f"Predict, {png}: event loop, CPU ms", "<=", 1.0, numbers, bare)
+    yield Claim(f"Explain, {png}: CPU ms more than Predict", "<=", 2.0, more)
+
+
+def goals_ms(stages: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the most that a Predict of a kind of image is to take outside the engine, ms."""
+    return {
+        kind: round(1.25 * parts["bare libjpeg-turbo"] + 6, 1) if "JPEG" in kind else 9.0
+        for kind, parts in stages.items()
+    }
+
+
+def _found(found: dict[tuple[str, str, str], list[float]], kind: str, system: str) -> list[float]:
+    if ("predict", kind, system) not in found:
+        raise Missing("not in this run")
+    return found["predict", kind, system]
+
+
+def _event_loop_ms(windows: list[Window], kind: str, system: str) -> list[float]:
+    cell = (system, kind, "predict")
+    own = [each for each in windows if (each["system"], each["kind"], each["method"]) == cell]
+    if not own:
+        raise Missing("not in this run")
+    return [each["threads_ms"]["event loop"] for each in own]
 
 
 def text(windows: list[Window], stages: dict[str, dict[str, float]]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from benchmarks import budget, claims, outside_engine
 from benchmarks.callers import LEAST
-from benchmarks.names import BASELINE, ENGINE, ENGINE_INT8, OURS
+from benchmarks.names import BASELINE, ENGINE, ENGINE_INT8, OURS, OURS_IN_BUDGET
 from benchmarks.readout import METHODS, Missing, Results, of_engine, ratios, value, windows
 
 
@@ -132,16 +132,17 @@ def _starting(results: Results) -> list[str]:
         )
     if first_s := results.get("first_start_s"):
         lines.append(f"{OURS}, first start, which compiles the model: {first_s:.2f} s")
-    if load := results.get("memory_under_load"):
-        failures = load.get("failures", {})
-        ends = ", ".join(
-            f"{count} {code}" for code, count in {"OK": load["total"], **failures}.items()
-        )
-        lines.append(
-            f"{load['callers']} callers with {load['file_bytes'] / 1e6:.1f} MB files for "
-            f"{load['window_s']:.0f} s: peak {load['peak_mib']:.0f} MiB, "
-            f"{load['after_mib']:.0f} after ({load['before_mib']:.0f} before); {ends}"
-        )
+    for name, system in (("memory_under_load", OURS), ("memory_in_budget", OURS_IN_BUDGET)):
+        if load := results.get(name):
+            failures = load.get("failures", {})
+            ends = ", ".join(
+                f"{count} {code}" for code, count in {"OK": load["total"], **failures}.items()
+            )
+            lines.append(
+                f"{system}: {load['callers']} callers with {load['file_bytes'] / 1e6:.1f} MB files "
+                f"for {load['window_s']:.0f} s: peak {load['peak_mib']:.0f} MiB, "
+                f"{load['after_mib']:.0f} after ({load['before_mib']:.0f} before); {ends}"
+            )
     if memory := results.get("memory_in_threads_mib"):
         lines.append(f"{OURS}, decoding in threads: {memory['pss']:.0f} MiB at start")
     return lines

@@ -18,21 +18,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import outside_engine, radiographs, report, systems
+from benchmarks import memory, outside_engine, radiographs, report, systems
 from benchmarks.cells import Cell, Wanted, cells
 from benchmarks.names import ENGINE, ENGINE_INT8, TRITON, TUNED
 from benchmarks.processes import foreign_s
-from benchmarks.radiographs import Kind, encoded
+from benchmarks.radiographs import encoded
 from benchmarks.systems import (
+    BARE,
     BASELINE,
     LITSERVE,
     OURS,
@@ -53,8 +52,7 @@ PACKAGES = (
 CLOSELY = 2.5
 """Factor on the number of turns of systems that are close to each other."""
 LOAD_S = 15.0
-"""Duration of the memory measurement under load, seconds."""
-SAMPLE_S = 0.25
+"""Duration of a measurement of memory under load, seconds."""
 
 
 def main() -> int:
@@ -106,7 +104,7 @@ def as_json(results: Any) -> str:
 
 def chosen_systems(args: argparse.Namespace) -> list[System]:
     """Return what is compared."""
-    chosen: list[System] = [OURS, OURS_INT8, BASELINE, LITSERVE]
+    chosen: list[System] = [OURS, OURS_INT8, BARE, BASELINE, LITSERVE]
     if args.against:
         chosen.insert(1, systems.other_checkout(args.against))
     if args.peers_python:
@@ -171,9 +169,7 @@ def measured(args: argparse.Namespace, save: Callable[[Any], object]) -> dict[st
         results["stages_ms"] = outside_engine.stages_ms(kinds[:3], bundles[OURS.name])
         if not args.brief:
             longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
-            bundle = bundles[OURS.name]
-            results["memory_under_load"] = memory_under_load(bundle, large, most_callers, longer)
-            results["memory_in_threads_mib"] = memory_in_threads_mib(bundle)
+            results |= memory.measured(bundles[OURS.name], large, most_callers, longer)
     save(results)
     return results
 
@@ -206,11 +202,11 @@ def one_round(
             for turn in range(math.ceil(turns * CLOSELY) if each.closely else turns):
                 order = [*near, *(others if turn < turns else ())][:: -1 if turn % 2 else 1]
                 taken += [{"turn": turn} | one_window(one, each.cell, settings) for one in order]
-        memory = {each.name: each.memory_mib() for each in running}
+        at_end = {each.name: each.memory_mib() for each in running}
     return {
         "starts_s": starts,
         "memory_at_start_mib": idle,
-        "memory_mib": memory,
+        "memory_mib": at_end,
         "cells": taken,
     }
 
@@ -224,37 +220,6 @@ def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str
     what = ", ".join(map(str, asdict(cell).values()))
     print(f"  {what}, {each.name}: {measurement['per_s']:.2f}/s", file=sys.stderr, flush=True)
     return asdict(cell) | {"system": each.name, "others_cores": others_cores} | measurement
-
-
-def memory_under_load(
-    bundle: Path, kind: Kind, callers: int, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Send large images from many callers to a new server, and return its peak memory.
-
-    Pages that its processes share, such as files on their way to a decoder, count once (PSS).
-    """
-    with Running(OURS, bundle) as server, ThreadPoolExecutor(1) as measuring:
-        samples_mib = [server.memory_mib()["pss"]]
-        call = {"kind": kind.name, "method": "predict", "callers": callers, **settings}
-        measured = measuring.submit(partial(server.measure, **call))
-        while not measured.done():
-            time.sleep(SAMPLE_S)
-            samples_mib.append(server.memory_mib()["pss"])
-        return {
-            "callers": callers,
-            "seconds": settings["seconds"],
-            "file_bytes": len(encoded(kind)),
-            "before_mib": samples_mib[0],
-            "after_mib": samples_mib[-1],
-            "peak_mib": max(samples_mib),
-            **measured.result(),
-        }
-
-
-def memory_in_threads_mib(bundle: Path) -> dict[str, float]:
-    """Return the memory of a new server that decodes in threads."""
-    with Running(systems.OURS_IN_THREADS, bundle) as server:
-        return server.memory_mib()
 
 
 def machine() -> dict[str, Any]:

@@ -107,10 +107,23 @@ OURS = System(
     _grpc_ready,
     methods=("predict", "explain", "explain_again"),
 )
-OURS_IN_THREADS = replace(
-    OURS,
-    name=names.OURS_IN_THREADS,
-    command=lambda port, bundle: [*OURS.command(port, bundle), "--decode-processes", "0"],
+
+
+def _ours_with(name: str, *flags: str) -> System:
+    return replace(OURS, name=name, command=lambda *server: [*OURS.command(*server), *flags])
+
+
+OURS_IN_THREADS = _ours_with(names.OURS_IN_THREADS, "--decode-processes", "0")
+OURS_IN_BUDGET = _ours_with(names.OURS_IN_BUDGET, "--memory-budget-mib", str(names.BUDGET_MIB))
+BARE = System(
+    names.BARE,
+    "bare",
+    lambda port, bundle: [
+        *("-m", "benchmarks.bare", "--port", str(port)),
+        *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
+    ],
+    _listens,
+    methods=("predict",),
 )
 OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
 BASELINE = System(

@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks import budget, claims, cost, outside_engine
-from benchmarks.markdown import LEAST_MS, head, median, ms, px, row
+from benchmarks import budget, claims, cost, outside_tables
+from benchmarks.markdown import head, median, ms, px, row
 from benchmarks.names import (
+    BARE,
     BASELINE,
     ENGINE,
     ENGINE_INT8,
@@ -26,7 +27,7 @@ from benchmarks.readout import (
     value,
 )
 
-COLUMNS = (ENGINE, OURS, TUNED, TRITON, LITSERVE, BASELINE)
+COLUMNS = (ENGINE, OURS, BARE, TUNED, TRITON, LITSERVE, BASELINE)
 BUSY_CORES = 0.3
 """Of other processes, from which on the tables say that the machine was busy."""
 CORES = (1, 2, 4, 8, 16, 32)
@@ -41,8 +42,9 @@ def blocks(results: Results) -> dict[str, str]:
         "int8": int8,
         "claims": claim_table,
         "budget": budget_table,
-        "outside": outside,
-        "stages": stages,
+        "outside": outside_tables.by_thread,
+        "parts": outside_tables.by_part,
+        "stages": outside_tables.stages,
         "size": size,
         "cost": cost_table,
         "speed": speed,
@@ -68,12 +70,13 @@ def machine(results: Results) -> str:
 def rates(results: Results) -> str:
     """Rates, latencies, start and memory of all systems."""
     png, jpeg, camera, _ = results["kinds"]
-    lines = head("", *COLUMNS)
+    columns = [each for each in COLUMNS if each in (ENGINE, *results["systems"])]
+    lines = head("", *columns)
     for kind in (png, jpeg, camera):
         for method in ("predict", "explain"):
             cell = (kind, method, 4, "per_s")
             name = f"{METHODS[method]}, {px(kind)}, 4 callers, images/s"
-            lines.append(row(name, [median(results, each, cell, 1) for each in COLUMNS]))
+            lines.append(row(name, [median(results, each, cell, 1) for each in columns]))
     for kind, method in (
         (png, "predict"),
         (jpeg, "predict"),
@@ -82,10 +85,10 @@ def rates(results: Results) -> str:
     ):
         cell = (kind, method, 1, "p50_ms")
         name = f"{METHODS[method]}, {px(kind)}, 1 caller, median ms"
-        lines.append(row(name, [median(results, each, cell, 0) for each in COLUMNS]))
+        lines.append(row(name, [median(results, each, cell, 0) for each in columns]))
     rounds = results["rounds"]
     starts_s, memory_mib = [], []
-    for each in COLUMNS:
+    for each in columns:
         known = [one for one in rounds if each in one["starts_s"]]
         first = [one["starts_s"][each] for one in known]
         second = [one["memory_at_start_mib"][each]["pss"] for one in known]
@@ -156,11 +159,8 @@ def claim_table(results: Results) -> str:
         claim = each.claim
         spread = f" ({each.quartiles})" if each.quartiles else ""
         goal = f"{'≥' if claim.relation == '>=' else '≤'} {claim.target:g}"
-        verdict = (
-            "met"
-            if each.is_met
-            else f"**not met**{': ' + each.note.rstrip(':') if each.note else ''}"
-        )
+        word = each.word if each.word == "met" else f"**{each.word}**"
+        verdict = ": ".join(filter(None, (word, each.note)))
         lines.append(row(claim.what, [goal, f"{each.measured:.2f}{spread}", verdict]))
     return "\n".join(lines)
 
@@ -197,38 +197,6 @@ def budget_table(results: Results) -> str:
         ),
     ):
         lines.append(row(name, shown))
-    return "\n".join(lines)
-
-
-def outside(results: Results) -> str:
-    """Processor time outside the engine, with the small network."""
-    windows = results["outside_engine"]
-    found = outside_engine.outside_ms(windows)
-    threads = {
-        cell: threads_ms([w for w in windows if (w["method"], w["kind"], w["system"]) == cell])
-        for cell in found
-    }
-    own = [parts for (_, _, system), parts in threads.items() if system == OURS]
-    names = [
-        name
-        for name in dict.fromkeys(name for parts in own for name in parts)
-        if name != "engine" and any(parts.get(name, 0.0) >= LEAST_MS for parts in own)
-    ]
-    lines = head("CPU ms outside the engine", "in all (quartiles)", *names)
-    for (method, kind, system), values in found.items():
-        whole = f"{statistics.median(values):.1f} ({quartiles(values)})"
-        shown = [ms(threads[method, kind, system].get(name)) for name in names]
-        lines.append(row(f"{METHODS[method]}, {px(kind)}, {system}", [whole, *shown]))
-    return "\n".join(lines)
-
-
-def stages(results: Results) -> str:
-    """Processor time of the stages before the engine, by themselves."""
-    found = results["stages_ms"]
-    names = list(dict.fromkeys(name for parts in found.values() for name in parts))
-    lines = head("CPU ms", *names)
-    for kind, parts in found.items():
-        lines.append(row(px(kind), [f"{parts[n]:.1f}" if n in parts else "" for n in names]))
     return "\n".join(lines)
 
 

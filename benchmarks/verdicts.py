@@ -1,0 +1,104 @@
+"""Verdicts: a number that is to be reached -> whether it was, and if not, whether it can be."""
+
+import statistics
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from benchmarks.readout import Missing, quartiles
+
+MOST_OF_WINDOWS = 3 / 4
+"""Share of the windows that must agree, for the noise not to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number that is to be at least, or at most, a target.
+
+    Attributes:
+        what: The number, in words.
+        relation: ">=" or "<=".
+        target: What it is compared with.
+        numbers: Returns what was measured, of which the median counts. Raises Missing.
+        bare: Returns the same of the bare server, in windows of the same turns. Raises Missing.
+        room: Says how much room there is, if the systems share work. Raises Missing.
+    """
+
+    what: str
+    relation: str
+    target: float
+    numbers: Callable[[], list[float]]
+    bare: Callable[[], list[float]] | None = None
+    room: Callable[[], str] | None = None
+
+    def is_reached_by(self, number: float) -> bool:
+        """Return whether a number is as it is to be."""
+        return number >= self.target if self.relation == ">=" else number <= self.target
+
+    def share_reached(self, numbers: list[float]) -> float:
+        """Return the share of windows that reach the target."""
+        return statistics.fmean(map(self.is_reached_by, numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim: The claim.
+        measured: The median; None if it is not part of the run, and `note` says why.
+        quartiles: In words.
+        word: "met", "not met" or "out of reach"; nothing if it was not measured. Out of reach is
+            what most windows of a bare server miss as well.
+        note: What else there is to say.
+    """
+
+    claim: Claim
+    measured: float | None = None
+    quartiles: str = ""
+    word: str = ""
+    note: str = ""
+
+
+def verdict(claim: Claim) -> Verdict:
+    """Compare a claim with what was measured."""
+    try:
+        found = claim.numbers()
+    except Missing as why:
+        return Verdict(claim, note=str(why))
+    measured, notes = statistics.median(found), _noise(claim, found)
+    word = "met"
+    if not claim.is_reached_by(measured):
+        bare = _bare(claim)
+        is_out_of_reach = len(bare) > 2 and claim.share_reached(bare) <= 1 - MOST_OF_WINDOWS
+        word = "out of reach" if is_out_of_reach else "not met"
+        notes += [*_of_bare(claim, bare), *_room(claim)]
+    return Verdict(claim, measured, quartiles(found), word, "; ".join(notes))
+
+
+def _noise(claim: Claim, found: list[float]) -> list[str]:
+    """Say that the windows do not agree."""
+    share = claim.share_reached(found)
+    if not 1 - MOST_OF_WINDOWS < share < MOST_OF_WINDOWS:
+        return []
+    return [f"within the noise, {share * len(found):.0f} of {len(found)} windows reach it"]
+
+
+def _bare(claim: Claim) -> list[float]:
+    with suppress(Missing):
+        return claim.bare() if claim.bare else []
+    return []
+
+
+def _of_bare(claim: Claim, bare: list[float]) -> list[str]:
+    if not bare:
+        return []
+    verb = "reaches" if claim.relation == ">=" else "takes"
+    spread = f" ({quartiles(bare)})" if len(bare) > 2 else ""
+    return [f"a bare server {verb} {statistics.median(bare):.2f}{spread}"]
+
+
+def _room(claim: Claim) -> list[str]:
+    with suppress(Missing):
+        return [claim.room()] if claim.room else []
+    return []
