@@ -117,13 +117,16 @@ def decode(
 def _codec_for(data: bytes) -> Codec:
     if not data:
         raise ImageEmpty("The image has no bytes.")
-    *others, last = readable_formats()
-    formats = f"{', '.join(others)} or {last}" if others else last
     for codec in CODECS.values():
         if codec.sniff(data):
             if reason := codec.why_not():
                 raise ImageFormatUnsupported(
-                    f"{codec.name} files need {codec.needs}: {reason}; send {formats}."
+                    f"{codec.name} files need {codec.needs}: {reason}; send {_formats()}."
                 )
             return codec
-    raise ImageFormatUnsupported(refusal(data, formats))
+    raise ImageFormatUnsupported(refusal(data, _formats()))
+
+
+def _formats() -> str:
+    *others, last = readable_formats()
+    return f"{', '.join(others)} or {last}" if others else last

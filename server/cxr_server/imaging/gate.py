@@ -5,6 +5,7 @@ and procedural textures alone. It knows the layout of a frontal film and nothing
 tell a lateral film, a child or a mirrored film from what it accepts.
 """
 
+import math
 from enum import Enum
 from functools import lru_cache
 from importlib.resources import files
@@ -78,10 +79,21 @@ def thumbnail(values_hw: NDArray[np.generic]) -> NDArray[np.float32]:
 def features(thumbnail_hw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the thumbnail standardised, followed by the same locally normalised: [2048]."""
     blur = _gaussian()
-    whole_hw = (thumbnail_hw - thumbnail_hw.mean()) / (thumbnail_hw.std() + FLAT)
+    whole_hw = standardised(thumbnail_hw)
     detail_hw = thumbnail_hw - blur @ thumbnail_hw @ blur.T
     local_hw = detail_hw / (np.sqrt(blur @ detail_hw**2 @ blur.T) + FLAT)
     return np.concatenate([whole_hw.ravel(), local_hw.ravel()])
+
+
+def standardised(values_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values of mean 0 and deviation 1, or less where there is hardly any contrast.
+
+    np.std takes twice as long as all of this.
+    """
+    centred_hw: NDArray[np.float32] = values_hw - values_hw.mean()
+    deviation = math.sqrt(np.vdot(centred_hw, centred_hw) / centred_hw.size)
+    centred_hw /= np.float32(deviation + FLAT)
+    return centred_hw
 
 
 @lru_cache(maxsize=512)

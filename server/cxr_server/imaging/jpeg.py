@@ -6,7 +6,6 @@ up the pixels reach a decoder, so that thumbnails, colour profiles and comments 
 """
 
 import struct
-from dataclasses import replace
 
 from cxr_server.errors import ImageFormatUnsupported, ImageIsHeatmap, ImageUnreadable
 from cxr_server.imaging.exif import exif_orientation, states_exposure
@@ -100,8 +99,15 @@ class JpegCodec:
         pixel_bytes = (2 if is_grey else 5) + (0 if has_one_scan else 2 * component_count)
         decode_bytes = 2 * len(data) + pixel_bytes * height_px * width_px
         orientation = exif or xmp or 1
-        header = Header(height_px, width_px, 8, orientation, pixel_data, decode_bytes)
-        return replace(header, is_photograph=is_photograph)
+        return Header(
+            height_px,
+            width_px,
+            8,
+            orientation,
+            pixel_data,
+            decode_bytes,
+            is_photograph=is_photograph,
+        )
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""

@@ -25,7 +25,7 @@ Part = bytes | memoryview
 
 MAX_RESTART_INTERVAL = 0xFFFF  # in MCUs (T.81, B.2.4.4)
 TOP_ROWS = 64
-TOP_BYTES = 65_536
+TOP_BYTES = 16_384
 """Rows and coded bytes of the top of the image, whose chroma is looked at before all is decoded:
 photographs have noise in chroma everywhere."""
 

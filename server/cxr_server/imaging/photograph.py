@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.imaging.gate import FLAT, area_average
+from cxr_server.imaging.gate import area_average, standardised
 
 WEIGHTS_NAME = "photograph.npz"
 SIDE_PX = 64
@@ -64,7 +64,7 @@ def thumbnail(values_hw: NDArray[np.generic]) -> Values:
     small_hw = rows @ values_hw.astype(np.float32) @ columns.T
     small_hw -= small_hw.min()
     small_hw /= max(small_hw.max(), np.finfo(np.float32).tiny)
-    return np.asarray((small_hw - small_hw.mean()) / (small_hw.std() + FLAT), np.float32)
+    return standardised(small_hw)
 
 
 def output(thumbnail_hw: Values, network: Network) -> float:

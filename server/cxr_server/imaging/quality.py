@@ -129,7 +129,7 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     black, white = radiograph.display_range
     # Percentiles from the histogram: sorting would take as long as all the other checks.
     counts = np.bincount(inside, minlength=white + 1)
-    low, high = np.searchsorted(np.cumsum(counts), np.multiply(inside.size, (0.01, 0.99)))
+    low, high = counts.cumsum().searchsorted((0.01 * inside.size, 0.99 * inside.size))
     view = view_of(sample_hw)
     inverted = _looks_inverted(sample_hw, white - black)
     seen_inverted = inverted and view is View.INVERTED

@@ -18,12 +18,13 @@ from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import read
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Radiograph
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Pixels, Radiograph
 from cxr_server.inference.model_input import ImageFacts, ModelInput
 from cxr_server.inference.resize import resize_operator
 
 HALF_RANGE = 1024.0
 """Black is minus and white plus this to the network (torchxrayvision's `normalize`)."""
+BOUNDS_STEP = 64  # rows; most images are known from them to have values on both sides of mid-grey
 
 
 class Preprocessing(Protocol):
@@ -81,8 +82,7 @@ class XRVPreprocessing:
         resized_hw = operator.resize(crop_hw)
         resized_hw *= np.float32(scale)
         resized_hw -= np.float32(HALF_RANGE) * operator.coverage_hw
-        # scikit-image clips to the input's range, so the zeros do not show in a bright image.
-        low, high = (float(value) * scale - HALF_RANGE for value in (crop_hw.min(), crop_hw.max()))
+        low, high = (value * scale - HALF_RANGE for value in _bounds(crop_hw, radiograph.max_value))
         return np.clip(resized_hw, low, high, out=resized_hw)[None]
 
     def picture_hw(
@@ -93,6 +93,19 @@ class XRVPreprocessing:
         black, white = (value * scale - HALF_RANGE for value in radiograph.display_range)
         levels_hw = (image_chw[0] - np.float32(black)) * np.float32(255 / (white - black))
         return np.asarray(np.rint(levels_hw), dtype=np.uint8)
+
+
+def _bounds(values_hw: Pixels, max_value: int) -> tuple[int, int]:
+    """Return what a resized image is clipped to: as in scikit-image, the range of its pixels.
+
+    So the mid-grey beyond the edge does not show in an image that is all brighter or all darker.
+    Where it is not, no value can leave the range of its pixels, and the whole range is returned.
+    """
+    for part_hw in (values_hw[::BOUNDS_STEP], values_hw):
+        low, high = int(part_hw.min()), int(part_hw.max())
+        if low <= max_value / 2 <= high:
+            return 0, max_value
+    return low, high
 
 
 XRV = XRVPreprocessing()
