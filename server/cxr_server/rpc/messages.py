@@ -30,6 +30,7 @@ from cxr_server.explanation.options import (
 from cxr_server.imaging import quality
 from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
 from cxr_server.inference.cache import CacheMode
+from cxr_server.inference.scoring import Finding
 from cxr_server.lifecycle import Phase
 from cxr_server.requests import ExplainRequest, PredictRequest
 from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
@@ -157,7 +158,7 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     durations = {f"{stage}_duration": _duration(seconds) for stage, seconds in stages.items()}
     presentation = f"DICOM_PRESENTATION_{facts.presentation or 'UNSPECIFIED'}"
     return {
-        "findings": [_fields(pb.Finding, finding) for finding in result.findings],
+        "findings": [_finding(finding) for finding in result.findings],
         "model": _fields(pb.Model, result.model),
         "image_info": _fields(
             pb.ImageInfo,
@@ -178,6 +179,19 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
         "notice": result.model.notice,
         "typicality": result.evidence.typicality,
         "embedding": result.evidence.embedding_c if result.include_embedding else None,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """Return the fields of a Finding, by their names: an answer has many of them."""
+    return {
+        "label": finding.label,
+        "class_index": finding.class_index,
+        "score": finding.score,
+        "probability": finding.probability,
+        "threshold": finding.threshold,
+        "above_threshold": finding.above_threshold,
+        "calibrated_probability": finding.calibrated_probability,
     }
 
 
@@ -274,7 +288,7 @@ def _explanation(each: Explanation) -> pb.Explanation:
     fields = _fields(
         pb.Explanation,
         each,
-        finding=_fields(pb.Finding, each.finding),
+        finding=_finding(each.finding),
         heatmap=b"",
         evidence={"rows": rows, "columns": columns, "values": values},
         logit=each.finding.logit,
