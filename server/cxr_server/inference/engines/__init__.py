@@ -7,7 +7,7 @@ of their own: test for them with `isinstance`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,9 +105,13 @@ def infer(
     """Run an engine of any kind on images [1, S, S]; `interruptibly` where it can."""
     if interruptibly and isinstance(engine, InterruptibleEngine):
         return engine.infer_interruptibly(images)
-    if isinstance(engine, EmbeddingEngine):
+    if _gives_embeddings(engine):
         return engine.infer(images)
     return Inferred(engine.evidence(np.stack(images)), None)
+
+
+def _gives_embeddings(engine: Engine) -> TypeGuard[EmbeddingEngine]:
+    return hasattr(engine, "infer")  # as `isinstance`, which takes 15 to 90 us in each call
 
 
 @runtime_checkable
