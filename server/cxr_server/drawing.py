@@ -28,7 +28,7 @@ async def room_to_draw(
         pictures = 1  # however many maps there are
     frame_px, kept_px = (model.manifest.input_side_px,) * 2, 0
     if render.frame is RenderFrame.ORIGINAL:
-        frame_px = await model.image_size(image, call)
+        frame_px = await model.source.image_size(image, call)
         kept_px = math.prod(frame_px) if render.needs_whole else 0
     drawing = Drawing(pictures, *picture_size(*frame_px, render.max_side_px), kept_px)
     if drawing.drawn_px > (most_px := most_drawn_px(model)):

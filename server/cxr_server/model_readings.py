@@ -126,7 +126,7 @@ def _buckets(batches: Mapping[int, int], max_batch: int) -> list[tuple[str, floa
 
 
 def _caches(models: Mapping[str, ServingModel]) -> Iterator[Metric]:
-    caches = {name: model.cache for name, model in models.items()}
+    caches = {name: model.source.cache for name, model in models.items()}
     yield gauge(
         "cxr_evidence_cache_entries",
         "Images whose evidence is kept.",

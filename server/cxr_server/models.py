@@ -216,7 +216,7 @@ class Models:
             if not self._settings.max_in_flight:
                 engines = [model.engine for model in models.values()]
                 self.max_calls = busy_calls(engines, self._resources.decode_threads)
-            cached_bytes = sum(model.full_cache_bytes for model in models.values())
+            cached_bytes = sum(model.source.full_cache_bytes for model in models.values())
             self._resources.settle(cached_bytes, self.max_calls)
 
     async def _close(self, models: dict[str, ServingModel]) -> None:

@@ -127,7 +127,7 @@ class InferenceService:
         model = model or self._loaded(request.model, call)
         stages = Stages(call.stages)
         with model.in_use():
-            evidence, _ = await model.evidence(
+            evidence, _ = await model.source.evidence(
                 request.image,
                 call,
                 stages,
@@ -197,7 +197,7 @@ class InferenceService:
         model.check_room(slow=method.needs_engine)
         pictures = len(request.heatmap_labels) or len(request.labels) or 1
         share = await room_to_draw(model, pictures, request.render, request.image, call)
-        evidence, made = await model.evidence(
+        evidence, made = await model.source.evidence(
             request.image,
             call,
             stages,
