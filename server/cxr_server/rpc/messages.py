@@ -6,11 +6,11 @@ Enums have the same names on both sides, but for the contract's prefix.
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import timestamp
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_server import __version__
@@ -34,6 +34,9 @@ from cxr_server.inference.scoring import Finding
 from cxr_server.lifecycle import Phase
 from cxr_server.requests import ExplainRequest, PredictRequest
 from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
+from cxr_server.rpc.wire import cut_first, field_head
+
+Asked = TypeVar("Asked", pb.PredictRequest, pb.ExplainRequest)
 
 _ENUMS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
@@ -50,22 +53,44 @@ _ENUMS: dict[str, type[StrEnum]] = {
 }
 
 
-def predict_request(message: pb.PredictRequest) -> PredictRequest:
-    """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    fields = {"image": b"", **_set_fields(message)}
+def predict_request(request: pb.PredictRequest | bytes) -> PredictRequest:
+    """Translate a request, serialised or not; unset fields keep the service's defaults.
+
+    Raises InvalidField.
+    """
+    image, message = _image_and_rest(pb.PredictRequest, request)
+    fields = {"image": image, **_set_fields(message)}
     if "dicom" in fields:
         fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
     return PredictRequest(**fields)
 
 
-def explain_request(message: pb.ExplainRequest) -> ExplainRequest:
-    """Translate a request; unset fields keep the service's defaults. Raises InvalidField."""
-    fields = {"image": b"", **_set_fields(message)}
+def explain_request(request: pb.ExplainRequest | bytes) -> ExplainRequest:
+    """Translate a request, serialised or not; unset fields keep the service's defaults.
+
+    Raises InvalidField.
+    """
+    image, message = _image_and_rest(pb.ExplainRequest, request)
+    fields = {"image": image, **_set_fields(message)}
     fields["labels"] = tuple(message.labels)
     fields["heatmap_labels"] = tuple(message.heatmap_labels)
     fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
     fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
     return ExplainRequest(**fields)
+
+
+def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[bytes, Asked]:
+    """Return the image that serialised bytes begin with, and a message of what follows it.
+
+    The message has the image if it came in another way. Raises InvalidField.
+    """
+    if not isinstance(request, bytes):
+        return b"", request
+    image, rest = cut_first(request, kind.DESCRIPTOR.fields_by_name["image"].number)
+    try:
+        return image, kind.FromString(rest)
+    except DecodeError:
+        raise InvalidField("the request is not a valid message of this method") from None
 
 
 def _set_fields(message: Message, path: str = "") -> dict[str, Any]:
@@ -94,11 +119,11 @@ def explain_response(result: ExplainResult, request_id: str) -> bytes:
     parts = [pb.ExplainResponse(**_common(result, request_id)).SerializeToString()]
     for each in result.explanations:
         message = _explanation(each).SerializeToString()
-        picture_head = _field_head(pb.Explanation.HEATMAP_FIELD_NUMBER, len(each.heatmap))
+        picture_head = field_head(pb.Explanation.HEATMAP_FIELD_NUMBER, len(each.heatmap))
         size = len(message) + len(picture_head) + len(each.heatmap)
-        head = _field_head(pb.ExplainResponse.EXPLANATIONS_FIELD_NUMBER, size)
+        head = field_head(pb.ExplainResponse.EXPLANATIONS_FIELD_NUMBER, size)
         parts += head, message, picture_head, each.heatmap
-    head = _field_head(pb.ExplainResponse.RADIOGRAPH_FIELD_NUMBER, len(result.radiograph))
+    head = field_head(pb.ExplainResponse.RADIOGRAPH_FIELD_NUMBER, len(result.radiograph))
     parts += head, result.radiograph
     return b"".join(parts)
 
@@ -268,17 +293,6 @@ def _finding_refit(manifest: Manifest, label: str) -> dict[str, Any] | None:
         for name in figures:
             figures[name] = _fields(pb.CalibrationFigures, getattr(stated.calibration, name))
     return _fields(pb.FindingRefit, stated, **estimates, **figures)
-
-
-def _field_head(number: int, size: int) -> bytes:
-    """Return what precedes `size` bytes of a field: its key and its length, as varints."""
-    encoded = bytearray()
-    for value in (number << 3 | 2, size):  # wire type 2: length-delimited
-        while value > 0x7F:
-            encoded.append(value & 0x7F | 0x80)
-            value >>= 7
-        encoded.append(value)
-    return bytes(encoded)
 
 
 def _explanation(each: Explanation) -> pb.Explanation:

@@ -15,6 +15,10 @@ class Methods:
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
+    def add(self, service: str, handlers: dict[str, Any]) -> None:
+        """Add the methods of a service, by name."""
+        self.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Add the methods of a service. Called by generated code."""
         self._server.add_generic_rpc_handlers(handlers)

@@ -32,8 +32,7 @@ def enable(methods: Methods, *services: str) -> None:
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    handlers = {"ServerReflectionInfo": handler}
-    methods.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, handlers),))
+    methods.add(V1, {"ServerReflectionInfo": handler})
 
 
 def _pool(*services: str) -> descriptor_pool.DescriptorPool:

@@ -10,7 +10,6 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from cxr.v1 import admin_pb2_grpc
-from cxr.v1 import chest_xray_pb2_grpc as pb_grpc
 from cxr_server.access import Access
 from cxr_server.admission import Admission
 from cxr_server.audit import Audit
@@ -79,9 +78,8 @@ class Server:
         server = grpc.aio.server(
             interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
         )
-        chest_xray = servicer.ChestXrayServicer(self.service, serialized=True)
         methods = Methods(server)
-        pb_grpc.add_ChestXrayServiceServicer_to_server(chest_xray, methods)  # type: ignore[no-untyped-call]
+        methods.add(servicer.SERVICE, servicer.ChestXrayServicer(self.service).handlers())
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, methods)
         if settings.open_inference:
             open_inference = OpenInferenceServicer(self.service)

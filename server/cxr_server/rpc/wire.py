@@ -1,0 +1,37 @@
+"""Wire format: image files in messages, without protobuf, which copies each several times.
+
+https://protobuf.dev/programming-guides/encoding
+"""
+
+_LENGTH_DELIMITED = 2
+_MAX_VARINT_BYTES = 10
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Return what stands before the `size` bytes of a length-delimited field."""
+    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(size)
+
+
+def cut_first(message: bytes, number: int) -> tuple[bytes, bytes]:
+    """Cut a length-delimited field, 15 at most, off the beginning of a serialised message.
+
+    Returns its value and the rest: b"" and the message if it does not begin with the whole field.
+    """
+    if message[:1] != _varint(number << 3 | _LENGTH_DELIMITED):
+        return b"", message
+    size = 0
+    for start, byte in enumerate(message[1 : 1 + _MAX_VARINT_BYTES], 2):
+        size |= (byte & 0x7F) << 7 * (start - 2)
+        if byte < 0x80:
+            end = start + size
+            return (message[start:end], message[end:]) if end <= len(message) else (b"", message)
+    return b"", message
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
