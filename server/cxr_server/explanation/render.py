@@ -31,6 +31,8 @@ class Renderer:
         self._frame = frame_of(evidence, options)
         self._background = background(self._frame, evidence, options, whole_hw)
         self._opacity_of_level = _opacity_of_level(options)
+        rgba = np.column_stack((colors(options.color_map), self._opacity_of_level))
+        self._palette = rgba.tobytes()
 
     def render(self, caption: Caption) -> bytes:
         """Return the heat map of a caption as a picture file; empty unless `draws_maps`.
@@ -48,10 +50,9 @@ class Renderer:
         size = seen.width_px, seen.height_px
         if levels.size != size:
             levels = levels.resize(size, Image.Resampling.BILINEAR)
-        opacity = levels.point(self._opacity_of_level.tolist())
-        levels.putpalette(colors(options.color_map).tobytes())
-        picture = self._background.copy()
-        picture.paste(levels.convert("RGB"), (seen.x_px, seen.y_px), opacity)
+        levels.putpalette(self._palette, "RGBA")
+        colored, picture = levels.convert("RGBA"), self._background.copy()
+        picture.paste(colored, (seen.x_px, seen.y_px), colored)
         if options.contours:
             draw_contours(picture, heat, seen)
         if options.legend:
