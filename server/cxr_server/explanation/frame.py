@@ -30,10 +30,15 @@ class Frame:
         return self.width_px, self.height_px
 
     @property
+    def seen_edges(self) -> tuple[int, int, int, int]:
+        """Left, upper, right and lower edge of the part that the network saw."""
+        left, top = self.seen.x_px, self.seen.y_px
+        return left, top, left + self.seen.width_px, top + self.seen.height_px
+
+    @property
     def unseen(self) -> list[tuple[int, int, int, int]]:
         """The rest of the picture, as boxes with left, upper, right and lower edge."""
-        left, top, (width, height) = self.seen.x_px, self.seen.y_px, self.size
-        right, bottom = left + self.seen.width_px, top + self.seen.height_px
+        (left, top, right, bottom), (width, height) = self.seen_edges, self.size
         around = (
             (0, 0, width, top),
             (0, bottom, width, height),
@@ -75,7 +80,7 @@ def radiograph(
 def background(
     frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
 ) -> Image.Image:
-    """Return the RGB picture that heat is drawn on: the radiograph, or black for heat alone.
+    """Return the picture that heat is drawn on, grey: the radiograph, or black for heat alone.
 
     What the network did not see is hatched, and what it saw has an edge, drawn outside of it. Over
     a radiograph the hatching follows the opacity of the heat: at 0 the radiograph shows as is.
@@ -88,7 +93,7 @@ def background(
         grey = radiograph(frame, evidence, options, whole_hw)
     if frame.unseen and strength:
         _mark_unseen(grey, frame, strength)
-    return grey.convert("RGB")
+    return grey
 
 
 def _mark_unseen(grey: Image.Image, frame: Frame, strength: float) -> None:

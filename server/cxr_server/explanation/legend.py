@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr_server.explanation.caption import Caption
-from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.options import HeatScale
 from cxr_server.explanation.regions import REGION_HEIGHT
 from cxr_server.geometry import Box
@@ -34,15 +33,14 @@ def size_with_legend_px(size_px: tuple[int, int]) -> tuple[int, int]:
 def add_legend(
     picture: Image.Image,
     caption: Caption,
-    color_map: ColorMap,
-    opacity_of_level: NDArray[np.uint8],
+    heat_over_grey: NDArray[np.uint8],
     *,
     contours: bool,
 ) -> Image.Image:
     """Return the picture with a panel on its right.
 
     The panel names finding, score, model and use. Its bar shows the 256 levels of heat as they
-    are drawn, with the opacity of each, and the scale's limits in their unit.
+    are drawn, of `heat_over_grey` [level, grey, channel], and the scale's limits in their unit.
     """
     width, height = size_with_legend_px(picture.size)
     text_px, panel_width = _text_px(height), _panel_width_px(height)
@@ -69,7 +67,7 @@ def add_legend(
 
     # The limits stand beside the bar's ends, so half a line above and below it is theirs.
     bar = Box(left, top + text_px, 2 * text_px, use_top - top - 2 * text_px)
-    panel.paste(_bar(color_map, opacity_of_level, bar), (bar.x_px, bar.y_px))
+    panel.paste(_bar(heat_over_grey[:, BAR_GROUND, :3], bar), (bar.x_px, bar.y_px))
     _add_limits(panel, bar, caption, text_px)
     if contours and caption.heat.peak_row_column:
         _mark_contours(panel, bar, caption)
@@ -84,10 +82,8 @@ def _panel_width_px(height_px: int) -> int:
     return 12 * _text_px(height_px)
 
 
-def _bar(color_map: ColorMap, opacity_of_level: NDArray[np.uint8], bar: Box) -> Image.Image:
-    """Return the colours from full heat, at the top, to none, as they are drawn over grey."""
-    share = opacity_of_level[:, None] / 255
-    drawn = np.rint(colors(color_map) * share + BAR_GROUND * (1 - share)).astype(np.uint8)
+def _bar(drawn: NDArray[np.uint8], bar: Box) -> Image.Image:
+    """Return the colours of the 256 levels, from full heat, at the top, to none."""
     levels = np.rint(np.linspace(255, 0, bar.height_px)).astype(np.intp)
     return Image.fromarray(np.repeat(drawn[levels][:, None], bar.width_px, axis=1))
 

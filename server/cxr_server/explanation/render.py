@@ -1,11 +1,13 @@
 """Render: HeatMap (over a radiograph), or radiograph -> picture file. The last step of Explain."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cxr_server.explanation.caption import Caption
-from cxr_server.explanation.colormaps import colors
+from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.contours import draw_contours
 from cxr_server.explanation.encode import jpeg, png
 from cxr_server.explanation.frame import background, frame_of, radiograph
@@ -30,9 +32,8 @@ class Renderer:
             return
         self._frame = frame_of(evidence, options)
         self._background = background(self._frame, evidence, options, whole_hw)
-        self._opacity_of_level = _opacity_of_level(options)
-        rgba = np.column_stack((colors(options.color_map), self._opacity_of_level))
-        self._palette = rgba.tobytes()
+        self._seen_hw = np.asarray(self._background.crop(self._frame.seen_edges))
+        self._heat_over_grey = _heat_over_grey(options.kind, options.color_map, options.opacity)
 
     def render(self, caption: Caption) -> bytes:
         """Return the heat map of a caption as a picture file; empty unless `draws_maps`.
@@ -45,24 +46,23 @@ class Renderer:
         return _ENCODERS[self._options.format](self._drawn(caption), caption.to_json())
 
     def _drawn(self, caption: Caption) -> Image.Image:
-        options, seen, heat = self._options, self._frame.seen, caption.heat
-        levels = Image.fromarray(np.rint(heat.values_hw * 255).astype(np.uint8))
-        size = seen.width_px, seen.height_px
-        if levels.size != size:
-            levels = levels.resize(size, Image.Resampling.BILINEAR)
-        levels.putpalette(self._palette, "RGBA")
-        colored, picture = levels.convert("RGBA"), self._background.copy()
-        picture.paste(colored, (seen.x_px, seen.y_px), colored)
+        options, frame, heat = self._options, self._frame, caption.heat
+        levels_hw = np.rint(heat.values_hw * 255).astype(np.uint8)
+        height, width = self._seen_hw.shape
+        if levels_hw.shape != (height, width):
+            levels = Image.fromarray(levels_hw)
+            levels_hw = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
+        rgbx = self._heat_over_grey.view(np.uint32).ravel()
+        colored = rgbx.take(levels_hw.astype(np.uint16) << 8 | self._seen_hw)
+        picture = Image.frombytes("RGB", (width, height), colored, "raw", "RGBX")
+        if frame.unseen:
+            whole = self._background.convert("RGB")
+            whole.paste(picture, frame.seen_edges)
+            picture = whole
         if options.contours:
-            draw_contours(picture, heat, seen)
+            draw_contours(picture, heat, frame.seen)
         if options.legend:
-            picture = add_legend(
-                picture,
-                caption,
-                options.color_map,
-                self._opacity_of_level,
-                contours=options.contours,
-            )
+            picture = add_legend(picture, caption, self._heat_over_grey, contours=options.contours)
         return picture
 
 
@@ -77,9 +77,18 @@ def render_radiograph(
     return _ENCODERS[options.format](picture, None)
 
 
-def _opacity_of_level(options: RenderOptions) -> NDArray[np.uint8]:
-    """Return the opacity, to 255, of each of the 256 levels of heat."""
-    if options.kind is RenderKind.HEATMAP:
-        return np.full(256, 255, np.uint8)
-    opacity = options.opacity * np.minimum(np.arange(256) / OPAQUE_FROM, 255)
-    return np.rint(opacity).astype(np.uint8)
+@lru_cache(maxsize=8)  # 256 KiB each
+def _heat_over_grey(kind: RenderKind, color_map: ColorMap, opacity: float) -> NDArray[np.uint8]:
+    """Return how each level of heat looks over each grey, RGBX, uint8 [level, grey, 4]; read-only.
+
+    The opacity of an overlay follows the heat.
+    """
+    share = np.ones(256)
+    if kind is RenderKind.OVERLAY:
+        share = np.rint(opacity * np.minimum(np.arange(256) / OPAQUE_FROM, 255)) / 255
+    share = share[:, None, None]
+    grey = np.arange(256)[:, None]
+    rgbx = np.zeros((256, 256, 4), np.uint8)
+    rgbx[..., :3] = np.rint(colors(color_map)[:, None] * share + grey * (1 - share))
+    rgbx.setflags(write=False)
+    return rgbx
