@@ -23,7 +23,10 @@ Values = NDArray[np.float32]
 
 
 class Convolution(NamedTuple):
-    """Weights [side * side * inputs, outputs], in this order, of a kernel with sides of `side`."""
+    """Weights [outputs, inputs * side * side], in this order, of a kernel with sides of `side`.
+
+    The bias is [outputs, 1].
+    """
 
     weights: Values
     bias: Values
@@ -51,7 +54,7 @@ class Network(NamedTuple):
 def is_photograph(values_hw: NDArray[np.generic]) -> bool:
     """Tell whether a greyscale image [H, W] seems to be a photograph of a film or screen.
 
-    Takes 0.25 ms for 128 x 128 values.
+    Takes 0.15 ms for 128 x 128 values.
     """
     network = _network()
     return output(thumbnail(values_hw), network) > network.threshold
@@ -69,33 +72,37 @@ def thumbnail(values_hw: NDArray[np.generic]) -> Values:
 
 def output(thumbnail_hw: Values, network: Network) -> float:
     """Return the logit of a thumbnail being a photograph."""
-    map_hwc = thumbnail_hw[..., None]
+    map_chw = thumbnail_hw[None]
     for weights, bias, side in network.convolutions:
-        map_hwc = np.maximum(_windows(map_hwc, side) @ weights + bias, 0)
-    values = map_hwc.transpose(2, 0, 1).ravel()
+        _, height, width = map_chw.shape
+        values_cp = weights @ _windows(map_chw, side)  # [outputs, places]
+        values_cp += bias
+        np.maximum(values_cp, 0, out=values_cp)
+        map_chw = values_cp.reshape(-1, height // STRIDE, width // STRIDE)
+    values = map_chw.ravel()
     for dense in network.dense[:-1]:
         values = np.maximum(dense.weights @ values + dense.bias, 0)
     (logit,) = network.dense[-1].weights @ values + network.dense[-1].bias
     return float(logit)
 
 
-def _windows(map_hwc: Values, side: int) -> Values:
-    """Return what a kernel sees at each place, with zeros around the map: [h, w, side * side * c].
+def _windows(map_chw: Values, side: int) -> Values:
+    """Return what a kernel sees, with zeros around the map: [channels * side * side, places].
 
     np.pad and sliding_window_view would take more than half of the time of the whole network.
     """
-    height, width, channels = map_hwc.shape
+    channels, height, width = map_chw.shape
     margin = side // 2
-    padded_hwc = np.zeros((height + 2 * margin, width + 2 * margin, channels), np.float32)
-    padded_hwc[margin:-margin, margin:-margin] = map_hwc
-    row, column, _ = padded_hwc.strides
+    padded_chw = np.zeros((channels, height + 2 * margin, width + 2 * margin), np.float32)
+    padded_chw[:, margin:-margin, margin:-margin] = map_chw
+    channel, row, column = padded_chw.strides
     windows: Values = np.ndarray(
-        (height // STRIDE, width // STRIDE, side, side * channels),
+        (channels, side, side, height // STRIDE, width // STRIDE),
         np.float32,
-        padded_hwc,
-        strides=(STRIDE * row, STRIDE * column, row, map_hwc.itemsize),
+        padded_chw,
+        strides=(channel, row, column, STRIDE * row, STRIDE * column),
     )
-    return windows.reshape(height // STRIDE, width // STRIDE, -1)
+    return windows.reshape(channels * side * side, -1)
 
 
 def read(file: Traversable) -> Network:
@@ -111,9 +118,7 @@ def read(file: Traversable) -> Network:
             ]
 
         convolutions = tuple(
-            Convolution(
-                weights.transpose(2, 3, 1, 0).reshape(-1, len(weights)), bias, weights.shape[-1]
-            )
+            Convolution(weights.reshape(len(weights), -1), bias[:, None], weights.shape[-1])
             for weights, bias in layers("convolutions.")  # [outputs, inputs, height, width]
         )
         dense = tuple(Dense(*each) for each in layers("dense."))
