@@ -155,6 +155,7 @@ def test_a_missed_goal_says_how_much_room_what_is_shared_leaves(
         ([8.0, 8.5, 9.5, 8.2, 8.1], "not met", "a bare server takes 8.20 (8.10 to 8.50)"),
         ([8.0, 9.5, 9.5, 9.6, 8.1], "not met", "a bare server takes 9.50 (8.10 to 9.50)"),
         ([9.3, 9.5, 9.5, 9.6, 8.1], "out of reach", "a bare server takes 9.50 (9.30 to 9.50)"),
+        ([11.0, 11.0, 12.0], "not met", "a bare server takes 11.00 (11.00 to 11.50)"),
     ],
 )
 def test_a_missed_goal_is_out_of_reach_if_most_windows_of_a_bare_server_miss_it(
