@@ -20,6 +20,7 @@ from typing import TypeVar
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
 from cxr_server.inference.bulk_turns import BulkTurns
+from cxr_server.inference.decode_queue import DecodeQueue
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
 from cxr_server.inference.engines import (
     DeviceLost,
@@ -28,7 +29,6 @@ from cxr_server.inference.engines import (
     InterruptibleEngine,
     Output,
 )
-from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.pending import PendingRequest, complete, complete_all
 from cxr_server.inference.ready_queue import ReadyQueue
 from cxr_server.interactive_calls import InteractiveCalls
@@ -62,17 +62,17 @@ class Scheduler:
         self.on_failure = on_failure
         self._engine: Engine | None = engine
         self._max_batch = engine.max_batch
-        # Decode at most one round of the engine ahead: the rest waits as compressed bytes, where
-        # dropping it costs nothing and callers still take turns.
-        self._max_ready = max(decode_threads, self._max_batch * engine.max_in_flight)
-        self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready = ReadyQueue()
-        self._decoding = 0
         self._closed = False
-        self._lock = threading.Lock()  # guards all of the above
-        self._can_decode = threading.Condition(self._lock)
+        self._lock = threading.Lock()  # guards all of the above, and the following
+        self._to_decode = DecodeQueue(
+            self._lock,
+            self._ready,
+            thread_count=decode_threads,
+            max_ahead=max(decode_threads, self._max_batch * engine.max_in_flight),  # one round
+            interactive=interactive,
+        )
         self._can_infer = threading.Condition(self._lock)
-        self._bulk_decoding = BulkTurns(interactive, self._can_decode, decode_threads)
         self._bulk_inference = BulkTurns(interactive, self._can_infer, engine.max_in_flight)
         self._calls = EngineCalls(engine.max_in_flight, self._bulk_inference)
         self._interactive = interactive
@@ -94,12 +94,12 @@ class Scheduler:
     @property
     def busy(self) -> int:
         """Number of images being decoded plus engine calls running."""
-        return self._decoding + len(self._calls)
+        return self.decoding + len(self._calls)
 
     @property
     def waiting_to_decode(self) -> int:
         """Number of requests that wait for a decode thread."""
-        return len(self._waiting)
+        return len(self._to_decode)
 
     @property
     def waiting_to_infer(self) -> int:
@@ -109,7 +109,7 @@ class Scheduler:
     @property
     def decoding(self) -> int:
         """Number of images that are being decoded."""
-        return self._decoding
+        return self._to_decode.decoding
 
     def engine_work(self) -> tuple[dict[int, int], float]:
         """Return the number of answered engine calls by their images, and the seconds of all."""
@@ -124,7 +124,7 @@ class Scheduler:
 
     def retry_after_ms(self) -> int:
         """Return when to repeat a refused call: the time to work off half the queue."""
-        return int(1000 * min(max(self._calls.image_s * (1 + len(self._waiting) / 2), 0.05), 5.0))
+        return int(1000 * min(max(self._calls.image_s * (1 + len(self._to_decode) / 2), 0.05), 5.0))
 
     async def submit(
         self,
@@ -150,15 +150,14 @@ class Scheduler:
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
-            self._waiting.push(caller, request, bulk=bulk)
-            self._can_decode.notify()
+            self._to_decode.push(caller, request)
         try:
             return await answer
         except asyncio.CancelledError:  # frees the place, and the image, at once
             with self._lock:
-                if not self._waiting.discard(caller, request, bulk=bulk):
+                if not self._to_decode.discard(caller, request):
                     self._ready.discard(request)
-                    self._can_decode.notify()
+                    self._to_decode.changed.notify()
             raise
 
     def resume(self, engine: Engine) -> None:
@@ -198,17 +197,13 @@ class Scheduler:
     def _decode_next(self) -> bool:
         """Wait for a request and decode it. Returns False once closed."""
         with self._lock:
-            self._bulk_decoding.wait_for(self._may_decode, lambda: self._waiting.has_bulk)
-            if self._closed:
-                return False
-            request = self._waiting.pop()
-            self._decoding += 1
-            begun_s = self._bulk_decoding.begin() if request.bulk else None
+            begun = self._to_decode.begin()
+        if begun is None:
+            return False
+        request, begun_s = begun
         outcome = request.decode()
         with self._lock:
-            self._decoding -= 1
-            if begun_s is not None:
-                self._bulk_decoding.end(begun_s)
+            self._to_decode.end(request, begun_s)
             outcome = outcome or self._refusal() or request.refusal()
             if outcome is None:
                 self._ready.push(request)
@@ -216,19 +211,6 @@ class Scheduler:
         if outcome is not None:
             self._on_loop(complete, request.answer, outcome)
         return True
-
-    def _may_decode(self) -> bool:
-        """Return whether a request waits that may be decoded ahead, or nothing comes any more.
-
-        Bulk keeps no other back.
-        """
-        if self._closed or not self._waiting:
-            return self._closed
-        if not self._waiting.only_bulk:
-            return self._decoding + self._ready.interactive_count < self._max_ready
-        if self._decoding + len(self._ready) >= self._max_ready:
-            return False
-        return self._bulk_decoding.may_begin()
 
     def _may_infer(self) -> bool:
         """Return whether the engine may run on what is ready, or nothing comes any more."""
@@ -276,7 +258,7 @@ class Scheduler:
         is_alone = self._bulk_inference.gives_way and not self._ready.interactive_count
         batch: list[PendingRequest] = []
         while request := self._ready.next_of(batch, 1 if is_alone else self._max_batch):
-            self._can_decode.notify()
+            self._to_decode.changed.notify()
             if refusal := request.refusal():
                 self._on_loop(complete, request.answer, refusal)
             else:
@@ -336,8 +318,7 @@ class Scheduler:
 
     def _fail_all(self, error: RequestError) -> None:
         with self._lock:
-            waiting = [self._waiting.pop() for _ in range(len(self._waiting))]
-            waiting += self._ready.clear()
+            waiting = self._to_decode.clear() + self._ready.clear()
         for request in waiting:
             complete(request.answer, error)
 
@@ -349,5 +330,5 @@ class Scheduler:
         self._interactive.interrupts.discard(self._interrupt)
         with self._lock:
             self._closed = True
-            self._can_decode.notify_all()
+            self._to_decode.close()
             self._can_infer.notify_all()
