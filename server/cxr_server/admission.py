@@ -14,6 +14,7 @@ from cxr_server.interactive_calls import InteractiveCalls
 
 DECLARED_BYTES = "x-request-bytes"
 """Metadata key in which a client may declare the size of its message before sending it."""
+_SIZE = re.compile(r"[0-9]{1,12}")
 HURRIED_UPLOAD_S = 3.0
 """Time that an upload of unknown size has while another one waits for it."""
 
@@ -83,7 +84,7 @@ class Admission:
             self._check_bulk(bulk_caller)
         slot = Slot(self, bulk_caller)
         try:
-            if re.fullmatch(r"[0-9]{1,12}", declared):
+            if _SIZE.fullmatch(declared):
                 slot.is_declared = True
                 slot.hold(min(int(declared), self.max_request_bytes))
         except MemoryFull:

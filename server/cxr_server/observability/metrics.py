@@ -5,7 +5,9 @@ are known beforehand begins at zero: `rate` would miss the first event of a seri
 with it.
 """
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 
 from prometheus_client import (
@@ -16,6 +18,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import Metric
 
 from cxr_server.errors import RequestError
 from cxr_server.observability.call import Call
@@ -34,12 +37,16 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for
 class Metrics:
     """One registry with everything that the server counts.
 
-    Series that are counted for every call are looked up once: `labels` takes as long as the
-    counting.
+    What calls are counted for is noted, and counted for several of them together (`count`), or
+    when the registry is read. Series that are counted for every call are looked up once: `labels`
+    takes as long as the counting.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._noted: deque[Callable[[], None]] = deque()
+        self._counting = threading.Lock()
+        self.registry.register(self)  # the first, so that the others are read once all is counted
         ProcessCollector(registry=self.registry)
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)
@@ -170,11 +177,31 @@ class Metrics:
         self._images(served_as)
 
     def started(self, call: Call) -> None:
-        """Count a call as in flight until it has `finished`."""
-        self._active(_SYSTEM, call.method).inc()
+        """Note that a call is in flight until it has `finished`."""
+        self._noted.append(self._active(_SYSTEM, call.method).inc)
 
     def finished(self, call: Call, status: str, seconds: float) -> None:
-        """Count a call that has ended."""
+        """Note that a call has ended."""
+        self._noted.append(partial(self._count_finished, call, status, seconds))
+
+    def answered(
+        self, call: Call, durations_s: Mapping[str, float], warnings: Iterable[str]
+    ) -> None:
+        """Note an answered image: what it took, by the name of the stage, and its warnings."""
+        self._noted.append(partial(self._count_answered, call, durations_s, warnings))
+
+    def count(self) -> None:
+        """Count what is noted. For any thread."""
+        with self._counting:
+            while self._noted:
+                self._noted.popleft()()
+
+    def collect(self) -> Iterable[Metric]:
+        """Count what is noted. Called by the registry, which then reads its metrics."""
+        self.count()
+        return ()
+
+    def _count_finished(self, call: Call, status: str, seconds: float) -> None:
         method = call.method
         self._active(_SYSTEM, method).dec()
         self._duration(_SYSTEM, method, status).observe(seconds)
@@ -192,10 +219,9 @@ class Metrics:
         if call.token:
             self._callers(call.token).inc()
 
-    def answered(
+    def _count_answered(
         self, call: Call, durations_s: Mapping[str, float], warnings: Iterable[str]
     ) -> None:
-        """Count an answered image: what it took, by the name of the stage, and its warnings."""
         self._images(call.served_as).inc()
         for stage, seconds in durations_s.items():
             self._stage(call.served_as, call.method, stage).observe(seconds)

@@ -67,7 +67,7 @@ class Server:
     _ended: EndedCalls = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ended = EndedCalls(_QUIET, self.tracing)
+        self._ended = EndedCalls(self.metrics, _QUIET, self.tracing)
 
     async def start(self) -> int:
         """Listen, and return the port. Raises OSError, and SettingsError for the tokens file."""
@@ -189,7 +189,7 @@ def steps(
     ended: EndedCalls | None = None,
 ) -> list[Step]:
     """Return the steps around every method, outermost first."""
-    ended = ended or EndedCalls(_QUIET)
+    ended = ended or EndedCalls(metrics, _QUIET)
     observe = partial(observed, metrics=metrics, ended=ended, unobserved=_OPEN)
     around: list[Step] = [observe]
     if access:

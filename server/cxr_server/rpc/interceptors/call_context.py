@@ -6,8 +6,8 @@ Works with every context that offers the documented methods, also with those tha
 
 import ipaddress
 import math
+import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from cxr_server.observability.call import Call
 
 REQUEST_ID = "x-request-id"  # metadata key of the request id, in both directions
 PRIORITY = "x-priority"
-TRACE_HEADERS = ("traceparent", "tracestate")
+TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
 """Metadata keys of the caller's trace, as of https://www.w3.org/TR/trace-context/."""
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -37,13 +37,14 @@ class CallContext:
         self._metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         self.slot: Slot | None = None
         wanted_id, remaining_s = self.text(REQUEST_ID), _optional(context, "time_remaining")
+        has_id = wanted_id and _VALID_ID.fullmatch(wanted_id)
         self.call = Call(
             method=method.lstrip("/"),
-            request_id=wanted_id if _VALID_ID.fullmatch(wanted_id) else secrets.token_hex(16),
+            request_id=wanted_id if has_id else os.urandom(16).hex(),
             caller=_identity(context),
             deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
             bulk=self.text(PRIORITY) == "bulk",
-            trace_headers={key: text for key in TRACE_HEADERS if (text := self.text(key))},
+            trace_headers={key: self.text(key) for key in TRACE_HEADERS & self._metadata.keys()},
         )
 
     @classmethod
@@ -74,10 +75,12 @@ def _optional(context: Any, name: str) -> Any:
 
 def _identity(context: Any) -> str:
     """Return who calls: the names in the client certificate, else the host."""
-    authenticated = _optional(context, "auth_context") or {}
-    keys = ("x509_common_name", "x509_subject_alternative_name")
-    names = [name.decode("utf-8", "replace") for key in keys for name in authenticated.get(key, ())]
-    return f"certificate:{','.join(names)}" if names else host_of(context.peer() or "")
+    if authenticated := _optional(context, "auth_context"):
+        keys = ("x509_common_name", "x509_subject_alternative_name")
+        names = [n.decode("utf-8", "replace") for key in keys for n in authenticated.get(key, ())]
+        if names:
+            return f"certificate:{','.join(names)}"
+    return host_of(context.peer() or "")
 
 
 @lru_cache(1024)

@@ -41,7 +41,7 @@ def observed(
     finally:
         call.code = code = code or _NAMES.get(context.code() or 0, "UNKNOWN")
         seconds = time.monotonic() - call.started
-        # Metrics are updated before the status is sent, so that a caller who scrapes next sees
-        # its own call. Spans and log can wait.
+        # Noted before the status is sent, so that a caller who scrapes next sees its own call.
+        # Spans and log can wait.
         metrics.finished(call, code, seconds)
         ended.add(call, seconds)
