@@ -57,8 +57,9 @@ class MethodSpec:
 
     def why_not(self, engine: Engine) -> str | None:
         """Return why the method cannot be used with an engine, or None if it can."""
-        computed = engine.saliency_methods if isinstance(engine, SaliencyEngine) else ()
-        if self.closed_form or self.name in computed:
+        if self.closed_form:  # first: `isinstance` with a protocol takes 15 us and more
+            return None
+        if isinstance(engine, SaliencyEngine) and self.name in engine.saliency_methods:
             return None
         return (
             f"{self.name} needs the torch engine and the package grad-cam: install the server's "
