@@ -252,15 +252,16 @@ class InferenceService:
 
         Raises ModelLoading and UnknownModel.
         """
-        if not self.models:
-            raise ModelLoading("the model is not ready yet", retry_after_ms=500)
-        model = self.models.get(name)
+        served_as = name or self.models.default
+        model = self.models.get(served_as)
         if model is None:
             known = ", ".join(known for known, _ in self.models)
+            if not known:
+                raise ModelLoading("the model is not ready yet", retry_after_ms=500)
             raise UnknownModel(f"no model is served as {name[:64]!r}; there are: {known}")
         if call:
             manifest = model.manifest
-            call.served_as = name or self.models.default
+            call.served_as = served_as
             call.model, call.weights_sha256 = manifest.name, manifest.weights_sha256
         return model
 
