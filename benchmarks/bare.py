@@ -69,7 +69,7 @@ class Bare:
     def _infer(self, image_chw: NDArray[np.float32], answer: "asyncio.Future[bytes]") -> None:
         try:
             evidence_khw = infer(self._engine, [image_chw]).evidence_nkhw[0]
-            logits = scoring.logits(evidence_khw, self._manifest.bias).tolist()
+            logits = scoring.logits(evidence_khw, self._manifest.bias)
             packed = struct.pack(f"<{len(logits)}f", *map(scoring.sigmoid, logits))
         except Exception as error:
             self._loop.call_soon_threadsafe(answer.set_exception, error)

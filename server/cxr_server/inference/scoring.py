@@ -27,15 +27,15 @@ class Finding(NamedTuple):
         return self.probability > self.threshold
 
 
-def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> NDArray[np.float64]:
+def logits(evidence_khw: NDArray[np.float32], bias_k: Sequence[float]) -> list[float]:
     """Return the logits [K]: the mean of the evidence over the grid, plus the bias.
 
     Equal to ReLU, global average pooling and a linear layer: the mean over the grid and the
     weighted sum over channels commute.
     """
-    total_k: NDArray[np.float64] = np.add.reduce(evidence_khw, axis=(1, 2), dtype=np.float64)
-    mean_k: NDArray[np.float64] = total_k / evidence_khw[0].size
-    return mean_k + np.array(bias_k, np.float64)
+    total_k = np.add.reduce(evidence_khw, axis=(1, 2), dtype=np.float64).tolist()
+    count = evidence_khw[0].size
+    return [total / count + bias for total, bias in zip(total_k, bias_k, strict=True)]
 
 
 def sigmoid(logit: float) -> float:
@@ -66,7 +66,7 @@ def findings(evidence_khw: NDArray[np.float32], manifest: Manifest) -> tuple[Fin
     rows = (
         manifest.labels,
         manifest.class_indices,
-        logits(evidence_khw, manifest.bias).tolist(),
+        logits(evidence_khw, manifest.bias),
         manifest.thresholds,
     )
     for label, class_index, logit, threshold in zip(*rows, strict=True):
