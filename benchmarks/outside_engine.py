@@ -2,7 +2,8 @@
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
 the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
-the kernel's account. Of the compared systems, the bare server and Triton tuned run the same engine.
+the kernel's account. The bare server and Triton tuned run the same engine; this server is measured
+with decoders in processes and in threads, which tells what their isolation takes.
 """
 
 import statistics
@@ -11,7 +12,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks.names import AGAINST, BARE, ENGINE, OURS, TUNED
+from benchmarks import systems
+from benchmarks.names import AGAINST, BARE, ENGINE, OURS, OURS_IN_THREADS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
 from benchmarks.readout import METHODS, Missing, Window, threads_ms
@@ -19,7 +21,7 @@ from benchmarks.systems import EngineAlone, Measured, Running, System
 from benchmarks.verdicts import Claim
 
 CALLERS = 4
-SYSTEMS = (OURS, AGAINST, BARE, TUNED)
+SYSTEMS = (OURS, OURS_IN_THREADS, AGAINST, BARE, TUNED)
 
 
 def measured(
@@ -30,7 +32,8 @@ def measured(
 ) -> list[Window]:
     """Measure servers and the engine that they share, given (system, kind, method, callers)."""
     taken: list[Window] = []
-    used = [each for each in chosen if each.name in SYSTEMS]
+    every = [*chosen, systems.OURS_IN_THREADS]
+    used = sorted((each for each in every if each.name in SYSTEMS), key=_place)
     with ExitStack() as stack:
         servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in used]
         engine = stack.enter_context(EngineAlone(used[0].bundle(small=True)))
@@ -42,6 +45,10 @@ def measured(
                     for each in both[:: -1 if turn % 2 else 1]:
                         taken.append({"turn": turn} | measure(each, kind.name, method, CALLERS))
     return taken
+
+
+def _place(system: System) -> int:
+    return SYSTEMS.index(system.name)
 
 
 def stages_ms(kinds: tuple[Kind, ...], bundle: Path) -> dict[str, dict[str, float]]:

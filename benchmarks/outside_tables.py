@@ -4,11 +4,20 @@ import statistics
 
 from benchmarks import budget, outside_engine
 from benchmarks.markdown import LEAST_MS, head, ms, px, row
-from benchmarks.names import BARE, ENGINE, OURS
+from benchmarks.names import BARE, ENGINE, OURS, OURS_IN_THREADS
 from benchmarks.readout import METHODS, Results, Window, quartiles, threads_ms
 
 DECODERS, SPEAKERS = ("decode processes", "decode"), ("gRPC and others", "log")
 """Threads and processes whose times belong to one part."""
+PARTS = (
+    "header, decode, checks, resize, alone",
+    "hash, alone",
+    "decode processes and threads, beside these",
+    "event loop",
+    "gRPC and log",
+    "engine's threads, more than alone",
+)
+PREDICT = "predict"
 
 
 def by_thread(results: Results) -> str:
@@ -34,32 +43,36 @@ def by_part(results: Results) -> str:
     """What a Predict consists of in this server and in the bare one, beside the goal."""
     windows, stages_ms = results["outside_engine"], results["stages_ms"]
     found = outside_engine.outside_ms(windows)
-    goals_ms = outside_engine.goals_ms(stages_ms)
-    columns = {}
-    for kind, stage_ms in stages_ms.items():
-        alone_ms = sum(stage_ms[name] for name in budget.SHARED_STAGES)
-        engine_ms = statistics.median(
-            each["cpu_ms"] for each in _of(windows, "predict", kind, ENGINE)
-        )
-        for system in (OURS, BARE):
-            if own := _of(windows, "predict", kind, system):
-                threads = threads_ms(own)
-                hash_ms = stage_ms["hash"] if system == OURS else 0.0
-                decoders_ms = sum(threads.get(name, 0.0) for name in DECODERS)
-                columns[f"{px(kind)}, {system}"] = {
-                    "header, decode, checks, resize by themselves": alone_ms,
-                    "hash by itself": hash_ms,
-                    "decode threads and processes, beside these": decoders_ms - alone_ms - hash_ms,
-                    "event loop": threads["event loop"],
-                    "gRPC and log": sum(threads.get(name, 0.0) for name in SPEAKERS),
-                    "engine's threads, more than alone": threads["engine"] - engine_ms,
-                    "in all": statistics.median(found["predict", kind, system]),
-                    "goal": goals_ms[kind],
-                }
-    lines = head("CPU ms", *columns)
-    for name in next(iter(columns.values())):
-        lines.append(row(name, [ms(parts[name]) for parts in columns.values()]))
+    lines = head("CPU ms", *PARTS, "in all", "goal")
+    for kind, goal_ms in outside_engine.goals_ms(stages_ms).items():
+        alone = _of(windows, PREDICT, kind, ENGINE)
+        engine_ms = statistics.median(each["cpu_ms"] for each in alone)
+        for system in (OURS, OURS_IN_THREADS, BARE):
+            if own := _of(windows, PREDICT, kind, system):
+                parts_ms = _parts_ms(threads_ms(own), stages_ms[kind], system, engine_ms)
+                whole_ms = statistics.median(found[PREDICT, kind, system])
+                shown = [ms(each) for each in (*parts_ms, whole_ms, goal_ms)]
+                lines.append(row(f"{px(kind)}, {system}", shown))
     return "\n".join(lines)
+
+
+def _parts_ms(
+    threads: dict[str, float], stage_ms: dict[str, float], system: str, engine_ms: float
+) -> tuple[float, ...]:
+    """Return the times of `PARTS`."""
+    alone_ms = sum(stage_ms[name] for name in budget.SHARED_STAGES)
+    hash_ms = 0.0 if system == BARE else stage_ms["hash"]
+    decoders_ms, speakers_ms = (
+        sum(threads.get(name, 0.0) for name in names) for names in (DECODERS, SPEAKERS)
+    )
+    return (
+        alone_ms,
+        hash_ms,
+        decoders_ms - alone_ms - hash_ms,
+        threads["event loop"],
+        speakers_ms,
+        threads["engine"] - engine_ms,
+    )
 
 
 def stages(results: Results) -> str:

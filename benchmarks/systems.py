@@ -97,6 +97,14 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _engine_command(module: str, *flags: str) -> Callable[[int, Path], list[str]]:
+    """Return the command of a module of the benchmark that runs this project's engine."""
+    engine = ("--cache-dir", str(COMPILED), *flags)
+    return lambda port, bundle: [
+        *("-m", module, "--port", str(port), "--bundle", str(bundle), *engine),
+    ]
+
+
 OURS = System(
     names.OURS,
     "grpc",
@@ -110,20 +118,16 @@ OURS = System(
 
 
 def _ours_with(name: str, *flags: str) -> System:
-    return replace(OURS, name=name, command=lambda *server: [*OURS.command(*server), *flags])
+    def command(port: int, bundle: Path) -> list[str]:
+        return [*OURS.command(port, bundle), *flags]
+
+    return replace(OURS, name=name, command=command, methods=("predict",))
 
 
 OURS_IN_THREADS = _ours_with(names.OURS_IN_THREADS, "--decode-processes", "0")
 OURS_IN_BUDGET = _ours_with(names.OURS_IN_BUDGET, "--memory-budget-mib", str(names.BUDGET_MIB))
 BARE = System(
-    names.BARE,
-    "bare",
-    lambda port, bundle: [
-        *("-m", "benchmarks.bare", "--port", str(port)),
-        *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
-    ],
-    _listens,
-    methods=("predict",),
+    names.BARE, "bare", _engine_command("benchmarks.bare"), _listens, methods=("predict",)
 )
 OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
 BASELINE = System(
@@ -155,10 +159,7 @@ def triton(name: str, parts: str, python: str) -> System:
     return System(
         name,
         "triton",
-        lambda port, bundle: [
-            *("-m", "benchmarks.triton_model", "--parts", parts, "--port", str(port)),
-            *("--bundle", str(bundle), "--cache-dir", str(COMPILED)),
-        ],
+        _engine_command("benchmarks.triton_model", "--parts", parts),
         # Triton serves HTTP on the port after gRPC.
         lambda port: _http_ready("/v2/models/cxr/ready")(port + 1),
         python,
