@@ -1,4 +1,4 @@
-"""Encode: grey or RGB picture -> PNG or JPEG file, marked as a picture of this service or not.
+"""Encode: L, RGB or RGBX picture -> PNG or JPEG file, marked as one of this service or not.
 
 The mark is a text of the file: in a PNG the `tEXt` chunk `cxr-serve`, in a JPEG a comment that
 begins with `cxr-serve `. By the keyword imaging knows the picture again and refuses it.
@@ -24,8 +24,8 @@ def png(picture: Image.Image, mark: bytes | None) -> bytes:
     of 3: a quarter of the CPU time of libpng, spng and Pillow, for a file of the same size.
     """
     width, height = picture.size
-    color_type = 0 if picture.mode == "L" else 2
-    rows = np.asarray(picture).reshape(height, -1)
+    color_type, channels = (0, "L") if picture.mode == "L" else (2, "RGB")
+    rows = np.frombuffer(picture.tobytes("raw", channels), np.uint8).reshape(height, -1)
     filtered = np.empty((height, 1 + rows.shape[1]), dtype=np.uint8)
     filtered[:, 0] = 2
     filtered[0, 1:] = rows[0]
@@ -47,7 +47,7 @@ def png(picture: Image.Image, mark: bytes | None) -> bytes:
 
 def jpeg(picture: Image.Image, mark: bytes | None) -> bytes:
     """Return a picture as a JPEG file, all colours in full resolution, with a mark if given."""
-    space, sampling = ("GRAY", "Gray") if picture.mode == "L" else ("RGB", "444")
+    space, sampling = ("GRAY", "Gray") if picture.mode == "L" else (picture.mode, "444")
     pixels_hwc: NDArray[np.uint8] = np.atleast_3d(np.asarray(picture))
     file: bytes = simplejpeg.encode_jpeg(pixels_hwc, JPEG_QUALITY, space, sampling)
     if mark is None:

@@ -64,39 +64,42 @@ def frame_of(evidence: Evidence, options: RenderOptions) -> Frame:
 
 def radiograph(
     frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
-) -> Image.Image:
-    """Return the radiograph in a frame, grey; the whole image is given if `needs_whole`."""
+) -> NDArray[np.uint8]:
+    """Return the radiograph in a frame [h, w]; the whole image is given if `needs_whole`."""
     pixels_hw = evidence.picture_hw
     if options.needs_whole:
         if whole_hw is None:
             raise ValueError("a picture of the original image needs its pixels")
         pixels_hw = whole_hw
-    grey = Image.fromarray(pixels_hw)
-    if grey.size != frame.size:
-        grey = grey.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return grey
+    if pixels_hw.shape == (frame.height_px, frame.width_px):
+        return pixels_hw
+    whole = Image.fromarray(pixels_hw)
+    return np.asarray(whole.resize(frame.size, Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
 def background(
     frame: Frame, evidence: Evidence, options: RenderOptions, whole_hw: NDArray[np.uint8] | None
-) -> Image.Image:
-    """Return the picture that heat is drawn on, grey: the radiograph, or black for heat alone.
+) -> NDArray[np.uint8]:
+    """Return the greys [h, w] that heat is drawn on: the radiograph, or black for heat alone.
 
     What the network did not see is hatched, and what it saw has an edge, drawn outside of it. Over
     a radiograph the hatching follows the opacity of the heat: at 0 the radiograph shows as is.
     """
     strength = 1.0
     if options.kind is RenderKind.HEATMAP:
-        grey = Image.new("L", frame.size)
+        grey_hw = np.zeros((frame.height_px, frame.width_px), np.uint8)
     else:
         strength = options.opacity
-        grey = radiograph(frame, evidence, options, whole_hw)
+        grey_hw = radiograph(frame, evidence, options, whole_hw)
     if frame.unseen and strength:
-        _mark_unseen(grey, frame, strength)
-    return grey
+        return _with_unseen_marked(grey_hw, frame, strength)
+    return grey_hw
 
 
-def _mark_unseen(grey: Image.Image, frame: Frame, strength: float) -> None:
+def _with_unseen_marked(
+    grey_hw: NDArray[np.uint8], frame: Frame, strength: float
+) -> NDArray[np.uint8]:
+    grey = Image.fromarray(grey_hw)
     longest_px, seen = max(frame.size), frame.seen
     period_px, line_px = max(8, longest_px // 24), max(1, longest_px // 512)
     is_stripe = np.arange(frame.width_px + frame.height_px) % period_px < period_px // 4
@@ -111,3 +114,4 @@ def _mark_unseen(grey: Image.Image, frame: Frame, strength: float) -> None:
     right, bottom = left + seen.width_px + 2 * line_px, top + seen.height_px + 2 * line_px
     edge = left, top, right - 1, bottom - 1
     ImageDraw.Draw(grey).rectangle(edge, outline=EDGE_GREY, width=line_px)
+    return np.asarray(grey)

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +64,17 @@ def from_evidence(
     # The lowest cell is added after enlarging, so that rounding leaves a level map level.
     lowest = positive_hw.min()
     above_hw = enlarge(positive_hw - lowest, side_px)
-    at = _peak_row_column(above_hw)
+    highest = above_hw.max()
+    at = _peak_row_column(above_hw, float(highest))
     if full_scale_logits is not None:
         values_hw = np.minimum((above_hw + lowest) / np.float32(full_scale_logits), 1)
         return HeatMap(values_hw, 0.0, full_scale_logits, at)
     start = above_hw.min()
     above_hw -= start
-    stretched_from = max(float(above_hw.max()), MIN_SCALE_LOGITS)
+    stretched_from = max(float(highest - start), MIN_SCALE_LOGITS)
+    above_hw /= np.float32(stretched_from)
     low = float(lowest) + float(start)
-    return HeatMap(above_hw / np.float32(stretched_from), low, low + stretched_from, at)
+    return HeatMap(above_hw, low, low + stretched_from, at)
 
 
 def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
@@ -82,7 +83,7 @@ def from_saliency(saliency_hw: NDArray[np.float32]) -> HeatMap:
     if not highest > 0:
         return no_heat(saliency_hw.shape[0], 1.0, in_logits=False)
     values_hw = (saliency_hw / highest).astype(np.float32)
-    return HeatMap(values_hw, 0.0, 1.0, _peak_row_column(values_hw), in_logits=False)
+    return HeatMap(values_hw, 0.0, 1.0, _peak_row_column(values_hw, 1), in_logits=False)
 
 
 def enlarge(values_hw: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
@@ -109,13 +110,12 @@ def _interpolation(count: int, side_px: int) -> NDArray[np.float64]:
     return np.asarray(np.maximum(1 - distance, 0))
 
 
-def _peak_row_column(values_hw: NDArray[np.floating[Any]]) -> tuple[int, int]:
-    """Return the highest point; of several, the one nearest the middle.
+def _peak_row_column(values_hw: NDArray[np.float32], highest: float) -> tuple[int, int]:
+    """Return the point of the highest value; of several, the one nearest the middle.
 
     Enlarging repeats the edges, so the maximum of a cell at the border is a plateau up to the
     border. Its point nearest the middle is that cell's centre.
     """
-    highest = float(values_hw.max())
     height, width = values_hw.shape
     # Four times as fast as a nonzero of two dimensions.
     rows, columns = divmod(np.flatnonzero(values_hw >= highest * (1 - PEAK_TOLERANCE)), width)

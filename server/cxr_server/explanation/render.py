@@ -31,8 +31,9 @@ class Renderer:
         if not options.draws_maps:
             return
         self._frame = frame_of(evidence, options)
-        self._background = background(self._frame, evidence, options, whole_hw)
-        self._seen_hw = np.asarray(self._background.crop(self._frame.seen_edges))
+        self._background_hw = background(self._frame, evidence, options, whole_hw)
+        left, top, right, bottom = self._frame.seen_edges
+        self._seen_hw = self._background_hw[top:bottom, left:right]
         self._heat_over_grey = _heat_over_grey(options.kind, options.color_map, options.opacity)
 
     def render(self, caption: Caption) -> bytes:
@@ -53,10 +54,12 @@ class Renderer:
             levels = Image.fromarray(levels_hw)
             levels_hw = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
         rgbx = self._heat_over_grey.view(np.uint32).ravel()
-        colored = rgbx.take(levels_hw.astype(np.uint16) << 8 | self._seen_hw)
-        picture = Image.frombytes("RGB", (width, height), colored, "raw", "RGBX")
+        pairs_hw = levels_hw.astype(np.uint16) << 8
+        pairs_hw |= self._seen_hw
+        drawn = rgbx.take(pairs_hw)
+        picture = Image.frombuffer("RGBX", (width, height), drawn, "raw", "RGBX", 0, 1)
         if frame.unseen:
-            whole = self._background.convert("RGB")
+            whole = Image.fromarray(self._background_hw).convert("RGB")
             whole.paste(picture, frame.seen_edges)
             picture = whole
         if options.contours:
@@ -73,8 +76,8 @@ def render_radiograph(
 
     The pixels are those of an overlay without heat. The whole image is given if `needs_whole`.
     """
-    picture = radiograph(frame_of(evidence, options), evidence, options, whole_hw)
-    return _ENCODERS[options.format](picture, None)
+    picture_hw = radiograph(frame_of(evidence, options), evidence, options, whole_hw)
+    return _ENCODERS[options.format](Image.fromarray(picture_hw), None)
 
 
 @lru_cache(maxsize=8)  # 256 KiB each
