@@ -33,6 +33,8 @@ class ByteBudget:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[bulk][turn] = wanted_bytes
         self._grant()
+        if turn.done():
+            return Share(self, wanted_bytes, bulk)
         left_s = None if math.isinf(deadline) else deadline - time.monotonic()
         try:
             async with asyncio.timeout(left_s):

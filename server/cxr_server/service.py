@@ -209,11 +209,12 @@ class InferenceService:
         )
         whole_hw = made.whole_hw if made else None
         scored = findings(evidence.evidence_khw, model.manifest)
+        best_first = ranked(scored)
         explanations = await model.draw(
             lambda engine: explain(
                 evidence,
                 scored,
-                request.labels or (ranked(scored)[0].label,),
+                request.labels or (best_first[0].label,),
                 model=model.manifest,
                 engine=engine,
                 method=request.method,
@@ -240,7 +241,7 @@ class InferenceService:
         return ExplainResult(
             explanations=tuple(explanations),
             radiograph=radiograph,
-            findings=ranked(scored),
+            findings=best_first,
             evidence=evidence,
             stages=stages,
             model=model.manifest,

@@ -72,10 +72,12 @@ def explain_request(request: pb.ExplainRequest | bytes) -> ExplainRequest:
     """
     image, message = _image_and_rest(pb.ExplainRequest, request)
     fields = {"image": image, **_set_fields(message)}
-    fields["labels"] = tuple(message.labels)
-    fields["heatmap_labels"] = tuple(message.heatmap_labels)
-    fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
-    fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
+    for name in fields.keys() & {"labels", "heatmap_labels"}:
+        fields[name] = tuple(fields[name])
+    if "render" in fields:
+        fields["render"] = RenderOptions(**_set_fields(message.render, "render."))
+    if "dicom" in fields:
+        fields["dicom"] = DecodeOptions(**_set_fields(message.dicom, "dicom."))
     return ExplainRequest(**fields)
 
 
