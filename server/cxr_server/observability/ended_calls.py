@@ -8,7 +8,7 @@ from cxr_server.observability.call import Call
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.tracing import Recorder
 
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """For which calls wait to be told of together."""
 
 log = structlog.get_logger("cxr_server.calls")
@@ -17,9 +17,9 @@ log = structlog.get_logger("cxr_server.calls")
 class EndedCalls:
     """Counts, traces and logs calls that have ended, those of `PAUSE_S` together.
 
-    For one alone that takes the event loop some 140 us, most of them to fetch code that decoding
-    has displaced from the processor's caches; for ten together 40 us each. Successful calls of
-    `quiet` methods, full names, are logged at the level debug.
+    For one alone that takes the event loop 60 to 140 us, most of them to fetch code that decoding
+    has displaced from the processor's caches; for ten together 25 to 40 us each.
+    Successful calls of `quiet` methods, full names, are logged at the level debug.
     """
 
     def __init__(
