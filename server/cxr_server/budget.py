@@ -102,7 +102,8 @@ class ThreadBudget:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self._turn = threading.Lock()  # held by the one that waits: smaller ones do not overtake
-        self._freed = threading.Condition()
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
 
     @contextmanager
     def hold(self, wanted_bytes: int, check: Callable[[], None]) -> Iterator[None]:
@@ -110,7 +111,7 @@ class ThreadBudget:
 
         `check` is called before and while it waits; what it raises ends the wait.
         """
-        with self._turn, self._freed:
+        with self._turn, self._lock:
             check()
             while self.held_bytes + wanted_bytes > self.limit_bytes:
                 self._freed.wait(0.1)
@@ -119,6 +120,6 @@ class ThreadBudget:
         try:
             yield
         finally:
-            with self._freed:
+            with self._lock:
                 self.held_bytes -= wanted_bytes
                 self._freed.notify_all()

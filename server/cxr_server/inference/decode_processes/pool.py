@@ -60,7 +60,8 @@ class DecodeProcesses:
         self._working: set[DecodeProcess] = set()
         self._taken = 0  # processes that work, or that are being started
         self._closed = False
-        self._changed = threading.Condition()  # guards all of the above
+        self._lock = threading.Lock()  # guards all of the above
+        self._freed = threading.Condition(self._lock)
 
     def __len__(self) -> int:
         """Return the number of processes now."""
@@ -69,7 +70,7 @@ class DecodeProcesses:
     @property
     def pids(self) -> list[int]:
         """Process ids."""
-        with self._changed:
+        with self._lock:
             return [process.pid for process in (*self._idle, *self._working)]
 
     @property
@@ -83,7 +84,7 @@ class DecodeProcesses:
 
         Raises DecodeProcessesUnavailable.
         """
-        with self._changed:
+        with self._lock:
             self._forking()
 
     def preprocess(
@@ -122,9 +123,9 @@ class DecodeProcesses:
 
     def close(self) -> None:
         """End all processes. Images that are being decoded fail with Draining."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._freed.notify_all()
             idle, self._idle = self._idle, []
             for process in self._working:
                 process.kill()
@@ -147,30 +148,31 @@ class DecodeProcesses:
 
     def _take(self, check: Callable[[], None]) -> DecodeProcess:
         """Return a process that works, alone, for the caller. Raises what `check` raises."""
-        with self._changed:
+        with self._lock:
             while not self._closed and self._taken >= self.limit:
-                self._changed.wait(CHECK_INTERVAL_S)
+                self._freed.wait(CHECK_INTERVAL_S)
                 check()
             self._taken += 1
+            process = self._next_idle()
         try:
-            while process := self._next_idle():
-                if not process.has_ended:
-                    return process
+            while process and process.has_ended:
                 self._end(process)
-            return self._fork(check)
+                with self._lock:
+                    process = self._next_idle()
+            return process or self._fork(check)
         except BaseException:
-            self._free_place()
+            with self._lock:
+                self._free_place()
             raise
 
     def _next_idle(self) -> DecodeProcess | None:
-        with self._changed:
-            process = self._idle.pop() if self._idle else None
-            if process:
-                self._working.add(process)
-            return process
+        process = self._idle.pop() if self._idle else None
+        if process:
+            self._working.add(process)
+        return process
 
     def _fork(self, check: Callable[[], None]) -> DecodeProcess:
-        with self._changed:
+        with self._lock:
             fork_server = self._forking()
         process = DecodeProcess(
             fork_server,
@@ -179,12 +181,12 @@ class DecodeProcesses:
             grace_s=self._grace_s,
             check=check,
         )
-        with self._changed:
+        with self._lock:
             self._working.add(process)
         return process
 
     def _give_back(self, process: DecodeProcess) -> None:
-        with self._changed:
+        with self._lock:
             is_usable = process.cause is None and not self._closed
             if is_usable:
                 self._working.discard(process)
@@ -192,16 +194,16 @@ class DecodeProcesses:
                 self._free_place()
         if not is_usable:
             self._end(process)
-            self._free_place()
+            with self._lock:
+                self._free_place()
 
     def _free_place(self) -> None:
-        with self._changed:
-            self._taken -= 1
-            self._changed.notify()
+        self._taken -= 1
+        self._freed.notify()
 
     def _end(self, process: DecodeProcess) -> None:
         """Close a process. Log and count it if it has ended, unless this has ended it."""
-        with self._changed:
+        with self._lock:
             self._working.discard(process)
         process.close()
         cause = process.cause or Cause.KILLED
