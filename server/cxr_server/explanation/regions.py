@@ -1,7 +1,7 @@
 """Regions: heat map -> its peak and its connected regions, in pixels of the original image."""
 
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -71,13 +71,14 @@ def regions(heat: HeatMap, crop: Box) -> tuple[Region, ...]:
 
 
 class _Component(NamedTuple):
-    """The box around connected pixels, `bottom` and `right` outside, and their highest value."""
+    """The box around connected pixels, `bottom` and `right` outside, and what they are."""
 
     top: int
     bottom: int
     left: int
     right: int
     highest: float
+    size_px: int
 
 
 def _components(values_hw: NDArray[np.float32], threshold: float) -> list[_Component]:
@@ -97,20 +98,21 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[_Compo
     highest = np.maximum.reduceat(values_hw.ravel(), starts - rows)
 
     of_run = _connected(starts, stops, height, width)
-    by_component = np.argsort(of_run, kind="stable")
     heads = np.flatnonzero(of_run == np.arange(len(of_run)))
+    by_component = np.argsort(of_run, kind="stable")
     firsts = np.searchsorted(of_run[by_component], heads)
-    least = np.stack((rows, -(rows + 1), lefts, -(stops - rows * width)))[:, by_component]
-    columns = (
-        np.add.reduceat((stops - starts)[by_component], firsts),
-        *np.minimum.reduceat(least, firsts, axis=1),
-        np.maximum.reduceat(highest[by_component], firsts),
+
+    figures = (
+        (np.minimum, rows),
+        (np.maximum, rows + 1),
+        (np.minimum, lefts),
+        (np.maximum, stops - rows * width),
+        (np.maximum, highest),
+        (np.add, stops - starts),
     )
-    found = zip(*(each.tolist() for each in columns), strict=True)
-    return [
-        _Component(top, -bottom, left, -right, value)
-        for _, top, bottom, left, right, value in sorted(found, key=itemgetter(0), reverse=True)
-    ]
+    columns = [over.reduceat(each[by_component], firsts).tolist() for over, each in figures]
+    found = map(_Component._make, zip(*columns, strict=True))
+    return sorted(found, key=attrgetter("size_px"), reverse=True)
 
 
 def _connected(
