@@ -191,7 +191,8 @@ def test_oddities_that_change_no_pixel_are_tolerated(name: str) -> None:
 def test_markers_are_found_wherever_the_search_pauses(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jpeg_segments, "SEARCHED_BYTES", size + 1)
+    monkeypatch.setattr(jpeg_segments, "FIRST_BYTES", size + 1)
+    monkeypatch.setattr(jpeg_segments, "MOST_BYTES", 2 * size + 1)
     for file in (stray(b"\0\xff\0" + b"\xff" * size), PROGRESSIVE + b"\xff\xd9"):
         assert (decode(file).pixels_hw == luma_by_pillow(file)).all()
 

@@ -8,8 +8,9 @@ from cxr_server.errors import ImageUnreadable
 
 MAX_SEGMENT_COUNT = 4_096
 """Far above the segments that encoders write (a 16 MiB profile takes 257)."""
-SEARCHED_BYTES = 2**17
-"""Bytes that are searched for a marker at once: they and what is made of them fit the cache."""
+FIRST_BYTES, MOST_BYTES = 2**8, 2**17
+"""Bytes that are searched for a marker at once. The first are few, so that no file of thousands of
+close markers takes a long search for each; the most fit the cache with what is made of them."""
 
 SOF0, RST0, EOI, SOS, COM = 0xC0, 0xD0, 0xD9, 0xDA, 0xFE
 APP0, APP1, APP14, APP15 = 0xE0, 0xE1, 0xEE, 0xEF
@@ -47,8 +48,9 @@ def _next_marker(data: bytes, offset: int) -> int:
     here = data[offset : offset + 2]
     if len(here) == 2 and here[0] == 0xFF and _IS_MARKER[here[1]]:  # no bytes between segments
         return offset
-    for start in range(offset, len(data) - 1, SEARCHED_BYTES):
-        count = min(SEARCHED_BYTES, len(data) - 1 - start)
+    start, size = offset, FIRST_BYTES
+    while start < len(data) - 1:
+        count = min(size, len(data) - 1 - start)
         first, second = (np.frombuffer(data, np.uint8, count, start + at) for at in (0, 1))
         found = first == 0xFF
         found &= second > _TEM
@@ -57,6 +59,7 @@ def _next_marker(data: bytes, offset: int) -> int:
             places = places[_IS_MARKER[second[places]]]
             if places.size:
                 return start + int(places[0])
+        start, size = start + count, min(16 * size, MOST_BYTES)
     raise ImageUnreadable("The JPEG file is cut short.")
 
 
