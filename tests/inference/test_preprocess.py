@@ -170,6 +170,15 @@ def test_the_picture_of_the_input_is_the_image_again() -> None:
     assert (picture == pixels_hw).all()
 
 
+@pytest.mark.parametrize("white", [32_768, 32_769, 32_770])
+def test_a_picture_of_few_values_around_mid_grey_keeps_black_and_white(white: int) -> None:
+    pixels_hw = np.full((1000, 1000), 32_766, np.uint16)
+    pixels_hw[500:] = white
+    picture = XRV.picture_hw(XRV.image_chw(radiograph(pixels_hw), 224), radiograph(pixels_hw))
+    assert picture[4:100, 4:-4].max() < 9  # zeros beyond the edge are mid-grey
+    assert picture[124:-4, 4:-4].min() > 246
+
+
 def test_a_16_bit_image_is_preprocessed_as_its_8_bit_twin() -> None:
     pixels_hw = chest_like(300, 280)
     eight = XRV.image_chw(radiograph(pixels_hw), 224)

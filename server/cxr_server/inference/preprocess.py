@@ -92,7 +92,8 @@ class XRVPreprocessing:
         scale = 2 * HALF_RANGE / radiograph.max_value
         black, white = (value * scale - HALF_RANGE for value in radiograph.display_range)
         levels_hw = (image_chw[0] - np.float32(black)) * np.float32(255 / (white - black))
-        return np.asarray(np.rint(levels_hw), dtype=np.uint8)
+        # Rounding errors are steps of a picture where all of it are a few of 65,536 values.
+        return np.asarray(np.rint(np.clip(levels_hw, 0, 255, out=levels_hw)), dtype=np.uint8)
 
 
 def _bounds(values_hw: Pixels, max_value: int) -> tuple[int, int]:
