@@ -27,6 +27,21 @@ def saved(page: Page, height_px: int) -> NDArray[np.int16]:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(np.int16)[:height_px]
 
 
+SQUARE = "**/api/explanations?*frame=model-input*"
+"""Requests of what the network saw."""
+
+
+def refuse(route: Route) -> None:
+    """Answer a request with an error."""
+    route.fulfill(json={"error": {"reason": "INTERNAL", "message": "No memory is free."}})
+
+
+def answer_late(route: Route) -> None:
+    """Answer a request after the picture was asked for."""
+    route.request.frame.page.wait_for_timeout(500)
+    route.continue_()
+
+
 def served(client: Client, film: Path, label: str, **options: Any) -> NDArray[np.int16]:
     """Return the server's picture of a map."""
     render = RenderOptions(**{"frame": "ORIGINAL", **options})
@@ -124,12 +139,11 @@ def test_the_frame_of_the_network_shows_what_it_saw_in_its_resolution(
     expected = served(client, film, label, frame="MODEL_INPUT", contours=True)
     seen.expect_map(page, label)
 
-    def answer_late(route: Route) -> None:  # after the picture was asked for
-        page.wait_for_timeout(500)
-        route.continue_()
-
-    page.route("**/api/explanations?*frame=model-input*", answer_late)
+    page.route(SQUARE, refuse)
     check(page, "Network input", on=True)
+    expect(page.get_by_text("No memory is free.")).to_be_visible()
+    page.route(SQUARE, answer_late)
+    page.get_by_role("button", name="Try again").click()
     difference = np.abs(saved(page, len(expected)) - expected)
     assert difference.max() <= MAX_DIFFERENCE
 

@@ -99,7 +99,9 @@ async function showModelInput(target) {
     target.show(answer, target.label, state.model?.input_side_px, radiograph);
   } catch (error) {
     if (!(error instanceof ViewerError)) throw error;
-    const again = () => showModelInput(target);
+    const again = () => {
+      target.settled = showModelInput(target);
+    };
     if (target.answer === answer)
       problem.show(error, { film, server: state.server?.server ?? null, again });
   }

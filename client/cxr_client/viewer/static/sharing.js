@@ -54,7 +54,7 @@ export class Sharing {
 
   /** @param {string} kind */
   async #save(kind) {
-    if (kind === "png") await Promise.all(this.#shown().shown.map(({ settled }) => settled));
+    if (kind === "png") await Promise.allSettled(this.#shown().shown.map((pane) => pane.settled));
     const {
       active: { film, answer, label },
       shown,
