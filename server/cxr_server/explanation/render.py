@@ -11,6 +11,7 @@ from cxr_server.explanation.colormaps import ColorMap, colors
 from cxr_server.explanation.contours import draw_contours
 from cxr_server.explanation.encode import jpeg, png
 from cxr_server.explanation.frame import background, frame_of, radiograph
+from cxr_server.explanation.heatmap import HeatMap
 from cxr_server.explanation.legend import add_legend
 from cxr_server.explanation.options import RenderFormat, RenderKind, RenderOptions
 from cxr_server.inference.model_input import Evidence
@@ -48,16 +49,7 @@ class Renderer:
 
     def _drawn(self, caption: Caption) -> Image.Image:
         options, frame, heat = self._options, self._frame, caption.heat
-        levels_hw = np.rint(heat.values_hw * 255).astype(np.uint8)
-        height, width = self._seen_hw.shape
-        if levels_hw.shape != (height, width):
-            levels = Image.fromarray(levels_hw)
-            levels_hw = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
-        rgbx = self._heat_over_grey.view(np.uint32).ravel()
-        pairs_hw = levels_hw.astype(np.uint16) << 8
-        pairs_hw |= self._seen_hw
-        drawn = rgbx.take(pairs_hw)
-        picture = Image.frombuffer("RGBX", (width, height), drawn, "raw", "RGBX", 0, 1)
+        picture = self._over_grey(heat)
         if frame.unseen:
             whole = Image.fromarray(self._background_hw).convert("RGB")
             whole.paste(picture, frame.seen_edges)
@@ -67,6 +59,18 @@ class Renderer:
         if options.legend:
             picture = add_legend(picture, caption, self._heat_over_grey, contours=options.contours)
         return picture
+
+    def _over_grey(self, heat: HeatMap) -> Image.Image:
+        """Return heat over what the network saw, RGBX."""
+        levels_hw = np.rint(heat.values_hw * 255).astype(np.uint8)
+        height, width = self._seen_hw.shape
+        if levels_hw.shape != (height, width):
+            levels = Image.fromarray(levels_hw)
+            levels_hw = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
+        rgbx = self._heat_over_grey.view(np.uint32).ravel()
+        pairs_hw = levels_hw.astype(np.uint16) << 8
+        pairs_hw |= self._seen_hw
+        return Image.frombuffer("RGBX", (width, height), rgbx.take(pairs_hw), "raw", "RGBX", 0, 1)
 
 
 def render_radiograph(
