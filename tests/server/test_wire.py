@@ -23,6 +23,7 @@ KNOWN_LATER = b"\xfa\x3e\x02hi"  # field 1007
         OPTIONS + HEAD,
         HEAD + OPTIONS + ELSE,
         ELSE + HEAD,
+        HEAD + b"\x0a\x00" + OPTIONS,
         HEAD + KNOWN_LATER,
         KNOWN_LATER + HEAD,
         b"\x0a\x00" + OPTIONS,
@@ -42,6 +43,7 @@ def test_a_request_in_bytes_is_the_request_of_its_message(message: bytes) -> Non
         HEAD + b"\x0a",
         b"\x0a" + b"\xff" * 9 + b"\x01" + IMAGE,
         b"\x0a" + b"\xff" * 20,
+        b"\x0a\x84\x80\x80\x80\x80\x00else",
         HEAD + b"\xff",
     ],
 )

@@ -90,7 +90,10 @@ def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[bytes, A
         return b"", request
     image, rest = cut_first(request, kind.DESCRIPTOR.fields_by_name["image"].number)
     try:
-        return image, kind.FromString(rest)
+        message = kind.FromString(rest)
+        if message.ByteSize() < len(rest):  # it may say again that there is no image
+            return b"", kind.FromString(request)
+        return image, message
     except DecodeError:
         raise InvalidField("the request is not a valid message of this method") from None
 

@@ -4,7 +4,7 @@ https://protobuf.dev/programming-guides/encoding
 """
 
 _LENGTH_DELIMITED = 2
-_MAX_VARINT_BYTES = 10
+_MAX_LENGTH_BYTES = 5  # of its varint; protobuf refuses longer ones
 
 
 def field_head(number: int, size: int) -> bytes:
@@ -20,7 +20,7 @@ def cut_first(message: bytes, number: int) -> tuple[bytes, bytes]:
     if message[:1] != _varint(number << 3 | _LENGTH_DELIMITED):
         return b"", message
     size = 0
-    for start, byte in enumerate(message[1 : 1 + _MAX_VARINT_BYTES], 2):
+    for start, byte in enumerate(message[1 : 1 + _MAX_LENGTH_BYTES], 2):
         size |= (byte & 0x7F) << 7 * (start - 2)
         if byte < 0x80:
             end = start + size
