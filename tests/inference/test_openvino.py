@@ -17,6 +17,7 @@ from cxr_server.bundles.load import Bundle, BundleError
 from cxr_server.inference.engines import Interrupted, InterruptibleEngine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino import OpenVINOEngine
+from cxr_server.inference.engines.openvino_cache import opened
 
 COUNT = 3
 
@@ -187,6 +188,40 @@ def test_a_damaged_cache_is_discarded_and_changes_no_score(
     np.testing.assert_array_equal(engine.evidence(images[:1]), expected)
     engine.close()
     assert blob.read_bytes() != content, "the model must be compiled and cached again"
+
+
+def test_a_cache_is_open_to_one_process_at_a_time(tmp_path):
+    folder = tmp_path / "cache"
+    with opened(folder) as first, opened(folder, timeout_s=0.05) as second:
+        assert (first, second) == (folder, None), "the second goes without"
+    with opened(folder, timeout_s=0.05) as third:
+        assert third == folder
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_an_empty_cache(phantom_bundle, tmp_path):
+    """OpenVINO maps files that are still being written: one of such processes ended by SIGBUS."""
+    program = """if True:
+        import os, sys
+        from pathlib import Path
+        from cxr_server.bundles.load import load_bundle
+        from cxr_server.inference.engines.openvino import OpenVINOEngine
+        bundle = load_bundle(Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        OpenVINOEngine(bundle, cache_dir=Path(sys.argv[2]), threads=2)
+        print("loaded", flush=True)
+        os._exit(0)
+    """
+    for turn in range(5):
+        folder = tmp_path / str(turn)
+        command = [sys.executable, "-c", program, str(phantom_bundle.path), str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        together = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
+        for each in together:
+            assert each.stdout.readline() == "ready\n"
+        ends = [each.communicate("go\n", timeout=120)[0] for each in together]
+        assert ends == ["loaded\n"] * 3
 
 
 def test_a_cache_folder_that_cannot_be_created_is_not_needed(phantom_bundle, tmp_path, images):

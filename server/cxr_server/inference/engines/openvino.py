@@ -1,24 +1,18 @@
-"""OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier.
+"""OpenVINO engine: the default on CPUs. Imports numpy and openvino, nothing heavier."""
 
-Compiled models are cached. OpenVINO recompiles a cached model that it cannot read, but loads one
-with changed weights without an error. So each is kept with its SHA-256 and deleted if it does
-not match.
-"""
-
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.bundles.load import Bundle, file_entry
+from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines import INT8, Inferred, Interrupted
 from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.openvino_cache import opened
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
 MODEL_FILES = ("openvino/model.xml", "openvino/model.bin")
@@ -51,17 +45,16 @@ class OpenVINOEngine:
         path, _ = (bundle.file(name) for name in MODEL_FILES)
         # OpenVINO itself tells models apart by path and time only.
         digests = [bundle.manifest.files[name].sha256[:16] for name in MODEL_FILES]
-        cache = cache_dir and cache_dir / "openvino" / "".join(digests)
+        folder = cache_dir and cache_dir / "openvino" / "".join(digests)
         core = openvino.Core()
-        if cache and _open_cache(cache):
-            core.set_property({properties.cache_dir: str(cache)})
         compiled = partial(_CompiledModel, core, path, device, cores)
-        with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
-            models = list(pool.map(compiled, sorted({1, cores})))
+        with opened(folder) as cache:
+            if cache:
+                core.set_property({properties.cache_dir: str(cache)})
+            with ThreadPoolExecutor(2) as pool:  # reading a cached model keeps one core busy
+                models = list(pool.map(compiled, sorted({1, cores})))
         self._latency, self._throughput = models[0], models[-1]
         self.precision = INT8 if bundle.manifest.quantization else self._throughput.precision
-        if cache:
-            _seal_cache(cache)
         self._lock = threading.Lock()
         self._running = 0
 
@@ -172,28 +165,3 @@ class _CompiledModel:
             return self._idle.pop()  # atomic, like append
         except IndexError:
             return self._model.create_infer_request()
-
-
-def _open_cache(folder: Path) -> bool:
-    """Create the folder and delete files that fail their checksum. False if it is unusable."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for blob in folder.glob("*.blob"):
-            seal = blob.with_suffix(".sha256")
-            if not seal.is_file() or seal.read_text() != file_entry(blob).sha256:
-                blob.unlink(missing_ok=True)
-                seal.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return False
-    return os.access(folder, os.R_OK | os.X_OK)
-
-
-def _seal_cache(folder: Path) -> None:
-    """Store the SHA-256 of each new file. Failing only makes the next start slower."""
-    with suppress(OSError):
-        for blob in folder.glob("*.blob"):
-            seal = blob.with_suffix(".sha256")
-            if not seal.is_file():
-                new = seal.with_suffix(f".{os.getpid()}")
-                new.write_text(file_entry(blob).sha256)
-                os.replace(new, seal)
