@@ -15,6 +15,7 @@ from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
 
 MARK = b"HOSTILE "
 SIDE_PX = 64
+LARGE_SIDE_PX = 2500
 DECODE_BYTES = 12 * 2**20  # what the header says that decoding takes: more than `SMALL_BYTES`
 
 
@@ -57,6 +58,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "sleep": lambda: time.sleep(3600),
     "nap": lambda: time.sleep(0.2),
     "long nap": lambda: time.sleep(2),
+    "large image after a nap": lambda: time.sleep(0.2),
     "spin": spin,
     "allocate 8 GB": lambda: np.ones(2**33, np.uint8),
     "allocate slowly": allocate_slowly,
@@ -81,8 +83,9 @@ class HostileCodec:
         deed = data.removeprefix(MARK).decode()
         if deed == "abort in the header":
             os.abort()
-        return Header(SIDE_PX, SIDE_PX, 8, 1, pixel_data=deed, decode_bytes=DECODE_BYTES)
+        side_px = LARGE_SIDE_PX if deed.startswith("large") else SIDE_PX
+        return Header(side_px, side_px, 8, 1, pixel_data=deed, decode_bytes=DECODE_BYTES)
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:
         DEEDS[header.pixel_data]()
-        return Decoded(np.full((SIDE_PX, SIDE_PX), 99, np.uint8))
+        return Decoded(np.full((header.height_px, header.width_px), 99, np.uint8))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,11 +27,12 @@ from cxr_server.errors import (
 from cxr_server.imaging.codecs import CODECS
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
+from cxr_server.inference.decode_processes.messages import Task
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.decode_processes.process import RaisedInProcess
 from cxr_server.inference.decode_processes.sizes import SMALL_BYTES
 from cxr_server.inference.model_input import ModelInput
-from cxr_server.inference.preprocess import XRV, Hold, Job, preprocess
+from cxr_server.inference.preprocess import XRV, Hold, Job, XRVPreprocessing, preprocess
 from cxr_server.observability.metrics import Metrics
 from dicom_files import dicom
 from hostile_codecs import DECODE_BYTES, HostileCodec, hostile
@@ -329,12 +331,39 @@ def test_a_server_with_more_than_1024_descriptors_starts_processes() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_memory_of_a_large_image_is_given_back(processes: Decoders) -> None:
+def test_memory_of_a_large_image_is_given_back_also_if_nobody_waits_for_it(
+    processes: Decoders,
+) -> None:
+    held: list[int] = []
+
+    def counted(decode_bytes: int, beside_bytes: int) -> AbstractContextManager[None]:
+        held.append(decode_bytes)
+        return nullcontext()
+
+    def gone_while_pixels_are_decoded() -> None:
+        if len(held) == 2:
+            raise DeadlineExpired("the caller has gone")
+
     processes.decode(IMAGES["larger than what is retained"](), WHOLE)
+    unwanted = hostile("large image after a nap")
+    with pytest.raises(DeadlineExpired):
+        processes.preprocess(unwanted, WHOLE, hold=counted, check=gone_while_pixels_are_decoded)
     for pid in processes.pids:
         found = re.search(r"Pss_Shmem:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text())
         assert found
         assert int(found[1]) * 1024 <= 4 * MIB
+
+
+@dataclass
+class BrighterPreprocessing(XRVPreprocessing):
+    """A class without a hash, as `dataclass` makes them."""
+
+    gamma: float = 0.8
+
+
+def test_a_preprocessing_needs_no_hash() -> None:
+    task = Task(Job(preprocessing=BrighterPreprocessing(), side_px=224, limits=DecodeLimits()), 7)
+    assert Task.unpacked(task.packed()) == task
 
 
 def test_a_codec_that_cannot_be_imported_is_an_error_at_the_start() -> None:

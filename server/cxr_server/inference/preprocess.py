@@ -5,7 +5,7 @@ To add a preprocessing, write a class and add an instance to `PREPROCESSINGS`.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -132,7 +132,7 @@ class Job:
     keeps the whole image as a picture.
     """
 
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = field(hash=False)  # a class of its own may have no hash
     side_px: int
     limits: DecodeLimits
     options: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen

@@ -223,6 +223,7 @@ class DecodeProcess:
                 if not data:
                     break
                 if not isinstance(from_worker(data), Takes):
+                    self._arena.trim(self._arena.size_bytes)  # of results that nobody takes
                     return
                 self._channel.send(WITHDRAWN)
         self._end(Cause.ABANDONED)
