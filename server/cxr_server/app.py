@@ -162,6 +162,7 @@ async def serve(settings: Settings) -> int:
     def stop(number: int) -> None:
         # Loading cannot be interrupted, and nothing is being answered meanwhile.
         if leave.is_set() or app.lifecycle.phase is Phase.LOADING:
+            app.server.tell_ended()
             exit_by_signal(number)
         log.info("signal received", signal=signal.Signals(number).name)
         leave.set()

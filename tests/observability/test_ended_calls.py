@@ -1,6 +1,8 @@
 """Ended calls are counted and logged: several together, and all before the server stops."""
 
 import asyncio
+import gc
+import weakref
 
 from structlog.testing import capture_logs
 
@@ -45,3 +47,17 @@ def test_what_is_noted_is_counted_when_the_metrics_are_read() -> None:
     assert read("rpc_server_active_calls", method) == 0
     of_ok = method | {"rpc_response_status_code": "OK"}
     assert read("rpc_server_call_duration_seconds_count", of_ok) == 1
+
+
+def test_what_is_noted_is_not_kept_for_long_also_if_nobody_reads_the_metrics() -> None:
+    class Warnings(list[str]):
+        """A list that can be referred to weakly."""
+
+    metrics, call, warnings = Metrics(), Call(METHOD, "id", "host:10.0.0.7"), Warnings()
+    kept = weakref.ref(warnings)
+    metrics.answered(call, {}, warnings)
+    del warnings
+    for _ in range(2000):
+        metrics.answered(call, {}, ())
+    gc.collect()
+    assert kept() is None

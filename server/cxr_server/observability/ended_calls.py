@@ -43,8 +43,8 @@ class EndedCalls:
         self._tell_all()
 
     def _tell_all(self) -> None:
-        self._metrics.count()
         untold, self._untold = self._untold, []
+        self._metrics.count()
         for call, seconds in untold:
             self._tell(call, seconds)
 

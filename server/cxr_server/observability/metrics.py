@@ -29,6 +29,7 @@ _SYSTEM = "grpc"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BYTES = tuple(float(4**power) for power in range(4, 14))
+_MOST_NOTED = 1000
 _CAUSES = {"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline_exceeded"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, which nobody asks for
@@ -37,15 +38,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for
 class Metrics:
     """One registry with everything that the server counts.
 
-    What calls are counted for is noted, and counted for several of them together (`count`), or
-    when the registry is read. Series that are counted for every call are looked up once: `labels`
-    takes as long as the counting.
+    What calls are counted for is noted, and counted for several of them together: by `count`, when
+    the registry is read, and whenever `_MOST_NOTED` wait. Series that are counted for every call
+    are looked up once: `labels` takes as long as the counting.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._noted: deque[Callable[[], None]] = deque()
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()  # the end of a lost call may be noted meanwhile
         self.registry.register(self)  # the first, so that the others are read once all is counted
         ProcessCollector(registry=self.registry)
         counter = partial(Counter, registry=self.registry)
@@ -178,17 +179,22 @@ class Metrics:
 
     def started(self, call: Call) -> None:
         """Note that a call is in flight until it has `finished`."""
-        self._noted.append(self._active(_SYSTEM, call.method).inc)
+        self._note(self._active(_SYSTEM, call.method).inc)
 
     def finished(self, call: Call, status: str, seconds: float) -> None:
         """Note that a call has ended."""
-        self._noted.append(partial(self._count_finished, call, status, seconds))
+        self._note(partial(self._count_finished, call, status, seconds))
 
     def answered(
         self, call: Call, durations_s: Mapping[str, float], warnings: Iterable[str]
     ) -> None:
         """Note an answered image: what it took, by the name of the stage, and its warnings."""
-        self._noted.append(partial(self._count_answered, call, durations_s, warnings))
+        self._note(partial(self._count_answered, call, durations_s, warnings))
+
+    def _note(self, count: Callable[[], None]) -> None:
+        self._noted.append(count)
+        if len(self._noted) >= _MOST_NOTED:
+            self.count()
 
     def count(self) -> None:
         """Count what is noted. For any thread."""

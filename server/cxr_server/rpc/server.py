@@ -176,6 +176,10 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Close the ports; calls that are still in flight after `grace_s` are cancelled."""
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        self.tell_ended()
+
+    def tell_ended(self) -> None:
+        """Log the calls that have ended, since the process is about to."""
         self._ended.flush()
 
 
