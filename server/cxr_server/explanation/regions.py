@@ -97,7 +97,7 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[_Compo
     # What lies between runs is lower than they are.
     highest = np.maximum.reduceat(values_hw.ravel(), starts - rows)
 
-    of_run = _connected(starts, stops, height, width)
+    of_run = _connected(starts, stops, width)
     heads = np.flatnonzero(of_run == np.arange(len(of_run)))
     by_component = np.argsort(of_run, kind="stable")
     firsts = np.searchsorted(of_run[by_component], heads)
@@ -115,18 +115,28 @@ def _components(values_hw: NDArray[np.float32], threshold: float) -> list[_Compo
     return sorted(found, key=attrgetter("size_px"), reverse=True)
 
 
-def _connected(
-    starts: NDArray[np.intp], stops: NDArray[np.intp], height: int, width: int
-) -> NDArray[np.intp]:
+def _connected(starts: NDArray[np.intp], stops: NDArray[np.intp], width: int) -> NDArray[np.intp]:
     """Return of each run the first one, in reading order, that it is connected with."""
     # Runs of the row above touch a run if they overlap it or meet it at a corner.
     touched = np.searchsorted(stops, starts - width)
     behind = np.searchsorted(starts, stops - width, side="right")
-    first = np.where(touched < behind, touched, np.arange(len(starts)))
-    for _ in range(height.bit_length()):  # twice as far up each time
-        first = first[first]
-    for run in np.flatnonzero(behind - touched > 1).tolist():
-        for other in first[touched[run] + 1 : behind[run]].tolist():
-            upper, lower = sorted((other, int(first[run])))
-            first[first == lower] = upper
+    first = _followed(np.where(touched < behind, touched, np.arange(len(starts))))
+    pairs = [
+        (run, other)
+        for run in np.flatnonzero(behind - touched > 1).tolist()
+        for other in range(touched[run] + 1, behind[run])
+    ]
+    if pairs:  # runs that connect what is separate above them
+        some, others = np.array(pairs).T
+        while (unlike := first[some] != first[others]).any():
+            both = first[some[unlike]], first[others[unlike]]
+            np.minimum.at(first, np.maximum(*both), np.minimum(*both))
+            first = _followed(first)
+    return first
+
+
+def _followed(first: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return for each run where the chain of runs ends that begins with it."""
+    while ((further := first[first]) != first).any():  # twice as far each time
+        first = further
     return first
