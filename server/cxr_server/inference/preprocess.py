@@ -100,7 +100,8 @@ def _bounds(values_hw: Pixels, max_value: int) -> tuple[int, int]:
     """Return what a resized image is clipped to: as in scikit-image, the range of its pixels.
 
     So the mid-grey beyond the edge does not show in an image that is all brighter or all darker.
-    Where it is not, no value can leave the range of its pixels, and the whole range is returned.
+    Where it is not, no value leaves the range of its pixels but by rounding, and the whole range is
+    returned.
     """
     for part_hw in (values_hw[::BOUNDS_STEP], values_hw):
         low, high = int(part_hw.min()), int(part_hw.max())

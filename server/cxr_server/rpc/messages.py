@@ -228,7 +228,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _fields(kind: type[Message], source: object, **given: Any) -> dict[str, Any]:
     """Return a message's fields: those `given`, and all others of the source, by their names.
 
-    Parts of a message stay such dictionaries: it would copy messages.
+    Parts of a message stay such dictionaries: protobuf would copy messages.
     """
     for name in _names_besides(kind.DESCRIPTOR, tuple(given)):
         given[name] = getattr(source, name)

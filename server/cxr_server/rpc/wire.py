@@ -13,7 +13,7 @@ def field_head(number: int, size: int) -> bytes:
 
 
 def cut_first(message: bytes, number: int) -> tuple[bytes, bytes]:
-    """Cut a length-delimited field, 15 at most, off the beginning of a serialised message.
+    """Cut a length-delimited field, of a number up to 15, off the start of a serialised message.
 
     Returns its value and the rest: b"" and the message if it does not begin with the whole field.
     """
