@@ -196,6 +196,16 @@ def test_a_trace_context_that_is_not_valid_is_ignored(traced: Traced, header: st
     assert call.trace_id != TRACE
 
 
+def test_a_trace_state_that_is_not_valid_is_ignored_and_not_logged(
+    traced: Traced, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = (*metadata("bad-state")[:2], ("tracestate", "no member"))
+    traced.stub.DescribeModel(pb.DescribeModelRequest(), metadata=headers)
+    call, _ = traced.receiver.call("bad-state")
+    assert call.trace_id == TRACE
+    assert not caplog.records
+
+
 def test_a_trace_that_its_caller_does_not_sample_is_not_recorded(traced: Traced) -> None:
     for request_id, header in (("unsampled", NOT_SAMPLED), ("sampled", SAMPLED)):
         traced.stub.DescribeModel(pb.DescribeModelRequest(), metadata=metadata(request_id, header))

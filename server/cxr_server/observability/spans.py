@@ -4,6 +4,7 @@ Names follow the semantic conventions for gRPC, https://opentelemetry.io/docs/sp
 A span has no address of the caller, no file name and no score.
 """
 
+import logging
 import threading
 
 from opentelemetry.context import Context
@@ -27,6 +28,9 @@ _SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """Codes that the conventions count as errors of a server."""
+
+# Its warnings are about headers that are not valid, and show what the caller has sent.
+logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)
 
 
 class Spans:
