@@ -29,6 +29,7 @@ from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
 from cxr_server.inference import allocator, scoring
+from cxr_server.inference.engine_calls import is_for_throughput
 from cxr_server.inference.engines import Engine, infer
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
@@ -47,12 +48,17 @@ class Bare:
         self._decoders = _threads(usable_cores(), "decode")
         self._engine_calls = _threads(engine.max_in_flight, "engine")
         self._loop = asyncio.get_running_loop()
+        self._in_flight = 0
 
     async def predict(self, image: bytes, context: Any) -> bytes:
         """Image file -> probabilities [K], float32."""
         answer: asyncio.Future[bytes] = self._loop.create_future()
-        self._decoders.submit(self._decode, image, answer)
-        return await answer
+        self._in_flight += 1
+        try:
+            self._decoders.submit(self._decode, image, answer)
+            return await answer
+        finally:
+            self._in_flight -= 1
 
     def _decode(self, image: bytes, answer: "asyncio.Future[bytes]") -> None:
         """Make the network's input in a decode thread, and hand it to one of the engine's."""
@@ -68,7 +74,9 @@ class Bare:
 
     def _infer(self, image_chw: NDArray[np.float32], answer: "asyncio.Future[bytes]") -> None:
         try:
-            evidence_khw = infer(self._engine, [image_chw]).evidence_nkhw[0]
+            throughput = is_for_throughput(self._engine.max_in_flight, self._in_flight - 1)
+            found = infer(self._engine, [image_chw], for_throughput=throughput)
+            evidence_khw = found.evidence_nkhw[0]
             logits = scoring.logits(evidence_khw, self._manifest.bias)
             packed = struct.pack(f"<{len(logits)}f", *map(scoring.sigmoid, logits))
         except Exception as error:

@@ -913,3 +913,42 @@ def test_the_fair_queue_serves_every_waiting_caller_before_one_twice(counts: lis
         if number < count
     ]
     assert rounds == expected
+
+
+class TwoWayEngine(EchoEngine):
+    """Keeps which images it was asked for in the least processor time."""
+
+    def __init__(self, max_in_flight: int) -> None:
+        super().__init__(max_in_flight=max_in_flight)
+        self.for_throughput: list[int] = []
+
+    def infer(self, images: Sequence[np.ndarray]) -> Inferred:
+        return Inferred(self.evidence(np.stack(images)), None)
+
+    def infer_for_throughput(self, images: Sequence[np.ndarray]) -> Inferred:
+        self.for_throughput += [int(image[0, 0, 0]) for image in images]
+        return self.infer(images)
+
+
+@pytest.mark.parametrize(("cores", "decoding", "expected"), [(2, 1, [7]), (4, 1, []), (4, 2, [7])])
+async def test_a_lone_call_of_the_engine_leaves_the_cores_to_images_on_half_of_them(
+    cores: int, decoding: int, expected: list[int]
+) -> None:
+    engine, decode = TwoWayEngine(cores), threading.Event()
+    run = scheduler(engine, decode_threads=4)
+
+    def slowly() -> Image:
+        decode.wait(60)
+        return Image(0)
+
+    others = [
+        asyncio.ensure_future(run.submit(slowly, stages=Stages(), infer=False))
+        for _ in range(decoding)
+    ]
+    await until(lambda: run.decoding == decoding)
+    assert await answer(run, 7) == 7
+    decode.set()
+    await asyncio.gather(*others)
+    assert engine.for_throughput == expected
+    assert await answer(run, 8) == 8
+    assert engine.for_throughput == expected, "alone, an image is for latency"

@@ -20,11 +20,21 @@ class NotFinite(ArithmeticError):
     """The engine's evidence or embeddings have infinities or NaN."""
 
 
+def is_for_throughput(max_in_flight: int, other_images: int) -> bool:
+    """Return whether a call should leave the other cores to other images.
+
+    An engine on the CPU runs `max_in_flight` calls on a core each, or one on all of them, whose
+    parts then wait for one another if half of the cores are busy.
+    """
+    return other_images >= max(1, max_in_flight // 2)
+
+
 @dataclass(slots=True, eq=False)
 class EngineCall:
     """A call of the engine, on a batch of one priority."""
 
     batch: list[PendingRequest]
+    for_throughput: bool = False
     start_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -40,7 +50,12 @@ class EngineCall:
     def run(self, engine: Engine) -> Inferred:
         """Return the engine's answer. Raises NotFinite, Interrupted, and what the engine raises."""
         images = [request.prepared.image_chw for request in self.batch]
-        made = infer(engine, images, interruptibly=self.gives_way)
+        made = infer(
+            engine,
+            images,
+            interruptibly=self.gives_way,
+            for_throughput=self.for_throughput,
+        )
         for each in made:
             if each is not None and len(each) != len(images):
                 raise ValueError(f"answers on {len(each)} images for {len(images)}")
@@ -76,9 +91,9 @@ class EngineCalls:
         longest_s = max(STUCK_AFTER_S, STUCK_AFTER_CALLS * self._call_s)
         return any(time.monotonic() - call.start_s > longest_s for call in self._running)
 
-    def begin(self, batch: list[PendingRequest]) -> EngineCall:
-        """Note that a call begins now."""
-        call = EngineCall(batch)
+    def begin(self, batch: list[PendingRequest], other_images: int = 0) -> EngineCall:
+        """Note that a call begins now, while `other_images` are decoded or ready."""
+        call = EngineCall(batch, is_for_throughput(self.max_in_flight, other_images))
         self._running.add(call)
         if call.is_bulk:
             self.turns.begin()

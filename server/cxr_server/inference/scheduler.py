@@ -227,7 +227,7 @@ class Scheduler:
             engine, batch = self._engine, self._next_batch()
             if not batch:
                 return True
-            call = self._calls.begin(batch)
+            call = self._calls.begin(batch, self.decoding + self.waiting_to_infer)
         try:
             evidence, embeddings = call.run(engine)
         except Interrupted:

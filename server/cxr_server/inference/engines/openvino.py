@@ -25,7 +25,7 @@ class OpenVINOEngine:
 
     The model is compiled twice: the latency model has one stream over all cores and serves a
     call that finds the engine idle; the throughput model has one stream per core and serves
-    calls that run beside others, and those that may be interrupted.
+    calls that run beside others, those that may be interrupted, and those that ask for it.
     """
 
     name = "openvino"
@@ -64,14 +64,11 @@ class OpenVINOEngine:
 
     def infer(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
         """Return evidence and embeddings; bundles made before embeddings give none."""
-        with self._lock:
-            model = self._throughput if self._running else self._latency
-            self._running += 1
-        try:
-            return _inferred([model.infer(image_chw[None]) for image_chw in images])
-        finally:
-            with self._lock:
-                self._running -= 1
+        return self._infer(images, self._latency)
+
+    def infer_for_throughput(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
+        """Return evidence and embeddings: see `ThroughputEngine`."""
+        return self._infer(images, self._throughput)
 
     def infer_interruptibly(self, images: Sequence[NDArray[np.float32]]) -> Inferred:
         """Return evidence and embeddings: see `InterruptibleEngine`."""
@@ -81,6 +78,18 @@ class OpenVINOEngine:
     def interrupt(self) -> None:
         """End the running calls of `infer_interruptibly`, each after the layer that it computes."""
         self._throughput.interrupt()
+
+    def _infer(
+        self, images: Sequence[NDArray[np.float32]], model_if_idle: "_CompiledModel"
+    ) -> Inferred:
+        with self._lock:
+            model = self._throughput if self._running else model_if_idle
+            self._running += 1
+        try:
+            return _inferred([model.infer(image_chw[None]) for image_chw in images])
+        finally:
+            with self._lock:
+                self._running -= 1
 
     def close(self) -> None:
         """Release the compiled models. The engine must not be called afterwards."""
