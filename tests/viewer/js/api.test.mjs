@@ -73,6 +73,10 @@ test("a refusal carries reason, message, hint, pause and request", async () => {
 test("a web server that is gone, and what is none, are told apart", async () => {
   serve(() => Promise.reject(new TypeError("connection refused")));
   await assert.rejects(getState(), { reason: "VIEWER_UNREACHABLE" });
+  const headers = { "content-type": "application/octet-stream" };
+  const broken = () => new ReadableStream({ pull: (body) => body.error(new TypeError("reset")) });
+  serve(() => new Response(broken(), { headers }));
+  await assert.rejects(explain(film), { reason: "VIEWER_UNREACHABLE" });
   serve(() => new Response("<h1>Bad gateway</h1>", { status: 502 }));
   await assert.rejects(getState(), { reason: "HTTP_502" });
 });

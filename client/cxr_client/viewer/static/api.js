@@ -70,8 +70,7 @@ const ANSWER = "application/octet-stream";
 
 /** @returns {Promise<State>} */
 export async function getState() {
-  const response = await request("api/state", {});
-  return response.json();
+  return JSON.parse(decoded(await request("api/state", {})));
 }
 
 /**
@@ -92,8 +91,8 @@ export async function explain(
     : `api/films/${encodeURIComponent(film.id ?? "")}/explanation`;
   // A file that is gone, or was changed since, fails here rather than as a broken connection.
   const body = film.file && (await bytesOf(film.file, maxBytes));
-  const response = await request(`${path}?${query}`, { method: "POST", body, signal });
-  const { json, rest } = unframe(await response.arrayBuffer());
+  const answer = await request(`${path}?${query}`, { method: "POST", body, signal });
+  const { json, rest } = unframe(answer);
   const radiograph = await createImageBitmap(new Blob([rest], { type: "image/png" }));
   return { result: json, radiograph };
 }
@@ -143,13 +142,16 @@ export class Answers {
 }
 
 /**
+ * Return the body of an answer, once all of it has come.
  * @param {string} path
  * @param {RequestInit} options
+ * @returns {Promise<ArrayBuffer>}
  */
 async function request(path, options) {
-  let response;
+  let response, body;
   try {
     response = await fetch(path, { cache: "no-store", ...options });
+    body = await response.arrayBuffer();
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ViewerError({
@@ -159,9 +161,8 @@ async function request(path, options) {
     });
   }
   const isAnswer = response.headers.get("content-type")?.startsWith(ANSWER);
-  if (isAnswer && response.ok) return response;
-  const text = await response.text();
-  const fields = parsed(text);
+  if (isAnswer && response.ok) return body;
+  const fields = parsed(decoded(body));
   if (fields?.error) throw new ViewerError(fields.error);
   if (!response.ok || !fields) {
     throw new ViewerError({
@@ -169,7 +170,7 @@ async function request(path, options) {
       message: "The web server refused the request.",
     });
   }
-  return new Response(text);
+  return body;
 }
 
 /**
@@ -178,9 +179,12 @@ async function request(path, options) {
  */
 function unframe(buffer) {
   const length = new DataView(buffer).getUint32(0);
-  const json = new TextDecoder().decode(new Uint8Array(buffer, 4, length));
+  const json = decoded(new Uint8Array(buffer, 4, length));
   return { json: /** @type {Result} */ (JSON.parse(json)), rest: buffer.slice(4 + length) };
 }
+
+/** @param {ArrayBuffer | Uint8Array} utf8 */
+const decoded = (utf8) => new TextDecoder().decode(utf8);
 
 /** @param {string} text */
 function parsed(text) {
