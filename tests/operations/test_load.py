@@ -3,11 +3,14 @@
 import csv
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from cxr_client import Client
 from images import chest_like, png
 from operations.tools import program
 from serving import ServerProcess
@@ -77,6 +80,15 @@ def test_locusts_users_get_answers_and_refusals_appear_by_their_reason(
 
 
 def answered(server: ServerProcess) -> list[dict[str, object]]:
+    """The lines of Predict and Explain so far."""
+    # Lines come a moment after a call, in the order in which calls have ended.
+    last = uuid4().hex
+    with Client(server.address) as client:
+        client.describe_model(request_id=last)
+    until = time.monotonic() + 60
+    while not any(line.get("request_id") == last for line in server.events):
+        assert time.monotonic() < until, "the last call was not logged"
+        time.sleep(0.05)
     ours = ("Predict", "Explain")
     calls = (line for line in server.events if line["event"] == "call")
     return [line for line in calls if str(line["method"]).rpartition("/")[2] in ours]
