@@ -224,8 +224,9 @@ def size(results: Results) -> str:
     reached = " and ".join(f"{ms / loop_ms:.0f} cores in {name}" for name, ms in busy_ms.items())
     lines += [
         "",
-        f"The event loop of a server takes {loop_ms:.2f} ms for a Predict of {px(png)}, so one "
-        f"server ends at {1000 / loop_ms:.0f} images/s: {reached}.",
+        f"The event loop of a server takes {loop_ms:.2f} ms for a Predict of {px(png)}. "
+        f"By itself it would end at {1000 / loop_ms:.0f} images/s, {reached}; "
+        "threads that share the GIL with it end a server [earlier](#where-one-process-ends).",
     ]
     return "\n".join(lines).replace("| 1 cores", "| 1 core")
 
