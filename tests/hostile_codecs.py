@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, ImageBytes
 
 MARK = b"HOSTILE "
 SIDE_PX = 64
@@ -76,11 +76,11 @@ class HostileCodec:
     def why_not(self) -> str | None:
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        return data.startswith(MARK)
+    def sniff(self, head: bytes) -> bool:
+        return head.startswith(MARK)
 
-    def read_header(self, data: bytes) -> Header:
-        deed = data.removeprefix(MARK).decode()
+    def read_header(self, data: ImageBytes) -> Header:
+        deed = bytes(data).removeprefix(MARK).decode()
         if deed == "abort in the header":
             os.abort()
         side_px = LARGE_SIDE_PX if deed.startswith("large") else SIDE_PX

@@ -6,6 +6,7 @@ from cxr_server.budget import Share
 from cxr_server.errors import ExplanationTooLarge
 from cxr_server.explanation.footprint import Drawing, max_drawn_px, picture_size
 from cxr_server.explanation.options import RenderFrame, RenderKind, RenderOptions
+from cxr_server.imaging.radiograph import ImageBytes
 from cxr_server.model import ServingModel
 from cxr_server.observability.call import Call
 
@@ -16,7 +17,7 @@ def most_drawn_px(model: ServingModel) -> int:
 
 
 async def room_to_draw(
-    model: ServingModel, pictures: int, render: RenderOptions, image: bytes, call: Call
+    model: ServingModel, pictures: int, render: RenderOptions, image: ImageBytes, call: Call
 ) -> Share:
     """Wait for the memory of some pictures; the call holds it until it has ended.
 

@@ -9,7 +9,7 @@ import numpy as np
 from cxr_server.bundles.load import Bundle
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
-from cxr_server.imaging.radiograph import DecodeOptions, InputWarning
+from cxr_server.imaging.radiograph import DecodeOptions, ImageBytes, InputWarning
 from cxr_server.inference.cache import EvidenceCache, LateKey
 from cxr_server.inference.engines import Output
 from cxr_server.inference.model_input import Evidence, ModelInput
@@ -56,14 +56,14 @@ class EvidenceSource:
         """Empty the cache, and begin to count anew."""
         self.cache = EvidenceCache(self.cache.capacity, self._image_key)
 
-    async def image_size(self, image: bytes, call: Call) -> tuple[int, int]:
+    async def image_size(self, image: ImageBytes, call: Call) -> tuple[int, int]:
         """Return height and width of an image, as stored. Raises ImageError."""
         header = (await self._read(partial(read, image, self._resources.limits), call)).header
         return header.height_px, header.width_px
 
     async def evidence(
         self,
-        image: bytes,
+        image: ImageBytes,
         call: Call,
         stages: Stages,
         *,
@@ -116,7 +116,7 @@ class EvidenceSource:
         assert evidence is not None  # cached, or from the engine
         return evidence, made
 
-    async def _key(self, image: bytes, call: Call) -> bytes:
+    async def _key(self, image: ImageBytes, call: Call) -> bytes:
         """Return a file's key in the cache, which the audit file has as well, if there is one."""
         place = len(call.image_hmacs)  # hashes of large images come later
         if self._image_key:
@@ -130,7 +130,7 @@ class EvidenceSource:
         return key
 
     def _decoding(
-        self, image: bytes, job: Job, call: Call, find_key: Callable[[], None]
+        self, image: ImageBytes, job: Job, call: Call, find_key: Callable[[], None]
     ) -> Callable[[], ModelInput]:
         """Return what a decode thread does with an image: the work itself, or to wait for it.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cxr_server.errors import InvalidField
 from cxr_server.explanation.methods import METHODS, ExplanationMethod
 from cxr_server.explanation.options import HeatScale, RenderOptions
-from cxr_server.imaging.radiograph import DecodeOptions
+from cxr_server.imaging.radiograph import DecodeOptions, ImageBytes
 from cxr_server.inference.cache import CacheMode
 
 MAX_LABELS = 256
@@ -15,7 +15,7 @@ MAX_LABELS = 256
 class PredictRequest:
     """Fields and defaults as in the contract. Raises InvalidField."""
 
-    image: bytes
+    image: ImageBytes
     top_k: int = 5
     strict_input: bool = False
     dicom: DecodeOptions = DecodeOptions()  # noqa: RUF009 -- frozen
@@ -32,7 +32,7 @@ class PredictRequest:
 class ExplainRequest:
     """Fields and defaults as in the contract. Raises InvalidField."""
 
-    image: bytes
+    image: ImageBytes
     labels: tuple[str, ...] = ()
     heatmap_labels: tuple[str, ...] = ()
     method: ExplanationMethod = ExplanationMethod.GRAD_CAM

@@ -1,12 +1,14 @@
 """What holds for every codec: the registry, orientation, limits and what a Radiograph tells."""
 
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from cxr_server.errors import (
+    ImageError,
     ImageFormatUnsupported,
     ImageTooManyPixels,
     ImageTooSmall,
@@ -18,10 +20,12 @@ from cxr_server.imaging.radiograph import (
     DecodeLimits,
     DecodeOptions,
     Header,
+    ImageBytes,
     InputWarning,
     Pixels,
     Radiograph,
 )
+from dicom_files import dicom
 from images import chest_like, jpeg, png
 
 GREY_HW = chest_like(96, 120)
@@ -36,10 +40,10 @@ class ToyCodec:
     def why_not(self) -> str | None:
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        return data.startswith(b"TOY")
+    def sniff(self, head: bytes) -> bool:
+        return head.startswith(b"TOY")
 
-    def read_header(self, data: bytes) -> Header:
+    def read_header(self, data: ImageBytes) -> Header:
         height_px, width_px = np.frombuffer(data, "<u2", 2, 3)
         return Header(int(height_px), int(width_px), 12, 6, data[7:], 0)
 
@@ -139,6 +143,18 @@ def test_a_radiograph_can_be_sent_to_another_process() -> None:
     copy = pickle.loads(pickle.dumps(radiograph))
     assert (copy.pixels_hw == radiograph.pixels_hw).all()
     assert (copy.file_format, copy.warnings) == ("JPEG", ())
+
+
+@pytest.mark.parametrize("file", [dicom(FULL_HW), png(GREY_HW), jpeg(GREY_HW), b"GIF8", b""])
+def test_a_view_of_a_file_among_other_bytes_is_read_as_the_file(file: bytes) -> None:
+    view = memoryview(b"before" + file + b"behind")[6:-6]
+    try:
+        pixels_hw = decode(file).pixels_hw
+    except ImageError as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            decode(view)
+    else:
+        assert (decode(view).pixels_hw == pixels_hw).all()
 
 
 def test_threads_decode_side_by_side() -> None:

@@ -49,6 +49,14 @@ def test_a_file_that_is_new_has_no_entry_whatever_was_put_and_evicted(
     assert cache.is_new(b"of another size" * 1000)
 
 
+def test_a_view_of_a_file_has_the_entry_of_the_file() -> None:
+    cache, file = EvidenceCache(1), bytes(range(256)) * 20
+    view, entry = memoryview(b"before" + file + b"behind")[6:-6], evidence()
+    cache.put(cache.key_of(file), file, entry)
+    assert not cache.is_new(view)
+    assert cache.get(cache.key_of(view)) is entry
+
+
 def test_a_file_is_new_again_once_it_is_evicted() -> None:
     cache = EvidenceCache(1)
     for file in (b"one", b"one", b"two"):

@@ -21,7 +21,14 @@ from cxr_server.explanation.heatmap import HeatMap
 from cxr_server.explanation.methods import METHODS, ExplanationMethod, MethodSpec
 from cxr_server.geometry import Box
 from cxr_server.imaging.codecs import CODECS
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, InputWarning, Radiograph
+from cxr_server.imaging.radiograph import (
+    Decoded,
+    DecodeOptions,
+    Header,
+    ImageBytes,
+    InputWarning,
+    Radiograph,
+)
 from cxr_server.inference.engines.registry import ENGINES, EngineSpec
 from cxr_server.inference.preprocess import PREPROCESSINGS
 from cxr_server.settings import parse
@@ -48,10 +55,10 @@ class ToyCodec:
     def why_not(self) -> str | None:
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        return data.startswith(b"TOY")
+    def sniff(self, head: bytes) -> bool:
+        return head.startswith(b"TOY")
 
-    def read_header(self, data: bytes) -> Header:
+    def read_header(self, data: ImageBytes) -> Header:
         return Header(data[3], data[4], 8, 1, pixel_data=data[5:], decode_bytes=0)
 
     def decode(self, header: Header, options: DecodeOptions) -> Decoded:

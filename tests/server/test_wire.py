@@ -1,4 +1,4 @@
-"""Requests are read as protobuf reads them, also where their image is cut out of the bytes."""
+"""Requests are read as protobuf reads them, also where their image stays among their bytes."""
 
 import pytest
 
@@ -33,6 +33,13 @@ KNOWN_LATER = b"\xfa\x3e\x02hi"  # field 1007
 )
 def test_a_request_in_bytes_is_the_request_of_its_message(message: bytes) -> None:
     assert predict_request(message) == predict_request(pb.PredictRequest.FromString(message))
+
+
+def test_an_image_that_comes_first_is_not_copied_from_the_request() -> None:
+    message = HEAD + OPTIONS
+    image = predict_request(message).image
+    assert isinstance(image, memoryview)
+    assert image.obj is message
 
 
 @pytest.mark.parametrize(

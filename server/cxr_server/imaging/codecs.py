@@ -10,7 +10,7 @@ import numpy as np
 
 from cxr_server.errors import ImageEmpty, ImageFormatUnsupported
 from cxr_server.imaging.dicom.codec import DicomCodec
-from cxr_server.imaging.foreign import refusal
+from cxr_server.imaging.foreign import MAX_SNIFFED_BYTES, refusal
 from cxr_server.imaging.jpeg import JpegCodec
 from cxr_server.imaging.orientation import upright
 from cxr_server.imaging.png import PngCodec
@@ -19,6 +19,7 @@ from cxr_server.imaging.radiograph import (
     DecodeLimits,
     DecodeOptions,
     Header,
+    ImageBytes,
     InputWarning,
     Radiograph,
 )
@@ -33,10 +34,13 @@ class Codec(Protocol):
     def why_not(self) -> str | None:
         """Return why the format cannot be read on this server, or None if it can."""
 
-    def sniff(self, data: bytes) -> bool:
-        """Tell whether data, which is not empty, has this format's signature or its beginning."""
+    def sniff(self, head: bytes) -> bool:
+        """Tell whether a file has this format's signature or its beginning.
 
-    def read_header(self, data: bytes) -> Header:
+        `head` is what it begins with: `MAX_SNIFFED_BYTES`, or all of a file that has fewer.
+        """
+
+    def read_header(self, data: ImageBytes) -> Header:
         """Read all but the pixels, whose size is not known to be within the limits.
 
         Raises ImageUnreadable, ImageFormatUnsupported for other variants of the format, and
@@ -91,16 +95,16 @@ class ImageFile:
         )
 
 
-def read(data: bytes, limits: DecodeLimits) -> ImageFile:
+def read(data: ImageBytes, limits: DecodeLimits) -> ImageFile:
     """Read all but the pixels of an image file. Raises as `decode`, but for pixels."""
-    codec = _codec_for(data)
+    codec = _codec_for(bytes(data[:MAX_SNIFFED_BYTES]))
     header = codec.read_header(data)
     limits.check(header.height_px, header.width_px)
     return ImageFile(codec, header)
 
 
 def decode(
-    data: bytes,
+    data: ImageBytes,
     limits: DecodeLimits = DecodeLimits(),  # noqa: B008 -- frozen
     options: DecodeOptions = DecodeOptions(),  # noqa: B008 -- frozen
 ) -> Radiograph:
@@ -114,17 +118,17 @@ def decode(
     return read(data, limits).radiograph(options)
 
 
-def _codec_for(data: bytes) -> Codec:
-    if not data:
+def _codec_for(head: bytes) -> Codec:
+    if not head:
         raise ImageEmpty("The image has no bytes.")
     for codec in CODECS.values():
-        if codec.sniff(data):
+        if codec.sniff(head):
             if reason := codec.why_not():
                 raise ImageFormatUnsupported(
                     f"{codec.name} files need {codec.needs}: {reason}; send {_formats()}."
                 )
             return codec
-    raise ImageFormatUnsupported(refusal(data, _formats()))
+    raise ImageFormatUnsupported(refusal(head, _formats()))
 
 
 def _formats() -> str:

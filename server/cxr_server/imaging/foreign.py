@@ -3,6 +3,7 @@
 import re
 
 MAX_SNIFFED_BYTES = 1_024
+"""Bytes at the beginning of a file that tell its format."""
 MAX_FIRST_ELEMENT_BYTES = 128
 """Bytes of the first value of a DICOM data set without preamble: a character set, a date, a UID."""
 
@@ -45,23 +46,25 @@ _FORMATS: tuple[tuple[bytes, str, str], ...] = (
 _PATTERNS = tuple((re.compile(start, re.DOTALL), name, advice) for start, name, advice in _FORMATS)
 
 
-def _is_dicom_data_set(data: bytes) -> bool:
-    """Tell whether data may be DICOM without preamble and mark (DICOM PS3.5, section 7.1).
+def _is_dicom_data_set(head: bytes) -> bool:
+    """Tell whether a file may be DICOM without preamble and mark (DICOM PS3.5, section 7.1).
 
     It begins with an element of group 0002 or 0008, in explicit or implicit little endian.
     """
-    if data[:1] not in (b"\2", b"\x08") or data[1:2] != b"\0" or data[3:4] != b"\0":
+    if head[:1] not in (b"\2", b"\x08") or head[1:2] != b"\0" or head[3:4] != b"\0":
         return False
-    length = int.from_bytes(data[4:8], "little")
+    length = int.from_bytes(head[4:8], "little")
     is_implicit = 0 < length <= MAX_FIRST_ELEMENT_BYTES and length % 2 == 0
-    return data[4:6] in _VALUE_REPRESENTATIONS or is_implicit
+    return head[4:6] in _VALUE_REPRESENTATIONS or is_implicit
 
 
-def refusal(data: bytes, formats: str) -> str:
-    """Return the message for a file that cannot be read, given the names of formats that can."""
-    if _is_dicom_data_set(data):
+def refusal(head: bytes, formats: str) -> str:
+    """Return the message for a file that cannot be read, given the names of formats that can.
+
+    `head` is what the file begins with, as a codec's `sniff` gets it.
+    """
+    if _is_dicom_data_set(head):
         return "This is a DICOM data set without preamble; send a whole DICOM file (PS3.10)."
-    head = data[:MAX_SNIFFED_BYTES]
     for pattern, name, advice in _PATTERNS:
         if pattern.match(head):
             return f"This is {name}; {advice.format(formats=formats) or f'send {formats}'}."

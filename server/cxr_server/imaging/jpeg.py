@@ -23,7 +23,7 @@ from cxr_server.imaging.jpeg_segments import (
 )
 from cxr_server.imaging.mark import IS_HEATMAP, MARK
 from cxr_server.imaging.orientation import xmp_orientation
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, ImageBytes
 
 SIGNATURE = b"\xff\xd8\xff"
 MAX_TABLE_BYTES = 65_536
@@ -45,11 +45,11 @@ class JpegCodec:
         """Return None: simplejpeg is always installed."""
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        """Tell whether data begins with JPEG's signature, or is a part of it."""
-        return SIGNATURE.startswith(data[: len(SIGNATURE)])
+    def sniff(self, head: bytes) -> bool:
+        """Tell whether a file begins with JPEG's signature, or is a part of it."""
+        return SIGNATURE.startswith(head[: len(SIGNATURE)])
 
-    def read_header(self, data: bytes) -> Header:
+    def read_header(self, data: ImageBytes) -> Header:
         """Read the segments up to the first scan. Raises as `Codec.read_header`."""
         kept: list[bytes | memoryview] = [b"\xff\xd8"]
         frame: tuple[int, memoryview] | None = None

@@ -24,7 +24,7 @@ from cxr_server.imaging.jpeg_chroma import luma
 from cxr_server.imaging.jpeg_neutral import AS_STORED, Part, neutral_file
 from cxr_server.imaging.jpeg_segments import SOS, is_metadata, segments
 from cxr_server.imaging.pixels import to_greyscale
-from cxr_server.imaging.radiograph import Decoded
+from cxr_server.imaging.radiograph import Decoded, ImageBytes
 
 SEQUENTIAL = (0xC0, 0xC1)  # frames, baseline and extended
 MAX_SCAN_COUNT = 64
@@ -42,7 +42,7 @@ class JpegPixels:
     before: list[Part]
     frame: bytes  # its header
     marker: int  # that of the frame
-    file: bytes
+    file: ImageBytes
     first_scan: int  # its offset
     is_rgb: bool  # else luma and chroma, if it is not grey
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cxr_server.errors import ImageUnreadable
+from cxr_server.imaging.radiograph import ImageBytes
 
 MAX_SEGMENT_COUNT = 4_096
 """Far above the segments that encoders write (a 16 MiB profile takes 257)."""
@@ -21,7 +22,7 @@ _IS_MARKER[[0x00, _TEM, *range(RST0, EOI - 1), 0xFF]] = False
 belong to coded data; another 0xFF makes it a fill byte."""
 
 
-def segments(data: bytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
+def segments(data: ImageBytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
     """Yield marker, offset and bytes of each segment up to the end of the image, which is the last.
 
     What lies between segments is skipped: coded data behind the header of a scan, or stray bytes.
@@ -43,7 +44,7 @@ def segments(data: bytes, offset: int) -> Iterator[tuple[int, int, memoryview]]:
     raise ImageUnreadable(f"The JPEG file has more than {MAX_SEGMENT_COUNT} segments.")
 
 
-def _next_marker(data: bytes, offset: int) -> int:
+def _next_marker(data: ImageBytes, offset: int) -> int:
     """Return the offset of the next marker's 0xFF. Raises ImageUnreadable if there is none."""
     here = data[offset : offset + 2]
     if len(here) == 2 and here[0] == 0xFF and _IS_MARKER[here[1]]:  # no bytes between segments

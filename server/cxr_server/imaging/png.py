@@ -17,7 +17,7 @@ from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.pixels import to_greyscale
 from cxr_server.imaging.png_metadata import METADATA_CHUNKS, PngMetadata, is_intact
 from cxr_server.imaging.png_pixels import SIGNATURE, PngPixels
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, ImageBytes
 
 MAX_CHUNK_COUNT = 16_384
 """Several times the chunks of a file of 32 MiB in libpng's pieces of 8 KiB. Bounds the walk."""
@@ -40,11 +40,11 @@ class PngCodec:
         """Return None: both are always installed."""
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        """Tell whether data begins with PNG's signature, or is a part of it."""
-        return SIGNATURE.startswith(data[: len(SIGNATURE)])
+    def sniff(self, head: bytes) -> bool:
+        """Tell whether a file begins with PNG's signature, or is a part of it."""
+        return SIGNATURE.startswith(head[: len(SIGNATURE)])
 
-    def read_header(self, data: bytes) -> Header:
+    def read_header(self, data: ImageBytes) -> Header:
         """Walk the chunks and keep what makes up the pixels. Raises as `Codec.read_header`."""
         chunks = _chunks(data)
         previous, payload, chunk = next(chunks)
@@ -98,7 +98,7 @@ class PngCodec:
         return to_greyscale(pixels.decode())
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+def _chunks(data: ImageBytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     """Yield kind, payload and the whole of each chunk, up to IEND or the end of the file.
 
     Raises ImageUnreadable if a chunk that concerns pixels has a wrong checksum, and if the file
@@ -107,7 +107,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     view = memoryview(data)
     offset, has_pixels = len(SIGNATURE), False
     for _ in range(MAX_CHUNK_COUNT):
-        length, kind = int.from_bytes(view[offset : offset + 4]), data[offset + 4 : offset + 8]
+        head = bytes(view[offset : offset + 8])
+        length, kind = int.from_bytes(head[:4]), head[4:]
         end = offset + 12 + length
         if len(kind) < 4 or end > len(data):
             if has_pixels and kind != b"IDAT":

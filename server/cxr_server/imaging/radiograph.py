@@ -11,6 +11,8 @@ from cxr_server.errors import ImageTooManyPixels, ImageTooSmall
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """Unsigned pixels of 8 or 16 bits; zero is black, the dtype's maximum is white."""
+ImageBytes = bytes | memoryview
+"""An image file: its bytes, or a view of the bytes of the request that holds it."""
 
 MIN_SPAN = 0.5
 """Share of the range of 16 bits that a properly exported image spans. Unscaled data of 14, 12 or 10

@@ -18,7 +18,13 @@ from cxr_server.errors import ImageTooManyPixels
 from cxr_server.geometry import Box
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import read
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Pixels, Radiograph
+from cxr_server.imaging.radiograph import (
+    DecodeLimits,
+    DecodeOptions,
+    ImageBytes,
+    Pixels,
+    Radiograph,
+)
 from cxr_server.inference.model_input import ImageFacts, ModelInput
 from cxr_server.inference.resize import resize_operator
 
@@ -170,7 +176,7 @@ def _hold(
 
 
 def preprocess(
-    image: bytes,
+    image: ImageBytes,
     job: Job,
     *,
     hold: Hold,

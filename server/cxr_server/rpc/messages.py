@@ -28,13 +28,13 @@ from cxr_server.explanation.options import (
     RenderOptions,
 )
 from cxr_server.imaging import quality
-from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation
+from cxr_server.imaging.radiograph import DecodeOptions, DicomPresentation, ImageBytes
 from cxr_server.inference.cache import CacheMode
 from cxr_server.inference.scoring import Finding
 from cxr_server.lifecycle import Phase
 from cxr_server.requests import ExplainRequest, PredictRequest
 from cxr_server.results import ExplainResult, HealthReport, ModelDescription, PredictResult
-from cxr_server.rpc.wire import cut_first, field_head
+from cxr_server.rpc.wire import field_head, split_first
 
 Asked = TypeVar("Asked", pb.PredictRequest, pb.ExplainRequest)
 
@@ -81,14 +81,14 @@ def explain_request(request: pb.ExplainRequest | bytes) -> ExplainRequest:
     return ExplainRequest(**fields)
 
 
-def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[bytes, Asked]:
-    """Return the image that serialised bytes begin with, and a message of what follows it.
+def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[ImageBytes, Asked]:
+    """Return a view of the image that bytes begin with, and a message of what follows it.
 
     The message has the image if it came in another way. Raises InvalidField.
     """
     if not isinstance(request, bytes):
         return b"", request
-    image, rest = cut_first(request, kind.DESCRIPTOR.fields_by_name["image"].number)
+    image, rest = split_first(request, kind.DESCRIPTOR.fields_by_name["image"].number)
     try:
         message = kind.FromString(rest)
         if message.ByteSize() < len(rest):  # it may say again that there is no image

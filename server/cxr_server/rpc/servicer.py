@@ -50,7 +50,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         """Score every finding."""
         with CallContext.call_of(context, PREDICT) as call:
             asked = messages.predict_request(request)
-            del request  # the message holds a copy of the image
+            del request  # a message holds a copy of the image
             result = await self._service.predict(asked, call)
             call.cached, call.finding_count = result.cached, len(result.findings)
             return messages.predict_response(result, call.request_id)
@@ -62,7 +62,7 @@ class ChestXrayServicer(pb_grpc.ChestXrayServiceServicer):
         in_bytes = isinstance(request, bytes)
         with CallContext.call_of(context, EXPLAIN) as call:
             asked = messages.explain_request(request)
-            del request  # the message holds a copy of the image
+            del request  # a message holds a copy of the image
             result = await self._service.explain(asked, call)
             call.cached, call.finding_count = result.cached, len(result.findings)
             serialized = messages.explain_response(result, call.request_id)

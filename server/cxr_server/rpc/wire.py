@@ -12,10 +12,11 @@ def field_head(number: int, size: int) -> bytes:
     return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(size)
 
 
-def cut_first(message: bytes, number: int) -> tuple[bytes, bytes]:
-    """Cut a length-delimited field, of a number up to 15, off the start of a serialised message.
+def split_first(message: bytes, number: int) -> tuple[bytes | memoryview, bytes]:
+    """Split a serialised message behind a length-delimited field of a number up to 15.
 
-    Returns its value and the rest: b"" and the message if it does not begin with the whole field.
+    Returns a view of the field's value, and the bytes behind it: b"" and the message if it does
+    not begin with the whole field.
     """
     if message[:1] != _varint(number << 3 | _LENGTH_DELIMITED):
         return b"", message
@@ -24,7 +25,9 @@ def cut_first(message: bytes, number: int) -> tuple[bytes, bytes]:
         size |= (byte & 0x7F) << 7 * (start - 2)
         if byte < 0x80:
             end = start + size
-            return (message[start:end], message[end:]) if end <= len(message) else (b"", message)
+            if end <= len(message):
+                return memoryview(message)[start:end], message[end:]
+            break
     return b"", message
 
 

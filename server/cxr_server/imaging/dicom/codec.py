@@ -19,7 +19,7 @@ from cxr_server.imaging.dicom.elements import (
     read_elements,
 )
 from cxr_server.imaging.dicom.grey import padding_of, to_grey
-from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header
+from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, ImageBytes
 
 MARK = b"DICM"  # behind the preamble
 BYTES_PER_PIXEL = 11
@@ -37,11 +37,11 @@ class DicomCodec:
         """Return None: imagecodecs is always installed."""
         return None
 
-    def sniff(self, data: bytes) -> bool:
-        """Tell whether data has DICOM's mark behind its preamble."""
-        return data[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MARK)] == MARK
+    def sniff(self, head: bytes) -> bool:
+        """Tell whether a file has DICOM's mark behind its preamble."""
+        return head[PREAMBLE_BYTES : PREAMBLE_BYTES + len(MARK)] == MARK
 
-    def read_header(self, data: bytes) -> Header:
+    def read_header(self, data: ImageBytes) -> Header:
         """Read all elements but the pixels. Raises as `Codec.read_header`."""
         image = read(data)
         attributes = image.attributes
@@ -68,7 +68,7 @@ class DicomData:
     attributes: Attributes
 
 
-def read(data: bytes) -> DicomData:
+def read(data: ImageBytes) -> DicomData:
     """Read everything but the pixels, and check that their length is the stated one.
 
     Raises ImageFormatUnsupported and ImageUnreadable.

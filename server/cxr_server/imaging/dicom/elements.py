@@ -14,6 +14,7 @@ from isal.isal_zlib import MAX_WBITS, decompressobj
 
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.dicom.objects import refuse_objects
+from cxr_server.imaging.radiograph import ImageBytes
 
 IMPLICIT_VR, EXPLICIT_VR = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 DEFLATED, BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -110,7 +111,7 @@ class Elements:
     pixels_vr: bytes = b""
 
 
-def read_elements(data: bytes) -> Elements:
+def read_elements(data: ImageBytes) -> Elements:
     """Read a DICOM file (PS3.10) up to its pixels.
 
     Raises ImageUnreadable if it is broken, cut short or beyond the bounds, and

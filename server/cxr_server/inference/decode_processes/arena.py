@@ -8,6 +8,8 @@ import os
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from cxr_server.imaging.radiograph import ImageBytes
+
 RETAINED_BYTES = 4 * 2**20
 """Memory that is kept for the next image; more is given back to the system at once."""
 
@@ -36,7 +38,7 @@ class Arena:
         self._map = mmap.mmap(fd, self.size_bytes)
         os.close(fd)
 
-    def put_file(self, image: bytes) -> None:
+    def put_file(self, image: ImageBytes) -> None:
         """Write an image file."""
         self._map[: len(image)] = image
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from cxr_server.errors import Draining, ImageDecoderFailed
+from cxr_server.imaging.radiograph import ImageBytes
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable, ForkServer
 from cxr_server.inference.decode_processes.process import (
     CHECK_INTERVAL_S,
@@ -89,7 +90,7 @@ class DecodeProcesses:
 
     def preprocess(
         self,
-        image: bytes,
+        image: ImageBytes,
         job: Job,
         *,
         hold: Hold,

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
+from cxr_server.imaging.radiograph import ImageBytes
 from cxr_server.inference.decode_processes import arena
 from cxr_server.inference.decode_processes.arena import Arena
 from cxr_server.inference.decode_processes.fork_server import STATE
@@ -105,7 +106,7 @@ class DecodeProcess:
         return self.cause is not None or _readable(self._channel.fileno(), 0)
 
     def run(
-        self, image: bytes, job: Job, hold: Hold, check: Check, meanwhile: Callable[[], object]
+        self, image: ImageBytes, job: Job, hold: Hold, check: Check, meanwhile: Callable[[], object]
     ) -> ModelInput:
         """Preprocess an image. Raises ProcessEnded, RaisedInProcess and as `preprocess`."""
         with ExitStack() as held:
