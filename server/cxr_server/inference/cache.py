@@ -5,6 +5,8 @@ import secrets
 from collections import Counter, OrderedDict
 from enum import StrEnum
 
+from blake3 import blake3
+
 from cxr_server.imaging.radiograph import ImageBytes
 from cxr_server.inference.model_input import Evidence
 
@@ -21,14 +23,15 @@ class CacheMode(StrEnum):
 class EvidenceCache:
     """The `capacity` most recently used entries. For one thread, except `key_of`.
 
-    `secret` is the key of the hash; by default it is made at start.
+    With an `hmac_key`, keys of entries are the HMACs of their files by it.
     """
 
-    def __init__(self, capacity: int, secret: bytes = b"") -> None:
+    def __init__(self, capacity: int, hmac_key: bytes = b"") -> None:
         self.capacity = capacity
         self.hits = 0
         self.misses = 0
-        self._secret = secret or secrets.token_bytes(32)
+        self._hmac_key = hmac_key
+        self._secret = secrets.token_bytes(32)
         self._entries: OrderedDict[bytes, tuple[Evidence, int]] = OrderedDict()
         self._outlines: Counter[int] = Counter()  # of the entries' files
 
@@ -36,12 +39,14 @@ class EvidenceCache:
         return len(self._entries)
 
     def key_of(self, image: ImageBytes) -> bytes:
-        """Return the HMAC-SHA256 of a file. Releases the GIL; about 0.6 ms for 1 MiB.
+        """Return the BLAKE3 hash of a file with a secret key, or its HMAC-SHA256 by `hmac_key`.
 
-        No caller knows the secret: a key does not reveal its image, and no collision can be
-        crafted.
+        Both release the GIL. For 1 MiB, BLAKE3 takes 0.2 ms, HMAC-SHA256 0.6. No caller knows the
+        keys: no collision can be crafted.
         """
-        return hmac.digest(self._secret, image, "sha256")
+        if self._hmac_key:
+            return hmac.digest(self._hmac_key, image, "sha256")
+        return blake3(image, key=self._secret).digest()
 
     def is_new(self, image: ImageBytes) -> bool:
         """Return whether no entry can be of this file, by its size and ends; then counts a miss.
