@@ -111,7 +111,7 @@ def pictures() -> list[dict[str, Any]]:
     grid = grids()["corner"]
     for name, (height_px, width_px) in SHAPES_HW.items():
         facts = facts_of(height_px, width_px)
-        evidence = Evidence(grid[None], chest_like(96, 96), facts, ())
+        evidence = Evidence(grid[None], (), chest_like(96, 96), facts, ())
         heats = {
             scale: from_evidence(grid, 96, 25.0 if scale == "FIXED" else None)
             for scale in HeatScale
@@ -168,7 +168,7 @@ def colors_over_grey() -> list[dict[str, Any]]:
     """The 256 levels as they are drawn over grey 128, one a pixel."""
     ramp_hw = (np.arange(256, dtype=np.float32) / 255).reshape(16, 16)
     evidence = Evidence(
-        np.zeros((1, 7, 7), np.float32), np.full((16, 16), 128, np.uint8), facts_of(16, 16), ()
+        np.zeros((1, 7, 7), np.float32), (), np.full((16, 16), 128, np.uint8), facts_of(16, 16), ()
     )
     found = []
     for color_map, opacity in product(ColorMap, (0.0, 0.4, 1.0)):

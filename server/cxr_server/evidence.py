@@ -15,6 +15,7 @@ from cxr_server.inference.engines import Output
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import Job, Preprocessing, hold_of, preprocess
 from cxr_server.inference.scheduler import Scheduler
+from cxr_server.inference.scoring import findings
 from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
 from cxr_server.observability.call import Call
 from cxr_server.observability.stages import Stages
@@ -22,6 +23,9 @@ from cxr_server.resources import Resources
 
 HASHED_ON_LOOP_BYTES = 2**16
 """Files up to this size are hashed on the event loop: a thread hop would take longer."""
+
+FINDING_BYTES = 256
+"""What a finding's numbers take as Python objects."""
 
 R = TypeVar("R")
 
@@ -49,8 +53,11 @@ class EvidenceSource:
     @property
     def full_cache_bytes(self) -> int:
         """What the cache takes when it is full."""
-        grids = len(self._manifest.labels) * self._manifest.evidence_side**2
-        return self.cache.capacity * (self._manifest.input_side_px**2 + 4 * grids)
+        manifest = self._manifest
+        finding_bytes = 4 * manifest.evidence_side**2 + FINDING_BYTES
+        return self.cache.capacity * (
+            manifest.input_side_px**2 + len(manifest.labels) * finding_bytes
+        )
 
     def forget(self) -> None:
         """Empty the cache, and begin to count anew."""
@@ -101,18 +108,17 @@ class EvidenceSource:
             refuse_unlikely(evidence.warnings, facts.display_range, facts.presentation)
         if evidence and not (needs_input or needs_whole):
             return evidence, None
-        made, output = await self._scheduler.submit(
+        made, found = await self._scheduler.submit(
             self._decoding(image, job, call, late_key.find if late_key else _nothing),
+            None if evidence else self._evidence_of,
             stages=stages,
             caller=call.caller,
             deadline=call.deadline,
-            infer=evidence is None,
             bulk=call.bulk,
         )
-        if output is not None:
-            evidence = self._evidence_of(made, output)
-            if use_cache:
-                self.cache.put((late_key.key if late_key else key) + kind, image, evidence)
+        if found and use_cache:
+            self.cache.put((late_key.key if late_key else key) + kind, image, found)
+        evidence = evidence or found
         assert evidence is not None  # cached, or from the engine
         return evidence, made
 
@@ -150,7 +156,10 @@ class EvidenceSource:
         return in_thread
 
     def _evidence_of(self, made: ModelInput, output: Output) -> Evidence:
-        """Return copies, since rows of a batch would keep the whole batch alive in the cache."""
+        """Return copies, since rows of a batch would keep the whole batch alive in the cache.
+
+        Called in the engine's threads.
+        """
         embedding_c, typicality, warnings = None, None, made.warnings
         if output.embedding_c is not None:
             embedding_c = np.array(output.embedding_c)
@@ -160,6 +169,7 @@ class EvidenceSource:
                     warnings = (*warnings, InputWarning.UNTYPICAL_IMAGE)
         return Evidence(
             np.array(output.evidence_khw),
+            findings(output.evidence_khw, self._manifest),
             made.picture_hw,
             made.facts,
             warnings,

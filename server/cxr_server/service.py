@@ -31,7 +31,7 @@ from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavail
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.scheduler import EngineFailure
-from cxr_server.inference.scoring import findings, ranked
+from cxr_server.inference.scoring import ranked
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
@@ -135,9 +135,8 @@ class InferenceService:
                 options=request.dicom,
                 use_cache=request.cache is CacheMode.USE,
             )
-        scored = ranked(findings(evidence.evidence_khw, model.manifest))[: request.top_k]
         result = PredictResult(
-            findings=scored,
+            findings=ranked(evidence.findings)[: request.top_k],
             evidence=evidence,
             stages=stages,
             model=model.manifest,
@@ -208,12 +207,10 @@ class InferenceService:
             needs_whole=request.render.needs_whole,
         )
         whole_hw = made.whole_hw if made else None
-        scored = findings(evidence.evidence_khw, model.manifest)
-        best_first = ranked(scored)
+        best_first = ranked(evidence.findings)
         explanations = await model.draw(
             lambda engine: explain(
                 evidence,
-                scored,
                 request.labels or (best_first[0].label,),
                 model=model.manifest,
                 engine=engine,

@@ -28,14 +28,15 @@ from images import chest_like, pixels_of
 
 LABELS = ("Effusion", "Mass", "Nodule")
 RADIOGRAPH = Radiograph(chest_like(300, 400), 255, "PNG", 8)
+FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))
 EVIDENCE = Evidence(
     np.random.default_rng(5).normal(0, 3, (3, 7, 7)).astype(np.float32),
+    FINDINGS,
     chest_like(96, 96),
     ImageFacts("PNG", 8, 300, 400, XRV.crop(300, 400)),
     (),
 )
 MODEL = load_bundle(PHANTOM_PATH).manifest
-FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))
 
 
 class PlainEngine:
@@ -66,7 +67,7 @@ class GradientEngine(PlainEngine):
 
 def explained(*labels: str, engine: Engine | None = None, **options: object) -> list[Explanation]:
     engine = engine or PlainEngine()
-    return list(explain(EVIDENCE, FINDINGS, labels, model=MODEL, engine=engine, **options))
+    return list(explain(EVIDENCE, labels, model=MODEL, engine=engine, **options))
 
 
 def test_the_engines_are_what_they_claim() -> None:
@@ -126,7 +127,6 @@ def test_a_finding_without_evidence_has_an_empty_map_whatever_the_method(
     options = RenderOptions(kind=RenderKind.HEATMAP)
     (only,) = explain(
         evidence,
-        FINDINGS,
         ["Mass"],
         model=MODEL,
         engine=PlainEngine(),
@@ -192,7 +192,7 @@ def test_a_map_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(
         METHODS, ExplanationMethod.GRAD_CAM, MethodSpec(ExplanationMethod.GRAD_CAM, counted)
     )
-    steps = explain(EVIDENCE, FINDINGS, LABELS, model=MODEL, engine=PlainEngine())
+    steps = explain(EVIDENCE, LABELS, model=MODEL, engine=PlainEngine())
     assert len(made) == 0
     next(steps)
     assert len(made) == 1

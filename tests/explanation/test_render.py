@@ -66,7 +66,7 @@ def file_of(
 ) -> bytes:
     height_px, width_px = radiograph.height_px, radiograph.width_px
     facts = ImageFacts("PNG", 8, height_px, width_px, XRV.crop(height_px, width_px))
-    evidence = Evidence(np.zeros((1, 7, 7), np.float32), PICTURE_HW, facts, ())
+    evidence = Evidence(np.zeros((1, 7, 7), np.float32), (), PICTURE_HW, facts, ())
     renderer = Renderer(evidence, options, radiograph.display_hw() if with_pixels else None)
     return renderer.render(
         Caption(
@@ -483,7 +483,7 @@ def draw(side_px):
     noise_hw = np.random.default_rng(0).integers(0, 255, (side_px, side_px), dtype=np.uint8)
     evidence_hw = np.full((7, 7), 20, np.float32)
     facts = ImageFacts("PNG", 8, side_px, side_px, Box(0, 0, side_px, side_px))
-    evidence = Evidence(evidence_hw[None], noise_hw[:224, :224], facts, ())
+    evidence = Evidence(evidence_hw[None], (), noise_hw[:224, :224], facts, ())
     heat = from_evidence(evidence_hw, 224, 25)
     finding, model = Finding("Mass", 4, 0, 0.5, 0.5, 0.5), load_bundle(PHANTOM_PATH).manifest
     caption = Caption(finding=finding, model=model, method="m", scale=options.scale, heat=heat)

@@ -12,7 +12,7 @@ FACTS = ImageFacts("PNG", 8, 300, 300, Box(0, 0, 300, 300))
 
 
 def evidence() -> Evidence:
-    return Evidence(np.zeros((3, 7, 7), np.float32), np.zeros((224, 224), np.uint8), FACTS, ())
+    return Evidence(np.zeros((3, 7, 7), np.float32), (), np.zeros((224, 224), np.uint8), FACTS, ())
 
 
 @given(image=st.binary(max_size=4096))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
 from cxr_server.inference import bulk_turns, engine_calls
 from cxr_server.inference.engine_calls import NotFinite
-from cxr_server.inference.engines import DeviceLost, Inferred, Interrupted
+from cxr_server.inference.engines import DeviceLost, Inferred, Interrupted, Output
 from cxr_server.inference.fair_queue import FairQueue
 from cxr_server.inference.scheduler import EngineFailure, Scheduler
 from cxr_server.interactive_calls import InteractiveCalls
@@ -84,9 +84,14 @@ def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
     return made
 
 
+def output_of(_: object, output: Output) -> Output:
+    assert threading.current_thread() is not threading.main_thread(), "the event loop's"
+    return output
+
+
 async def answer(run: Scheduler, number: int, **options: object) -> int:
     options.setdefault("stages", Stages())
-    image, output = await run.submit(lambda: Image(number), **options)  # type: ignore[arg-type]
+    image, output = await run.submit(lambda: Image(number), output_of, **options)  # type: ignore[arg-type]
     assert image.number == number
     assert output is not None
     return int(output.evidence_khw[0, 0, 0])
@@ -149,7 +154,9 @@ def test_every_request_gets_its_own_answer_exactly_once_whatever_happens(
 
         deadline = time.monotonic() + (0.001 if kind == "expire" else 300)
         task = asyncio.ensure_future(
-            run.submit(prepare, stages=Stages(), caller=caller, deadline=deadline, bulk=bulk)
+            run.submit(
+                prepare, output_of, stages=Stages(), caller=caller, deadline=deadline, bulk=bulk
+            )
         )
         if kind == "cancel":
             await asyncio.sleep(chance.random() / 500)
@@ -272,7 +279,7 @@ async def test_interactive_images_overtake_bulk_images_and_share_no_batch_with_t
         return Image(number)
 
     urgent = [
-        asyncio.ensure_future(run.submit(partial(prepare, number), stages=Stages()))
+        asyncio.ensure_future(run.submit(partial(prepare, number), output_of, stages=Stages()))
         for number in (8, 9)
     ]
     await until(lambda: len(decoded) == 2 and not run.decoding)
@@ -294,7 +301,7 @@ async def test_bulk_images_that_wait_for_the_engine_keep_no_other_from_being_dec
         decoded.set()
         return Image(3)
 
-    urgent = asyncio.ensure_future(run.submit(prepare, stages=Stages()))
+    urgent = asyncio.ensure_future(run.submit(prepare, output_of, stages=Stages()))
     assert await asyncio.to_thread(decoded.wait, 60)
     engine.gate.set()
     await asyncio.gather(first, *bulk, urgent)
@@ -408,7 +415,10 @@ async def test_a_thread_of_each_stage_is_kept_free_of_bulk_images_for_the_next_i
     with interactive.in_flight():
         assert await answer(run, 0) == 0
     held = [partial(prepare, number) for number in (1, 2, 3)]
-    bulk = [asyncio.ensure_future(run.submit(each, stages=Stages(), bulk=True)) for each in held]
+    bulk = [
+        asyncio.ensure_future(run.submit(each, output_of, stages=Stages(), bulk=True))
+        for each in held
+    ]
     await until(lambda: run.busy == 1)
     assert await answer(run, 4) == 4  # beside a bulk image that is being decoded
     assert run.queue_depth == 2
@@ -521,12 +531,13 @@ async def test_expired_and_cancelled_requests_never_reach_decode_or_engine() -> 
         return Image(number)
 
     held = [
-        asyncio.ensure_future(run.submit(lambda n=n: prepare(n), stages=Stages())) for n in (0, 1)
+        asyncio.ensure_future(run.submit(lambda n=n: prepare(n), output_of, stages=Stages()))
+        for n in (0, 1)
     ]
     await until(lambda: decoded == [0, 1] and engine.seen == [[0]])
-    gone = asyncio.ensure_future(run.submit(lambda: prepare(2), stages=Stages()))
+    gone = asyncio.ensure_future(run.submit(lambda: prepare(2), output_of, stages=Stages()))
     late = asyncio.ensure_future(
-        run.submit(lambda: prepare(3), stages=Stages(), deadline=time.monotonic() + 0.02)
+        run.submit(lambda: prepare(3), output_of, stages=Stages(), deadline=time.monotonic() + 0.02)
     )
     await until(lambda: run.queue_depth == 3)
     gone.cancel()
@@ -570,7 +581,7 @@ async def test_an_image_that_the_engine_fails_on_fails_alone() -> None:
     await run.close()
 
 
-async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() -> None:
+async def test_a_panic_of_decoder_engine_or_conclusion_fails_one_request_and_not_the_loop() -> None:
     class Panic(BaseException):
         """Like pyo3's PanicException, not an Exception."""
 
@@ -580,7 +591,10 @@ async def test_a_panic_in_decode_or_engine_fails_one_request_and_not_the_loop() 
     engine = EchoEngine()
     run = scheduler(engine, decode_threads=1)
     with pytest.raises(RuntimeError, match="Panic"):
-        await run.submit(panic, stages=Stages())
+        await run.submit(panic, output_of, stages=Stages())
+    assert await answer(run, 1) == 1
+    with pytest.raises(RuntimeError, match="Panic"):
+        await run.submit(lambda: Image(1), lambda *_: panic(), stages=Stages())
     assert await answer(run, 1) == 1
     whole, engine.evidence = engine.evidence, lambda _: panic()  # type: ignore[method-assign,assignment]
     with pytest.raises(EngineFailure):
@@ -643,7 +657,7 @@ async def test_an_image_that_is_refused_is_freed_at_once() -> None:
     gc.disable()
     try:
         try:
-            await run.submit(partial(refuse, image), stages=Stages())
+            await run.submit(partial(refuse, image), output_of, stages=Stages())
         except ImageUnreadable as error:
             error.__traceback__ = None  # as the interceptor does that reports it
         del image
@@ -788,12 +802,12 @@ async def test_a_request_without_inference_takes_its_turn_and_spares_the_engine(
     engine = EchoEngine()
     run = scheduler(engine, decode_threads=1)
     stages = Stages()
-    assert await run.submit(lambda: "decoded", stages=stages, infer=False) == ("decoded", None)
+    assert await run.submit(lambda: "decoded", None, stages=stages) == ("decoded", None)
     assert [span.stage for span in stages.spans] == [Stage.QUEUE, Stage.DECODE]
     with pytest.raises(ZeroDivisionError):
-        await run.submit(lambda: 1 / 0, stages=Stages(), infer=False)
+        await run.submit(lambda: 1 / 0, None, stages=Stages())
     with pytest.raises(DeadlineExpired):
-        await run.submit(lambda: "late", stages=Stages(), infer=False, deadline=time.monotonic())
+        await run.submit(lambda: "late", None, stages=Stages(), deadline=time.monotonic())
     assert engine.seen == []
     await run.close()
 
@@ -942,8 +956,7 @@ async def test_a_lone_call_of_the_engine_leaves_the_cores_to_images_on_half_of_t
         return Image(0)
 
     others = [
-        asyncio.ensure_future(run.submit(slowly, stages=Stages(), infer=False))
-        for _ in range(decoding)
+        asyncio.ensure_future(run.submit(slowly, None, stages=Stages())) for _ in range(decoding)
     ]
     await until(lambda: run.decoding == decoding)
     assert await answer(run, 7) == 7

@@ -19,6 +19,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_phantom.draw import draw_phantom
 from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import Manifest
 from cxr_server.explanation.methods import ExplanationMethod, explain
 from cxr_server.explanation.options import RenderKind, RenderOptions
 from cxr_server.imaging.radiograph import DecodeLimits
@@ -118,14 +119,14 @@ def on_cpu(phantom_bundle: Bundle) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def evidence(phantom_bundle: Bundle, on_cpu: Engine, films: list[bytes]) -> list[Evidence]:
-    return [evidence_of(on_cpu, input_of(film, phantom_bundle)) for film in films]
+    manifest = phantom_bundle.manifest
+    return [evidence_of(on_cpu, input_of(film, phantom_bundle), manifest) for film in films]
 
 
 @pytest.fixture(scope="module")
 def expected(phantom_bundle: Bundle, evidence: list[Evidence]) -> np.ndarray:
     """The scores of the films."""
-    manifest = phantom_bundle.manifest
-    return np.array([scores_of(findings(each.evidence_khw, manifest)) for each in evidence])
+    return np.array([scores_of(each.findings) for each in evidence])
 
 
 def input_of(film: bytes, bundle: Bundle) -> Any:
@@ -137,9 +138,10 @@ def input_of(film: bytes, bundle: Bundle) -> Any:
     return preprocess(film, job, hold=hold_of(ThreadBudget(2**28), check), check=check)
 
 
-def evidence_of(engine: Engine, made: Any) -> Evidence:
+def evidence_of(engine: Engine, made: Any, manifest: Manifest) -> Evidence:
     evidence_khw = engine.evidence(made.image_chw[None])[0]
-    return Evidence(evidence_khw, made.picture_hw, made.facts, made.warnings)
+    scored = findings(evidence_khw, manifest)
+    return Evidence(evidence_khw, scored, made.picture_hw, made.facts, made.warnings)
 
 
 def test_device_precision_and_methods_are_told(served: Served) -> None:
@@ -176,11 +178,9 @@ def test_maps_equal_those_of_the_cpu(
     on_cpu: Engine,
     method: ExplanationMethod,
 ) -> None:
-    scored = findings(evidence[1].evidence_khw, phantom_bundle.manifest)
-    labels = [finding.label for finding in scored[:2]]
+    labels = [finding.label for finding in evidence[1].findings[:2]]
     (*wanted,) = explain(
         evidence[1],
-        scored,
         labels,
         model=phantom_bundle.manifest,
         engine=on_cpu,

@@ -95,7 +95,6 @@ class Explanation:
 
 def explain(
     evidence: Evidence,
-    findings: Sequence[Finding],
     labels: Sequence[str],
     *,
     model: Manifest,
@@ -109,17 +108,17 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explain findings in the order of `labels`. Blocks; each step makes and draws one map.
 
-    `findings` are all that the model has, in the order of the evidence. Without `heatmap_labels`
-    every map is drawn. `image_chw`, the network's input, is given if `MethodSpec.needs_engine`;
-    `whole_hw`, the whole image as a picture, if `RenderOptions.needs_whole`. `check`, called
-    between the parts of a step, raises to end the work.
+    Without `heatmap_labels` every map is drawn. `image_chw`, the network's input, is given if
+    `MethodSpec.needs_engine`; `whole_hw`, the whole image as a picture, if
+    `RenderOptions.needs_whole`. `check`, called between the parts of a step, raises to end the
+    work.
     """
-    rows = {finding.label: row for row, finding in enumerate(findings)}
+    rows = {finding.label: row for row, finding in enumerate(evidence.findings)}
     spec, side_px = METHODS[method], evidence.picture_hw.shape[0]
     renderer = Renderer(evidence, options, whole_hw)
     for label in labels:
         row = rows[label]
-        evidence_hw = evidence.evidence_khw[row]
+        finding, evidence_hw = evidence.findings[row], evidence.evidence_khw[row]
         if spec.closed_form:
             heat = spec.closed_form(evidence_hw, side_px, options.full_scale_logits)
         elif not has_evidence(evidence_hw):
@@ -133,11 +132,11 @@ def explain(
         heatmap = b""
         if label in (heatmap_labels or labels):
             caption = Caption(
-                finding=findings[row], model=model, method=method, scale=options.scale, heat=heat
+                finding=finding, model=model, method=method, scale=options.scale, heat=heat
             )
             heatmap = renderer.render(caption)
         yield Explanation(
-            finding=findings[row],
+            finding=finding,
             heatmap=heatmap,
             evidence_hw=evidence_hw,
             peak=peak(heat, evidence.facts.crop),

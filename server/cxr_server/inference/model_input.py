@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cxr_server.geometry import Box
 from cxr_server.imaging.radiograph import DicomPresentation, InputWarning
+from cxr_server.inference.scoring import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the network found in one image; about 60 KB, and all that the cache keeps."""
+    """What the network found in one image; about 65 KB, and all that the cache keeps."""
 
     evidence_khw: NDArray[np.float32]  # signed, of each finding [K, h, w], in logits
+    findings: tuple[Finding, ...]  # in the order of the evidence
     picture_hw: NDArray[np.uint8]
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cxr_server.errors import DeadlineExpired, RequestError
+from cxr_server.inference.engines import Output
 from cxr_server.observability.stages import NO_FACTS, Facts, Stage, Stages
 
 
@@ -15,7 +16,7 @@ class PendingRequest:
     """The arguments of `Scheduler.submit`, and how far the request has come."""
 
     prepare: Callable[[], Any]
-    infer: bool
+    conclude: Callable[[Any, Output], Any] | None
     deadline: float
     stages: Stages
     answer: asyncio.Future[Any]  # what the caller awaits; only the event loop completes it
@@ -49,7 +50,15 @@ class PendingRequest:
             return error
         finally:
             self.record(Stage.DECODE, start_s, time.monotonic())
-        return None if self.infer else (self.prepared, None)
+        return None if self.conclude else (self.prepared, None)
+
+    def outcome(self, output: Output) -> tuple[Any, Any] | BaseException:
+        """Return the result or error that completes the request, once the engine has answered."""
+        assert self.conclude  # else the engine is not asked
+        try:
+            return self.prepared, self.conclude(self.prepared, output)
+        except BaseException as error:
+            return error
 
     def record(self, stage: Stage, start_s: float, end_s: float, facts: Facts = NO_FACTS) -> None:
         """Record a stage, and the wait before it."""

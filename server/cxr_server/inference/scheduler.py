@@ -35,6 +35,7 @@ from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Facts, Stage, Stages
 
 P = TypeVar("P")
+R = TypeVar("R")
 _POLL_INTERVAL_S = 0.01
 RETRY_AFTER_MS = 1000  # for calls that another server, or this one later, may answer
 
@@ -129,24 +130,25 @@ class Scheduler:
     async def submit(
         self,
         prepare: Callable[[], P],
+        conclude: Callable[[P, Output], R] | None,
         *,
         stages: Stages,
         caller: str = "",
         deadline: float = float("inf"),
-        infer: bool = True,
         bulk: bool = False,
-    ) -> tuple[P, Output | None]:
-        """Run `prepare` in a thread and, if `infer`, the engine, in the caller's turn.
+    ) -> tuple[P, R | None]:
+        """Run `prepare` in a thread, then the engine and `conclude`, in the caller's turn.
 
-        Returns what `prepare` made, which holds the network's input as `image_chw`, and what the
-        engine made of that. The deadline is on the clock of `time.monotonic`.
+        Returns what `prepare` made, which holds the network's input as `image_chw`, and what
+        `conclude` made of that and of the engine's output, in the engine's thread. Without
+        `conclude`, the engine is not needed. The deadline is on the clock of `time.monotonic`.
 
         Raises DeadlineExpired, EngineFailure, Draining once closed, ModelLoading if the engine has
-        failed and is not rebuilt, and whatever `prepare` raises.
+        failed and is not rebuilt, and whatever `prepare` and `conclude` raise.
         """
-        answer: asyncio.Future[tuple[P, Output | None]]
+        answer: asyncio.Future[tuple[P, R | None]]
         answer = asyncio.get_running_loop().create_future()
-        request = PendingRequest(prepare, infer, deadline, stages, answer, bulk)
+        request = PendingRequest(prepare, conclude, deadline, stages, answer, bulk)
         with self._lock:
             if refusal := self._refusal():
                 raise refusal
@@ -248,7 +250,7 @@ class Scheduler:
         for index, request in enumerate(batch):
             request.record(Stage.INFERENCE, call.start_s, end_s, facts)
             embedding_c = None if embeddings is None else embeddings[index]
-            outcome = request.prepared, Output(evidence[index], embedding_c)
+            outcome = request.outcome(Output(evidence[index], embedding_c))
             answered.append((request.answer, outcome))
         self._on_loop(complete_all, answered)  # which wakes the loop once
         return True
