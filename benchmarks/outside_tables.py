@@ -7,7 +7,7 @@ from benchmarks.markdown import LEAST_MS, head, ms, px, row
 from benchmarks.names import BARE, ENGINE, OURS, OURS_IN_THREADS
 from benchmarks.readout import METHODS, Results, Window, quartiles, threads_ms
 
-DECODERS, SPEAKERS = ("decode processes", "decode"), ("gRPC and others", "log")
+DECODERS, SPEAKERS = ("decode processes", "decode"), ("gRPC and others", "log", "calls")
 """Threads and processes whose times belong to one part."""
 PARTS = (
     "header, decode, checks, resize, alone",

@@ -1,16 +1,22 @@
 """Ended calls are counted and logged: several together, and all before the server stops."""
 
-import asyncio
 import gc
 import weakref
 
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from cxr_server.observability.call import Call
 from cxr_server.observability.ended_calls import EndedCalls
 from cxr_server.observability.metrics import Metrics
+from process_tree import wait_until
 
-METHOD = "test.v1.Echo/Unary"
+METHOD = "test.v1.Ended/Unary"
+
+
+def told(lines: list[EventDict]) -> list[str]:
+    """The ids of the calls that were logged, others than those of earlier tests."""
+    return [line["request_id"] for line in lines if line.get("method") == METHOD]
 
 
 def ended_call(request_id: str, metrics: Metrics) -> Call:
@@ -21,19 +27,40 @@ def ended_call(request_id: str, metrics: Metrics) -> Call:
     return call
 
 
-async def test_calls_are_logged_together_and_a_server_that_stops_waits_for_no_more() -> None:
+class FragileRecorder:
+    """Traces calls, but none whose id is "broken"."""
+
+    def record(self, call: Call, duration_s: float) -> str:
+        if call.request_id == "broken":
+            raise ValueError("no such span")
+        return f"trace of {call.request_id}"
+
+    def stop(self) -> None: ...
+
+
+def test_calls_are_logged_in_order_also_before_and_after_the_server_stops() -> None:
     metrics = Metrics()
     ended = EndedCalls(metrics, quiet=frozenset())
+    waiting = [f"call {number}" for number in range(100)]
     with capture_logs() as lines:
-        for request_id in ("first", "second"):
+        ended.add(ended_call("first", metrics), 0.1)
+        wait_until(lambda: told(lines) == ["first"])
+        for request_id in waiting:
             ended.add(ended_call(request_id, metrics), 0.1)
-        assert not lines
         ended.flush()
-        assert [line["request_id"] for line in lines] == ["first", "second"]
+        assert told(lines) == ["first", *waiting]
         ended.add(ended_call("last", metrics), 0.1)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert [line["request_id"] for line in lines] == ["first", "second", "last"]
+        wait_until(lambda: told(lines) == ["first", *waiting, "last"])
+
+
+def test_a_call_that_cannot_be_traced_does_not_keep_others_out_of_the_log() -> None:
+    metrics = Metrics()
+    ended = EndedCalls(metrics, frozenset(), FragileRecorder())
+    with capture_logs() as lines:
+        for request_id in ("broken", "whole"):
+            ended.add(ended_call(request_id, metrics), 0.1)
+        wait_until(lambda: told(lines) == ["whole"])
+    assert any(line.get("request_id") == "broken" and line["exc_info"] for line in lines)
 
 
 def test_what_is_noted_is_counted_when_the_metrics_are_read() -> None:
