@@ -88,7 +88,7 @@ def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[ImageByt
     """
     if not isinstance(request, bytes):
         return b"", request
-    image, rest = split_first(request, kind.DESCRIPTOR.fields_by_name["image"].number)
+    image, rest = split_first(request, kind.IMAGE_FIELD_NUMBER)
     try:
         message = kind.FromString(rest)
         if message.ByteSize() < len(rest):  # it may say again that there is no image
