@@ -138,6 +138,13 @@ def test_a_picture_shows_16_bits_whatever_part_of_the_range_they_use(factor: int
     assert (radiograph.display_hw() == grey_hw).all()
 
 
+def test_a_picture_of_8_bits_is_apart_from_the_pixels_which_may_lie_in_the_file() -> None:
+    radiograph = Radiograph(np.frombuffer(bytes(1600), np.uint8).reshape(40, 40), 255, "PNG", 8)
+    picture_hw = radiograph.display_hw()
+    assert (picture_hw == radiograph.pixels_hw).all()
+    assert not np.shares_memory(picture_hw, radiograph.pixels_hw)
+
+
 def test_a_radiograph_can_be_sent_to_another_process() -> None:
     radiograph = decode(jpeg(GREY_HW))
     copy = pickle.loads(pickle.dumps(radiograph))

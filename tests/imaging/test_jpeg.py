@@ -109,6 +109,7 @@ GREY = jpeg(GREY_HW)
 COLOR_HWC = np.stack([GREY_HW, 255 - GREY_HW, GREY_HW // 2], axis=-1)
 COLOR = jpeg(COLOR_HWC)
 PROGRESSIVE = jpeg(COLOR_HWC, progressive=True)
+NEUTRAL = jpeg(np.repeat(GREY_HW[..., None], 3, axis=-1))
 LAST_SCAN = PROGRESSIVE.rindex(b"\xff\xda")
 BEHIND_JFIF = 2 + 2 + int.from_bytes(GREY[4:6])
 """Offset of the segment behind the first marker and JFIF's segment."""
@@ -135,6 +136,10 @@ def several_pictures() -> bytes:
 
 def comment_before_the_last_scan(payload: bytes) -> bytes:
     return PROGRESSIVE[:LAST_SCAN] + handmade.segment(0xFE, payload) + PROGRESSIVE[LAST_SCAN:]
+
+
+def behind_the_pixels(file: bytes, marker: int, payload: bytes) -> bytes:
+    return file[:-2] + handmade.segment(marker, payload) + file[-2:]
 
 
 def black_below(pixels_hw: np.ndarray) -> np.ndarray:
@@ -177,6 +182,11 @@ SOUND = {
     "text-between-segments": stray(b"made by a PACS"),
     "restarts-between-segments": stray(b"\xff\xd0\xff\xd7"),
     "fill-bytes-between-segments": stray(b"\xff" * 20),
+    "markers-in-a-comment-behind-the-pixels": behind_the_pixels(COLOR, 0xFE, b"\xff\xd9" * 99),
+    "jfif-2.1-behind-the-pixels": behind_the_pixels(COLOR, 0xE0, b"JFIF\0\2\1" + bytes(7)),
+    "jfif-2.1-behind-neutral-pixels": behind_the_pixels(NEUTRAL, 0xE0, b"JFIF\0\2\1" + bytes(7)),
+    "a-jpeg-behind-neutral-pixels": NEUTRAL + COLOR,
+    "zeros-behind-neutral-pixels": NEUTRAL[:-2] + bytes(500) + NEUTRAL[-2:],
     "markers-in-a-comment-between-scans": comment_before_the_last_scan(b"\xff\xd9\xff\xda" * 99),
 }
 

@@ -1,8 +1,9 @@
 """JPEG: file bytes -> greyscale pixels. Pixels are decoded in `jpeg_pixels`.
 
 The marker segments are walked here first (ITU-T T.81, annex B), up to the end of the first image:
-previews, the further images of an MPF file and a video may follow it. Only the segments that make
-up the pixels reach a decoder, so that thumbnails, colour profiles and comments never do.
+previews, the further images of an MPF file and a video may follow it. Of what stands before the
+pixels, only the segments that make them up reach a decoder, so that thumbnails, colour profiles and
+comments never do.
 """
 
 import struct

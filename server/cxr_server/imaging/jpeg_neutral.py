@@ -9,7 +9,8 @@ need to decode chroma.
 
 libjpeg-turbo passes over unknown codes in its fast decoder (`decode_mcu_fast` in `jdhuff.c`), which
 it does not use in files with restart intervals. Where a file has none, one longer than the image is
-stated, which takes a tenth more time.
+stated, which takes a tenth more time. No table makes the fast decoder tell: of components that are
+not wanted it keeps nothing but its place in the coded data, and a crafted file can make that right.
 """
 
 import math
@@ -24,7 +25,7 @@ from cxr_server.imaging.jpeg_chroma import GREY_CHROMA
 Part = bytes | memoryview
 
 MAX_RESTART_INTERVAL = 0xFFFF  # in MCUs (T.81, B.2.4.4)
-TOP_ROWS = 64
+TOP_ROWS = 32
 TOP_BYTES = 16_384
 """Rows and coded bytes of the top of the image, whose chroma is looked at before all is decoded:
 photographs have noise in chroma everywhere."""

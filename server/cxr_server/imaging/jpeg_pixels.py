@@ -4,7 +4,9 @@ simplejpeg is strict: where libjpeg only warns, and fills what is missing with p
 libjpeg also warns of oddities that change no pixel. They are tolerated, as by every other reader,
 and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
 Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
-approximation in sequential scans.
+approximation in sequential scans. To find what is to be removed behind the first scan, all of the
+file is searched for markers. Most files have nothing there, so libjpeg gets the rest of the file as
+it is first, and the search comes if it warns.
 
 Of three components the luma alone is decoded, by a file that libjpeg can only read if the others
 are neutral (`jpeg_neutral`). Else the components are decoded as they are stored: libjpeg converts
@@ -12,6 +14,7 @@ none if it is told that they are red, green and blue.
 """
 
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,6 +35,7 @@ MAX_SCAN_COUNT = 64
 image, however few bytes it has."""
 MAX_SCANNED_PIXEL_COUNT = 1_000_000_000  # maximum pixels times scans of a progressive file
 
+_EOI = b"\xff\xd9"
 _SEQUENTIAL_SELECTION = b"\x00\x3f\x00"  # all 64 coefficients, with all their bits
 
 
@@ -48,7 +52,19 @@ class JpegPixels:
 
     def decode(self) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""
-        scans = self._scans()
+        rest = self._rest()
+        decoded = self._decoded([rest]) if rest else None
+        if decoded is None:
+            scans = self._scans()
+            if rest and _sizes(scans[0]) == _sizes(rest):  # nothing was removed
+                del scans[0]
+            decoded = self._decoded(scans)
+        if decoded is None:
+            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+        return decoded
+
+    def _decoded(self, scans: Sequence[Sequence[Part]]) -> Decoded | None:
+        """Decode the first that libjpeg does not warn of."""
         is_grey = self.frame[5] == 1
         if not is_grey and not self.is_rgb and self.marker in SEQUENTIAL:
             for parts in scans:
@@ -60,13 +76,27 @@ class JpegPixels:
             before.insert(0, AS_STORED)
         for parts in scans:
             stored_hwc = _pixels(b"".join((soi, *before, *parts)), colorspace)
-            if stored_hwc is not None:
-                break
-        else:
-            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
-        if is_grey:
-            return Decoded(stored_hwc[..., 0])
-        return to_greyscale(stored_hwc) if self.is_rgb else luma(stored_hwc)
+            if stored_hwc is None:
+                continue
+            if is_grey:
+                return Decoded(stored_hwc[..., 0])
+            return to_greyscale(stored_hwc) if self.is_rgb else luma(stored_hwc)
+        return None
+
+    def _rest(self) -> list[Part] | None:
+        """Return all of the file from its first scan on, as if nothing but EOI followed that.
+
+        If there is more, libjpeg stops at the first EOI, and fails if another marker comes before
+        the last pixel. None for files of several scans, and if zeros have to be removed.
+        """
+        marker, start, header = next(segments(self.file, self.first_scan))
+        has_all = marker == SOS and len(header) >= 10 and header[4] == self.frame[5]
+        end = bytes(self.file[-5:])
+        is_padded = end[:3] == bytes(3)
+        if self.marker not in SEQUENTIAL or not has_all or is_padded or end[3:] != _EOI:
+            return None
+        coded = memoryview(self.file)[start + len(header) : -2]
+        return [header[:-3], _SEQUENTIAL_SELECTION, coded, _EOI]
 
     def _scans(self) -> list[list[Part]]:
         """Return all from the first scan on; if zeros end coded data, also without most of them.
@@ -109,3 +139,7 @@ def _pixels(file: bytes, colorspace: str) -> NDArray[np.uint8] | None:
         pixels_hwc: NDArray[np.uint8] = simplejpeg.decode_jpeg(file, colorspace, strict=True)
         return pixels_hwc
     return None
+
+
+def _sizes(parts: Sequence[Part]) -> list[int]:
+    return [len(part) for part in parts]

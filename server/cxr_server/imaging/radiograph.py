@@ -164,10 +164,10 @@ class Radiograph:
         return (low, high) if low < high else whole
 
     def display_hw(self) -> NDArray[np.uint8]:
-        """Return the image with 8 bits, its `display_range` spread over 0 to 255."""
+        """Return a copy with 8 bits, its `display_range` spread over 0 to 255."""
         pixels_hw, (low, high) = self.pixels_hw, self.display_range
         if pixels_hw.dtype == np.uint8:
-            return np.asarray(pixels_hw, np.uint8)
+            return pixels_hw.astype(np.uint8)
         if (low, high) == (0, 0xFFFF):
             return np.right_shift(pixels_hw, 8).astype(np.uint8)
         levels = np.clip((np.arange(high + 1) - low) * (255 / (high - low)), 0, 255)

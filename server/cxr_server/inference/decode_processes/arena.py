@@ -4,6 +4,8 @@ import fcntl
 import math
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -42,11 +44,13 @@ class Arena:
         """Write an image file."""
         self._map[: len(image)] = image
 
-    def take_file(self, size_bytes: int) -> bytes:
-        """Return a copy of the image file, and give back its memory."""
-        image = self._map[:size_bytes]
-        self.trim(size_bytes)
-        return image
+    @contextmanager
+    def file(self, size_bytes: int) -> Iterator[memoryview]:
+        """Lend the image file to a block, and give back its memory. `put` overwrites it."""
+        try:
+            yield memoryview(self._map)[:size_bytes].toreadonly()
+        finally:
+            self.trim(size_bytes)
 
     def put(self, *arrays: NDArray[np.generic]) -> None:
         """Write arrays one behind the other. Raises ValueError if they do not fit."""

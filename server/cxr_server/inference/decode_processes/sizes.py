@@ -11,5 +11,5 @@ SMALL_BYTES = 8 * 2**20
 
 
 def process_bytes(max_request_bytes: int) -> int:
-    """Return what a worker takes beside the pixels, with its copy of the image file."""
+    """Return what a worker takes beside the pixels, with the image file in its arena."""
     return WORKER_BYTES + max_request_bytes

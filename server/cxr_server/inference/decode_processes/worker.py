@@ -1,8 +1,8 @@
 """Worker: the process that decodes. It ends with its socket, with the fork server, or by a limit.
 
-Its memory is limited to what it had at its start, `WORKER_BYTES` and the image file, and while an
-image is decoded to the bytes that the server holds for it: `SMALL_BYTES`, or what its header says
-that this takes, if that is more.
+Its memory is limited to what it had at its start and `WORKER_BYTES`, and while an image is decoded
+to the bytes that the server holds for it: `SMALL_BYTES`, or what its header says that this takes,
+if that is more. The image file is decoded where it lies, in the arena.
 """
 
 import ctypes
@@ -57,7 +57,7 @@ def run(channel: socket.socket, arena_fd: int, fork_server_pid: int) -> None:
     limit = MemoryLimit()
     while data := channel.recv(MAX_MESSAGE_BYTES):
         task = Task.unpacked(data)
-        limit.allow(task.file_bytes + SMALL_BYTES)
+        limit.allow(SMALL_BYTES)
         reply = _work(task, channel, arena, limit)
         limit.allow(0)
         channel.send(msgspec.msgpack.encode(reply))
@@ -89,19 +89,19 @@ def _work(task: Task, channel: socket.socket, arena: Arena, limit: MemoryLimit) 
         if decode_bytes + beside_bytes <= SMALL_BYTES:
             yield
             return
-        limit.allow(task.file_bytes)
+        limit.allow(0)
         channel.send(msgspec.msgpack.encode(Takes(decode_bytes, beside_bytes)))
         data = channel.recv(MAX_MESSAGE_BYTES)
         if not data:
             os._exit(0)  # the server has ended
         if data != GRANTED:
             raise _Withdrawn
-        limit.allow(task.file_bytes + decode_bytes + beside_bytes)
+        limit.allow(decode_bytes + beside_bytes)
         yield
 
     try:
-        image = arena.take_file(task.file_bytes)
-        made = preprocess(image, task.job, hold=hold, check=lambda: None)
+        with arena.file(task.file_bytes) as image:
+            made = preprocess(image, task.job, hold=hold, check=lambda: None)
         _put(made, arena)
         return Made(made.facts, made.warnings)
     except ImageError as error:
