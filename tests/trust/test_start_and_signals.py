@@ -123,16 +123,20 @@ def test_a_signal_while_loading_ends_the_process_at_once(number: signal.Signals)
 
 
 @pytest.mark.slow
-def test_a_drain_tells_its_signal_and_a_second_one_is_logged() -> None:
+def test_a_drain_tells_its_signal_and_a_second_one_is_logged_after_all_calls() -> None:
     with ServerProcess("--drain-pause-s", "1000") as server:
         server.process.terminate()
         while "draining" not in server.log:
             time.sleep(0.01)
+        with grpc.insecure_channel(server.address) as channel:
+            for _ in range(20):
+                ChestXrayServiceStub(channel).DescribeModel(pb.DescribeModelRequest(), timeout=60)
         assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
     told = [(event["event"], event.get("signal")) for event in server.events]
-    assert told[-3:] == [
+    assert told[-23:] == [
         ("signal received", "SIGTERM"),
         ("draining", None),
+        *[("call", None)] * 20,
         ("stopped at once", "SIGINT"),
     ]
 
