@@ -16,24 +16,26 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return head + struct.pack("!I", stream) + payload
 
 
-def headers(method: str) -> bytes:
+def headers(method: str, timeout: str = "") -> bytes:
     pairs = {
         ":method": "POST", ":scheme": "http", ":path": method, ":authority": "test",
         "te": "trailers", "content-type": "application/grpc",
     }  # fmt: skip
+    if timeout:
+        pairs["grpc-timeout"] = timeout
     words = [(name.encode(), value.encode()) for name, value in pairs.items()]
     return b"".join(
         b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in words
     )
 
 
-def ask(address: str, method: str, message: bytes) -> socket.socket:
-    """Send a request, of less than 64 KiB, and read nothing."""
+def ask(address: str, method: str, message: bytes, timeout: str = "") -> socket.socket:
+    """Send a request, of less than 64 KiB, and read nothing. The timeout is such as "3S"."""
     assert len(message) < WINDOW - 5
     host, _, port = address.partition(":")
     connection = socket.create_connection((host, int(port)), 30)
     connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
-    connection.sendall(frame(HEADERS, END_HEADERS, 1, headers(method)))
+    connection.sendall(frame(HEADERS, END_HEADERS, 1, headers(method, timeout)))
     body = b"\0" + struct.pack("!I", len(message)) + message
     while len(body) > MAX_FRAME:
         connection.sendall(frame(DATA, 0, 1, body[:MAX_FRAME]))

@@ -18,6 +18,7 @@ from images import png
 from process_memory import peak_pss
 from random_weights import described, random_weights
 from serving import ServerProcess
+from trust import raw_http2
 from trust.outcomes import reason_of
 
 BUDGET_MIB, SLOTS = 768, 4
@@ -238,6 +239,16 @@ async def test_the_longest_call_ends_one_that_is_not_read_and_one_that_is_not_se
             assert (await stub.Predict(pb.PredictRequest(image=png()), timeout=60)).findings
         assert server.stop() == 0
         assert "Traceback" not in server.log
+
+
+@pytest.mark.slow
+async def test_a_call_that_is_not_read_ends_at_the_deadline_of_its_caller(
+    server: ServerProcess, stub: ChestXrayServiceStub
+) -> None:
+    message = asking(6, noise(200)).SerializeToString()
+    with await asyncio.to_thread(raw_http2.ask, server.address, EXPLAIN, message, "8S"):
+        await in_flight(stub, 1)
+        await in_flight(stub, 0)
 
 
 @pytest.mark.slow

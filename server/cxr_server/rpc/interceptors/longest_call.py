@@ -17,10 +17,11 @@ def limited(context: CallContext, *, max_call_s: float, bounded: frozenset[str])
     cancel it, so its connection is closed. `bounded` is as in `admitted`.
     """
     call = context.call
-    if call.method not in bounded:
+    latest = call.started + max_call_s
+    if call.method not in bounded or call.deadline <= latest:  # gRPC keeps the caller's deadline
         yield
         return
-    call.deadline = min(call.deadline, call.started + max_call_s)
+    call.deadline = latest
     task, method_ended, expired = asyncio.current_task(), False, False
 
     def expire() -> None:
