@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import pytest
@@ -19,6 +19,7 @@ from cxr_server.observability.metrics import Metrics
 from cxr_server.rpc.hosted import CHECK, Hosted
 from cxr_server.rpc.interceptors.call_context import CallContext, host_of
 from cxr_server.rpc.interceptors.chain import Chain
+from cxr_server.rpc.methods import Methods
 from cxr_server.rpc.server import steps
 from cxr_server.rpc.servicer import PREDICT, ChestXrayServicer
 from cxr_server.settings import Settings, parse
@@ -97,9 +98,8 @@ class Site:
         self.chain = Chain(self.steps, upload_timeout_s=30)
 
     def server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[self.chain])
-        handler = grpc.method_handlers_generic_handler(ECHO, self.echo.handlers())
-        server.add_generic_rpc_handlers((handler,))
+        server = grpc.aio.server()
+        Methods(server, self.chain).add(ECHO, self.echo.handlers())
         return server
 
     def counted(self, method: str, code: str) -> float:
@@ -455,22 +455,8 @@ class DocumentedContext(RayContext):
         raise Aborted
 
 
-class Details(NamedTuple):
-    method: str
-    invocation_metadata: tuple[tuple[str, str], ...] = ()
-
-
-async def intercepted(chain: Chain, name: str, handler: Any) -> Any:
-    """The handler behind the chain, as grpc.aio asks for it."""
-
-    async def innermost(_: Any) -> Any:
-        return handler
-
-    return await chain.intercept_service(innermost, Details(f"/{ECHO}/{name}"))
-
-
 async def test_a_context_with_the_documented_methods_passes(site: Site) -> None:
-    handler = await intercepted(site.chain, "Unary", site.echo.handlers()["Unary"])
+    handler = site.chain.around(site.echo.handlers()["Unary"], f"{ECHO}/Unary")
     context = DocumentedContext(b"hello")
     assert await handler.stream_unary(None, context) == b"hello"
     assert len(context.trailing["x-request-id"]) == 32
@@ -487,7 +473,7 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
     """As on Ray Serve, which hands over whole messages: nothing is left to receive."""
     without_receive = Chain(site.steps, upload_timeout_s=None)
     handlers = site.echo.handlers()
-    handler = await intercepted(without_receive, "Unary", handlers["Unary"])
+    handler = without_receive.around(handlers["Unary"], f"{ECHO}/Unary")
     context = RayContext(("x-request-id", "ray-1"))
     assert await handler.unary_unary(b"hello", context) == b"hello"
     assert context.trailing == {"x-request-id": "ray-1"}
@@ -495,10 +481,10 @@ async def test_a_context_that_cannot_abort_gets_the_code(site: Site) -> None:
     assert await handler.unary_unary(b"bad", context) is None
     assert context.ended == (grpc.StatusCode.INVALID_ARGUMENT, "Bad is not allowed.")
     assert context.trailing["x-error-reason"] == "INVALID_FIELD"
-    stream = await intercepted(without_receive, "Down", handlers["Down"])
+    stream = without_receive.around(handlers["Down"], f"{ECHO}/Down")
     answers = [each async for each in stream.unary_stream(b"n", RayContext())]
     assert answers == [b"n0", b"n1", b"n2"]
-    caller = await intercepted(without_receive, "Caller", handlers["Caller"])
+    caller = without_receive.around(handlers["Caller"], f"{ECHO}/Caller")
     assert await caller.unary_unary(b"", RayContext()) == b"host:192.0.2.7"
 
 

@@ -33,15 +33,18 @@ class Hosted:
     """
 
     def __init__(self, server: Server) -> None:
-        self._chain = server.chain(upload_timeout_s=None)
+        chain = server.chain(upload_timeout_s=None)
         self._max_request_bytes = server.service.memory.max_request_bytes
         chest_xray = servicer.ChestXrayServicer(server.service)
         probes = health.HealthServicer(server.lifecycle, servicer.SERVICE)
         servicers = {servicer.SERVICE: chest_xray, health.SERVICE: probes}
-        self._handlers: dict[str, Any] = {
+        handlers: dict[str, Any] = {
             method: grpc.unary_unary_rpc_method_handler(_bound(servicers, method))
             for method in _ANSWERS
         } | {WATCH: grpc.unary_stream_rpc_method_handler(_bound(servicers, WATCH))}
+        self._handlers = {
+            method: chain.around(handler, method) for method, handler in handlers.items()
+        }
 
     async def answer(self, method: str, request: Message, context: Any) -> Message:
         """Answer a unary call. `method` is a full name, such as `cxr.v1.ChestXrayService/Predict`.
@@ -55,31 +58,17 @@ class Hosted:
             limit = self._max_request_bytes
             context.set_details(f"SERVER: Received message larger than max ({size} vs. {limit})")
             return _ANSWERS[method]()
-        answer = await (await self._around(method)).unary_unary(request, context)
+        answer = await self._handlers[method].unary_unary(request, context)
         return _ANSWERS[method]() if answer is None else answer
 
     async def watch(
         self, request: health_pb2.HealthCheckRequest, context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Answer the Watch of `grpc.health.v1`."""
-        async for answer in (await self._around(WATCH)).unary_stream(request, context):
+        async for answer in self._handlers[WATCH].unary_stream(request, context):
             yield answer
-
-    async def _around(self, method: str) -> Any:
-        """Return the method's handler inside the steps."""
-
-        async def innermost(_: grpc.HandlerCallDetails) -> Any:
-            return self._handlers[method]
-
-        return await self._chain.intercept_service(innermost, _Details(method))
 
 
 def _bound(servicers: dict[str, Any], method: str) -> Any:
     service, _, name = method.partition("/")
     return getattr(servicers[service], name)
-
-
-class _Details(grpc.HandlerCallDetails):
-    def __init__(self, method: str) -> None:
-        self.method = f"/{method}"
-        self.invocation_metadata = ()

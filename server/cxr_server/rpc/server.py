@@ -74,11 +74,8 @@ class Server:
         settings, health_servicer = self.settings, HealthServicer(self.lifecycle, servicer.SERVICE)
         services = [servicer.SERVICE, health.SERVICE]
         self._certificates = Certificates(settings) if settings.tls_cert else None
-        chain = self.chain(settings.upload_timeout_s)
-        server = grpc.aio.server(
-            interceptors=[chain], options=_options(self.service.memory.max_request_bytes)
-        )
-        methods = Methods(server)
+        server = grpc.aio.server(options=_options(self.service.memory.max_request_bytes))
+        methods = Methods(server, self.chain(settings.upload_timeout_s))
         methods.add(servicer.SERVICE, servicer.ChestXrayServicer(self.service).handlers())
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, methods)
         if settings.open_inference:
@@ -105,27 +102,24 @@ class Server:
         """Return the steps around callers' methods. Raises SettingsError for the tokens file."""
         tokens_file = self.settings.tokens_file
         self._access = Access(tokens_file) if tokens_file else None
-        return Chain(self._around(self._access), upload_timeout_s)
+        return self._chain(self._access, upload_timeout_s)
 
     def _admin_server(self) -> grpc.aio.Server:
         """Return the server of the operator's port: in plaintext if it is on loopback."""
         settings = self.settings
         if settings.admin_tokens_file:
             self._admin_access = Access(settings.admin_tokens_file)
-        around = self._around(self._admin_access)
-        server = grpc.aio.server(
-            interceptors=[Chain(around, settings.upload_timeout_s)],
-            options=(("grpc.so_reuseport", 0),),
-        )
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        methods = Methods(server, self._chain(self._admin_access, settings.upload_timeout_s))
         servicer = AdminServicer(self.service.models, settings.max_call_s)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, methods)  # type: ignore[no-untyped-call]
         credentials = None
         if self._certificates and not Address.parse(settings.admin_listen).is_loopback:
             credentials = self._certificates.credentials()
         _bind(server, settings.admin_listen, credentials)
         return server
 
-    def _around(self, access: Access | None) -> list[Step]:
+    def _chain(self, access: Access | None, upload_timeout_s: float | None) -> Chain:
         """Return the steps around every method of a port."""
         around = steps(
             self.settings,
@@ -138,7 +132,8 @@ class Server:
         if self.audit:
             record = partial(audited, audit=self.audit, unobserved=_OPEN, quiet=_QUIET)
             around.insert(0, record)
-        return around
+        with_certificates = bool(self.settings.tls_client_ca)
+        return Chain(around, upload_timeout_s, client_certificates=with_certificates)
 
     def reload(self) -> None:
         """Read tokens and certificates again, even if their files seem unchanged.

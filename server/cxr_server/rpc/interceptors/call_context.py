@@ -29,19 +29,20 @@ _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 class CallContext:
     """Delegates to a ServicerContext, and knows the `call`.
 
+    The caller is who the certificate names, if there are `client_certificates`, else the host.
     `slot` is what the call holds of the limits on calls and bytes, once it is admitted.
     """
 
-    def __init__(self, context: Any, method: str) -> None:
+    def __init__(self, context: Any, method: str, client_certificates: bool = True) -> None:
         self._context = context
         self._metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         self.slot: Slot | None = None
         wanted_id, remaining_s = self.text(REQUEST_ID), _optional(context, "time_remaining")
         has_id = wanted_id and _VALID_ID.fullmatch(wanted_id)
         self.call = Call(
-            method=method.lstrip("/"),
+            method=method,
             request_id=wanted_id if has_id else os.urandom(16).hex(),
-            caller=_identity(context),
+            caller=(client_certificates and _certified(context)) or host_of(context.peer() or ""),
             deadline=math.inf if remaining_s is None else time.monotonic() + remaining_s,
             bulk=self.text(PRIORITY) == "bulk",
             trace_headers={key: self.text(key) for key in TRACE_HEADERS & self._metadata.keys()},
@@ -73,14 +74,12 @@ def _optional(context: Any, name: str) -> Any:
     return method() if method else None
 
 
-def _identity(context: Any) -> str:
-    """Return who calls: the names in the client certificate, else the host."""
-    if authenticated := _optional(context, "auth_context"):
-        keys = ("x509_common_name", "x509_subject_alternative_name")
-        names = [n.decode("utf-8", "replace") for key in keys for n in authenticated.get(key, ())]
-        if names:
-            return f"certificate:{','.join(names)}"
-    return host_of(context.peer() or "")
+def _certified(context: Any) -> str:
+    """Return who calls, by the names in the client certificate; "" without one."""
+    authenticated = _optional(context, "auth_context") or {}
+    keys = ("x509_common_name", "x509_subject_alternative_name")
+    names = [n.decode("utf-8", "replace") for key in keys for n in authenticated.get(key, ())]
+    return f"certificate:{','.join(names)}" if names else ""
 
 
 @lru_cache(1024)
