@@ -230,6 +230,19 @@ def test_other_bytes_behind_coded_data_are_an_error() -> None:
         decode(GREY[:-2] + b"left over" + GREY[-2:])
 
 
+def test_what_follows_the_end_does_not_hide_that_the_last_codes_are_broken() -> None:
+    refused = 0
+    for place in range(len(GREY) - 200, len(GREY) - 2):
+        damaged = GREY[:place] + bytes([GREY[place] ^ 0x55]) + GREY[place + 1 :]
+        try:
+            decode(damaged)
+        except ImageUnreadable:
+            refused += 1
+            with pytest.raises(ImageUnreadable):
+                decode(damaged + 40 * COLOR)
+    assert refused > 20
+
+
 @pytest.mark.parametrize("file", [GREY, PROGRESSIVE], ids=["baseline", "progressive"])
 def test_missing_coded_data_is_an_error(file: bytes) -> None:
     scan = file.index(b"\xff\xda") + 40

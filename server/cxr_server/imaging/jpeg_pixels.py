@@ -5,12 +5,16 @@ libjpeg also warns of oddities that change no pixel. They are tolerated, as by e
 and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
 Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
 approximation in sequential scans. To find what is to be removed behind the first scan, all of the
-file is searched for markers. Most files have nothing there, so libjpeg gets the rest of the file as
-it is first, and the search comes if it warns.
+file is searched for markers.
 
 Of three components the luma alone is decoded, by a file that libjpeg can only read if the others
-are neutral (`jpeg_neutral`). Else the components are decoded as they are stored: libjpeg converts
-none if it is told that they are red, green and blue.
+are neutral (`jpeg_neutral`). Most such files have nothing to be removed, so libjpeg gets the rest
+of the file as it is first, and the search comes if it warns. Other files are searched at once: the
+end of the image must be the last that libjpeg gets, since its fast decoder notices no broken code
+as long as enough bytes follow.
+
+If chroma is not neutral, the components are decoded as they are stored: libjpeg converts none if it
+is told that they are red, green and blue.
 """
 
 import struct
@@ -53,35 +57,33 @@ class JpegPixels:
     def decode(self) -> Decoded:
         """Decode the luma. Raises ImageUnreadable."""
         rest = self._rest()
-        decoded = self._decoded([rest]) if rest else None
-        if decoded is None:
-            scans = self._scans()
-            if rest and _sizes(scans[0]) == _sizes(rest):  # nothing was removed
-                del scans[0]
-            decoded = self._decoded(scans)
-        if decoded is None:
-            raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
-        return decoded
-
-    def _decoded(self, scans: Sequence[Sequence[Part]]) -> Decoded | None:
-        """Decode the first that libjpeg does not warn of."""
-        is_grey = self.frame[5] == 1
-        if not is_grey and not self.is_rgb and self.marker in SEQUENTIAL:
-            for parts in scans:
-                neutral = neutral_file(self.before, self.frame, parts)
-                if neutral and (luma_hwc := _pixels(neutral, "GRAY")) is not None:
-                    return Decoded(luma_hwc[..., 0])
-        colorspace, soi, *before = "GRAY" if is_grey else "RGB", *self.before
+        if rest and (neutral := self._neutral(rest)):
+            return neutral
+        scans = self._scans()
+        for parts in scans:
+            is_tried = rest and _sizes(parts) == _sizes(rest)
+            if not is_tried and (neutral := self._neutral(parts)):
+                return neutral
+        is_grey, (soi, *before) = self.frame[5] == 1, self.before
         if not is_grey:
             before.insert(0, AS_STORED)
         for parts in scans:
-            stored_hwc = _pixels(b"".join((soi, *before, *parts)), colorspace)
+            file = b"".join((soi, *before, *parts))
+            stored_hwc = _pixels(file, "GRAY" if is_grey else "RGB")
             if stored_hwc is None:
                 continue
             if is_grey:
                 return Decoded(stored_hwc[..., 0])
             return to_greyscale(stored_hwc) if self.is_rgb else luma(stored_hwc)
-        return None
+        raise ImageUnreadable("The pixels of the JPEG file are broken or cut short.")
+
+    def _neutral(self, parts: Sequence[Part]) -> Decoded | None:
+        """Decode the luma alone; None if there is chroma that is not neutral, or libjpeg warns."""
+        if self.frame[5] == 1 or self.is_rgb or self.marker not in SEQUENTIAL:
+            return None
+        file = neutral_file(self.before, self.frame, parts)
+        luma_hwc = _pixels(file, "GRAY") if file else None
+        return None if luma_hwc is None else Decoded(luma_hwc[..., 0])
 
     def _rest(self) -> list[Part] | None:
         """Return all of the file from its first scan on, as if nothing but EOI followed that.

@@ -52,7 +52,8 @@ class Preprocessing(Protocol):
     ) -> NDArray[np.uint8]:
         """Return the network's input as a picture, uint8 [side_px, side_px].
 
-        0 and 255 are the ends of `radiograph.display_range`.
+        0 and 255 are the ends of `radiograph.display_range`. It is an array of its own, no view of
+        the radiograph, which may lie in the image file.
         """
 
 

@@ -10,9 +10,10 @@ from cxr_server.rpc.interceptors.chain import Chain
 class Methods:
     """Adds methods to a server, each inside the steps of a chain.
 
-    `grpc.aio` finds them by name when a call arrives. Generated code also registers each of them:
-    for every call, `grpc.aio` would then wait for all registered methods anew, which takes the
-    event loop 1 to 2 us for each of them. An interceptor of its own kind takes it 20 us a call.
+    `grpc.aio` finds them by name when a call arrives. Generated code (1.75.1) also registers each
+    of them: for every call, `grpc.aio` would then wait for all registered methods anew, which takes
+    the event loop 1 to 2 us for each of them. Steps in a `grpc.aio.ServerInterceptor` would take it
+    another 20 us a call.
     """
 
     def __init__(self, server: grpc.aio.Server, chain: Chain) -> None:

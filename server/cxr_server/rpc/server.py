@@ -99,7 +99,10 @@ class Server:
         return port
 
     def chain(self, upload_timeout_s: float | None) -> Chain:
-        """Return the steps around callers' methods. Raises SettingsError for the tokens file."""
+        """Return what runs callers' methods inside the steps.
+
+        Raises SettingsError for the tokens file.
+        """
         tokens_file = self.settings.tokens_file
         self._access = Access(tokens_file) if tokens_file else None
         return self._chain(self._access, upload_timeout_s)
@@ -120,7 +123,7 @@ class Server:
         return server
 
     def _chain(self, access: Access | None, upload_timeout_s: float | None) -> Chain:
-        """Return the steps around every method of a port."""
+        """Return what runs every method of a port inside the steps."""
         around = steps(
             self.settings,
             self.lifecycle,

@@ -21,8 +21,8 @@ class Chain:
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
     coroutine that calls `context.write`. `steps` are ordered outermost first; `upload_timeout_s`
-    bounds the arrival of a unary request, None where the host hands over whole requests. Callers
-    may have `client_certificates`, which then are looked for: that takes 0.01 ms a call.
+    bounds the arrival of a unary request, None where the host hands over whole requests.
+    `client_certificates` says whether callers may have any; to look for them takes 0.01 ms a call.
     """
 
     def __init__(
