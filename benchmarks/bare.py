@@ -1,7 +1,7 @@
 """Bare server: the least that a Python gRPC server can do for a Predict. The yardstick of a goal.
 
-A plain `grpc.aio` server with this project's engine, decoder, checks and resizing, all in one
-process. The request is the image file and the response the probabilities, packed as float32.
+A plain `grpc.aio` server on uvloop with this project's engine, decoder, checks and resizing, all in
+one process. The request is the image file and the response the probabilities, packed as float32.
 Threads decode, as many as this server has for it, and others run the engine, as many as it runs
 calls in parallel. All else is left out: protobuf, interceptors, metadata, limits, deadlines, hash
 and cache, decoders in processes of their own, scores and warnings, metrics and the log.
@@ -21,6 +21,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import uvloop
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import load_bundle
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--cache-dir", type=Path, required=True)
     args = parser.parse_args()
     allocator.keep_freed_memory()  # as this server does
-    asyncio.run(serve(args.port, args.bundle, args.cache_dir))
+    uvloop.run(serve(args.port, args.bundle, args.cache_dir))
 
 
 if __name__ == "__main__":

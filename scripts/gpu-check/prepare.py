@@ -25,7 +25,7 @@ BINARY = (
     *("googleapis-common-protos", "imagecodecs", "isal", "msgspec", "openvino", "pillow"),
     *("platformdirs", "prometheus-client", "psutil", "safetensors", "simplejpeg", "structlog"),
     *("torchxrayvision", "ttach", "pytest", "pluggy", "iniconfig", "pytest-asyncio"),
-    *("pytest-timeout", "kornia-rs", "blake3"),
+    *("pytest-timeout", "kornia-rs", "blake3", "uvloop"),
 )
 SOURCE = ("grad-cam",)
 """Published as source only; pure Python."""

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from serving import ServerProcess
+
 HEAVY = (
     "torch",
     "torchvision",
@@ -56,3 +58,7 @@ def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
     assert engine == "openvino"
     assert [name for name in HEAVY if name in modules] == []
     assert "numpy" in modules  # so that an empty list above would mean something
+
+
+def test_the_server_runs_on_uvloop(phantom_server: ServerProcess) -> None:
+    assert "/uvloop/loop." in Path(f"/proc/{phantom_server.process.pid}/maps").read_text()

@@ -1,7 +1,6 @@
 """`cxr-server serve`: serves a model until SIGTERM or SIGINT."""
 
 import argparse
-import asyncio
 import os
 import signal
 from typing import Any
@@ -12,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
+import uvloop
 
 from cxr_server import __version__, settings
 from cxr_server.errors import OperatorError
@@ -51,7 +51,7 @@ def _serve(chosen: settings.Settings) -> int:
         allocator.keep_freed_memory()
         from cxr_server import app  # takes a while, so that signals and the log come first
 
-        return asyncio.run(app.serve(chosen))
+        return uvloop.run(app.serve(chosen))
     except (OperatorError, OSError) as error:
         logs.failed(str(error))
         return error.exit_status if isinstance(error, OperatorError) else 1
