@@ -2,6 +2,9 @@
 
 What is close to each other takes more turns: this server, its engine, the bare server and Triton
 tuned. The others, and the bare server, are measured with four callers only.
+
+One caller takes the most turns: on virtual machines, the engine's lone call may take a third longer
+for some seconds.
 """
 
 from collections.abc import Iterator
@@ -26,6 +29,11 @@ FLOAT32 = (*OWN, TUNED)
 INT8 = (OURS_INT8, ENGINE_INT8)
 OTHERS = (TRITON, LITSERVE, BASELINE)
 
+CLOSELY = 2.5
+"""Factor on the number of turns of systems that are close to each other."""
+MOST_CLOSELY = 5.0
+"""The same for one caller."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -44,14 +52,14 @@ class Wanted:
         cell: The cell.
         near: Systems that are close to each other.
         others: Systems that are measured in the first turns only.
-        closely: Take more turns of those that are near.
+        closely: Factor on the number of turns of those that are near.
         brief: Part of a brief run.
     """
 
     cell: Cell
     near: tuple[str, ...]
     others: tuple[str, ...] = ()
-    closely: bool = False
+    closely: float = 1.0
     brief: bool = False
 
 
@@ -62,12 +70,13 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         is_png = name == png
         others = OTHERS if name != camera else ()
         int8 = INT8 if is_png else INT8[:1]  # its engine's rate is the same for all images
-        yield Wanted(Cell(name, "predict", 1), FLOAT32, int8, closely=True, brief=is_png)
+        yield Wanted(Cell(name, "predict", 1), FLOAT32, int8, closely=MOST_CLOSELY, brief=is_png)
         near, far = (*FLOAT32, BARE), (*int8, *others)
-        yield Wanted(Cell(name, "predict", 4), near, far, closely=True, brief=is_png)
+        yield Wanted(Cell(name, "predict", 4), near, far, closely=CLOSELY, brief=is_png)
         for callers in (16, most_callers):
             yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *int8))
-        yield Wanted(Cell(name, "explain", 4), OWN, far, closely=is_png, brief=is_png)
+        closely = CLOSELY if is_png else 1.0
+        yield Wanted(Cell(name, "explain", 4), OWN, far, closely=closely, brief=is_png)
     yield Wanted(Cell(png, "explain", 1), OWN, brief=True)
     yield Wanted(Cell(png, "explain", 16), OWN)
     yield Wanted(Cell(png, "explain_again", 1), (OURS,))

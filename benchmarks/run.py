@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import memory, outside_engine, radiographs, report, systems
-from benchmarks.cells import Cell, Wanted, cells
+from benchmarks.cells import CLOSELY, Cell, Wanted, cells
 from benchmarks.names import ENGINE, ENGINE_INT8, TRITON, TUNED
 from benchmarks.processes import foreign_s
 from benchmarks.radiographs import encoded
@@ -47,10 +47,8 @@ RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "shown.json"
 PACKAGES = (
     *("grpcio", "protobuf", "numpy", "pillow", "imagecodecs", "simplejpeg", "isal", "openvino"),
-    *("nncf", "torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
+    *("uvloop", "nncf", "torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
-CLOSELY = 2.5
-"""Factor on the number of turns of systems that are close to each other."""
 LOAD_S = 15.0
 """Duration of a measurement of memory under load, seconds."""
 
@@ -199,7 +197,7 @@ def one_round(
             able = [one for one in all_measured if method in one.methods]
             near = [one for one in able if one.name in each.near]
             others = [one for one in able if one.name in each.others]
-            for turn in range(math.ceil(turns * CLOSELY) if each.closely else turns):
+            for turn in range(math.ceil(turns * each.closely)):
                 order = [*near, *(others if turn < turns else ())][:: -1 if turn % 2 else 1]
                 taken += [{"turn": turn} | one_window(one, each.cell, settings) for one in order]
         at_end = {each.name: each.memory_mib() for each in running}

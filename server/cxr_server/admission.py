@@ -22,7 +22,7 @@ HURRIED_UPLOAD_S = 3.0
 class Upload(NamedTuple):
     """A request of unknown size that is being received; times are those of the event loop."""
 
-    limit: asyncio.Timeout
+    limit: asyncio.Timeout  # for when it is hurried
     start_s: float
 
 
@@ -109,7 +109,7 @@ class Admission:
             if not (slot.is_hurried or upload.limit.expired()):
                 slot.is_hurried = True
                 end_s = max(now_s, upload.start_s + HURRIED_UPLOAD_S)
-                upload.limit.reschedule(min(end_s, upload.limit.when() or end_s))
+                upload.limit.reschedule(end_s)
 
 
 class Slot:
@@ -126,10 +126,10 @@ class Slot:
             admission.bulk_calls[bulk_caller] += 1
 
     @asynccontextmanager
-    async def receiving(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
+    async def receiving(self) -> AsyncIterator[None]:
         """Receive a request of unknown size in this block, which waits if it may be too much now.
 
-        `limit` is the time limit around it, which `Admission.hurry` may bring forward.
+        Raises TimeoutError if others wait and it still takes too long; see `Admission.hurry`.
         """
         admission = self._admission
         wanted_bytes, undeclared = admission.max_request_bytes, admission.undeclared
@@ -140,16 +140,17 @@ class Slot:
             share = await undeclared.take(wanted_bytes)
         finally:
             admission.waiting -= is_full
-        admission.uploads[self] = Upload(limit, asyncio.get_running_loop().time())
         try:
-            admission.hurry()
-            yield
+            async with asyncio.timeout(None) as limit:
+                admission.uploads[self] = Upload(limit, asyncio.get_running_loop().time())
+                admission.hurry()
+                yield
         finally:
-            del admission.uploads[self]
+            admission.uploads.pop(self, None)
             share.release()
 
     def slow_upload(self) -> MemoryFull:
-        """Return the error of an upload whose limit was brought forward."""
+        """Return the error of an upload that was hurried, and took too long."""
         return MemoryFull(
             "others wait to send a request of unknown size: send faster, or declare the size in "
             f"{DECLARED_BYTES}",

@@ -10,12 +10,12 @@ from cxr_server.bundles.load import Bundle
 from cxr_server.imaging.codecs import read
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeOptions, ImageBytes, InputWarning
-from cxr_server.inference.cache import EvidenceCache, LateKey
+from cxr_server.inference.cache import EvidenceCache, LateKey, outline_of
 from cxr_server.inference.engines import Output
 from cxr_server.inference.model_input import Evidence, ModelInput
 from cxr_server.inference.preprocess import Job, Preprocessing, hold_of, preprocess
 from cxr_server.inference.scheduler import Scheduler
-from cxr_server.inference.scoring import findings
+from cxr_server.inference.scoring import findings, ranked
 from cxr_server.inference.typicality import UNTYPICAL_BELOW, load_reference
 from cxr_server.observability.call import Call
 from cxr_server.observability.stages import Stages
@@ -95,10 +95,10 @@ class EvidenceSource:
             strict=strict,
             keep_whole=needs_whole,
         )
-        key, late_key, evidence = b"", None, None
+        key, late_key, evidence, outline = b"", None, None, outline_of(image)
         kind = options.presentation.encode()  # equal bytes read in another way are another image
         use_cache = use_cache and self.cache.capacity > 0
-        if use_cache and not self._image_key and self.cache.is_new(image):
+        if use_cache and not self._image_key and self.cache.is_new(outline):
             late_key = LateKey(self.cache, image)
         elif use_cache or self._image_key:
             key = await self._key(image, call)
@@ -117,7 +117,7 @@ class EvidenceSource:
             bulk=call.bulk,
         )
         if found and use_cache:
-            self.cache.put((late_key.key if late_key else key) + kind, image, found)
+            self.cache.put((late_key.key if late_key else key) + kind, outline, found)
         evidence = evidence or found
         assert evidence is not None  # cached, or from the engine
         return evidence, made
@@ -169,7 +169,7 @@ class EvidenceSource:
                     warnings = (*warnings, InputWarning.UNTYPICAL_IMAGE)
         return Evidence(
             np.array(output.evidence_khw),
-            findings(output.evidence_khw, self._manifest),
+            ranked(findings(output.evidence_khw, self._manifest)),
             made.picture_hw,
             made.facts,
             warnings,

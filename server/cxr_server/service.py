@@ -31,7 +31,6 @@ from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavail
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import EngineUnavailable
 from cxr_server.inference.scheduler import EngineFailure
-from cxr_server.inference.scoring import ranked
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.lifecycle import Lifecycle, Phase
 from cxr_server.memory import divide
@@ -136,7 +135,7 @@ class InferenceService:
                 use_cache=request.cache is CacheMode.USE,
             )
         result = PredictResult(
-            findings=ranked(evidence.findings)[: request.top_k],
+            findings=evidence.findings[: request.top_k],
             evidence=evidence,
             stages=stages,
             model=model.manifest,
@@ -207,11 +206,10 @@ class InferenceService:
             needs_whole=request.render.needs_whole,
         )
         whole_hw = made.whole_hw if made else None
-        best_first = ranked(evidence.findings)
         explanations = await model.draw(
             lambda engine: explain(
                 evidence,
-                request.labels or (best_first[0].label,),
+                request.labels or (evidence.findings[0].label,),
                 model=model.manifest,
                 engine=engine,
                 method=request.method,
@@ -238,7 +236,7 @@ class InferenceService:
         return ExplainResult(
             explanations=tuple(explanations),
             radiograph=radiograph,
-            findings=best_first,
+            findings=evidence.findings,
             evidence=evidence,
             stages=stages,
             model=model.manifest,

@@ -28,15 +28,16 @@ from images import chest_like, pixels_of
 
 LABELS = ("Effusion", "Mass", "Nodule")
 RADIOGRAPH = Radiograph(chest_like(300, 400), 255, "PNG", 8)
-FINDINGS = tuple(Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for row, label in enumerate(LABELS))
+MODEL = load_bundle(PHANTOM_PATH).manifest
+ROWS = {label: row for row, label in enumerate(MODEL.labels)}
+FINDINGS = {label: Finding(label, row, 0.1 * row, 0.5, 0.5, 0.5) for label, row in ROWS.items()}
 EVIDENCE = Evidence(
-    np.random.default_rng(5).normal(0, 3, (3, 7, 7)).astype(np.float32),
-    FINDINGS,
+    np.random.default_rng(5).normal(0, 3, (len(ROWS), 7, 7)).astype(np.float32),
+    tuple(reversed(FINDINGS.values())),  # best first, which is another order than that of rows
     chest_like(96, 96),
     ImageFacts("PNG", 8, 300, 400, XRV.crop(300, 400)),
     (),
 )
-MODEL = load_bundle(PHANTOM_PATH).manifest
 
 
 class PlainEngine:
@@ -110,7 +111,8 @@ def test_a_method_of_the_engine_gets_the_image_and_the_findings_row() -> None:
         method=ExplanationMethod.LAYER_CAM,
         image_chw=image_chw,
     )
-    for each, row in zip(found, (2, 1), strict=True):
+    for each in found:
+        row = ROWS[each.finding.label]
         assert each.method is ExplanationMethod.LAYER_CAM
         assert each.peak is not None
         # Pixel (row, row) of 96, in the crop of 300 that begins at x = 50.
@@ -157,9 +159,9 @@ def test_a_method_is_added_by_one_function_and_one_registration(
 
 def test_explanations_come_in_the_order_asked_for_with_their_numbers() -> None:
     found = explained("Nodule", "Effusion")
-    assert [each.finding for each in found] == [FINDINGS[2], FINDINGS[0]]
-    for each, row in zip(found, (2, 0), strict=True):
-        assert np.array_equal(each.evidence_hw, EVIDENCE.evidence_khw[row])
+    assert [each.finding for each in found] == [FINDINGS["Nodule"], FINDINGS["Effusion"]]
+    for each in found:
+        assert np.array_equal(each.evidence_hw, EVIDENCE.evidence_khw[ROWS[each.finding.label]])
         assert each.peak is not None
         assert each.regions
         assert pixels_of(each.heatmap).shape == (96, 96, 3)

@@ -113,12 +113,12 @@ def explain(
     `RenderOptions.needs_whole`. `check`, called between the parts of a step, raises to end the
     work.
     """
-    rows = {finding.label: row for row, finding in enumerate(evidence.findings)}
+    found = {finding.label: finding for finding in evidence.findings}
     spec, side_px = METHODS[method], evidence.picture_hw.shape[0]
     renderer = Renderer(evidence, options, whole_hw)
     for label in labels:
-        row = rows[label]
-        finding, evidence_hw = evidence.findings[row], evidence.evidence_khw[row]
+        row = model.labels.index(label)
+        finding, evidence_hw = found[label], evidence.evidence_khw[row]
         if spec.closed_form:
             heat = spec.closed_form(evidence_hw, side_px, options.full_scale_logits)
         elif not has_evidence(evidence_hw):

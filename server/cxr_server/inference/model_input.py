@@ -40,7 +40,7 @@ class Evidence:
     """What the network found in one image; about 65 KB, and all that the cache keeps."""
 
     evidence_khw: NDArray[np.float32]  # signed, of each finding [K, h, w], in logits
-    findings: tuple[Finding, ...]  # in the order of the evidence
+    findings: tuple[Finding, ...]  # best first
     picture_hw: NDArray[np.uint8]
     facts: ImageFacts
     warnings: tuple[InputWarning, ...]

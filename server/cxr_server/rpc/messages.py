@@ -89,6 +89,8 @@ def _image_and_rest(kind: type[Asked], request: Asked | bytes) -> tuple[ImageByt
     if not isinstance(request, bytes):
         return b"", request
     image, rest = split_first(request, kind.IMAGE_FIELD_NUMBER)
+    if not rest:
+        return image, kind()
     try:
         message = kind.FromString(rest)
         if message.ByteSize() < len(rest):  # it may say again that there is no image

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from typing import Any
 
 import grpc
@@ -11,6 +11,7 @@ from google.protobuf import message
 from cxr_server.errors import DeadlineExpired, InvalidField
 from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.interceptors.errors import Errors
+from cxr_server.rpc.interceptors.time_limit import TimeLimit
 
 Step = Callable[[CallContext], AbstractContextManager[Any]]
 """Makes the context manager to run one call in."""
@@ -33,7 +34,7 @@ class Chain:
         client_certificates: bool = True,
     ) -> None:
         self._steps = tuple(steps)
-        self._upload_timeout_s = upload_timeout_s
+        self._upload_limit = None if upload_timeout_s is None else TimeLimit(upload_timeout_s)
         self._client_certificates = client_certificates
 
     def around(self, handler: Any, method: str) -> Any:
@@ -45,7 +46,7 @@ class Chain:
         slot.
         """
         parse, serialize = handler.request_deserializer, handler.response_serializer
-        timeout_s = None if handler.request_streaming else self._upload_timeout_s
+        upload_limit = None if handler.request_streaming else self._upload_limit
         for_unary = handler.unary_unary or handler.unary_stream
         inner: Any = for_unary or handler.stream_unary or handler.stream_stream
 
@@ -53,8 +54,8 @@ class Chain:
             _end_with(context, stack)
             for step in self._steps:
                 stack.enter_context(step(context))
-            if timeout_s is not None:
-                return await _receive(context, parse, timeout_s)
+            if upload_limit:
+                return await _receive(context, parse, upload_limit)
             if isinstance(request, message.Message):
                 # The host keeps it while the method holds a copy of the image.
                 _hold(context, request.ByteSize(), copies=2)
@@ -87,7 +88,7 @@ class Chain:
                         async for response in answer:
                             yield response
 
-        as_received = timeout_s is None
+        as_received = upload_limit is None
         requests = "unary" if as_received and not handler.request_streaming else "stream"
         responses = "stream" if handler.response_streaming else "unary"
         make = getattr(grpc, f"{requests}_{responses}_rpc_method_handler")
@@ -118,16 +119,17 @@ def _hold(context: CallContext, request_bytes: int, copies: int = 1) -> None:
         context.slot.hold(copies * request_bytes)
 
 
-async def _receive(context: CallContext, parse: Any, timeout_s: float) -> Any:
+async def _receive(context: CallContext, parse: Any, upload_limit: TimeLimit) -> Any:
     """Read and parse a unary request. Raises DeadlineExpired, InvalidField and MemoryFull."""
     call, slot = context.call, context.slot
     try:
-        async with (
-            asyncio.timeout(timeout_s) as limit,
-            slot.receiving(limit) if slot and not slot.is_declared else nullcontext(),
-        ):
-            # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
-            raw = await context.read()
+        # Not by iterating: gRPC's iterator keeps the message in a reference cycle.
+        with upload_limit.block():
+            if slot and not slot.is_declared:
+                async with slot.receiving():
+                    raw = await context.read()
+            else:
+                raw = await context.read()
     except TimeoutError:
         if slot and slot.is_hurried:
             raise slot.slow_upload() from None
