@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks import budget, outside_engine
+from benchmarks import budget, core_speed, outside_engine
 from benchmarks.markdown import LEAST_MS, head, ms, px, row
 from benchmarks.names import BARE, ENGINE, OURS, OURS_IN_THREADS
 from benchmarks.readout import METHODS, Results, Window, quartiles, threads_ms
@@ -22,8 +22,8 @@ PREDICT = "predict"
 
 def by_thread(results: Results) -> str:
     """All servers and methods, with the small network."""
-    windows = results["outside_engine"]
-    found = outside_engine.outside_ms(windows)
+    taken = results["outside_engine"]
+    found, windows = outside_engine.outside_ms(taken), core_speed.counted(taken)
     threads = {cell: threads_ms(_of(windows, *cell)) for cell in found}
     own = [parts for (_, _, system), parts in threads.items() if system == OURS]
     names = [
@@ -36,13 +36,17 @@ def by_thread(results: Results) -> str:
         whole = f"{statistics.median(values):.1f} ({quartiles(values)})"
         shown = [ms(threads[method, kind, system].get(name)) for name in names]
         lines.append(row(f"{METHODS[method]}, {px(kind)}, {system}", [whole, *shown]))
-    return "\n".join(lines)
+    said = (
+        f"{len(windows)} of {len(taken)} windows count: those in which the cores ran at full "
+        f"speed, and all of a row with less than {core_speed.LEAST_WINDOWS} such."
+    )
+    return "\n".join([*lines, "", said])
 
 
 def by_part(results: Results) -> str:
     """What a Predict consists of in this server and in the bare one, beside the goal."""
-    windows, stages_ms = results["outside_engine"], results["stages_ms"]
-    found = outside_engine.outside_ms(windows)
+    taken, stages_ms = results["outside_engine"], results["stages_ms"]
+    found, windows = outside_engine.outside_ms(taken), core_speed.counted(taken)
     lines = head("CPU ms", *PARTS, "in all", "goal")
     for kind, goal_ms in outside_engine.goals_ms(stages_ms).items():
         alone = _of(windows, PREDICT, kind, ENGINE)
