@@ -7,8 +7,10 @@ processor time, so that no account of the kernel shows it. A short loop of Pytho
 
 import math
 import os
+import statistics
 import threading
 import time
+from collections.abc import Hashable
 from typing import Any
 
 LOOP_COUNT = 60_000  # about 3 ms
@@ -20,6 +22,8 @@ PATIENCE = 4
 """Factor on the number of turns, while cores are slow."""
 
 Window = dict[str, Any]
+Turns = dict[Hashable, Window]
+"""The windows of a cell by their turns."""
 
 
 class CoreSpeed:
@@ -66,6 +70,19 @@ def counted(windows: list[Window]) -> list[Window]:
         fast.setdefault(cell_of(each), []).append(each)
     enough = {cell for cell, kept in fast.items() if len(kept) >= LEAST_WINDOWS}
     return [each for each in windows if cell_of(each) not in enough or at_full_speed([each])]
+
+
+def beside(own: Turns, other: Turns, what: str) -> list[tuple[float, float]]:
+    """Return a number of each window that counts, and that of another cell to take off it.
+
+    At full speed the latter is the median of that cell. Else all windows count, each with the one
+    of the same turn, which has met the same noise.
+    """
+    fast_own, fast_other = (at_full_speed([*each.values()]) for each in (own, other))
+    if min(len(fast_own), len(fast_other)) >= LEAST_WINDOWS:
+        middle = statistics.median(each[what] for each in fast_other)
+        return [(each[what], middle) for each in fast_own]
+    return [(each[what], other[turn][what]) for turn, each in own.items() if turn in other]
 
 
 def cell_of(window: Window) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import systems
-from benchmarks.core_speed import at_full_speed, cell_of, counted
+from benchmarks.core_speed import Turns, at_full_speed, beside, cell_of, counted
 from benchmarks.names import AGAINST, BARE, ENGINE, OURS, OURS_IN_THREADS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
@@ -78,15 +78,16 @@ def stages_ms(
 
 
 def outside_ms(windows: list[Window]) -> dict[tuple[str, str, str], list[float]]:
-    """Return a server's times minus the engine's median, by method, kind and system."""
-    taken: dict[tuple[str, ...], list[float]] = {}
-    for each in counted(windows):
-        taken.setdefault(cell_of(each), []).append(each["cpu_ms"])
+    """Return a server's times minus the engine's, by method, kind and system: see `beside`."""
+    cells: dict[tuple[str, ...], Turns] = {}
+    for each in windows:
+        cells.setdefault(cell_of(each), {})[each["turn"]] = each
     return {
         (method, kind, system): [
-            each - statistics.median(taken[kind, method, ENGINE]) for each in cpu_ms
+            whole_ms - engine_ms
+            for whole_ms, engine_ms in beside(turns, cells[kind, method, ENGINE], "cpu_ms")
         ]
-        for (kind, method, system), cpu_ms in taken.items()
+        for (kind, method, system), turns in cells.items()
         if system != ENGINE
     }
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from benchmarks.core_speed import LEAST_WINDOWS, CoreSpeed, at_full_speed, counted
+from benchmarks.core_speed import LEAST_WINDOWS, CoreSpeed, at_full_speed, beside, counted
 
 
 def window(slowdown: float, system: str = "cxr-serve") -> dict[str, Any]:
@@ -34,3 +34,15 @@ def test_the_slow_windows_of_a_cell_count_only_while_few_are_fast() -> None:
 def test_all_windows_of_a_run_that_did_not_look_count() -> None:
     old = {"kind": "PNG", "method": "predict", "system": "cxr-serve"}
     assert at_full_speed([old, old]) == counted([old, old]) == [old, old]
+
+
+def test_windows_at_full_speed_are_compared_with_the_median_and_others_turn_by_turn() -> None:
+    count = LEAST_WINDOWS
+    own = {turn: window(1.0) | {"cpu_ms": 10.0 + turn} for turn in range(count)}
+    other = {turn: window(1.0) | {"cpu_ms": 2.0 + turn} for turn in range(count)}
+    own[count], other[count] = (window(1.7) | {"cpu_ms": ms} for ms in (30.0, 9.0))
+    middle = 2.0 + (count - 1) / 2
+    assert beside(own, other, "cpu_ms") == [(10.0 + turn, middle) for turn in range(count)]
+    other[0]["slowdown"] = 1.7
+    by_turn = [(10.0 + turn, 2.0 + turn) for turn in range(count)]
+    assert beside(own, other, "cpu_ms") == [*by_turn, (30.0, 9.0)]
