@@ -26,7 +26,6 @@ class Shared:
         stages_ms: Of decoding, checks and resizing alone.
         ours_ms, tuned_ms: Of the servers.
         our_caller_ms, tuned_caller_ms: Of the callers.
-        bare_ms: Of the bare server; None if it is not part of the run.
     """
 
     engine_ms: float
@@ -35,7 +34,6 @@ class Shared:
     tuned_ms: float
     our_caller_ms: float
     tuned_caller_ms: float
-    bare_ms: float | None = None
 
     @property
     def work_ms(self) -> float:
@@ -57,11 +55,6 @@ class Shared:
         """What it may take for that to be so many times as fast."""
         return (self.tuned_ms + self.tuned_caller_ms) / ahead - self.work_ms - self.our_caller_ms
 
-    @property
-    def least_serving_ms(self) -> float:
-        """What a server takes at least for all else: the bare one, if it was measured."""
-        return 0.0 if self.bare_ms is None else self.bare_ms - self.work_ms
-
 
 def shared(results: Results, kind: str) -> Shared:
     """Return what Predict of a kind of image takes. Raises Missing."""
@@ -71,15 +64,11 @@ def shared(results: Results, kind: str) -> Shared:
     def cell(system: str, what: str) -> float:
         return readout.value(results, system, kind, "predict", CALLERS, what)
 
-    stages, has_bare = results["stages_ms"][kind], BARE in results["systems"]
+    stages = results["stages_ms"][kind]
     return Shared(
-        engine_ms=cell(ENGINE, "cpu_ms"),
-        stages_ms=sum(stages[name] for name in SHARED_STAGES),
-        ours_ms=cell(OURS, "cpu_ms"),
-        tuned_ms=cell(TUNED, "cpu_ms"),
-        our_caller_ms=cell(OURS, "caller_ms"),
-        tuned_caller_ms=cell(TUNED, "caller_ms"),
-        bare_ms=cell(BARE, "cpu_ms") if has_bare else None,
+        cell(ENGINE, "cpu_ms"),
+        sum(stages[name] for name in SHARED_STAGES),
+        *(cell(system, what) for what in ("cpu_ms", "caller_ms") for system in (OURS, TUNED)),
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from benchmarks import budget, outside_engine
 from benchmarks.names import BARE, BASELINE, BUDGET_MIB, OURS, OURS_INT8, TRITON, TUNED
 from benchmarks.readout import Missing, Results, of_engine, ratios, value
-from benchmarks.verdicts import Claim, Room, Verdict, verdict
+from benchmarks.verdicts import Claim, Verdict, verdict
 
 
 def verdicts(results: Results) -> list[Verdict]:
@@ -67,15 +67,11 @@ def _ahead(results: Results, kind: str, method: str, system: str, least: float) 
     )
 
 
-def _room(results: Results, kind: str) -> Room:
+def _room(results: Results, kind: str) -> str:
     both = budget.shared(results, kind)
     if both.most < budget.AHEAD:
-        return Room(f"what is shared allows {both.most:.2f}", is_enough=False)
-    left_ms, least_ms = both.left_ms(budget.AHEAD), both.least_serving_ms
-    words = f"leaves {left_ms:.1f} ms for serving, {both.serving_ms:.1f} taken"
-    if least_ms:
-        words += f", {least_ms:.1f} by a bare server"
-    return Room(words, is_enough=left_ms >= least_ms)
+        return f"what is shared allows {both.most:.2f}"
+    return f"leaves {both.left_ms(budget.AHEAD):.1f} ms for serving, {both.serving_ms:.1f} taken"
 
 
 def _of_engine(results: Results, png: str) -> Iterator[Claim]:

@@ -1,23 +1,18 @@
 """Outside the engine: the processor time of a call beside the network's, by thread and by stage.
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
-the time of a server's processes minus that of the engine alone. What threads took is the kernel's
-account. Windows count in which the cores ran at full speed, see `core_speed`; there are more turns
-until there are enough.
-
-The bare server and Triton tuned run the same engine; this server is measured with decoders in
-processes and in threads, which tells what their isolation takes.
+the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
+the kernel's account. The bare server and Triton tuned run the same engine; this server is measured
+with decoders in processes and in threads, which tells what their isolation takes.
 """
 
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from benchmarks import systems
-from benchmarks.core_speed import Turns, at_full_speed, beside, cell_of, counted
 from benchmarks.names import AGAINST, BARE, ENGINE, OURS, OURS_IN_THREADS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
@@ -34,7 +29,6 @@ def measured(
     kinds: tuple[Kind, ...],
     turns: int,
     measure: Callable[[Measured, str, str, int], Window],
-    patience: int,
 ) -> list[Window]:
     """Measure servers and the engine that they share, given (system, kind, method, callers)."""
     taken: list[Window] = []
@@ -44,10 +38,8 @@ def measured(
         servers = [stack.enter_context(Running(each, each.bundle(small=True))) for each in used]
         engine = stack.enter_context(EngineAlone(used[0].bundle(small=True)))
         for kind in kinds:
-            for turn in range(patience * turns):
-                if turn >= turns and _are_enough(taken, kind, turns):
-                    break
-                for method in ("predict", "explain"):  # which are compared
+            for turn in range(turns):  # both methods in each: they are compared
+                for method in ("predict", "explain"):
                     able = [each for each in servers if method in each.methods]
                     both: list[Measured] = [engine, *able]
                     for each in both[:: -1 if turn % 2 else 1]:
@@ -55,41 +47,33 @@ def measured(
     return taken
 
 
-def _are_enough(taken: list[Window], kind: Kind, count: int) -> bool:
-    """Return whether each cell of a kind has enough windows at full speed."""
-    fast = Counter(map(cell_of, at_full_speed(taken)))
-    return all(fast[cell] >= count for cell in map(cell_of, taken) if cell[0] == kind.name)
-
-
 def _place(system: System) -> int:
     return SYSTEMS.index(system.name)
 
 
-def stages_ms(
-    kinds: tuple[Kind, ...], bundle: Path, patience: int, fastest_ms: float
-) -> dict[str, dict[str, float]]:
+def stages_ms(kinds: tuple[Kind, ...], bundle: Path) -> dict[str, dict[str, float]]:
     """Return the processor time of the stages before the engine, by kind of image; see `stages`."""
     worker = Worker("benchmarks.stages", bundle=bundle)
     try:
-        speed = {"patience": patience, "fastest_ms": fastest_ms}
-        return {kind.name: worker.ask({"kind": kind.name} | speed) for kind in kinds}
+        return {kind.name: worker.ask({"kind": kind.name}) for kind in kinds}
     finally:
         worker.end()
 
 
 def outside_ms(windows: list[Window]) -> dict[tuple[str, str, str], list[float]]:
-    """Return a server's times minus the engine's, by method, kind and system: see `beside`."""
-    cells: dict[tuple[str, ...], Turns] = {}
-    for each in windows:
-        cells.setdefault(cell_of(each), {})[each["turn"]] = each
-    return {
-        (method, kind, system): [
-            whole_ms - engine_ms
-            for whole_ms, engine_ms in beside(turns, cells[kind, method, ENGINE], "cpu_ms")
-        ]
-        for (kind, method, system), turns in cells.items()
-        if system != ENGINE
+    """Return a server's time minus the engine's, turn by turn, by method, kind and system."""
+    engine_ms = {
+        (each["kind"], each["method"], each["turn"]): each["cpu_ms"]
+        for each in windows
+        if each["system"] == ENGINE
     }
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for each in windows:
+        if each["system"] != ENGINE:
+            beside_ms = each["cpu_ms"] - engine_ms[each["kind"], each["method"], each["turn"]]
+            key = (each["method"], each["kind"], each["system"])
+            found.setdefault(key, []).append(beside_ms)
+    return found
 
 
 def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterator[Claim]:
@@ -97,8 +81,8 @@ def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterat
     found, png = outside_ms(windows), next(iter(stages))
 
     def more() -> list[float]:
-        predict_ms = statistics.median(found["predict", png, OURS])
-        return [explain_ms - predict_ms for explain_ms in found["explain", png, OURS]]
+        pairs = zip(*(found[method, png, OURS] for method in ("explain", "predict")), strict=True)
+        return [explain - predict for explain, predict in pairs]
 
     for kind, most_ms in goals_ms(stages).items():
         numbers, bare = (partial(_found, found, kind, system) for system in (OURS, BARE))
@@ -124,8 +108,8 @@ def _found(found: dict[tuple[str, str, str], list[float]], kind: str, system: st
 
 
 def _event_loop_ms(windows: list[Window], kind: str, system: str) -> list[float]:
-    cell = (kind, "predict", system)
-    own = [each for each in counted(windows) if cell_of(each) == cell]
+    cell = (system, kind, "predict")
+    own = [each for each in windows if (each["system"], each["kind"], each["method"]) == cell]
     if not own:
         raise Missing("not in this run")
     return [each["threads_ms"]["event loop"] for each in own]
@@ -139,8 +123,8 @@ def text(windows: list[Window], stages: dict[str, dict[str, float]]) -> list[str
         lines.append(
             f"{f'{METHODS[method]}, {kind}, {system}':<46}{middle:>7.2f}  ({low:.2f} to {high:.2f})"
         )
-        cell = (kind, method, system)
-        own = [each for each in counted(windows) if cell_of(each) == cell]
+        cell = (method, kind, system)
+        own = [each for each in windows if (each["method"], each["kind"], each["system"]) == cell]
         threads = threads_ms(own)
         lines.append("    " + ", ".join(f"{name} {ms:.2f}" for name, ms in threads.items()))
     for kind, parts in stages.items():

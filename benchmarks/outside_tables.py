@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks import budget, core_speed, outside_engine
+from benchmarks import budget, outside_engine
 from benchmarks.markdown import LEAST_MS, head, ms, px, row
 from benchmarks.names import BARE, ENGINE, OURS, OURS_IN_THREADS
 from benchmarks.readout import METHODS, Results, Window, quartiles, threads_ms
@@ -22,8 +22,8 @@ PREDICT = "predict"
 
 def by_thread(results: Results) -> str:
     """All servers and methods, with the small network."""
-    taken = results["outside_engine"]
-    found, windows = outside_engine.outside_ms(taken), core_speed.counted(taken)
+    windows = results["outside_engine"]
+    found = outside_engine.outside_ms(windows)
     threads = {cell: threads_ms(_of(windows, *cell)) for cell in found}
     own = [parts for (_, _, system), parts in threads.items() if system == OURS]
     names = [
@@ -36,17 +36,13 @@ def by_thread(results: Results) -> str:
         whole = f"{statistics.median(values):.1f} ({quartiles(values)})"
         shown = [ms(threads[method, kind, system].get(name)) for name in names]
         lines.append(row(f"{METHODS[method]}, {px(kind)}, {system}", [whole, *shown]))
-    said = (
-        f"{len(windows)} of {len(taken)} windows count: those in which the cores ran at full "
-        f"speed, and all of a row with less than {core_speed.LEAST_WINDOWS} such."
-    )
-    return "\n".join([*lines, "", said])
+    return "\n".join(lines)
 
 
 def by_part(results: Results) -> str:
     """What a Predict consists of in this server and in the bare one, beside the goal."""
-    taken, stages_ms = results["outside_engine"], results["stages_ms"]
-    found, windows = outside_engine.outside_ms(taken), core_speed.counted(taken)
+    windows, stages_ms = results["outside_engine"], results["stages_ms"]
+    found = outside_engine.outside_ms(windows)
     lines = head("CPU ms", *PARTS, "in all", "goal")
     for kind, goal_ms in outside_engine.goals_ms(stages_ms).items():
         alone = _of(windows, PREDICT, kind, ENGINE)

@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import core_speed, memory, outside_engine, radiographs, report, systems
+from benchmarks import memory, outside_engine, radiographs, report, systems
 from benchmarks.cells import CLOSELY, Cell, Wanted, cells
 from benchmarks.names import ENGINE, ENGINE_INT8, TRITON, TUNED
 from benchmarks.processes import foreign_s
@@ -49,7 +49,6 @@ PACKAGES = (
     *("grpcio", "protobuf", "numpy", "pillow", "imagecodecs", "simplejpeg", "isal", "openvino"),
     *("uvloop", "nncf", "torch", "torchxrayvision", "grad-cam", "fastapi", "uvicorn", "litserve"),
 )
-CORES = core_speed.CoreSpeed()
 LOAD_S = 15.0
 """Duration of a measurement of memory under load, seconds."""
 
@@ -117,12 +116,12 @@ def measured(args: argparse.Namespace, save: Callable[[Any], object]) -> dict[st
     chosen = chosen_systems(args)
     jpegs = (radiographs.JPEG_2373, radiographs.JPEG_CAMERA)
     kinds = (radiographs.PNG_1024, *jpegs, radiographs.PNG_1024_16)
-    most_callers, large, patience = 64, radiographs.PNG_10_MB, core_speed.PATIENCE
+    most_callers, large = 64, radiographs.PNG_10_MB
     settings: dict[str, Any] = {"seconds": args.seconds, "warm_up_s": args.warm_up}
     if args.smoke:
         jpegs = (radiographs.JPEG_224, radiographs.JPEG_224_CAMERA)
         kinds = (radiographs.PNG_224, *jpegs, radiographs.PNG_224_16)
-        most_callers, large, patience = 8, radiographs.PNG_224, 1
+        most_callers, large = 8, radiographs.PNG_224
         settings |= {"warm_up_s": 0.02, "least": 2}
     for kind in (*kinds, large):
         for seed in range(kind.films):
@@ -164,11 +163,8 @@ def measured(args: argparse.Namespace, save: Callable[[Any], object]) -> dict[st
             kinds[:3],
             math.ceil(CLOSELY * args.turns),
             lambda each, *cell: one_window(each, Cell(*cell), settings),
-            patience,
         )
-        results["stages_ms"] = outside_engine.stages_ms(
-            kinds[:3], bundles[OURS.name], patience, CORES.fastest_ms
-        )
+        results["stages_ms"] = outside_engine.stages_ms(kinds[:3], bundles[OURS.name])
         if not args.brief:
             longer = settings | {"seconds": args.seconds if args.smoke else LOAD_S, "least": 0}
             results |= memory.measured(bundles[OURS.name], large, most_callers, longer)
@@ -214,17 +210,14 @@ def one_round(
 
 
 def one_window(each: Measured, cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
-    """Measure a cell once, and how the machine was: see `core_speed`, and for other processes."""
-    slowdown = CORES.slowdown()
+    """Measure a cell once, and the processor time that other processes used meanwhile."""
     before = foreign_s(*each.pids), time.monotonic()
     measurement = each.measure(**asdict(cell), **settings)
     after = foreign_s(*each.pids), time.monotonic()
     others_cores = (after[0] - before[0]) / (after[1] - before[1])
     what = ", ".join(map(str, asdict(cell).values()))
     print(f"  {what}, {each.name}: {measurement['per_s']:.2f}/s", file=sys.stderr, flush=True)
-    slowdown = max(slowdown, CORES.slowdown())
-    about = {"system": each.name, "others_cores": others_cores, "slowdown": slowdown}
-    return asdict(cell) | about | measurement
+    return asdict(cell) | {"system": each.name, "others_cores": others_cores} | measurement
 
 
 def machine() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks import budget, claims, core_speed, cost, outside_tables
+from benchmarks import budget, claims, cost, outside_tables
 from benchmarks.markdown import head, median, ms, px, row
 from benchmarks.names import (
     BARE,
@@ -55,12 +55,9 @@ def blocks(results: Results) -> dict[str, str]:
 def machine(results: Results) -> str:
     """What was measured, where and when."""
     of, versions = results["machine"], results["versions"]
-    windows = [cell for one in results["rounds"] for cell in one["cells"]]
-    taken = statistics.median(each["others_cores"] for each in windows)
+    others = [cell["others_cores"] for one in results["rounds"] for cell in one["cells"]]
+    taken = statistics.median(others)
     busy = ", so rates are low and ratios rough" if taken > BUSY_CORES else ""
-    if "slowdown" in windows[0]:
-        fast = 100 * len(core_speed.at_full_speed(windows)) / len(windows)
-        busy += f"; the cores ran at full speed in {fast:.0f} % of the windows"
     flags = ", ".join(of["int8"]) or "no instructions for int8"
     return (
         f"{results['made'][:10]}: {of['cores']} cores of {of['processor']} ({flags}), "
@@ -220,7 +217,7 @@ def size(results: Results) -> str:
                 busy_ms[precision] = cpu_ms
     own = [
         each
-        for each in core_speed.counted(results["outside_engine"])
+        for each in results["outside_engine"]
         if (each["system"], each["method"], each["kind"]) == (OURS, "predict", png)
     ]
     loop_ms = threads_ms(own)["event loop"]

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from benchmarks.readout import Missing, quartiles
 
@@ -12,13 +11,6 @@ MOST_OF_WINDOWS = 3 / 4
 """Share of the windows that must agree, for the noise not to decide."""
 LEAST_WINDOWS = 3
 """Of a bare server, for its windows to show that a goal is out of reach."""
-
-
-class Room(NamedTuple):
-    """How much room there is for a goal: in words, and whether any server could reach it."""
-
-    words: str
-    is_enough: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +31,7 @@ class Claim:
     target: float
     numbers: Callable[[], list[float]]
     bare: Callable[[], list[float]] | None = None
-    room: Callable[[], Room] | None = None
+    room: Callable[[], str] | None = None
 
     def is_reached_by(self, number: float) -> bool:
         """Return whether a number is as it is to be."""
@@ -63,8 +55,7 @@ class Verdict:
         measured: The median; None if it is not part of the run, and `note` says why.
         quartiles: In words.
         word: "met", "not met" or "out of reach"; nothing if it was not measured. Out of reach is
-            what has too little room, and what most windows of a bare server miss as well, which
-            comes closer than this server.
+            what most windows of a bare server miss as well, which comes closer than this server.
         note: What else there is to say.
     """
 
@@ -84,10 +75,9 @@ def verdict(claim: Claim) -> Verdict:
     measured, notes = statistics.median(found), _noise(claim, found)
     word = "met"
     if not claim.is_reached_by(measured):
-        bare, room = _bare(claim), _room(claim)
-        is_out = _is_out_of_reach(claim, measured, bare) or (room and not room.is_enough)
-        word = "out of reach" if is_out else "not met"
-        notes += _of_bare(claim, bare) + ([room.words] if room else [])
+        bare = _bare(claim)
+        word = "out of reach" if _is_out_of_reach(claim, measured, bare) else "not met"
+        notes += [*_of_bare(claim, bare), *_room(claim)]
     return Verdict(claim, measured, quartiles(found), word, "; ".join(notes))
 
 
@@ -119,7 +109,7 @@ def _of_bare(claim: Claim, bare: list[float]) -> list[str]:
     return [f"a bare server {verb} {statistics.median(bare):.2f}{spread}"]
 
 
-def _room(claim: Claim) -> Room | None:
+def _room(claim: Claim) -> list[str]:
     with suppress(Missing):
-        return claim.room() if claim.room else None
-    return None
+        return [claim.room()] if claim.room else []
+    return []
