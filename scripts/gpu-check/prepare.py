@@ -31,7 +31,10 @@ SOURCE = ("grad-cam",)
 """Published as source only; pure Python."""
 LEFT_OUT = re.compile(
     r"torchxrayvision/data/.*\.(csv|gz|zip|txt)"
-    r"|imagecodecs\.libs/lib(aom|avif|jxl|cpcodec|SZ3).*"
+    r"|imagecodecs\.libs/lib(aom|avif|blosc2|jxl|cpcodec|SZ3).*"
+    r"|imagecodecs/_(bcn|blosc2|cfitsio|czi|exr|jpegxl|rgbe|szip|ultrahdr)\.abi3\.so"
+    r"|pillow\.libs/libavif.*|PIL/_avif.*"
+    r"|openvino/frontend/[a-z_]+/py_[a-z_]+_frontend.*\.so"
     r"|openvino/libs/(cache\.json|.*_plugin\.so"
     r"|libopenvino_(onnx|tensorflow|tensorflow_lite|paddle|jax|gguf|pytorch)_frontend.*)"
 )
