@@ -162,12 +162,13 @@ def test_a_refusal_has_its_reason_and_is_no_error_of_the_server(traced: Traced) 
 
 def test_an_expired_deadline_is_an_error(traced: Traced) -> None:
     def nothing() -> Iterator[bytes]:
-        threading.Event().wait(1)
+        threading.Event().wait(2)
         yield from ()
 
+    # gRPC sends a timeout of 1010 ms, so the caller gives up before the deadline passes here.
     upload = traced.channel.stream_unary("/cxr.v1.ChestXrayService/Predict")
     with pytest.raises(grpc.RpcError):
-        upload(nothing(), timeout=0.1, metadata=metadata("expired"))
+        upload(nothing(), timeout=1.001, metadata=metadata("expired"))
     call, _ = traced.receiver.call("expired")
     assert call.failed
     assert call.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"

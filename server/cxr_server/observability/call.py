@@ -56,6 +56,17 @@ class Call:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
 
+    @property
+    def given_up_at_deadline(self) -> bool:
+        """Whether a caller that gives up now does so because its own deadline has passed.
+
+        Its cancellation may come before the deadline has passed here: gRPC sends a timeout of
+        three digits, rounded up (`timeout_encoding.cc`), so of up to 1 % more, and timers differ
+        by milliseconds. Never so for a call without a deadline.
+        """
+        timeout_s, passed_s = self.deadline - self.started, time.monotonic() - self.started
+        return passed_s >= 0.99 * timeout_s - 0.005
+
     def check(self) -> None:
         """Raise DeadlineExpired if nobody waits for the result any more. For any thread."""
         if self.ended or self.expired:

@@ -30,7 +30,7 @@ def observed(
     try:
         yield
     except (asyncio.CancelledError, GeneratorExit):
-        code = "DEADLINE_EXCEEDED" if call.expired else "CANCELLED"
+        code = "DEADLINE_EXCEEDED" if call.given_up_at_deadline else "CANCELLED"
         raise
     except grpc.aio.AbortError:
         raise  # the method has set its status
