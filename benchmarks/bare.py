@@ -1,10 +1,11 @@
-"""Bare server: the least that a Python gRPC server can do for a Predict. The yardstick of a goal.
+"""Bare server: the least that a Python gRPC server can do for a call. The yardstick of a goal.
 
 A plain `grpc.aio` server on uvloop with this project's engine, decoder, checks and resizing, all in
-one process. The request is the image file and the response the probabilities, packed as float32.
-Threads decode, as many as this server has for it, and others run the engine, as many as it runs
-calls in parallel. All else is left out: protobuf, interceptors, metadata, limits, deadlines, hash
-and cache, decoders in processes of their own, scores and warnings, metrics and the log.
+one process. The request is the image file. The response is the probabilities, packed as float32,
+or for Explain the overlay of the highest finding, a PNG. Threads decode, as many as this server has
+for it, others run the engine, as many as it runs calls in parallel, and others draw. All else is
+left out: protobuf, interceptors, metadata, limits, deadlines, hash and cache, decoders in processes
+of their own, scores and warnings, metrics and the log.
 """
 
 import os
@@ -14,6 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as this server does; read 
 import argparse
 import asyncio
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,64 +28,121 @@ from numpy.typing import NDArray
 
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import Manifest
+from cxr_server.explanation.methods import explain
+from cxr_server.explanation.options import RenderOptions
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import read
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
-from cxr_server.inference import allocator, scoring
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Radiograph
+from cxr_server.inference import allocator, batch_policy, scoring
 from cxr_server.inference.engine_calls import is_for_throughput
 from cxr_server.inference.engines import Engine, infer
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
+from cxr_server.inference.model_input import Evidence, ImageFacts
 from cxr_server.inference.preprocess import XRV
 from cxr_server.observability.thread_name import name_this_thread
 
-SERVICE, METHOD = "bare.Bare", "Predict"
+SERVICE = "bare.Bare"
+Respond = Callable[[NDArray[np.float32]], bytes]
+"""Evidence [K, h, w] -> the response."""
 
 
 class Bare:
-    """The method, and the threads that do its work. Create it on its event loop."""
+    """The methods, and the threads that do their work. Create it on its event loop."""
 
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
         self._engine, self._manifest = engine, manifest
         self._limits, self._options = DecodeLimits(), DecodeOptions()
         self._decoders = _threads(usable_cores(), "decode")
         self._engine_calls = _threads(engine.max_in_flight, "engine")
+        self._drawers = _threads(usable_cores(), "drawing")
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
 
     async def predict(self, image: bytes, context: Any) -> bytes:
         """Image file -> probabilities [K], float32."""
+        return await self._answered(image, with_picture=False)
+
+    async def explain(self, image: bytes, context: Any) -> bytes:
+        """Image file -> overlay of the highest finding, PNG."""
+        return await self._answered(image, with_picture=True)
+
+    async def _answered(self, image: bytes, *, with_picture: bool) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._in_flight += 1
         try:
-            self._decoders.submit(self._decode, image, answer)
+            self._decoders.submit(self._decode, image, answer, with_picture)
             return await answer
         finally:
             self._in_flight -= 1
 
-    def _decode(self, image: bytes, answer: "asyncio.Future[bytes]") -> None:
+    def _decode(self, image: bytes, answer: "asyncio.Future[bytes]", with_picture: bool) -> None:
         """Make the network's input in a decode thread, and hand it to one of the engine's."""
         try:
             radiograph = read(image, self._limits).radiograph(self._options)
             side_px = self._manifest.input_side_px
             quality.inspect(radiograph, side_px)
             image_chw = XRV.image_chw(radiograph, side_px)
+            draw = None
+            if with_picture:
+                picture_hw = XRV.picture_hw(image_chw, radiograph)
+                draw = partial(self._drawn, picture_hw, _facts(radiograph))
         except Exception as error:
             self._loop.call_soon_threadsafe(answer.set_exception, error)
         else:
-            self._engine_calls.submit(self._infer, image_chw, answer)
+            self._engine_calls.submit(self._infer, image_chw, answer, draw)
 
-    def _infer(self, image_chw: NDArray[np.float32], answer: "asyncio.Future[bytes]") -> None:
+    def _infer(
+        self, image_chw: NDArray[np.float32], answer: "asyncio.Future[bytes]", draw: Respond | None
+    ) -> None:
         try:
             throughput = is_for_throughput(self._engine.max_in_flight, self._in_flight - 1)
             found = infer(self._engine, [image_chw], for_throughput=throughput)
             evidence_khw = found.evidence_nkhw[0]
-            logits = scoring.logits(evidence_khw, self._manifest.bias)
-            packed = struct.pack(f"<{len(logits)}f", *map(scoring.sigmoid, logits))
+        except Exception as error:
+            self._loop.call_soon_threadsafe(answer.set_exception, error)
+            return
+        if draw:
+            self._drawers.submit(self._respond, draw, evidence_khw, answer)
+        else:
+            self._respond(self._probabilities, evidence_khw, answer)
+
+    def _respond(
+        self,
+        respond: Respond,
+        evidence_khw: NDArray[np.float32],
+        answer: "asyncio.Future[bytes]",
+    ) -> None:
+        try:
+            response = respond(evidence_khw)
         except Exception as error:
             self._loop.call_soon_threadsafe(answer.set_exception, error)
         else:
-            self._loop.call_soon_threadsafe(answer.set_result, packed)
+            self._loop.call_soon_threadsafe(answer.set_result, response)
+
+    def _probabilities(self, evidence_khw: NDArray[np.float32]) -> bytes:
+        logits = scoring.logits(evidence_khw, self._manifest.bias)
+        return struct.pack(f"<{len(logits)}f", *map(scoring.sigmoid, logits))
+
+    def _drawn(
+        self,
+        picture_hw: NDArray[np.uint8],
+        facts: ImageFacts,
+        evidence_khw: NDArray[np.float32],
+    ) -> bytes:
+        manifest, options = self._manifest, RenderOptions()
+        findings = scoring.ranked(scoring.findings(evidence_khw, manifest))
+        evidence = Evidence(evidence_khw, findings, picture_hw, facts, ())
+        found = explain(
+            evidence, [findings[0].label], model=manifest, engine=self._engine, options=options
+        )
+        return next(found).heatmap
+
+
+def _facts(radiograph: Radiograph) -> ImageFacts:
+    height_px, width_px = radiograph.height_px, radiograph.width_px
+    crop = XRV.crop(height_px, width_px)
+    return ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:
@@ -97,8 +156,12 @@ async def serve(port: int, bundle_folder: Path, cache_dir: Path) -> None:
     with _threads(1, "loading") as loading:  # what the engine starts inherits the name
         engine = loading.submit(choose_engine, bundle, "openvino", cache_dir=cache_dir).result()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    handler: Any = grpc.unary_unary_rpc_method_handler(Bare(engine, bundle.manifest).predict)
-    service = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
+    bare = Bare(engine, bundle.manifest)
+    handlers: Any = {
+        name: grpc.unary_unary_rpc_method_handler(method)
+        for name, method in (("Predict", bare.predict), ("Explain", bare.explain))
+    }
+    service = grpc.method_handlers_generic_handler(SERVICE, handlers)
     server.add_generic_rpc_handlers((service,))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -113,6 +176,7 @@ def main() -> None:
     parser.add_argument("--cache-dir", type=Path, required=True)
     args = parser.parse_args()
     allocator.keep_freed_memory()  # as this server does
+    batch_policy.wait_for_turns()  # likewise
     uvloop.run(serve(args.port, args.bundle, args.cache_dir))
 
 

@@ -206,10 +206,13 @@ async def over_bare(task: Task) -> dict[str, Any]:
 
     options = [("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(task.address, options=options) as channel:
-        predict: Any = channel.unary_unary("/bare.Bare/Predict")
+        methods: dict[str, Any] = {
+            name: channel.unary_unary(f"/bare.Bare/{name.title()}")
+            for name in ("predict", "explain")
+        }
 
         async def call(sent: bytes, method: str) -> object:
-            return await predict(sent, timeout=TIMEOUT_S)
+            return await methods[method](sent, timeout=TIMEOUT_S)
 
         return await measure(task, lambda file: file, call)
 

@@ -98,12 +98,14 @@ def _of_engine(results: Results, png: str) -> Iterator[Claim]:
         ">=",
         0.80,
         lambda: of_engine(results, OURS, png, "explain", 4),
+        lambda: of_engine(results, BARE, png, "explain", 4),
     )
     yield Claim(
         f"Predict, {png}, 1 caller: p50 / engine's lone call",
         "<=",
         1.3,
         lambda: of_engine(results, OURS, png, "predict", 1, "p50_ms"),
+        lambda: of_engine(results, BARE, png, "predict", 1, "p50_ms"),
     )
     yield Claim(f"Predict, {png}: of the engine's, {most} callers / 4", ">=", 0.95, flat)
     yield Claim(f"Explain after Predict, {png}: p50 / Predict's", "<=", 0.35, again)

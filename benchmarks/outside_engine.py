@@ -80,9 +80,9 @@ def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterat
     """Yield claims on this server's processor time, ms, with the bare server's beside it."""
     found, png = outside_ms(windows), next(iter(stages))
 
-    def more() -> list[float]:
-        pairs = zip(*(found[method, png, OURS] for method in ("explain", "predict")), strict=True)
-        return [explain - predict for explain, predict in pairs]
+    def more(system: str) -> list[float]:
+        both = (_found(found, png, system, method) for method in ("explain", "predict"))
+        return [explain - predict for explain, predict in zip(*both, strict=True)]
 
     for kind, most_ms in goals_ms(stages).items():
         numbers, bare = (partial(_found, found, kind, system) for system in (OURS, BARE))
@@ -90,7 +90,13 @@ def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterat
         yield Claim(what, "<=", most_ms, numbers, bare)
     numbers, bare = (partial(_event_loop_ms, windows, png, system) for system in (OURS, BARE))
     yield Claim(f"Predict, {png}: event loop, CPU ms", "<=", 1.0, numbers, bare)
-    yield Claim(f"Explain, {png}: CPU ms more than Predict", "<=", 2.0, more)
+    yield Claim(
+        f"Explain, {png}: CPU ms more than Predict",
+        "<=",
+        2.0,
+        partial(more, OURS),
+        partial(more, BARE),
+    )
 
 
 def goals_ms(stages: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -101,10 +107,12 @@ def goals_ms(stages: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _found(found: dict[tuple[str, str, str], list[float]], kind: str, system: str) -> list[float]:
-    if ("predict", kind, system) not in found:
+def _found(
+    found: dict[tuple[str, str, str], list[float]], kind: str, system: str, method: str = "predict"
+) -> list[float]:
+    if (method, kind, system) not in found:
         raise Missing("not in this run")
-    return found["predict", kind, system]
+    return found[method, kind, system]
 
 
 def _event_loop_ms(windows: list[Window], kind: str, system: str) -> list[float]:

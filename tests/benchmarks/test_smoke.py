@@ -79,7 +79,7 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
         ("cxr-serve", all_call | alone),
         ("other checkout", all_call | alone),
         ("cxr-serve int8", all_call | {(kind, "predict", 1)}),
-        ("bare server", {(kind, "predict", 4)}),
+        ("bare server", all_call | {(kind, "predict", 1)}),
         ("baseline", all_call),
         ("LitServe", all_call),
     ):

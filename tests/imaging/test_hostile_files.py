@@ -1,5 +1,6 @@
 """What decode refuses: the reason is stable, the cost bounded, the decoder's text unheard."""
 
+import gc
 import sys
 import tracemalloc
 import zlib
@@ -99,16 +100,17 @@ def test_a_png_that_fails_in_its_decoder_leaves_nothing_behind(
         for _ in range(times):
             with pytest.raises(ImageUnreadable):
                 decode(file)
+        gc.collect()  # what other tests have left holds None, too
         return tracemalloc.get_traced_memory()[0], sys.getrefcount(None)
 
     tracemalloc.start()
     try:
         before_bytes, before_count = refused(2)
-        after_bytes, after_count = refused(40)
+        after_bytes, after_count = refused(100)
     finally:
         tracemalloc.stop()
     assert after_bytes - before_bytes < 100_000
-    assert before_count - after_count < 20, "the process ends when nothing holds None"
+    assert before_count - after_count < 50, "the process ends when nothing holds None"
 
 
 def test_the_work_of_scans_is_bounded_by_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

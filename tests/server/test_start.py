@@ -1,9 +1,12 @@
 """What a serving process is made of."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 from serving import ServerProcess
 
@@ -62,3 +65,26 @@ def test_a_prepared_bundle_is_served_without_torch_or_anything_heavy(
 
 def test_the_server_runs_on_uvloop(phantom_server: ServerProcess) -> None:
     assert "/uvloop/loop." in Path(f"/proc/{phantom_server.process.pid}/maps").read_text()
+
+
+def test_no_thread_of_the_server_interrupts_another_that_computes(
+    phantom_server: ServerProcess,
+) -> None:
+    server = psutil.Process(phantom_server.process.pid)
+    threads = [each.id for each in server.threads()]
+    decoders = [each.pid for each in server.children(recursive=True)]
+    assert len(threads) > 5
+    assert decoders
+    assert {os.sched_getscheduler(each) for each in (*threads, *decoders)} == {os.SCHED_BATCH}
+
+
+def test_a_policy_that_the_operator_chose_is_kept() -> None:
+    program = (
+        "import os; from cxr_server.inference import batch_policy;"
+        "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0));"
+        "batch_policy.wait_for_turns(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "True\n"

@@ -15,7 +15,7 @@ import uvloop
 
 from cxr_server import __version__, settings
 from cxr_server.errors import OperatorError
-from cxr_server.inference import allocator, threads
+from cxr_server.inference import allocator, batch_policy, threads
 from cxr_server.lifecycle import exit_at_once, exit_by_signal
 from cxr_server.observability import logs
 from cxr_server.preflight import PREFLIGHT
@@ -27,6 +27,7 @@ add_arguments = settings.add_arguments
 
 def run(args: argparse.Namespace) -> int:
     """Serve. Returns 0 after a clean shutdown, 1 after a failure. Raises OperatorError."""
+    batch_policy.wait_for_turns()  # before there are threads
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     chosen = settings.from_arguments(args)
     doubts = [doubt for check in PREFLIGHT for doubt in check.run(chosen)]
