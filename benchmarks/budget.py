@@ -17,6 +17,16 @@ SHARED_STAGES = ("header", "decode", "checks", "resize")
 SYSTEMS = (ENGINE, OURS, BARE, TUNED, ENGINE_INT8, OURS_INT8)
 
 
+BESIDE_BARE = (
+    "not shared: bare server",
+    f"left for more than a bare server does, at {AHEAD} x Triton tuned",
+    "what hash, hand-over to decode processes, metrics and log take in cxr-serve",
+)
+"""Rows of `beside_bare`."""
+Threads = dict[str, tuple[float, dict[str, float]]]
+"""Processor time by system: in all, and by thread or process, ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """Processor time of a Predict, ms an image, callers on the same cores.
@@ -72,7 +82,17 @@ def shared(results: Results, kind: str) -> Shared:
     )
 
 
-def by_thread(results: Results, kind: str) -> dict[str, tuple[float, dict[str, float]]]:
+def beside_bare(both: Shared, threads: Threads) -> tuple[float, float, float]:
+    """Return what a bare server takes, what is left beside that, and what this server needs of it.
+
+    That is its decode threads, which hash a file and hand it over, and those that count and log.
+    """
+    bare_ms, own = threads[BARE][0] - both.work_ms, threads[OURS][1]
+    needed_ms = sum(own.get(name, 0.0) for name in ("decode", "calls", "log"))
+    return bare_ms, both.left_ms(AHEAD) - bare_ms, needed_ms
+
+
+def by_thread(results: Results, kind: str) -> Threads:
     """Return a Predict's time in each system: in all, and by thread or process, ms."""
     found = {}
     for system in SYSTEMS:

@@ -73,7 +73,7 @@ def draw_rates(results: Results, path: Path) -> None:
     axes.set_ylabel("images per second")
     axes.set_title(
         f"DenseNet-121 on {results['machine']['cores']} cores "
-        f"({results['machine']['processor']}), {SHOWN_CALLERS} callers, no GPU",
+        f"({readout.processor(results)}), {SHOWN_CALLERS} callers, no GPU",
         fontsize=10,
         loc="left",
     )

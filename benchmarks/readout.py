@@ -41,6 +41,11 @@ def of_engine(
     return ratios(results, (system, *cell), (bound_of(system), *cell))
 
 
+def processor(results: Results) -> str:
+    """Return the name of the machine's processor without marks."""
+    return str(results["machine"]["processor"]).replace("(R)", "").removesuffix(" Processor")
+
+
 def quartiles(values: list[float]) -> str:
     """Return the first and the third quartile, in words; nothing of less than three values."""
     if len(values) < 3:

@@ -21,6 +21,7 @@ from benchmarks.readout import (
     Missing,
     Results,
     of_engine,
+    processor,
     quartiles,
     ratios,
     threads_ms,
@@ -60,7 +61,7 @@ def machine(results: Results) -> str:
     busy = ", so rates are low and ratios rough" if taken > BUSY_CORES else ""
     flags = ", ".join(of["int8"]) or "no instructions for int8"
     return (
-        f"{results['made'][:10]}: {of['cores']} cores of {of['processor']} ({flags}), "
+        f"{results['made'][:10]}: {of['cores']} cores of {processor(results)} ({flags}), "
         f"{of['memory_gib']} GiB, OpenVINO {versions['openvino']}. Other processes took "
         f"{taken:.2f} cores in the median{busy}. Medians of "
         f"{len(results['rounds']) * results['turns']} windows or more."
@@ -197,6 +198,10 @@ def budget_table(results: Results) -> str:
         ),
     ):
         lines.append(row(name, shown))
+    if all(BARE in table for table in tables):
+        beside = [budget.beside_bare(*pair) for pair in zip(both, tables, strict=True)]
+        for number, name in enumerate(budget.BESIDE_BARE):
+            lines.append(row(name, [f"{each[number]:.1f}" for each in beside]))
     return "\n".join(lines)
 
 
@@ -249,7 +254,7 @@ def speed(results: Results) -> str:
     of, cell = results["machine"], (results["kinds"][0], "predict", 4)
     share = statistics.median(of_engine(results, OURS, *cell))
     return (
-        f"On {of['cores']} cores of {of['processor']}, without a GPU, four callers get "
+        f"On {of['cores']} cores of {processor(results)}, without a GPU, four callers get "
         f"{value(results, OURS, *cell):.0f} predictions per second in float32, {share:.2f} of the "
         f"engine's own rate,\nand {value(results, OURS_INT8, *cell):.0f} in int8."
     )

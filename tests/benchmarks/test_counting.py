@@ -132,6 +132,13 @@ def test_what_two_servers_share_bounds_how_far_one_can_be_ahead() -> None:
     assert budget.shared(with_tuned(30.0, tuned_ms=121.0), "film PNG").most == 2.0
 
 
+def test_what_a_bare_server_takes_of_the_room_leaves_the_rest_for_hash_hand_over_and_log() -> None:
+    both = budget.shared(with_tuned(30.0, tuned_ms=72.7), "film PNG")
+    own = {"decode": 0.5, "calls": 0.1, "log": 0.05, "event loop": 1.0, "engine": 50.0}
+    threads = {"cxr-serve": (62.0, own), "bare server": (61.5, {"decode": 9.0})}
+    assert budget.beside_bare(both, threads) == pytest.approx((1.5, 4.5, 0.65))
+
+
 @pytest.mark.parametrize(
     ("ours_per_s", "tuned_ms", "word", "note"),
     [
