@@ -85,7 +85,8 @@ def shared(results: Results, kind: str) -> Shared:
 def beside_bare(both: Shared, threads: Threads) -> tuple[float, float, float]:
     """Return what a bare server takes, what is left beside that, and what this server needs of it.
 
-    That is its decode threads, which hash a file and hand it over, and those that count and log.
+    The last is the time of its decode threads, which hash a file, hand it over and wait, and of the
+    threads that count and log.
     """
     bare_ms, own = threads[BARE][0] - both.work_ms, threads[OURS][1]
     needed_ms = sum(own.get(name, 0.0) for name in ("decode", "calls", "log"))

@@ -1,7 +1,7 @@
 """Cells: what is measured, on which systems, and how often.
 
 What is close to each other takes more turns: this server, its engine, the bare server and Triton
-tuned. The others are measured with four callers only.
+tuned. The others are measured with four callers only, and the bare server with one only for PNG.
 
 One caller takes the most turns: on virtual machines, the engine's lone call may take a third longer
 for some seconds.

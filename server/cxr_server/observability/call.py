@@ -58,11 +58,12 @@ class Call:
 
     @property
     def given_up_at_deadline(self) -> bool:
-        """Whether a caller that gives up now does so because its own deadline has passed.
+        """Whether a caller that gives up now probably does so because its own deadline has passed.
 
         Its cancellation may come before the deadline has passed here: gRPC sends a timeout of
         three digits, rounded up (`timeout_encoding.cc`), so of up to 1 % more, and timers differ
-        by milliseconds. Never so for a call without a deadline.
+        by milliseconds. A cancellation in the last 1 % and 5 ms counts as one. Never so for a call
+        without a deadline.
         """
         timeout_s, passed_s = self.deadline - self.started, time.monotonic() - self.started
         return passed_s >= 0.99 * timeout_s - 0.005
