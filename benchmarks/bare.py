@@ -4,8 +4,8 @@ A plain `grpc.aio` server on uvloop with this project's engine, decoder, checks 
 one process. The request is the image file. The response is the probabilities, packed as float32,
 or for Explain the overlay of the highest finding, a PNG. Threads decode, as many as this server has
 for it, others run the engine, as many as it runs calls in parallel, and others draw. All else is
-left out: protobuf, interceptors, metadata, limits, deadlines, hash
-and cache, decoders in processes of their own, a Predict's scores and warnings, metrics and the log.
+left out: protobuf, interceptors, metadata, limits, deadlines, hash and cache, decoders in processes
+of their own, a Predict's scores and warnings, metrics and the log.
 """
 
 import os

@@ -15,8 +15,6 @@ AHEAD = 1.1
 CALLERS = 4
 SHARED_STAGES = ("header", "decode", "checks", "resize")
 SYSTEMS = (ENGINE, OURS, BARE, TUNED, ENGINE_INT8, OURS_INT8)
-
-
 BESIDE_BARE = (
     "not shared: bare server",
     f"left for more than a bare server does, at {AHEAD} x Triton tuned",
