@@ -171,11 +171,14 @@ def set_slider(slider: Locator, value: float) -> None:
 
 
 def requests_of(page: Page) -> list[str]:
-    """Return a list that grows with every request of the page for an explanation."""
+    """Return a list that grows with every request of the page for an explanation.
+
+    Those for thumbnails are left out: the strip asks when they come into sight.
+    """
     urls: list[str] = []
 
     def add(request: Any) -> None:
-        if "explanation" in request.url:
+        if "explanation" in request.url and "max_side_px" not in request.url:
             urls.append(request.url)
 
     page.on("request", add)
