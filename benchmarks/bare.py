@@ -6,6 +6,10 @@ or for Explain the overlay of the highest finding, a PNG. Threads decode, as man
 for it, others run the engine, as many as it runs calls in parallel, and others draw. All else is
 left out: protobuf, interceptors, metadata, limits, deadlines, hash and cache, decoders in processes
 of their own, a Predict's scores and warnings, metrics and the log.
+
+`--isolated` adds two of these: this server's decode processes, and the hash of a file. The rest is
+left out as before. It is what a server can reach that must not crash with a decoder, and that is to
+know a file again.
 """
 
 import os
@@ -14,9 +18,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as this server does; read 
 
 import argparse
 import asyncio
+import secrets
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +30,7 @@ from typing import Any
 import grpc
 import numpy as np
 import uvloop
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import load_bundle
@@ -32,27 +39,35 @@ from cxr_server.explanation.methods import explain
 from cxr_server.explanation.options import RenderOptions
 from cxr_server.imaging import quality
 from cxr_server.imaging.codecs import read
-from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions, Radiograph
+from cxr_server.imaging.radiograph import DecodeLimits, DecodeOptions
 from cxr_server.inference import allocator, batch_policy, scoring
+from cxr_server.inference.decode_processes.pool import DecodeProcesses
 from cxr_server.inference.engine_calls import is_for_throughput
 from cxr_server.inference.engines import Engine, infer
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.model_input import Evidence, ImageFacts
-from cxr_server.inference.preprocess import XRV
+from cxr_server.inference.preprocess import XRV, Job
+from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.thread_name import name_this_thread
 
 SERVICE = "bare.Bare"
 Respond = Callable[[NDArray[np.float32]], bytes]
 """Evidence [K, h, w] -> the response."""
+Decoded = tuple[NDArray[np.float32], Respond | None]
+"""The network's input, and what draws if a picture is wanted."""
+ARENA_BYTES = 64 * 2**20  # as in this server; touched as far as images need it
 
 
 class Bare:
     """The methods, and the threads that do their work. Create it on its event loop."""
 
-    def __init__(self, engine: Engine, manifest: Manifest) -> None:
-        self._engine, self._manifest = engine, manifest
+    def __init__(
+        self, engine: Engine, manifest: Manifest, processes: DecodeProcesses | None = None
+    ) -> None:
+        self._engine, self._manifest, self._processes = engine, manifest, processes
         self._limits, self._options = DecodeLimits(), DecodeOptions()
+        self._hash_key = secrets.token_bytes(32)
         self._decoders = _threads(usable_cores(), "decode")
         self._engine_calls = _threads(engine.max_in_flight, "engine")
         self._drawers = _threads(usable_cores(), "drawing")
@@ -79,18 +94,39 @@ class Bare:
     def _decode(self, image: bytes, answer: "asyncio.Future[bytes]", with_picture: bool) -> None:
         """Make the network's input in a decode thread, and hand it to one of the engine's."""
         try:
-            radiograph = read(image, self._limits).radiograph(self._options)
-            side_px = self._manifest.input_side_px
-            quality.inspect(radiograph, side_px)
-            image_chw = XRV.image_chw(radiograph, side_px)
-            draw = None
-            if with_picture:
-                picture_hw = XRV.picture_hw(image_chw, radiograph)
-                draw = partial(self._drawn, picture_hw, _facts(radiograph))
+            if self._processes is None:
+                image_chw, draw = self._decoded(image, with_picture)
+            else:
+                image_chw, draw = self._decoded_in_process(self._processes, image, with_picture)
         except Exception as error:
             self._loop.call_soon_threadsafe(answer.set_exception, error)
         else:
             self._engine_calls.submit(self._infer, image_chw, answer, draw)
+
+    def _decoded(self, image: bytes, with_picture: bool) -> Decoded:
+        radiograph = read(image, self._limits).radiograph(self._options)
+        height_px, width_px = radiograph.height_px, radiograph.width_px
+        side_px = self._manifest.input_side_px
+        quality.inspect(radiograph, side_px)
+        image_chw = XRV.image_chw(radiograph, side_px)
+        if not with_picture:
+            return image_chw, None
+        crop = XRV.crop(height_px, width_px)
+        facts = ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
+        return image_chw, partial(self._drawn, XRV.picture_hw(image_chw, radiograph), facts)
+
+    def _decoded_in_process(
+        self, processes: DecodeProcesses, image: bytes, with_picture: bool
+    ) -> Decoded:
+        made = processes.preprocess(
+            image,
+            Job(preprocessing=XRV, side_px=self._manifest.input_side_px, limits=self._limits),
+            hold=lambda *_: nullcontext(),
+            check=lambda: None,
+            meanwhile=partial(blake3, image, key=self._hash_key),
+        )
+        draw = partial(self._drawn, made.picture_hw, made.facts) if with_picture else None
+        return made.image_chw, draw
 
     def _infer(
         self, image_chw: NDArray[np.float32], answer: "asyncio.Future[bytes]", draw: Respond | None
@@ -139,24 +175,22 @@ class Bare:
         return next(found).heatmap
 
 
-def _facts(radiograph: Radiograph) -> ImageFacts:
-    height_px, width_px = radiograph.height_px, radiograph.width_px
-    crop = XRV.crop(height_px, width_px)
-    return ImageFacts(radiograph.file_format, radiograph.bit_depth, height_px, width_px, crop)
-
-
 def _threads(count: int, name: str) -> ThreadPoolExecutor:
     """Return threads that are counted under the names of this server's; see `processes`."""
     return ThreadPoolExecutor(count, initializer=partial(name_this_thread, f"cxr-{name}"))
 
 
-async def serve(port: int, bundle_folder: Path, cache_dir: Path) -> None:
+async def serve(port: int, bundle_folder: Path, cache_dir: Path, *, isolated: bool) -> None:
     """Load the model, then listen."""
+    processes = None
+    if isolated:
+        processes = DecodeProcesses(usable_cores(), arena_bytes=ARENA_BYTES, metrics=Metrics())
+        processes.start()
     bundle = load_bundle(bundle_folder)
     with _threads(1, "loading") as loading:  # what the engine starts inherits the name
         engine = loading.submit(choose_engine, bundle, "openvino", cache_dir=cache_dir).result()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    bare = Bare(engine, bundle.manifest)
+    bare = Bare(engine, bundle.manifest, processes)
     handlers: Any = {
         name: grpc.unary_unary_rpc_method_handler(method)
         for name, method in (("Predict", bare.predict), ("Explain", bare.explain))
@@ -174,10 +208,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--isolated", action="store_true")
     args = parser.parse_args()
     allocator.keep_freed_memory()  # as this server does
     batch_policy.wait_for_turns()  # likewise
-    uvloop.run(serve(args.port, args.bundle, args.cache_dir))
+    uvloop.run(serve(args.port, args.bundle, args.cache_dir, isolated=args.isolated))
 
 
 if __name__ == "__main__":

@@ -7,20 +7,14 @@ bounded: by the time of the other, over that of what is shared.
 from dataclasses import dataclass
 
 from benchmarks import readout
-from benchmarks.names import BARE, ENGINE, ENGINE_INT8, OURS, OURS_INT8, TUNED
+from benchmarks.names import BARE, BARE_ISOLATED, ENGINE, ENGINE_INT8, OURS, OURS_INT8, TUNED
 from benchmarks.readout import Missing, Results
 
 AHEAD = 1.1
 """How much faster than Triton tuned this server is to be."""
 CALLERS = 4
 SHARED_STAGES = ("header", "decode", "checks", "resize")
-SYSTEMS = (ENGINE, OURS, BARE, TUNED, ENGINE_INT8, OURS_INT8)
-BESIDE_BARE = (
-    "not shared: bare server",
-    f"left for more than a bare server does, at {AHEAD} x Triton tuned",
-    "what hash, hand-over to decode processes, metrics and log take in cxr-serve",
-)
-"""Rows of `beside_bare`."""
+SYSTEMS = (ENGINE, OURS, BARE_ISOLATED, BARE, TUNED, ENGINE_INT8, OURS_INT8)
 Threads = dict[str, tuple[float, dict[str, float]]]
 """Processor time by system: in all, and by thread or process, ms."""
 
@@ -78,17 +72,6 @@ def shared(results: Results, kind: str) -> Shared:
         sum(stages[name] for name in SHARED_STAGES),
         *(cell(system, what) for what in ("cpu_ms", "caller_ms") for system in (OURS, TUNED)),
     )
-
-
-def beside_bare(both: Shared, threads: Threads) -> tuple[float, float, float]:
-    """Return what a bare server takes, what is left beside that, and what this server needs of it.
-
-    The last is the time of its decode threads, which hash a file, hand it over and wait, and of the
-    threads that count and log.
-    """
-    bare_ms, own = threads[BARE][0] - both.work_ms, threads[OURS][1]
-    needed_ms = sum(own.get(name, 0.0) for name in ("decode", "calls", "log"))
-    return bare_ms, both.left_ms(AHEAD) - bare_ms, needed_ms
 
 
 def by_thread(results: Results, kind: str) -> Threads:

@@ -1,7 +1,7 @@
 """Cells: what is measured, on which systems, and how often.
 
-What is close to each other takes more turns: this server, its engine, the bare server and Triton
-tuned. The others are measured with four callers only, and the bare server with one only for PNG.
+What is close to each other takes more turns: this server, its engine, the bare servers and Triton
+tuned. The others are measured with four callers only, and the bare servers with one only for PNG.
 
 One caller takes the most turns: on virtual machines, the engine's lone call may take a third longer
 for some seconds.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from benchmarks.names import (
     AGAINST,
     BARE,
+    BARE_ISOLATED,
     BASELINE,
     ENGINE,
     ENGINE_INT8,
@@ -27,6 +28,7 @@ from benchmarks.radiographs import Kind
 OWN = (ENGINE, OURS, AGAINST)
 FLOAT32 = (*OWN, TUNED)
 INT8 = (OURS_INT8, ENGINE_INT8)
+YARDSTICKS = (BARE, BARE_ISOLATED)
 OTHERS = (TRITON, LITSERVE, BASELINE)
 
 CLOSELY = 2.5
@@ -70,14 +72,14 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         is_png = name == png
         others = OTHERS if name != camera else ()
         int8 = INT8 if is_png else INT8[:1]  # its engine's rate is the same for all images
-        lone = (*FLOAT32, BARE) if is_png else FLOAT32
+        lone = (*FLOAT32, *YARDSTICKS) if is_png else FLOAT32
         yield Wanted(Cell(name, "predict", 1), lone, int8, closely=MOST_CLOSELY, brief=is_png)
-        near, far = (*FLOAT32, BARE), (*int8, *others)
+        near, far = (*FLOAT32, *YARDSTICKS), (*int8, *others)
         yield Wanted(Cell(name, "predict", 4), near, far, closely=CLOSELY, brief=is_png)
         for callers in (16, most_callers):
             yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *int8))
         closely = CLOSELY if is_png else 1.0
-        drawing = (*OWN, BARE) if is_png else OWN
+        drawing = (*OWN, *YARDSTICKS) if is_png else OWN
         yield Wanted(Cell(name, "explain", 4), drawing, far, closely=closely, brief=is_png)
     yield Wanted(Cell(png, "explain", 1), OWN, brief=True)
     yield Wanted(Cell(png, "explain", 16), OWN)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks import budget, outside_engine
-from benchmarks.names import BARE, BASELINE, BUDGET_MIB, OURS, OURS_INT8, TRITON, TUNED
+from benchmarks.names import BASELINE, BUDGET_MIB, OURS, OURS_INT8, TRITON, TUNED
 from benchmarks.readout import Missing, Results, of_engine, ratios, value
-from benchmarks.verdicts import Claim, Verdict, verdict
+from benchmarks.verdicts import Claim, Verdict, verdict, with_yardsticks
 
 
 def verdicts(results: Results) -> list[Verdict]:
@@ -61,8 +61,7 @@ def _ahead(results: Results, kind: str, method: str, system: str, least: float) 
         f"{word}, {kind}, 4 callers: x {system}",
         ">=",
         least,
-        lambda: ratios(results, (OURS, *cell), (system, *cell)),
-        lambda: ratios(results, (BARE, *cell), (system, *cell)),
+        *with_yardsticks(lambda each: ratios(results, (each, *cell), (system, *cell))),
         partial(_room, results, kind) if system == TUNED else None,
     )
 
@@ -90,22 +89,19 @@ def _of_engine(results: Results, png: str) -> Iterator[Claim]:
         f"Predict, {png}, 4 callers: of the engine's rate",
         ">=",
         0.85,
-        lambda: of_engine(results, OURS, png, "predict", 4),
-        lambda: of_engine(results, BARE, png, "predict", 4),
+        *with_yardsticks(lambda each: of_engine(results, each, png, "predict", 4)),
     )
     yield Claim(
         f"Explain (overlay), {png}, 4 callers: of the engine's",
         ">=",
         0.80,
-        lambda: of_engine(results, OURS, png, "explain", 4),
-        lambda: of_engine(results, BARE, png, "explain", 4),
+        *with_yardsticks(lambda each: of_engine(results, each, png, "explain", 4)),
     )
     yield Claim(
         f"Predict, {png}, 1 caller: p50 / engine's lone call",
         "<=",
         1.3,
-        lambda: of_engine(results, OURS, png, "predict", 1, "p50_ms"),
-        lambda: of_engine(results, BARE, png, "predict", 1, "p50_ms"),
+        *with_yardsticks(lambda each: of_engine(results, each, png, "predict", 1, "p50_ms")),
     )
     yield Claim(f"Predict, {png}: of the engine's, {most} callers / 4", ">=", 0.95, flat)
     yield Claim(f"Explain after Predict, {png}: p50 / Predict's", "<=", 0.35, again)

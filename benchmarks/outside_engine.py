@@ -2,7 +2,7 @@
 
 It is measured with a small network, where it is not lost in the variation of the engine's own time:
 the time of a server's processes minus that of the engine alone, turn by turn. What threads took is
-the kernel's account. The bare server and Triton tuned run the same engine; this server is measured
+the kernel's account. The bare servers and Triton tuned run the same engine; this server is measured
 with decoders in processes and in threads, which tells what their isolation takes.
 """
 
@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import systems
-from benchmarks.names import AGAINST, BARE, ENGINE, OURS, OURS_IN_THREADS, TUNED
+from benchmarks.names import AGAINST, BARE, BARE_ISOLATED, ENGINE, OURS, OURS_IN_THREADS, TUNED
 from benchmarks.processes import Worker
 from benchmarks.radiographs import BY_NAME, Kind, encoded
 from benchmarks.readout import METHODS, Missing, Window, threads_ms
 from benchmarks.systems import EngineAlone, Measured, Running, System
-from benchmarks.verdicts import Claim
+from benchmarks.verdicts import Claim, with_yardsticks
 
 CALLERS = 4
-SYSTEMS = (OURS, OURS_IN_THREADS, AGAINST, BARE, TUNED)
+SYSTEMS = (OURS, OURS_IN_THREADS, AGAINST, BARE_ISOLATED, BARE, TUNED)
 
 
 def measured(
@@ -77,7 +77,7 @@ def outside_ms(windows: list[Window]) -> dict[tuple[str, str, str], list[float]]
 
 
 def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterator[Claim]:
-    """Yield claims on this server's processor time, ms, with the bare server's beside it."""
+    """Yield claims on this server's processor time, ms, beside that of the bare servers."""
     found, png = outside_ms(windows), next(iter(stages))
 
     def more(system: str) -> list[float]:
@@ -85,18 +85,12 @@ def claims(windows: list[Window], stages: dict[str, dict[str, float]]) -> Iterat
         return [explain - predict for explain, predict in zip(*both, strict=True)]
 
     for kind, most_ms in goals_ms(stages).items():
-        numbers, bare = (partial(_found, found, kind, system) for system in (OURS, BARE))
         what = f"Predict, {kind}: outside the engine, CPU ms"
-        yield Claim(what, "<=", most_ms, numbers, bare)
-    numbers, bare = (partial(_event_loop_ms, windows, png, system) for system in (OURS, BARE))
-    yield Claim(f"Predict, {png}: event loop, CPU ms", "<=", 1.0, numbers, bare)
-    yield Claim(
-        f"Explain, {png}: CPU ms more than Predict",
-        "<=",
-        2.0,
-        partial(more, OURS),
-        partial(more, BARE),
-    )
+        yield Claim(what, "<=", most_ms, *with_yardsticks(partial(_found, found, kind)))
+    what, loops = f"Predict, {png}: event loop, CPU ms", partial(_event_loop_ms, windows, png)
+    yield Claim(what, "<=", 1.0, *with_yardsticks(loops))
+    what = f"Explain, {png}: CPU ms more than Predict"
+    yield Claim(what, "<=", 2.0, *with_yardsticks(more))
 
 
 def goals_ms(stages: dict[str, dict[str, float]]) -> dict[str, float]:

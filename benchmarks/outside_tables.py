@@ -4,7 +4,7 @@ import statistics
 
 from benchmarks import budget, outside_engine
 from benchmarks.markdown import LEAST_MS, head, ms, px, row
-from benchmarks.names import BARE, ENGINE, OURS, OURS_IN_THREADS
+from benchmarks.names import BARE, BARE_ISOLATED, ENGINE, OURS, OURS_IN_THREADS
 from benchmarks.readout import METHODS, Results, Window, quartiles, threads_ms
 
 DECODERS, SPEAKERS = ("decode processes", "decode"), ("gRPC and others", "log", "calls")
@@ -40,14 +40,14 @@ def by_thread(results: Results) -> str:
 
 
 def by_part(results: Results) -> str:
-    """What a Predict consists of in this server and in the bare one, beside the goal."""
+    """What a Predict consists of in this server and in the bare ones, beside the goal."""
     windows, stages_ms = results["outside_engine"], results["stages_ms"]
     found = outside_engine.outside_ms(windows)
     lines = head("CPU ms", *PARTS, "in all", "goal")
     for kind, goal_ms in outside_engine.goals_ms(stages_ms).items():
         alone = _of(windows, PREDICT, kind, ENGINE)
         engine_ms = statistics.median(each["cpu_ms"] for each in alone)
-        for system in (OURS, OURS_IN_THREADS, BARE):
+        for system in (OURS, OURS_IN_THREADS, BARE_ISOLATED, BARE):
             if own := _of(windows, PREDICT, kind, system):
                 parts_ms = _parts_ms(threads_ms(own), stages_ms[kind], system, engine_ms)
                 whole_ms = statistics.median(found[PREDICT, kind, system])

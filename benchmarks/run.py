@@ -32,6 +32,7 @@ from benchmarks.processes import foreign_s
 from benchmarks.radiographs import encoded
 from benchmarks.systems import (
     BARE,
+    BARE_ISOLATED,
     BASELINE,
     LITSERVE,
     OURS,
@@ -102,7 +103,7 @@ def as_json(results: Any) -> str:
 
 def chosen_systems(args: argparse.Namespace) -> list[System]:
     """Return what is compared."""
-    chosen: list[System] = [OURS, OURS_INT8, BARE, BASELINE, LITSERVE]
+    chosen: list[System] = [OURS, OURS_INT8, BARE, BARE_ISOLATED, BASELINE, LITSERVE]
     if args.against:
         chosen.insert(1, systems.other_checkout(args.against))
     if args.peers_python:

@@ -127,6 +127,9 @@ def _ours_with(name: str, *flags: str) -> System:
 OURS_IN_THREADS = _ours_with(names.OURS_IN_THREADS, "--decode-processes", "0")
 OURS_IN_BUDGET = _ours_with(names.OURS_IN_BUDGET, "--memory-budget-mib", str(names.BUDGET_MIB))
 BARE = System(names.BARE, "bare", _engine_command("benchmarks.bare"), _listens)
+BARE_ISOLATED = replace(
+    BARE, name=names.BARE_ISOLATED, command=_engine_command("benchmarks.bare", "--isolated")
+)
 OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
 BASELINE = System(
     names.BASELINE,

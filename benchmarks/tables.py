@@ -7,6 +7,7 @@ from benchmarks import budget, claims, cost, outside_tables
 from benchmarks.markdown import head, median, ms, px, row
 from benchmarks.names import (
     BARE,
+    BARE_ISOLATED,
     BASELINE,
     ENGINE,
     ENGINE_INT8,
@@ -28,7 +29,7 @@ from benchmarks.readout import (
     value,
 )
 
-COLUMNS = (ENGINE, OURS, BARE, TUNED, TRITON, LITSERVE, BASELINE)
+COLUMNS = (ENGINE, OURS, BARE_ISOLATED, BARE, TUNED, TRITON, LITSERVE, BASELINE)
 BUSY_CORES = 0.3
 """Of other processes, from which on the tables say that the machine was busy."""
 CORES = (1, 2, 4, 8, 16, 32)
@@ -198,10 +199,13 @@ def budget_table(results: Results) -> str:
         ),
     ):
         lines.append(row(name, shown))
-    if all(BARE in table for table in tables):
-        beside = [budget.beside_bare(*pair) for pair in zip(both, tables, strict=True)]
-        for number, name in enumerate(budget.BESIDE_BARE):
-            lines.append(row(name, [f"{each[number]:.1f}" for each in beside]))
+    for system in (BARE_ISOLATED, BARE):
+        pairs = zip(both, tables, strict=True)
+        taken = [
+            table[system][0] - each.work_ms if system in table else None for each, table in pairs
+        ]
+        if any(taken):
+            lines.append(row(f"not shared: {system}", [ms(each) for each in taken]))
     return "\n".join(lines)
 
 

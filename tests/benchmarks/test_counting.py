@@ -1,6 +1,7 @@
 """What the benchmark makes of times: rates, latencies, ratios and verdicts, without a clock."""
 
 import random
+import statistics
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from benchmarks.callers import Count, counts_of, summary
 from benchmarks.verdicts import Claim, verdict
 
-from benchmarks import budget, claims, readout
+from benchmarks import budget, claims, readout, tables
 
 
 def counted(*ends: tuple[float, float | None], least: int = 1, most_s: float = 9.0) -> Count:
@@ -132,11 +133,15 @@ def test_what_two_servers_share_bounds_how_far_one_can_be_ahead() -> None:
     assert budget.shared(with_tuned(30.0, tuned_ms=121.0), "film PNG").most == 2.0
 
 
-def test_what_a_bare_server_takes_of_the_room_leaves_the_rest_for_hash_hand_over_and_log() -> None:
-    both = budget.shared(with_tuned(30.0, tuned_ms=72.7), "film PNG")
-    own = {"decode": 0.5, "calls": 0.1, "log": 0.05, "event loop": 1.0, "engine": 50.0}
-    threads = {"cxr-serve": (62.0, own), "bare server": (61.5, {"decode": 9.0})}
-    assert budget.beside_bare(both, threads) == pytest.approx((1.5, 4.5, 0.65))
+def test_the_budget_tells_what_bare_servers_take_of_what_is_not_shared() -> None:
+    results = with_tuned(30.0, tuned_ms=72.7)
+    for name, cpu_ms in (("bare server", 61.5), ("bare server, isolated", 61.9)):
+        each: dict[str, Any] = {"kind": "film PNG", "method": "predict", "callers": 4, "turn": 0}
+        results["rounds"][0]["cells"].append(each | {"system": name, "cpu_ms": cpu_ms})
+    rows = tables.budget_table(results).splitlines()
+    assert "| not shared: bare server, isolated | 1.9 |  |" in rows
+    assert "| not shared: bare server | 1.5 |  |" in rows
+    assert "| left for what is not shared, at 1.1 x Triton tuned | 6.0 | 6.0 |" in rows
 
 
 @pytest.mark.parametrize(
@@ -170,6 +175,25 @@ def test_a_missed_goal_is_out_of_reach_if_most_windows_of_a_bare_server_miss_it(
 ) -> None:
     claim = Claim("CPU ms", "<=", 9.0, lambda: [10.0, 10.2, 10.1], lambda: bare_ms)
     assert (verdict(claim).word, verdict(claim).note) == (word, note)
+
+
+@pytest.mark.parametrize(
+    ("bare", "isolated", "word"),
+    [
+        ([1.12, 1.11, 1.13], [1.08, 1.09, 1.07], "out of reach with isolation"),
+        ([1.12, 1.11, 1.13], [1.11, 1.12, 1.07], "not met"),
+        ([1.12, 1.11, 1.13], [1.03, 1.02, 1.03], "not met"),
+        ([1.12, 1.11, 1.13], [1.08, 1.07], "not met"),
+        ([1.08, 1.09, 1.07], [1.07, 1.06, 1.06], "out of reach"),
+    ],
+)
+def test_a_goal_that_a_bare_server_reaches_may_be_out_of_reach_for_one_that_isolates_decoders(
+    bare: list[float], isolated: list[float], word: str
+) -> None:
+    ours = [1.04, 1.05, 1.04]
+    found = verdict(Claim("x Triton", ">=", 1.1, lambda: ours, lambda: bare, lambda: isolated))
+    assert found.word == word
+    assert f"with isolation, it reaches {statistics.median(isolated):.2f}" in found.note
 
 
 @pytest.mark.parametrize(

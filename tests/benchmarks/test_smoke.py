@@ -80,6 +80,7 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
         ("other checkout", all_call | alone),
         ("cxr-serve int8", all_call | {(kind, "predict", 1)}),
         ("bare server", all_call | {(kind, "predict", 1)}),
+        ("bare server, isolated", all_call | {(kind, "predict", 1)}),
         ("baseline", all_call),
         ("LitServe", all_call),
     ):
@@ -87,8 +88,10 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
         assert system in report
     windows = results["outside_engine"]
     measured = {"engine alone", "cxr-serve", "other checkout", "bare server"}
-    measured.add("cxr-serve, decoding in threads")
+    measured |= {"bare server, isolated", "cxr-serve, decoding in threads"}
     assert {each["system"] for each in windows} == measured
+    isolated = [each for each in windows if each["system"] == "bare server, isolated"]
+    assert all(each["threads_ms"]["decode processes"] > 0 for each in isolated)
     assert all(each["cpu_ms"] > 0 for each in windows)
     assert "processor time outside the engine" in report
     assert "int8 x float32" in report or not results["machine"]["int8"]
