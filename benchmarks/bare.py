@@ -50,6 +50,7 @@ from cxr_server.inference.model_input import Evidence, ImageFacts
 from cxr_server.inference.preprocess import XRV, Job
 from cxr_server.observability.metrics import Metrics
 from cxr_server.observability.thread_name import name_this_thread
+from cxr_server.rpc.server import FLOW_CONTROL
 
 SERVICE = "bare.Bare"
 Respond = Callable[[NDArray[np.float32]], bytes]
@@ -189,7 +190,7 @@ async def serve(port: int, bundle_folder: Path, cache_dir: Path, *, isolated: bo
     bundle = load_bundle(bundle_folder)
     with _threads(1, "loading") as loading:  # what the engine starts inherits the name
         engine = loading.submit(choose_engine, bundle, "openvino", cache_dir=cache_dir).result()
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), *FLOW_CONTROL])
     bare = Bare(engine, bundle.manifest, processes)
     handlers: Any = {
         name: grpc.unary_unary_rpc_method_handler(method)

@@ -6,6 +6,7 @@ import struct
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
 END_STREAM, END_HEADERS = 1, 4
+INITIAL_WINDOW_SIZE = 4  # a setting
 CANCEL = struct.pack("!I", 8)
 MAX_FRAME = 16_384
 WINDOW = 65_535  # of the request, and of the answer: what is sent before somebody reads
@@ -42,6 +43,18 @@ def ask(address: str, method: str, message: bytes, timeout: str = "") -> socket.
         body = body[MAX_FRAME:]
     connection.sendall(frame(DATA, END_STREAM, 1, body))
     return connection
+
+
+def announced_windows(sent: bytes) -> list[int]:
+    """Return what a server has announced, by all that it sent, as the window of a stream."""
+    windows, at = [], 0
+    while at + 9 <= len(sent):
+        size = int.from_bytes(sent[at : at + 3])
+        if sent[at + 3] == SETTINGS:
+            pairs = struct.iter_unpack("!HI", sent[at + 9 : at + 9 + size])
+            windows += [value for setting, value in pairs if setting == INITIAL_WINDOW_SIZE]
+        at += 9 + size
+    return windows
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -35,6 +35,9 @@ from cxr_server.service import InferenceService
 from cxr_server.settings import Address, Settings
 
 log = structlog.get_logger("cxr_server.rpc")
+FLOW_CONTROL = (("grpc.http2.lookahead_bytes", 2 * 2**20), ("grpc.http2.bdp_probe", 0))
+"""gRPC takes in that much of a request before anybody reads it, also of one that is refused. By
+default it measures the connection, and takes several times as much beside the memory budget."""
 _OPEN = frozenset({health.SERVICE})
 """Services that need no token and whose calls are not logged: probes call them all the time."""
 _QUIET = frozenset({servicer.HEALTH, *PROBES, *reflection.METHODS})
@@ -216,6 +219,7 @@ def _options(max_request_bytes: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_request_bytes),
         ("grpc.max_send_message_length", -1),
+        *FLOW_CONTROL,
         # Otherwise two servers on one port would silently share its connections.
         ("grpc.so_reuseport", 0),
         # Allow clients to ping idle connections every 10 s.
