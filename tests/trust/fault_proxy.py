@@ -43,6 +43,7 @@ class FaultProxy:
     address: str = ""
     connections: int = 0
     bytes_up: int = 0
+    sent_down: bytearray = field(default_factory=bytearray)
 
     async def __aenter__(self) -> "FaultProxy":
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,6 +122,7 @@ class FaultProxy:
                 await _send(sink, data[: int(faults.cut_down_at - passed)])
                 return
             passed += len(data)
+            self.sent_down += data
             await _send(sink, data)
 
 

@@ -19,6 +19,7 @@ from process_memory import peak_pss
 from random_weights import described, random_weights
 from serving import ServerProcess
 from trust import raw_http2
+from trust.fault_proxy import FaultProxy
 from trust.outcomes import reason_of
 
 BUDGET_MIB, SLOTS = 768, 4
@@ -279,31 +280,11 @@ async def test_an_image_whose_decoding_does_not_fit_is_refused_by_its_own_size(
 async def test_a_caller_may_send_2_mib_of_a_request_before_anybody_reads_it(
     server: ServerProcess,
 ) -> None:
-    down = bytearray()  # all that the server has sent
-    to_server: list[asyncio.StreamWriter] = []
-
-    async def pass_on(
-        source: asyncio.StreamReader, sink: asyncio.StreamWriter, seen: bytearray
-    ) -> None:
-        while data := await source.read(2**16):
-            seen += data
-            sink.write(data)
-            await sink.drain()
-
-    async def connected(near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
-        host, _, port = server.address.rpartition(":")
-        far, far_out = await asyncio.open_connection(host, int(port))
-        to_server.append(far_out)
-        await asyncio.gather(pass_on(near, far_out, bytearray()), pass_on(far, near_out, down))
-
-    async with await asyncio.start_server(connected, "127.0.0.1", 0) as proxy:
-        host, port = proxy.sockets[0].getsockname()
-        async with grpc.aio.insecure_channel(f"{host}:{port}", options=OWN) as channel:
+    async with FaultProxy(server.address) as proxy:
+        async with grpc.aio.insecure_channel(proxy.address, options=OWN) as channel:
             request = pb.PredictRequest(image=bytes(16 * 2**20))
             for _ in range(8):  # gRPC's default widens the window with each
                 error = await failed(ChestXrayServiceStub(channel).Predict(request, timeout=60))
                 assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        for sink in to_server:
-            sink.transport.abort()  # else the server waits for it when it stops
-        await asyncio.sleep(0)
-    assert set(raw_http2.announced_windows(bytes(down))) == {2 * 2**20}
+        windows = raw_http2.announced_windows(bytes(proxy.sent_down))
+    assert set(windows) == {2 * 2**20}
