@@ -92,7 +92,7 @@ def text(results: Results) -> list[str]:
     for kind in results["stages_ms"]:
         for system, (whole_ms, threads) in by_thread(results, kind).items():
             parts = ", ".join(f"{name} {ms:.2f}" for name, ms in threads.items())
-            lines.append(f"{kind:<18}{system:<20}{whole_ms:>7.2f}  {parts}")
+            lines.append(f"{kind:<18}{system:<22}{whole_ms:>7.2f}  {parts}")
         try:
             both = shared(results, kind)
         except Missing:

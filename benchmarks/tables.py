@@ -168,7 +168,7 @@ def claim_table(results: Results) -> str:
 
 
 def budget_table(results: Results) -> str:
-    """Processor time of both servers, and the room that what they share leaves."""
+    """Processor time of each system, and the room that what two of them share leaves."""
     kinds = results["kinds"][:3]
     lines = head("CPU ms an image", *map(px, kinds))
     tables = [budget.by_thread(results, kind) for kind in kinds]

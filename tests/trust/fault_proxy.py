@@ -43,7 +43,7 @@ class FaultProxy:
     address: str = ""
     connections: int = 0
     bytes_up: int = 0
-    sent_down: bytearray = field(default_factory=bytearray)
+    sent_down: bytearray = field(default_factory=bytearray)  # by all connections
 
     async def __aenter__(self) -> "FaultProxy":
         self._tasks: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4  # a setting
 CANCEL = struct.pack("!I", 8)
 MAX_FRAME = 16_384
-WINDOW = 65_535  # of the request, and of the answer: what is sent before somebody reads
+WINDOW = 65_535  # of the answer, and of the request until the server's settings are read
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

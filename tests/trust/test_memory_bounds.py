@@ -286,5 +286,6 @@ async def test_a_caller_may_send_2_mib_of_a_request_before_anybody_reads_it(
             for _ in range(8):  # gRPC's default widens the window with each
                 error = await failed(ChestXrayServiceStub(channel).Predict(request, timeout=60))
                 assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert proxy.connections == 1
         windows = raw_http2.announced_windows(bytes(proxy.sent_down))
     assert set(windows) == {2 * 2**20}
