@@ -7,14 +7,27 @@ bounded: by the time of the other, over that of what is shared.
 from dataclasses import dataclass
 
 from benchmarks import readout
-from benchmarks.names import BARE, BARE_ISOLATED, ENGINE, ENGINE_INT8, OURS, OURS_INT8, TUNED
+from benchmarks.names import (
+    BARE,
+    BARE_ISOLATED,
+    ENGINE,
+    ENGINE_BF16,
+    ENGINE_INT8,
+    OURS,
+    OURS_BF16,
+    OURS_INT8,
+    TUNED,
+)
 from benchmarks.readout import Missing, Results
 
 AHEAD = 1.1
 """How much faster than Triton tuned this server is to be."""
 CALLERS = 4
 SHARED_STAGES = ("header", "decode", "checks", "resize")
-SYSTEMS = (ENGINE, OURS, BARE_ISOLATED, BARE, TUNED, ENGINE_INT8, OURS_INT8)
+SYSTEMS = (
+    *(ENGINE, OURS, BARE_ISOLATED, BARE, TUNED),
+    *(ENGINE_BF16, OURS_BF16, ENGINE_INT8, OURS_INT8),
+)
 Threads = dict[str, tuple[float, dict[str, float]]]
 """Processor time by system: in all, and by thread or process, ms."""
 

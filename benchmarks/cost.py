@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import readout
-from benchmarks.names import OURS, OURS_INT8
+from benchmarks.names import OURS, OURS_BF16, OURS_INT8
 from benchmarks.readout import Results
 
 MACHINES = Path(__file__).parent / "machines.toml"
-PRECISIONS = {"float32": OURS, "int8": OURS_INT8}
+PRECISIONS = {"float32": OURS, "bfloat16": OURS_BF16, "int8": OURS_INT8}
 CALLERS = 4
 
 

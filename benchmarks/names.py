@@ -1,8 +1,10 @@
 """Names of the compared systems, as in results and tables."""
 
-ENGINE, ENGINE_INT8 = "engine alone", "engine alone, int8"
-"""Upper bounds: the engine on preprocessed tensors, in float32 and in int8."""
-OURS, OURS_INT8 = "cxr-serve", "cxr-serve int8"
+ENGINE = "engine alone"
+ENGINE_INT8, ENGINE_BF16 = f"{ENGINE}, int8", f"{ENGINE}, bfloat16"
+"""Upper bounds: the engine on preprocessed tensors, in float32 and in less."""
+OURS = "cxr-serve"
+OURS_INT8, OURS_BF16 = f"{OURS} int8", f"{OURS} bfloat16"
 BUDGET_MIB = 1024
 OURS_IN_BUDGET = f"cxr-serve, memory budget of {BUDGET_MIB} MiB"
 OURS_IN_THREADS = "cxr-serve, decoding in threads"
@@ -18,4 +20,4 @@ LITSERVE, BASELINE = "LitServe", "baseline"
 
 def bound_of(system: str) -> str:
     """Return the engine alone that a system is compared with."""
-    return ENGINE_INT8 if system == OURS_INT8 else ENGINE
+    return {OURS_INT8: ENGINE_INT8, OURS_BF16: ENGINE_BF16}.get(system, ENGINE)

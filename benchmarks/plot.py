@@ -9,11 +9,23 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks import cost, readout
-from benchmarks.names import BASELINE, ENGINE, ENGINE_INT8, LITSERVE, OURS, OURS_INT8, TRITON, TUNED
+from benchmarks.names import (
+    BASELINE,
+    ENGINE,
+    ENGINE_BF16,
+    ENGINE_INT8,
+    LITSERVE,
+    OURS,
+    OURS_BF16,
+    OURS_INT8,
+    TRITON,
+    TUNED,
+)
 from benchmarks.readout import Results
 
 COLORS = {
     OURS_INT8: "#0b3c5d",
+    OURS_BF16: "#5b5ea6",
     OURS: "#1b6ca8",
     TUNED: "#4f8a7a",
     TRITON: "#9cc3b5",
@@ -21,7 +33,7 @@ COLORS = {
     BASELINE: "#b0b0b0",
 }
 SHOWN_CALLERS = 4
-WIDTH = 0.14
+WIDTH = 0.12
 """Of a bar, where the groups are 1 apart."""
 
 
@@ -48,7 +60,7 @@ def draw_rates(results: Results, path: Path) -> None:
                 ha="center",
                 fontsize=8,
             )
-    for engine, name in ((ENGINE, "float32"), (ENGINE_INT8, "int8")):
+    for engine, name in ((ENGINE, "float32"), (ENGINE_BF16, "bfloat16"), (ENGINE_INT8, "int8")):
         try:
             rate = readout.value(results, engine, png, "predict", SHOWN_CALLERS)
         except readout.Missing:
@@ -99,7 +111,7 @@ def draw_costs(results: Results, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9.6, 4.4), dpi=110, layout="constrained")
     labelled = set()
     for place, each in enumerate(shown):
-        name = {"float32": OURS, "int8": OURS_INT8}[each.precision]
+        name = cost.PRECISIONS[each.precision]
         label = None if name in labelled else each.precision
         labelled.add(name)
         axes.barh(place, each.usd, 0.7, color=COLORS[name], label=label)

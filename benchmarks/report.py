@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from benchmarks import budget, claims, outside_engine
 from benchmarks.callers import LEAST
-from benchmarks.names import BASELINE, ENGINE, ENGINE_INT8, OURS, OURS_IN_BUDGET
+from benchmarks.names import BASELINE, ENGINE, ENGINE_BF16, ENGINE_INT8, OURS, OURS_IN_BUDGET
 from benchmarks.readout import METHODS, Missing, Results, of_engine, ratios, value, windows
 
 
 def text(results: Results) -> str:
     """Return the whole report."""
     lines = [_heading(results), ""]
-    for engine in (ENGINE, ENGINE_INT8):
+    for engine in (ENGINE, ENGINE_BF16, ENGINE_INT8):
         lines += _engine(results, engine)
     lines += [*_others(results), ""]
     if "stages_ms" in results:
@@ -77,7 +77,7 @@ def _table(results: Results, kind: str) -> list[str]:
     seen = []
     for cell in results["rounds"][0]["cells"]:
         key = (cell["kind"], cell["method"], cell["callers"])
-        is_engine = cell["system"] in (ENGINE, ENGINE_INT8)
+        is_engine = cell["system"] in (ENGINE, ENGINE_BF16, ENGINE_INT8)
         if cell["kind"] != kind or is_engine or (cell["system"], key) in seen:
             continue
         seen.append((cell["system"], key))

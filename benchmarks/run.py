@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import memory, outside_engine, radiographs, report, systems
 from benchmarks.cells import CLOSELY, Cell, Wanted, cells
-from benchmarks.names import ENGINE, ENGINE_INT8, TRITON, TUNED
+from benchmarks.names import TRITON, TUNED, bound_of
 from benchmarks.processes import foreign_s
 from benchmarks.radiographs import encoded
 from benchmarks.systems import (
@@ -36,6 +36,7 @@ from benchmarks.systems import (
     BASELINE,
     LITSERVE,
     OURS,
+    OURS_BF16,
     OURS_INT8,
     EngineAlone,
     Measured,
@@ -104,6 +105,8 @@ def as_json(results: Any) -> str:
 def chosen_systems(args: argparse.Namespace) -> list[System]:
     """Return what is compared."""
     chosen: list[System] = [OURS, OURS_INT8, BARE, BARE_ISOLATED, BASELINE, LITSERVE]
+    if "amx_bf16" in cpu_flags():
+        chosen.insert(2, OURS_BF16)
     if args.against:
         chosen.insert(1, systems.other_checkout(args.against))
     if args.peers_python:
@@ -186,11 +189,10 @@ def one_round(
         running = [stack.enter_context(Running(each, bundles[each.name])) for each in chosen]
         starts = {each.name: each.started_s for each in running}
         idle = {each.name: each.memory_mib() for each in running}
-        engines = {
-            ENGINE_INT8 if each.int8 else ENGINE: bundles[each.name] for each in reversed(chosen)
-        }
+        engines = {bound_of(each.name): each for each in reversed(chosen)}
         all_measured: list[Measured] = [
-            stack.enter_context(EngineAlone(bundle, name)) for name, bundle in engines.items()
+            stack.enter_context(EngineAlone(bundles[each.name], name, each.precision))
+            for name, each in engines.items()
         ]
         all_measured += running
         for each in wanted:

@@ -15,9 +15,11 @@ from benchmarks import model, names, processes
 from benchmarks.callers import Task
 from benchmarks.processes import ROOT, Worker
 from benchmarks.radiographs import CACHE
+from cxr_server.inference.engines import BFLOAT16, FLOAT32, INT8
 
 COMPILED = CACHE / "compiled"
 LOGS = CACHE / "logs"
+BOTH = ("predict", "explain")
 START_TIMEOUT_S = 120.0
 POLL_S = 0.01
 
@@ -35,7 +37,8 @@ class System:
         methods: Supported methods.
         tries: Maximum number of start attempts.
         root: The checkout that the server is started from.
-        int8: Whether the model is the one in int8.
+        precision: What the network is computed in: "float32", "bfloat16" or "int8", which has a
+            bundle of its own.
     """
 
     name: str
@@ -43,15 +46,15 @@ class System:
     command: Callable[[int, Path], list[str]]
     ready: Callable[[int], bool]
     python: str = sys.executable
-    methods: tuple[str, ...] = ("predict", "explain")
+    methods: tuple[str, ...] = BOTH
     tries: int = 1
     root: Path = ROOT
-    int8: bool = False
+    precision: str = FLOAT32
 
     def bundle(self, small: bool) -> Path:
         """Return the folder of the benchmark model, made by the checkout at `root`."""
         if self.root == ROOT:
-            return model.int8_bundle(small) if self.int8 else model.bundle(small)
+            return model.int8_bundle(small) if self.precision == INT8 else model.bundle(small)
         done = subprocess.run(
             [self.python, "-c", f"from benchmarks import model; print(model.bundle({small}))"],
             cwd=self.root,
@@ -130,7 +133,10 @@ BARE = System(names.BARE, "bare", _engine_command("benchmarks.bare"), _listens)
 BARE_ISOLATED = replace(
     BARE, name=names.BARE_ISOLATED, command=_engine_command("benchmarks.bare", "--isolated")
 )
-OURS_INT8 = replace(OURS, name=names.OURS_INT8, methods=("predict", "explain"), int8=True)
+OURS_INT8 = replace(_ours_with(names.OURS_INT8), methods=BOTH, precision=INT8)
+OURS_BF16 = replace(
+    _ours_with(names.OURS_BF16, "--precision", BFLOAT16), methods=BOTH, precision=BFLOAT16
+)
 BASELINE = System(
     names.BASELINE,
     "http",
@@ -172,11 +178,13 @@ def triton(name: str, parts: str, python: str) -> System:
 class EngineAlone:
     """The upper bound: the engine on preprocessed tensors, in its own process."""
 
-    methods = ("predict", "explain")
+    methods = BOTH
 
-    def __init__(self, bundle: Path, name: str = names.ENGINE) -> None:
+    def __init__(self, bundle: Path, name: str = names.ENGINE, precision: str = FLOAT32) -> None:
         self.name = name
-        arguments = ("--bundle", str(bundle), "--cache-dir", str(COMPILED))
+        arguments = ["--bundle", str(bundle), "--cache-dir", str(COMPILED)]
+        if precision != INT8:  # which is the bundle's own
+            arguments += ["--precision", precision]
         self._worker = Worker("benchmarks.ceiling", *arguments, bundle=bundle)
         self.pids = (self._worker.process.pid,)
 

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks import budget, claims, cost, outside_tables
 from benchmarks.markdown import head, median, ms, px, row
@@ -10,12 +11,13 @@ from benchmarks.names import (
     BARE_ISOLATED,
     BASELINE,
     ENGINE,
-    ENGINE_INT8,
     LITSERVE,
     OURS,
+    OURS_BF16,
     OURS_INT8,
     TRITON,
     TUNED,
+    bound_of,
 )
 from benchmarks.readout import (
     METHODS,
@@ -41,7 +43,8 @@ def blocks(results: Results) -> dict[str, str]:
         "machine": machine,
         "rates": rates,
         "callers": callers,
-        "int8": int8,
+        "int8": partial(in_less, OURS_INT8, "int8"),
+        "bfloat16": partial(in_less, OURS_BF16, "bfloat16"),
         "claims": claim_table,
         "budget": budget_table,
         "outside": outside_tables.by_thread,
@@ -105,7 +108,9 @@ def callers(results: Results) -> str:
     counts = (1, 4, 16, results["most_callers"])
     lines = head("images/s (median ms)", *(f"{count} callers" for count in counts))
     for kind in results["kinds"][:3]:
-        for system in (OURS, TUNED, OURS_INT8):
+        for system in (OURS, TUNED, OURS_BF16, OURS_INT8):
+            if system not in results["systems"]:
+                continue
             shown = []
             for count in counts:
                 cell = (kind, "predict", count)
@@ -116,30 +121,24 @@ def callers(results: Results) -> str:
     return "\n".join(lines).replace("1 callers", "1 caller")
 
 
-def int8(results: Results) -> str:
-    """The model in int8 beside the one in float32."""
+def in_less(system: str, precision: str, results: Results) -> str:
+    """Return a system in less than float32 beside this server."""
+    if system not in results["systems"]:
+        return f"Not measured in this run: the CPU lacks instructions for {precision}."
     png, jpeg, camera, _ = results["kinds"]
-    lines = head("", "float32", "int8", "ratio (quartiles)")
-    rows = [("engine alone, images/s", (png, "predict", 4, "per_s"), ENGINE, ENGINE_INT8)]
+    engine = bound_of(system)
+    lines = head("", "float32", precision, "ratio (quartiles)")
+    rows = [("engine alone, images/s", (png, "predict", 4, "per_s"), ENGINE, engine)]
     for kind in (png, jpeg, camera):
         for method in ("predict", "explain"):
             name = f"{METHODS[method]}, {px(kind)}, 4 callers, images/s"
-            rows.append((name, (kind, method, 4, "per_s"), OURS, OURS_INT8))
+            rows.append((name, (kind, method, 4, "per_s"), OURS, system))
+    lone, cpu = (png, "predict", 1, "p50_ms"), (png, "predict", 4, "cpu_ms")
     rows += [
-        (
-            "engine alone, one call at a time, ms",
-            (png, "predict", 1, "p50_ms"),
-            ENGINE,
-            ENGINE_INT8,
-        ),
-        (
-            f"Predict, {px(png)}, 1 caller, median ms",
-            (png, "predict", 1, "p50_ms"),
-            OURS,
-            OURS_INT8,
-        ),
-        ("engine alone, CPU ms an image", (png, "predict", 4, "cpu_ms"), ENGINE, ENGINE_INT8),
-        (f"Predict, {px(png)}, CPU ms an image", (png, "predict", 4, "cpu_ms"), OURS, OURS_INT8),
+        ("engine alone, one call at a time, ms", lone, ENGINE, engine),
+        (f"Predict, {px(png)}, 1 caller, median ms", lone, OURS, system),
+        ("engine alone, CPU ms an image", cpu, ENGINE, engine),
+        (f"Predict, {px(png)}, CPU ms an image", cpu, OURS, system),
     ]
     for name, cell, before, after in rows:
         try:
@@ -230,7 +229,7 @@ def size(results: Results) -> str:
         if (each["system"], each["method"], each["kind"]) == (OURS, "predict", png)
     ]
     loop_ms = threads_ms(own)["event loop"]
-    reached = " and ".join(f"{ms / loop_ms:.0f} cores in {name}" for name, ms in busy_ms.items())
+    reached = ", ".join(f"{ms / loop_ms:.0f} cores in {name}" for name, ms in busy_ms.items())
     lines += [
         "",
         f"The event loop of a server takes {loop_ms:.2f} ms for a Predict of {px(png)}. "
@@ -257,8 +256,13 @@ def speed(results: Results) -> str:
     """The rates in a sentence."""
     of, cell = results["machine"], (results["kinds"][0], "predict", 4)
     share = statistics.median(of_engine(results, OURS, *cell))
+    less = [
+        f"{value(results, system, *cell):.0f} in {precision}"
+        for precision, system in cost.PRECISIONS.items()
+        if system in results["systems"] and system != OURS
+    ]
     return (
         f"On {of['cores']} cores of {processor(results)}, without a GPU, four callers get "
         f"{value(results, OURS, *cell):.0f} predictions per second in float32, {share:.2f} of the "
-        f"engine's own rate,\nand {value(results, OURS_INT8, *cell):.0f} in int8."
+        f"engine's own rate,\nand {' and '.join(less)}."
     )

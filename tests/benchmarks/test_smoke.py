@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from cxr_server.inference.engines.cpu import cpu_flags
+
 ROOT = Path(__file__).parents[2]
+HAS_BFLOAT16 = "amx_bf16" in cpu_flags()
 
 
 def bench(folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -79,6 +82,7 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
         ("cxr-serve", all_call | alone),
         ("other checkout", all_call | alone),
         ("cxr-serve int8", all_call | {(kind, "predict", 1)}),
+        *([("cxr-serve bfloat16", all_call | {(kind, "predict", 1)})] if HAS_BFLOAT16 else []),
         ("bare server", all_call | {(kind, "predict", 1)}),
         ("bare server, isolated", all_call | {(kind, "predict", 1)}),
         ("baseline", all_call),
@@ -95,6 +99,18 @@ def test_the_other_systems_are_measured_in_the_same_turns(tmp_path: Path) -> Non
     assert all(each["cpu_ms"] > 0 for each in windows)
     assert "processor time outside the engine" in report
     assert "int8 x float32" in report or not results["machine"]["int8"]
+
+
+@pytest.mark.slow
+def test_what_bfloat16_changes_is_measured_where_the_cpu_has_it(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.bfloat16", "--bundles", str(tiny_bundle)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if HAS_BFLOAT16:
+        assert done.returncode == 0, done.stderr
+        assert "192 films: bfloat16 beside float32" in done.stdout
+        assert "score of the probe: differs by 0.0" in done.stdout
+    else:
+        assert "computes in float32 only, not in bfloat16" in done.stderr
 
 
 @pytest.mark.slow

@@ -276,6 +276,12 @@ def test_the_torch_engine_does_not_serve_a_bundle_in_int8(stated: Path) -> None:
     assert "does not compute in int8, which stated is for" in (installed.why_not(bundle) or "")
 
 
+def test_a_bundle_in_int8_is_run_in_the_precision_that_it_was_measured_in(stated: Path) -> None:
+    openvino = replace(ENGINES["openvino"], reduced=lambda device: ("bfloat16",))
+    reason = openvino.why_not(load_bundle(stated), precision="bfloat16")
+    assert reason == "bundle stated is in int8 and cannot be run in bfloat16"
+
+
 Answers = Callable[[np.ndarray], np.ndarray]
 
 
@@ -320,7 +326,7 @@ def test_differences_count_what_changes_side_and_what_was_far(phantom_bundle: Bu
         manifest.bias,
         [Film(each) for each in images],
         float32=answers(logits, 1),
-        int8=answers(moved, -1),
+        less=answers(moved, -1),
         margin=0.02,
     )
     assert (found.changed_side_count, found.far_changed_side_count) == (2, 1)

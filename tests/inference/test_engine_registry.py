@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import Engine, EngineOptions, SaliencyEngine
+from cxr_server.inference.engines import Engine, EngineOptions, SaliencyEngine, registry
 from cxr_server.inference.engines.registry import (
     ENGINES,
+    PRECISIONS,
     EngineSpec,
     EngineUnavailable,
     choose_engine,
@@ -76,6 +77,11 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         ENGINES, "torch", replace(ENGINES["torch"], device_problem=lambda device: None)
     )
+
+
+def with_flags(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
+    """Let the CPU report these flags and no others."""
+    monkeypatch.setattr(registry, "cpu_flags", lambda: frozenset(flags))
 
 
 def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -224,6 +230,7 @@ def test_a_cuda_device_that_is_not_there_is_named_with_those_that_are(
 def test_a_lower_precision_is_used_only_where_it_is_asked_for_and_possible(
     bundle, fakes, monkeypatch
 ):
+    with_flags(monkeypatch, "avx512_bf16")
     with_cuda(monkeypatch)
     choose_engine(bundle, precision="float16")
     without_cuda(monkeypatch)
@@ -234,6 +241,19 @@ def test_a_lower_precision_is_used_only_where_it_is_asked_for_and_possible(
         assert f"{name} on {device} computes in float32 only, not in float16" in str(caught.value)
 
 
+def test_openvino_computes_in_bfloat16_where_the_cpu_has_amx(bundle, fakes, monkeypatch):
+    without_cuda(monkeypatch)
+    with_flags(monkeypatch, "amx_bf16")
+    choose_engine(bundle, precision="bfloat16")
+    assert fakes == [("openvino", "CPU")]
+    for precision, device in (("float16", "CPU"), ("bfloat16", "AUTO")):
+        with pytest.raises(EngineUnavailable, match=f"openvino on {device} computes in float32 "):
+            choose_engine(bundle, "openvino", device=device, precision=precision)
+    with_flags(monkeypatch, "avx512_bf16")
+    with pytest.raises(EngineUnavailable, match="computes in float32 only, not in bfloat16"):
+        choose_engine(bundle, "openvino", precision="bfloat16")
+
+
 def test_an_engine_gets_every_option(bundle, monkeypatch, tmp_path):
     given: list[EngineOptions] = []
 
@@ -241,7 +261,7 @@ def test_an_engine_gets_every_option(bundle, monkeypatch, tmp_path):
         given.append(options)
         return ToyEngine(options.device)
 
-    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, reduced_devices=("toy",)))
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, reduced=lambda device: PRECISIONS[1:]))
     choose_engine(bundle, "toy", cache_dir=tmp_path, threads=3, precision="float16")
     choose_engine(bundle, "toy")
     assert given == [

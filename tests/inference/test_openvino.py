@@ -16,6 +16,7 @@ import pytest
 from cxr_server.bundles.load import Bundle, BundleError
 from cxr_server.inference.engines import Interrupted, InterruptibleEngine
 from cxr_server.inference.engines.cores import usable_cores
+from cxr_server.inference.engines.cpu import openvino_capabilities
 from cxr_server.inference.engines.openvino import OpenVINOEngine
 from cxr_server.inference.engines.openvino_cache import opened
 
@@ -132,6 +133,25 @@ def test_the_precision_in_force_is_told_and_is_float32(phantom_bundle, device):
     engine = OpenVINOEngine(phantom_bundle, device=device, threads=1)
     assert engine.precision == "float32"
     engine.close()
+
+
+def test_bfloat16_differs_by_little_and_is_told_where_the_cpu_has_it(
+    phantom_bundle, images, expected, tmp_path
+):
+    """Elsewhere OpenVINO computes in float32. Both are compiled into one cache, then read."""
+    has_it = "BF16" in openvino_capabilities()
+    for _ in range(2):
+        for precision in ("float32", "bfloat16"):
+            engine = OpenVINOEngine(
+                phantom_bundle, precision=precision, cache_dir=tmp_path, threads=1
+            )
+            assert engine.precision == (precision if has_it else "float32")
+            found = engine.evidence(images)
+            spread = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
+            is_exact = np.allclose(found, expected, atol=2e-3, rtol=1e-4)
+            assert is_exact == (engine.precision == "float32")
+            assert spread > 0.999
+            engine.close()
 
 
 def test_one_core_gives_the_evidence_of_two(phantom_bundle, images, expected):

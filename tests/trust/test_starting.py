@@ -145,7 +145,8 @@ def test_certificates_that_were_reloaded_are_used_though_the_files_break_afterwa
         time.sleep(2 * RELOAD_S)  # so that the next handshake looks at the files
         host, _, port = server.address.rpartition(":")
         assert ssl.get_server_certificate((host, int(port))) == wanted
-        assert "certificates kept" in server.log
+        while "certificates kept" not in server.log:  # lines are up to 0.1 s late
+            time.sleep(0.05)
 
 
 # --- tokens ---

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cxr_server.__main__ import main
 from cxr_server.bundles.load import Bundle
 from cxr_server.inference.engines import DeviceLost, Engine, EngineOptions, Inferred
-from cxr_server.inference.engines.registry import ENGINES
+from cxr_server.inference.engines.registry import ENGINES, PRECISIONS
 
 CPU = os.environ.get("GPU_CHECK_CPU") == "1"
 CPU_BATCH_SIZES = (1, 2, 4, 8)
@@ -77,7 +77,7 @@ def install(variants: set[str]) -> None:
     faults = Faults()
     spec = ENGINES["torch"]
     if CPU:
-        spec = replace(spec, open=on_torch(faults), reduced_devices=spec.devices)
+        spec = replace(spec, open=on_torch(faults), reduced=lambda device: PRECISIONS[1:])
     if "null" in variants:
         from benchmarks.null_engine import NullEngine
 

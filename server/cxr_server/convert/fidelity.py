@@ -1,4 +1,4 @@
-"""Fidelity: films, and a model in float32 and in int8 -> how their answers differ."""
+"""Fidelity: films, and a model in float32 and in less -> how their answers differ."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cxr_server.bundles.manifest import Description
 from cxr_server.bundles.quantization import Differences, PlantedFindings
 from cxr_server.convert.films import Film
+from cxr_server.inference.engines import Engine
 from cxr_server.inference.scoring import op_norms, sigmoids
 
 DIGITS = 6
@@ -21,7 +22,7 @@ def differences(
     films: Sequence[Film],
     *,
     float32: Infer,
-    int8: Infer,
+    less: Infer,
     margin: float,
 ) -> Differences:
     """Return the differences of answers over films.
@@ -29,7 +30,7 @@ def differences(
     A finding is far from its operating point if its probability differs from it by more than
     `margin`.
     """
-    pairs = [(float32(film.image_chw), int8(film.image_chw)) for film in films]
+    pairs = [(float32(film.image_chw), less(film.image_chw)) for film in films]
     before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
     before_nk, after_nk = (
         sigmoids(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)
@@ -51,6 +52,36 @@ def differences(
         low_evidence_correlation=_rounded(np.quantile(correlation_nk, 0.05)),
         planted=_planted(description, films, (before_nkhw, after_nkhw), (before_nk, after_nk)),
     )
+
+
+def infer_by(engine: Engine) -> Infer:
+    """Return the evidence of one image by an engine."""
+
+    def infer(image_chw: NDArray[np.float32]) -> NDArray[np.float32]:
+        evidence_khw: NDArray[np.float32] = engine.evidence(image_chw[None])[0]
+        return evidence_khw
+
+    return infer
+
+
+def told(found: Differences, tolerance: float) -> list[str]:
+    """Return what was measured, as lines of text. `tolerance` is that of a probability."""
+    lines = [
+        f"probability: differs by {found.max_probability:.4f} at most, "
+        f"{found.mean_probability:.5f} in the mean (allowed: {tolerance:g})",
+        f"score: differs by {found.max_score:.4f} at most, {found.mean_score:.5f} in the mean",
+        f"changed side of their operating point: {found.changed_side_count} findings, "
+        f"{found.far_changed_side_count} of them further than {tolerance:g} from it",
+        f"evidence: correlation {found.evidence_correlation:.4f} in the mean, "
+        f"{found.low_evidence_correlation:.4f} at the 5 % quantile",
+    ]
+    if planted := found.planted:
+        lines.append(
+            f"{planted.count} planted findings: AUC {planted.auc_float32:.4f} -> "
+            f"{planted.auc_int8:.4f}, pointing {planted.pointing_float32:.3f} -> "
+            f"{planted.pointing_int8:.3f}"
+        )
+    return lines
 
 
 def auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:

@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from cxr_server.bundles.fields import Identifier
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.quantization import Quantization
-from cxr_server.convert.fidelity import Infer, differences
+from cxr_server.convert.fidelity import differences, infer_by, told
 from cxr_server.convert.films import find_films
 from cxr_server.convert.int8 import quantized, require_nncf
 from cxr_server.convert.write import OPENVINO_NAME
@@ -85,14 +83,14 @@ def quantize(
                     stated,
                     stated.bias,
                     found.measured,
-                    float32=_infer(float32),
-                    int8=_infer(engine),
+                    float32=infer_by(float32),
+                    less=infer_by(engine),
                     margin=TOLERANCE,
                 ),
                 tolerance=TOLERANCE,
                 probe_tolerance=_probe_tolerance(engine, Bundle(folder, manifest)),
             )
-        for line in told(made):
+        for line in told(made.differences, made.tolerance):
             say(line)
         if not (made.within_tolerance or accept):
             raise ToleranceExceeded(
@@ -107,27 +105,6 @@ def quantize(
     if stated.reference:
         say("not copied: the reference, since embeddings differ; run fit-reference again")
     return output
-
-
-def told(made: Quantization) -> list[str]:
-    """Return what was measured, as lines of text."""
-    found = made.differences
-    lines = [
-        f"probability: differs by {found.max_probability:.4f} at most, "
-        f"{found.mean_probability:.5f} in the mean (allowed: {made.tolerance:g})",
-        f"score: differs by {found.max_score:.4f} at most, {found.mean_score:.5f} in the mean",
-        f"changed side of their operating point: {found.changed_side_count} findings, "
-        f"{found.far_changed_side_count} of them further than {made.tolerance:g} from it",
-        f"evidence: correlation {found.evidence_correlation:.4f} in the mean, "
-        f"{found.low_evidence_correlation:.4f} at the 5 % quantile",
-    ]
-    if planted := found.planted:
-        lines.append(
-            f"{planted.count} planted findings: AUC {planted.auc_float32:.4f} -> "
-            f"{planted.auc_int8:.4f}, pointing {planted.pointing_float32:.3f} -> "
-            f"{planted.pointing_int8:.3f}"
-        )
-    return lines
 
 
 def _renamed(stated: Manifest, name: str, folder: Path) -> Manifest:
@@ -152,14 +129,6 @@ def _renamed(stated: Manifest, name: str, folder: Path) -> Manifest:
 
 def _engine(bundle: Bundle) -> Engine:
     return choose_engine(bundle, "openvino", device="CPU")
-
-
-def _infer(engine: Engine) -> Infer:
-    def infer(image_chw: NDArray[np.float32]) -> NDArray[np.float32]:
-        evidence_khw: NDArray[np.float32] = engine.evidence(image_chw[None])[0]
-        return evidence_khw
-
-    return infer
 
 
 def _probe_tolerance(engine: Engine, bundle: Bundle) -> float:

@@ -50,7 +50,7 @@ class Settings:
     )
     precision: str = _option(
         "float32",
-        "precision of the engine; all but float32 need CUDA",
+        "precision of the engine; less than float32 needs CUDA, or for bfloat16 a CPU with AMX",
         "model",
         choices=PRECISIONS,
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 FLOAT32 = "float32"
 TF32 = "tf32"
+BFLOAT16 = "bfloat16"
 INT8 = "int8"
 
 

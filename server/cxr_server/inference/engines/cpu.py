@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from cxr_server.inference.engines.openvino_runtime import openvino
-
 CPUINFO = Path("/proc/cpuinfo")
 INT8_INSTRUCTIONS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 """Flags of CPUs that sum products of int8 in one instruction, by Linux's names."""
@@ -24,6 +22,9 @@ def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
 
 def openvino_capabilities() -> tuple[str, ...]:
     """Return the precisions that OpenVINO optimises for on the CPU, such as "INT8"."""
+    # Its import takes long, and flags are asked for where OpenVINO may not be installed.
+    from cxr_server.inference.engines.openvino_runtime import openvino
+
     return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
@@ -31,7 +32,7 @@ def told() -> str:
     """Return a line on the CPU's instructions for int8 and bfloat16."""
     flags, capabilities = cpu_flags(), openvino_capabilities()
     int8 = [flag for flag in INT8_INSTRUCTIONS if flag in flags]
-    bf16 = "BF16 " + ("with AMX" if "amx_bf16" in flags else "without AMX")
+    bf16 = "BF16 " + ("with AMX: --precision bfloat16" if "amx_bf16" in flags else "without AMX")
     parts = [f"OpenVINO: {', '.join(capabilities)}", f"int8 by {', '.join(int8) or 'no flag'}"]
     return "; ".join([*parts, bf16] if "BF16" in capabilities else parts)
 

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import INT8, Inferred, Interrupted
+from cxr_server.inference.engines import BFLOAT16, FLOAT32, INT8, Inferred, Interrupted
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.engines.openvino_cache import opened
 from cxr_server.inference.engines.openvino_runtime import openvino, properties
 
 MODEL_FILES = ("openvino/model.xml", "openvino/model.bin")
-PRECISION_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+PRECISIONS = {FLOAT32: openvino.Type.f32, BFLOAT16: openvino.Type.bf16}
+"""What may be asked for."""
+PRECISION_NAMES = {"f32": FLOAT32, "f16": "float16", "bf16": BFLOAT16}
 """OpenVINO's name -> ours, whose alphabetical order is that of their precision."""
 
 
@@ -36,10 +38,14 @@ class OpenVINOEngine:
         bundle: Bundle,
         *,
         device: str = "CPU",
+        precision: str = FLOAT32,
         cache_dir: Path | None = None,
         threads: int | None = None,
     ) -> None:
-        """Compile the model for `threads` cores, by default all, or read it from the cache."""
+        """Compile the model for `threads` cores, by default all, or read it from the cache.
+
+        `precision` is one of `PRECISIONS`; layers that are in int8 stay in it.
+        """
         self.device = device
         self.max_in_flight = cores = threads or usable_cores()
         path, _ = (bundle.file(name) for name in MODEL_FILES)
@@ -47,7 +53,7 @@ class OpenVINOEngine:
         digests = [bundle.manifest.files[name].sha256[:16] for name in MODEL_FILES]
         folder = cache_dir and cache_dir / "openvino" / "".join(digests)
         core = openvino.Core()
-        compiled = partial(_CompiledModel, core, path, device, cores)
+        compiled = partial(_CompiledModel, core, path, device, precision, cores)
         with opened(folder) as cache:
             if cache:
                 core.set_property({properties.cache_dir: str(cache)})
@@ -106,11 +112,17 @@ class _CompiledModel:
     """A compiled model with one infer request for each concurrent call so far."""
 
     def __init__(
-        self, core: openvino.Core, path: Path, device: str, threads: int, streams: int
+        self,
+        core: openvino.Core,
+        path: Path,
+        device: str,
+        precision: str,
+        threads: int,
+        streams: int,
     ) -> None:
         config = {
             # On CPUs with bf16, OpenVINO would otherwise lower the precision by default.
-            properties.hint.inference_precision: openvino.Type.f32,
+            properties.hint.inference_precision: PRECISIONS[precision],
             properties.hint.execution_mode: properties.hint.ExecutionMode.ACCURACY,
             properties.num_streams: streams,
         }

@@ -9,10 +9,11 @@ from typing import Any
 from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import OperatorError
-from cxr_server.inference.engines import FLOAT32, TF32, Engine, EngineOptions
+from cxr_server.inference.engines import BFLOAT16, FLOAT32, TF32, Engine, EngineOptions
+from cxr_server.inference.engines.cpu import cpu_flags
 
 AUTO = "auto"
-PRECISIONS = (FLOAT32, TF32, "float16", "bfloat16")
+PRECISIONS = (FLOAT32, TF32, "float16", BFLOAT16)
 _NVIDIA_DRIVER = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
 
 
@@ -32,8 +33,8 @@ class EngineSpec:
     open: Callable[[Bundle, EngineOptions], Engine]
     architectures: tuple[type[Any], ...] | None = None
     """Those that it has modules for; None if it runs any graph."""
-    reduced_devices: tuple[str, ...] = ()
-    """Those that also compute in the other `PRECISIONS`."""
+    reduced: Callable[[str], tuple[str, ...]] = lambda device: ()
+    """Returns which of the `PRECISIONS` below float32 a device of this engine computes in."""
     runs_quantized: bool = False
     """Whether it runs the graph of a bundle in int8, not the weights in float32."""
     device_problem: Callable[[str], str | None] = lambda device: None
@@ -65,8 +66,11 @@ class EngineSpec:
             return f"{self.name} does not compute in int8, which {bundle.manifest.name} is for"
         if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
-        if precision != FLOAT32 and not device_name.startswith(self.reduced_devices):
-            return f"{self.name} on {device_name} computes in {FLOAT32} only, not in {precision}"
+        if precision != FLOAT32 and bundle.manifest.quantization:
+            return f"bundle {bundle.manifest.name} is in int8 and cannot be run in {precision}"
+        if precision not in (able := (FLOAT32, *self.reduced(device_name))):
+            where = f"{self.name} on {device_name} computes in"
+            return f"{where} {' or '.join(able)} only, not in {precision}"
         return self.device_problem(device_name)
 
 
@@ -130,7 +134,11 @@ def _open_openvino(bundle: Bundle, options: EngineOptions) -> Engine:
     from cxr_server.inference.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(
-        bundle, device=options.device, cache_dir=options.cache_dir, threads=options.threads
+        bundle,
+        device=options.device,
+        precision=options.precision,
+        cache_dir=options.cache_dir,
+        threads=options.threads,
     )
 
 
@@ -140,6 +148,15 @@ def _open_torch(bundle: Bundle, options: EngineOptions) -> Engine:
     return TorchEngine(
         bundle, device=options.device, precision=options.precision, threads=options.threads
     )
+
+
+def _by_amx(device: str) -> tuple[str, ...]:
+    """Return bfloat16 for a CPU that multiplies it in tiles; others are faster in float32."""
+    return (BFLOAT16,) if device == "CPU" and "amx_bf16" in cpu_flags() else ()
+
+
+def _on_cuda(device: str) -> tuple[str, ...]:
+    return PRECISIONS[1:] if device.startswith("cuda") else ()
 
 
 def _cuda_problem(device: str) -> str | None:
@@ -167,6 +184,7 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="openvino/model.xml",
             devices=("CPU", "GPU", "NPU", "AUTO", "HETERO", "MULTI"),
             open=_open_openvino,
+            reduced=_by_amx,
             runs_quantized=True,
         ),
         EngineSpec(
@@ -176,8 +194,8 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="weights.safetensors",
             devices=("cpu", "cuda"),
             architectures=(DenseNet,),
-            reduced_devices=("cuda",),
             open=_open_torch,
+            reduced=_on_cuda,
             device_problem=_cuda_problem,
         ),
     )
