@@ -1,5 +1,6 @@
 """Verdicts: a number that is to be reached -> whether it was, and if not, whether it can be."""
 
+import math
 import statistics
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,10 +10,10 @@ from functools import partial
 from benchmarks.names import BARE, BARE_ISOLATED, OURS
 from benchmarks.readout import Missing, quartiles
 
+CHANCE = 0.05
+"""Largest chance that the noise, and not the yardstick, decides that a goal is out of reach."""
 MOST_OF_WINDOWS = 3 / 4
-"""Share of the windows that must agree, for the noise not to decide."""
-LEAST_WINDOWS = 3
-"""Of a yardstick, for its windows to show that a goal is out of reach."""
+"""Share of the windows that agree, from which on a table does not call them noisy."""
 Numbers = Callable[[], list[float]]
 """Returns a number of each window. Raises Missing."""
 
@@ -66,8 +67,9 @@ class Verdict:
         measured: The median; None if it is not part of the run, and `note` says why.
         quartiles: In words.
         word: "met", "not met", "out of reach" or "out of reach with isolation"; nothing if it was
-            not measured. Out of reach is what most windows of a bare server miss as well, which
-            comes closer than this server; with isolation, those of one that isolates its decoders.
+            not measured. Out of reach is what the median of a bare server misses as well, although
+            it comes closer than this server, by a sign test of its windows; with isolation, that of
+            one that isolates its decoders.
         note: What else there is to say.
     """
 
@@ -113,9 +115,19 @@ def _windows(numbers: Numbers | None) -> list[float]:
 
 
 def _is_out_of_reach(claim: Claim, measured: float, yardstick: list[float]) -> bool:
-    if len(yardstick) < LEAST_WINDOWS or not claim.holds(statistics.median(yardstick), measured):
+    if not yardstick or not claim.holds(statistics.median(yardstick), measured):
         return False
-    return claim.share_reached(yardstick) <= 1 - MOST_OF_WINDOWS
+    reached = sum(map(claim.is_reached_by, yardstick))
+    return sign_test(reached, len(yardstick)) <= CHANCE
+
+
+def sign_test(reached: int, count: int) -> float:
+    """Return the chance of so few windows that reach a goal, or fewer, if the median were the goal.
+
+    The lower tail of a binomial distribution with p = 1/2 (Dixon and Mood, The statistical sign
+    test, Journal of the American Statistical Association 41, 1946).
+    """
+    return sum(math.comb(count, few) for few in range(reached + 1)) / 2**count
 
 
 def _of(name: str, claim: Claim, yardstick: list[float]) -> list[str]:
