@@ -129,6 +129,18 @@ def test_synced_rows_survive_whatever_is_lost_behind_them(tmp_path: Path) -> Non
         path.write_bytes(content)
 
 
+def test_embeddings_are_readable_after_a_row_was_lost_and_none_was_added(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path, HEADER, resume=False) as journal:
+        journal.append(image(1), vector(1))
+        kept = path.stat().st_size
+        journal.append(image(2), vector(2))
+    os.truncate(path, kept)
+    with open_again(path) as journal:
+        assert list(journal.names) == ["key-1"]
+    assert np.load(Run(path, HEADER).embeddings_path).tolist() == [[1.0] * FEATURES]
+
+
 def test_a_journal_that_exists_is_not_touched_without_resume(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with Journal(path, HEADER, resume=False) as journal:

@@ -48,6 +48,7 @@ class Embeddings:
         if rows:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             self._features = _features(os.pread(self._fd, _HEADER_BYTES, 0))
+            os.pwrite(self._fd, self._header(), 0)  # it may state rows that are cut off now
             self._cut()
 
     def append(self, vector: tuple[float, ...]) -> int:
