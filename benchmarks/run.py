@@ -43,7 +43,7 @@ from benchmarks.systems import (
     Running,
     System,
 )
-from cxr_server.inference.engines.cpu import INT8_INSTRUCTIONS, cpu_flags
+from cxr_server.inference.engines.cpu import INT8_INSTRUCTIONS, cpu_flags, multiplies_bfloat16
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED = RESULTS / "shown.json"
@@ -105,7 +105,7 @@ def as_json(results: Any) -> str:
 def chosen_systems(args: argparse.Namespace) -> list[System]:
     """Return what is compared."""
     chosen: list[System] = [OURS, OURS_INT8, BARE, BARE_ISOLATED, BASELINE, LITSERVE]
-    if "amx_bf16" in cpu_flags():
+    if multiplies_bfloat16():
         chosen.insert(2, OURS_BF16)
     if args.against:
         chosen.insert(1, systems.other_checkout(args.against))

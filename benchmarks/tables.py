@@ -43,8 +43,8 @@ def blocks(results: Results) -> dict[str, str]:
         "machine": machine,
         "rates": rates,
         "callers": callers,
-        "int8": partial(in_less, OURS_INT8, "int8"),
-        "bfloat16": partial(in_less, OURS_BF16, "bfloat16"),
+        "int8": partial(in_precision, OURS_INT8, "int8"),
+        "bfloat16": partial(in_precision, OURS_BF16, "bfloat16"),
         "claims": claim_table,
         "budget": budget_table,
         "outside": outside_tables.by_thread,
@@ -121,10 +121,10 @@ def callers(results: Results) -> str:
     return "\n".join(lines).replace("1 callers", "1 caller")
 
 
-def in_less(system: str, precision: str, results: Results) -> str:
+def in_precision(system: str, precision: str, results: Results) -> str:
     """Return a system in less than float32 beside this server."""
     if system not in results["systems"]:
-        return f"Not measured in this run: the CPU lacks instructions for {precision}."
+        return f"This run has no system in {precision}."
     png, jpeg, camera, _ = results["kinds"]
     engine = bound_of(system)
     lines = head("", "float32", precision, "ratio (quartiles)")

@@ -11,7 +11,7 @@ from benchmarks.names import BARE, BARE_ISOLATED, OURS
 from benchmarks.readout import Missing, quartiles
 
 CHANCE = 0.05
-"""Largest chance that the noise, and not the yardstick, decides that a goal is out of reach."""
+"""Largest chance of so few windows that reach a goal, if a yardstick's median were the goal."""
 MOST_OF_WINDOWS = 3 / 4
 """Share of the windows that agree, from which on a table does not call them noisy."""
 Numbers = Callable[[], list[float]]
@@ -127,7 +127,7 @@ def sign_test(reached: int, count: int) -> float:
     The lower tail of a binomial distribution with p = 1/2 (Dixon and Mood, The statistical sign
     test, Journal of the American Statistical Association 41, 1946).
     """
-    return sum(math.comb(count, few) for few in range(reached + 1)) / 2**count
+    return float(sum(math.comb(count, few) for few in range(reached + 1)) / 2**count)
 
 
 def _of(name: str, claim: Claim, yardstick: list[float]) -> list[str]:

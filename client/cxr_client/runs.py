@@ -64,6 +64,9 @@ class Header(TypedDict):
     quantized_from: NotRequired[str]
     """Of models in int8: the name of the model in float32, whose weights they share."""
 
+    precision: NotRequired[str]
+    """Of models in float32 that an engine computes in less: "tf32", "float16" or "bfloat16"."""
+
     input_side_px: int
     options: dict[str, Any]
     """What the answers depend on: how images were read, and what was asked for."""

@@ -37,6 +37,7 @@ def _identities(models: Mapping[str, ServingModel]) -> Iterator[Metric]:
         "model_version": first.manifest.version,
         "engine": first.engine.name,
         "device": first.engine.device,
+        "precision": first.engine.precision,
     }
     build = GaugeMetricFamily(
         "cxr_build_info", "1, with the default model and its engine as labels.", labels=list(info)

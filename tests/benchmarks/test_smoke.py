@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cxr_server.inference.engines.cpu import cpu_flags
+from cxr_server.inference.engines.cpu import multiplies_bfloat16
 
 ROOT = Path(__file__).parents[2]
-HAS_BFLOAT16 = "amx_bf16" in cpu_flags()
+HAS_BFLOAT16 = multiplies_bfloat16()
 
 
 def bench(folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:

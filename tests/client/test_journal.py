@@ -159,6 +159,7 @@ def test_a_journal_that_exists_is_not_touched_without_resume(tmp_path: Path) -> 
         ("labels", ["Mass"]),
         ("thresholds", {"Effusion": 0.3}),
         ("options", {"strict_input": True}),
+        ("precision", "bfloat16"),
     ],
 )
 def test_a_run_of_another_model_or_other_options_is_not_resumed(

@@ -277,9 +277,21 @@ def test_the_torch_engine_does_not_serve_a_bundle_in_int8(stated: Path) -> None:
 
 
 def test_a_bundle_in_int8_is_run_in_the_precision_that_it_was_measured_in(stated: Path) -> None:
-    openvino = replace(ENGINES["openvino"], reduced=lambda device: ("bfloat16",))
+    openvino = replace(ENGINES["openvino"], reduced_precisions=lambda device: ("bfloat16",))
     reason = openvino.why_not(load_bundle(stated), precision="bfloat16")
     assert reason == "bundle stated is in int8 and cannot be run in bfloat16"
+
+
+def test_doctor_tries_the_engine_of_every_model_that_is_served(
+    stated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "cpu_flags", lambda *_: frozenset({"amx_bf16"}))
+    words = ["--model", "phantom", "--model", "stated", "--bundle-home", str(stated.parent)]
+    words += ["--precision", "bfloat16", "--listen", "127.0.0.1:0"]
+    assert main(["doctor", "--json", *words]) == 1
+    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["engine to serve stated with"]["state"] == "fail"
+    assert "cannot be run in bfloat16" in checks["engine to serve stated with"]["detail"]
 
 
 Answers = Callable[[np.ndarray], np.ndarray]
@@ -326,7 +338,7 @@ def test_differences_count_what_changes_side_and_what_was_far(phantom_bundle: Bu
         manifest.bias,
         [Film(each) for each in images],
         float32=answers(logits, 1),
-        less=answers(moved, -1),
+        reduced=answers(moved, -1),
         margin=0.02,
     )
     assert (found.changed_side_count, found.far_changed_side_count) == (2, 1)

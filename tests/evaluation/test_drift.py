@@ -83,6 +83,10 @@ def test_what_differs_beside_the_images_is_said(cxr: Run, tmp_path: Path) -> Non
     fields = json.loads(first) | {"quantized_from": "phantom"}
     b.write_text(json.dumps(fields) + "\n" + "".join(rows))
     assert "The runs have different models: what" in cxr("drift", a, b)[1]
+    # Nor does anything but the header tell an engine in bfloat16.
+    fields = json.loads(first) | {"precision": "bfloat16"}
+    b.write_text(json.dumps(fields) + "\n" + "".join(rows))
+    assert "The runs have different precisions: what" in cxr("drift", a, b)[1]
 
 
 @pytest.mark.parametrize(("shift", "apart"), [(0.0, False), (1.0, True)])

@@ -1,13 +1,14 @@
 """The registry names every engine, says why one cannot run, and starts the best that can."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.inference.engines import Engine, EngineOptions, SaliencyEngine, registry
+from cxr_server.inference.engines import Engine, EngineOptions, SaliencyEngine, cpu
 from cxr_server.inference.engines.registry import (
     ENGINES,
     PRECISIONS,
@@ -47,7 +48,7 @@ def toy_spec(name: str = "toy", **changes: object) -> EngineSpec:
         requirement="numpy",
         bundle_file="weights.safetensors",
         devices=("toy",),
-        open=lambda bundle, options: ToyEngine(options.device),
+        open=lambda bundle, options: ToyEngine(options.device, precision=options.precision),
     )
     return replace(spec, **changes)  # type: ignore[arg-type]
 
@@ -60,7 +61,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
         def start(bundle: Bundle, options: EngineOptions, *, name: str = name) -> Engine:
             opened.append((name, options.device))
-            return ToyEngine(options.device)
+            return ToyEngine(options.device, precision=options.precision)
 
         monkeypatch.setitem(ENGINES, name, replace(spec, open=start, packages=()))
     return opened
@@ -81,7 +82,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def with_flags(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
     """Let the CPU report these flags and no others."""
-    monkeypatch.setattr(registry, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags))
 
 
 def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -254,14 +255,46 @@ def test_openvino_computes_in_bfloat16_where_the_cpu_has_amx(bundle, fakes, monk
         choose_engine(bundle, "openvino", precision="bfloat16")
 
 
+def test_openvino_runs_the_phantom_in_the_precision_that_was_asked_for_or_not_at_all(
+    bundle, monkeypatch
+):
+    with_flags(monkeypatch, "amx_bf16")
+    asked = partial(choose_engine, bundle, "openvino", threads=1, precision="bfloat16")
+    if "BF16" in cpu.openvino_capabilities():
+        engine = asked()
+        assert engine.precision == "bfloat16"
+        engine.close()
+    else:
+        with pytest.raises(EngineUnavailable, match="computes in float32, though asked for bfloat"):
+            asked()
+
+
+def test_an_engine_that_falls_back_to_another_precision_is_closed_and_refused(bundle, monkeypatch):
+    closed = []
+
+    class FallsBack(ToyEngine):
+        def close(self) -> None:
+            closed.append(self)
+
+    spec = toy_spec(
+        open=lambda bundle, options: FallsBack(options.device),
+        reduced_precisions=lambda device: PRECISIONS[1:],
+    )
+    monkeypatch.setitem(ENGINES, "toy", spec)
+    with pytest.raises(EngineUnavailable, match="toy on toy computes in float32, though asked for"):
+        choose_engine(bundle, "toy", precision="bfloat16")
+    assert closed
+
+
 def test_an_engine_gets_every_option(bundle, monkeypatch, tmp_path):
     given: list[EngineOptions] = []
 
     def start(_: Bundle, options: EngineOptions) -> Engine:
         given.append(options)
-        return ToyEngine(options.device)
+        return ToyEngine(options.device, precision=options.precision)
 
-    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, reduced=lambda device: PRECISIONS[1:]))
+    reduced = lambda device: PRECISIONS[1:]  # noqa: E731
+    monkeypatch.setitem(ENGINES, "toy", toy_spec(open=start, reduced_precisions=reduced))
     choose_engine(bundle, "toy", cache_dir=tmp_path, threads=3, precision="float16")
     choose_engine(bundle, "toy")
     assert given == [

@@ -142,7 +142,7 @@ def test_a_probe_of_a_bundle_of_ones_own_is_checked(tiny_bundle: Path):
 
 @pytest.mark.torch
 async def test_a_reduced_precision_may_miss_the_probe_by_more_but_not_by_much(monkeypatch):
-    spec = replace(ENGINES["torch"], reduced=lambda device: PRECISIONS[1:])
+    spec = replace(ENGINES["torch"], reduced_precisions=lambda device: PRECISIONS[1:])
     monkeypatch.setitem(ENGINES, "torch", spec)
     flags = ["--engine", "torch", "--device", "cpu", "--decode-processes", "0", "--precision"]
     service = InferenceService(parse([*flags, "float16"], env={}), Lifecycle(), Metrics(), int)

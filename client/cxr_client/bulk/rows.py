@@ -19,6 +19,9 @@ from cxr_client.runs import (
     ImageRow,
 )
 
+_AS_PUBLISHED = ("", "float32", "int8")
+"""Precisions that name, version and hash of a model tell."""
+
 
 def header(
     described: ModelDescription,
@@ -60,6 +63,8 @@ def header(
         }
     if described.quantization:
         found["quantized_from"] = described.quantization.parent_name
+    if described.precision not in _AS_PUBLISHED:
+        found["precision"] = described.precision
     return found
 
 

@@ -106,6 +106,7 @@ def _differing(a: Header, b: Header, findings: list[str]) -> tuple[str, ...]:
                 each["model"]["weights_sha256"],
                 each["model"]["version"] if "quantized_from" in each else "",
             ],
+            "precisions": each.get("precision", ""),
             "operating points": [each["thresholds"][finding] for finding in findings],
             "preprocessing": each["preprocessing_id"],
             "options": [each["options"].get(name) for name in _OPTIONS_OF_SCORES],

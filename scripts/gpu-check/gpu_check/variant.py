@@ -77,7 +77,9 @@ def install(variants: set[str]) -> None:
     faults = Faults()
     spec = ENGINES["torch"]
     if CPU:
-        spec = replace(spec, open=on_torch(faults), reduced=lambda device: PRECISIONS[1:])
+        spec = replace(
+            spec, open=on_torch(faults), reduced_precisions=lambda device: PRECISIONS[1:]
+        )
     if "null" in variants:
         from benchmarks.null_engine import NullEngine
 

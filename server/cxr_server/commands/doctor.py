@@ -141,10 +141,16 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
         yield _attempt(f"bundle {path.name}", "fail", _verify, path)
     for path in others:
         yield _attempt(f"bundle {path.name}", "note", _verify, path)
+    for path in (served, *more):
+        yield from _engines(chosen, path, is_default=path == served)
+
+
+def _engines(chosen: Settings, path: Path, *, is_default: bool) -> Iterator[Check]:
+    """Start the engine that serves a bundle, and for the default model the others as well."""
     try:
-        bundle = load_bundle(served)
+        bundle = load_bundle(path)
     except BundleError:
-        return
+        return  # reported above
     start = partial(
         choose_engine,
         bundle,
@@ -153,9 +159,12 @@ def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:
         precision=chosen.precision,
     )
     engine = partial(start, chosen.engine, device=chosen.device or None)
-    yield _attempt("engine to serve with", "fail", _infer, bundle, chosen.precision, engine)
+    name = "engine to serve with" if is_default else f"engine to serve {path.name} with"
+    yield _attempt(name, "fail", _infer, bundle, chosen.precision, engine)
     if bundle.manifest.quantization and (doubt := cpu.int8_doubt()):
         yield Check("int8", "note", doubt)
+    if not is_default:
+        return
     for name, spec in ENGINES.items():
         if reason := spec.why_not(bundle, precision=chosen.precision):
             yield Check(f"engine {name}", "note", reason)

@@ -1,4 +1,4 @@
-"""Fidelity: films, and a model in float32 and in less -> how their answers differ."""
+"""Fidelity: films, and a model in two precisions -> how their answers differ."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,15 +22,15 @@ def differences(
     films: Sequence[Film],
     *,
     float32: Infer,
-    less: Infer,
+    reduced: Infer,
     margin: float,
 ) -> Differences:
     """Return the differences of answers over films.
 
     A finding is far from its operating point if its probability differs from it by more than
-    `margin`.
+    `margin`. Fields that are named after int8 hold what was found in the reduced precision.
     """
-    pairs = [(float32(film.image_chw), less(film.image_chw)) for film in films]
+    pairs = [(float32(film.image_chw), reduced(film.image_chw)) for film in films]
     before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
     before_nk, after_nk = (
         sigmoids(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)

@@ -84,7 +84,7 @@ def quantize(
                     stated.bias,
                     found.measured,
                     float32=infer_by(float32),
-                    less=infer_by(engine),
+                    reduced=infer_by(engine),
                     margin=TOLERANCE,
                 ),
                 tolerance=TOLERANCE,

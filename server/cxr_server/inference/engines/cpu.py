@@ -20,6 +20,11 @@ def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
     return frozenset()
 
 
+def multiplies_bfloat16() -> bool:
+    """Return whether the CPU multiplies tiles of bfloat16; others are faster in float32."""
+    return "amx_bf16" in cpu_flags()
+
+
 def openvino_capabilities() -> tuple[str, ...]:
     """Return the precisions that OpenVINO optimises for on the CPU, such as "INT8"."""
     # Its import takes long, and flags are asked for where OpenVINO may not be installed.
@@ -32,9 +37,8 @@ def told() -> str:
     """Return a line on the CPU's instructions for int8 and bfloat16."""
     flags, capabilities = cpu_flags(), openvino_capabilities()
     int8 = [flag for flag in INT8_INSTRUCTIONS if flag in flags]
-    bf16 = "BF16 " + ("with AMX: --precision bfloat16" if "amx_bf16" in flags else "without AMX")
-    parts = [f"OpenVINO: {', '.join(capabilities)}", f"int8 by {', '.join(int8) or 'no flag'}"]
-    return "; ".join([*parts, bf16] if "BF16" in capabilities else parts)
+    amx = "AMX: --precision bfloat16" if multiplies_bfloat16() else "no AMX, so no bfloat16"
+    return f"OpenVINO: {', '.join(capabilities)}; int8 by {', '.join(int8) or 'no flag'}; {amx}"
 
 
 def int8_doubt(cpuinfo: Path = CPUINFO) -> str | None:

@@ -10,7 +10,7 @@ from cxr_server.bundles.architectures import DenseNet
 from cxr_server.bundles.load import Bundle
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines import BFLOAT16, FLOAT32, TF32, Engine, EngineOptions
-from cxr_server.inference.engines.cpu import cpu_flags
+from cxr_server.inference.engines.cpu import multiplies_bfloat16
 
 AUTO = "auto"
 PRECISIONS = (FLOAT32, TF32, "float16", BFLOAT16)
@@ -33,7 +33,7 @@ class EngineSpec:
     open: Callable[[Bundle, EngineOptions], Engine]
     architectures: tuple[type[Any], ...] | None = None
     """Those that it has modules for; None if it runs any graph."""
-    reduced: Callable[[str], tuple[str, ...]] = lambda device: ()
+    reduced_precisions: Callable[[str], tuple[str, ...]] = lambda device: ()
     """Returns which of the `PRECISIONS` below float32 a device of this engine computes in."""
     runs_quantized: bool = False
     """Whether it runs the graph of a bundle in int8, not the weights in float32."""
@@ -66,11 +66,13 @@ class EngineSpec:
             return f"{self.name} does not compute in int8, which {bundle.manifest.name} is for"
         if not (device_name := self.device_name(device or self.devices[0])):
             return f"{self.name} has no device {device}, only {', '.join(self.devices)}"
-        if precision != FLOAT32 and bundle.manifest.quantization:
-            return f"bundle {bundle.manifest.name} is in int8 and cannot be run in {precision}"
-        if precision not in (able := (FLOAT32, *self.reduced(device_name))):
-            where = f"{self.name} on {device_name} computes in"
-            return f"{where} {' or '.join(able)} only, not in {precision}"
+        if precision != FLOAT32:
+            if bundle.manifest.quantization:
+                return f"bundle {bundle.manifest.name} is in int8 and cannot be run in {precision}"
+            able = self.reduced_precisions(device_name)
+            if precision not in able:
+                only = " or ".join((FLOAT32, *able))
+                return f"{self.name} on {device_name} computes in {only} only, not in {precision}"
         return self.device_problem(device_name)
 
 
@@ -109,10 +111,15 @@ def choose_engine(
             cache_dir=cache_dir,
         )
         try:
-            return spec.open(bundle, options)
+            opened = spec.open(bundle, options)
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = f"{name} does not start on {options.device}: {first_line(error)}"
             raise EngineUnavailable(reason) from error
+        if precision not in (FLOAT32, opened.precision):
+            opened.close()
+            where = f"{name} on {options.device} computes in"
+            raise EngineUnavailable(f"{where} {opened.precision}, though asked for {precision}")
+        return opened
     raise EngineUnavailable("; ".join(dict.fromkeys(reasons)))
 
 
@@ -151,8 +158,7 @@ def _open_torch(bundle: Bundle, options: EngineOptions) -> Engine:
 
 
 def _by_amx(device: str) -> tuple[str, ...]:
-    """Return bfloat16 for a CPU that multiplies it in tiles; others are faster in float32."""
-    return (BFLOAT16,) if device == "CPU" and "amx_bf16" in cpu_flags() else ()
+    return (BFLOAT16,) if device == "CPU" and multiplies_bfloat16() else ()
 
 
 def _on_cuda(device: str) -> tuple[str, ...]:
@@ -184,7 +190,7 @@ ENGINES: dict[str, EngineSpec] = {
             bundle_file="openvino/model.xml",
             devices=("CPU", "GPU", "NPU", "AUTO", "HETERO", "MULTI"),
             open=_open_openvino,
-            reduced=_by_amx,
+            reduced_precisions=_by_amx,
             runs_quantized=True,
         ),
         EngineSpec(
@@ -195,7 +201,7 @@ ENGINES: dict[str, EngineSpec] = {
             devices=("cpu", "cuda"),
             architectures=(DenseNet,),
             open=_open_torch,
-            reduced=_on_cuda,
+            reduced_precisions=_on_cuda,
             device_problem=_cuda_problem,
         ),
     )
