@@ -134,8 +134,9 @@ def _of(name: str, claim: Claim, yardstick: list[float]) -> list[str]:
     if not yardstick:
         return []
     verb = "reaches" if claim.relation == ">=" else "takes"
-    spread = f" ({quartiles(yardstick)})" if len(yardstick) > 2 else ""
-    return [f"{name} {verb} {statistics.median(yardstick):.2f}{spread}"]
+    reached = sum(map(claim.is_reached_by, yardstick))
+    parts = [quartiles(yardstick), f"the goal in {reached} of {len(yardstick)} windows"]
+    return [f"{name} {verb} {statistics.median(yardstick):.2f} ({', '.join(filter(None, parts))})"]
 
 
 def _room(claim: Claim) -> list[str]:
