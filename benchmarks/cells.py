@@ -39,7 +39,7 @@ CLOSELY = 2.5
 LONE_CLOSELY = 5.0
 """The same for Predict with one caller."""
 MOST_CLOSELY = 7.5
-"""The same for Predict with four: enough for a sign test of what differs by a hundredth."""
+"""The same for Predict with four: what differs by a hundredth takes many windows."""
 
 
 @dataclass(frozen=True, slots=True)

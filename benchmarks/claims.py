@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks import budget, outside_engine
 from benchmarks.names import BASELINE, BUDGET_MIB, OURS, OURS_INT8, TRITON, TUNED
-from benchmarks.readout import Missing, Results, of_engine, ratios, value, with_other_runs
+from benchmarks.readout import Missing, Results, of_engine, ratios, value
 from benchmarks.verdicts import Claim, Verdict, verdict, with_yardsticks
 
 
@@ -56,14 +56,12 @@ def _claims(results: Results) -> Iterator[Claim]:
 
 def _ahead(results: Results, kind: str, method: str, system: str, least: float) -> Claim:
     cell = (kind, method, 4)
-    word, every = method.title(), with_other_runs(results)
+    word = method.title()
     return Claim(
         f"{word}, {kind}, 4 callers: x {system}",
         ">=",
         least,
-        *with_yardsticks(
-            lambda each: ratios(results if each == OURS else every, (each, *cell), (system, *cell))
-        ),
+        *with_yardsticks(lambda each: ratios(results, (each, *cell), (system, *cell))),
         partial(_room, results, kind) if system == TUNED else None,
     )
 
@@ -76,10 +74,7 @@ def _room(results: Results, kind: str) -> str:
 
 
 def _of_engine(results: Results, png: str) -> Iterator[Claim]:
-    most, every = results["most_callers"], with_other_runs(results)
-
-    def of(system: str, method: str) -> list[float]:
-        return of_engine(results if system == OURS else every, system, png, method, 4)
+    most = results["most_callers"]
 
     def flat() -> list[float]:
         many, few = (of_engine(results, OURS, png, "predict", callers) for callers in (most, 4))
@@ -94,13 +89,13 @@ def _of_engine(results: Results, png: str) -> Iterator[Claim]:
         f"Predict, {png}, 4 callers: of the engine's rate",
         ">=",
         0.85,
-        *with_yardsticks(lambda each: of(each, "predict")),
+        *with_yardsticks(lambda each: of_engine(results, each, png, "predict", 4)),
     )
     yield Claim(
         f"Explain (overlay), {png}, 4 callers: of the engine's",
         ">=",
         0.80,
-        *with_yardsticks(lambda each: of(each, "explain")),
+        *with_yardsticks(lambda each: of_engine(results, each, png, "explain", 4)),
     )
     yield Claim(
         f"Predict, {png}, 1 caller: p50 / engine's lone call",

@@ -1,10 +1,9 @@
 """Readout: numbers of all rounds -> medians and ratios of cells."""
 
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.names import BARE, BARE_ISOLATED, ENGINE, TUNED, bound_of
+from benchmarks.names import bound_of
 
 Results = dict[str, Any]
 Window = dict[str, Any]
@@ -40,30 +39,6 @@ def of_engine(
     """Return the ratios of a cell's numbers to the engine's of the same turns. Raises Missing."""
     cell = (kind, method, callers, what)
     return ratios(results, (system, *cell), (bound_of(system), *cell))
-
-
-def with_other_runs(results: Results) -> Results:
-    """Return the results with the windows of yardsticks in other runs; see `pooled`."""
-    return results | {"rounds": results["rounds"] + results.get("other_rounds", [])}
-
-
-def pooled(results: Results, others: Sequence[Results]) -> Results:
-    """Return the results with the rounds of other runs, of which only yardsticks are kept.
-
-    They say how far a goal is out of reach. What is published of this server is one run's.
-    """
-    rounds = [
-        {
-            "cells": [
-                {name: value for name, value in cell.items() if name != "threads_ms"}
-                for cell in each["cells"]
-                if cell["system"] in (ENGINE, BARE, BARE_ISOLATED, TUNED) and cell["callers"] == 4
-            ]
-        }
-        for run in others
-        for each in run["rounds"]
-    ]
-    return results | {"other_rounds": rounds, "other_runs": [run["made"] for run in others]}
 
 
 def processor(results: Results) -> str:

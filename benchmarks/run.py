@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import memory, outside_engine, radiographs, readout, report, systems
+from benchmarks import memory, outside_engine, radiographs, report, systems
 from benchmarks.cells import CLOSELY, Cell, Wanted, cells
 from benchmarks.names import TRITON, TUNED, bound_of
 from benchmarks.processes import foreign_s
@@ -70,13 +70,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument("--show", type=Path, help="measure nothing: print this file's tables again")
     parser.add_argument(
-        "--pool",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="with --show: other runs, whose windows of yardsticks count as well",
-    )
-    parser.add_argument(
         "--publish",
         action="store_true",
         help=f"write {PUBLISHED.name}, the plots of docs/ and the tables of docs/performance.md",
@@ -88,9 +81,6 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
     if args.show:
         results = json.loads(args.show.read_text(encoding="utf-8"))
-        if args.pool:
-            others = [json.loads(path.read_text(encoding="utf-8")) for path in args.pool]
-            results = readout.pooled(results, others)
     else:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         path = args.json or RESULTS / f"{'smoke-' if args.smoke else ''}{stamp}.json"

@@ -63,14 +63,12 @@ def machine(results: Results) -> str:
     others = [cell["others_cores"] for one in results["rounds"] for cell in one["cells"]]
     taken = statistics.median(others)
     busy = ", so rates are low and ratios rough" if taken > BUSY_CORES else ""
-    count = len(results.get("other_runs", ()))
-    more = f" Windows of the yardsticks are those of {count} other runs as well." if count else ""
     flags = ", ".join(of["int8"]) or "no instructions for int8"
     return (
         f"{results['made'][:10]}: {of['cores']} cores of {processor(results)} ({flags}), "
         f"{of['memory_gib']} GiB, OpenVINO {versions['openvino']}. Other processes took "
         f"{taken:.2f} cores in the median{busy}. Medians of "
-        f"{len(results['rounds']) * results['turns']} windows or more.{more}"
+        f"{len(results['rounds']) * results['turns']} windows or more."
     )
 
 

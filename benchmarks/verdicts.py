@@ -1,6 +1,5 @@
 """Verdicts: a number that is to be reached -> whether it was, and if not, whether it can be."""
 
-import math
 import statistics
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,10 +9,10 @@ from functools import partial
 from benchmarks.names import BARE, BARE_ISOLATED, OURS
 from benchmarks.readout import Missing, quartiles
 
-CHANCE = 0.05
-"""Largest chance of so few windows that reach a goal, if a yardstick's median were the goal."""
 MOST_OF_WINDOWS = 3 / 4
-"""Share of the windows that agree, from which on a table does not call them noisy."""
+"""Share of the windows that must agree, for the noise not to decide."""
+LEAST_WINDOWS = 3
+"""Of a yardstick, for its windows to show that a goal is out of reach."""
 Numbers = Callable[[], list[float]]
 """Returns a number of each window. Raises Missing."""
 
@@ -67,9 +66,8 @@ class Verdict:
         measured: The median; None if it is not part of the run, and `note` says why.
         quartiles: In words.
         word: "met", "not met", "out of reach" or "out of reach with isolation"; nothing if it was
-            not measured. Out of reach is what the median of a bare server misses as well, although
-            it comes closer than this server, by a sign test of its windows; with isolation, that of
-            one that isolates its decoders.
+            not measured. Out of reach is what most windows of a bare server miss as well, which
+            comes closer than this server; with isolation, those of one that isolates its decoders.
         note: What else there is to say.
     """
 
@@ -115,28 +113,17 @@ def _windows(numbers: Numbers | None) -> list[float]:
 
 
 def _is_out_of_reach(claim: Claim, measured: float, yardstick: list[float]) -> bool:
-    if not yardstick or not claim.holds(statistics.median(yardstick), measured):
+    if len(yardstick) < LEAST_WINDOWS or not claim.holds(statistics.median(yardstick), measured):
         return False
-    reached = sum(map(claim.is_reached_by, yardstick))
-    return sign_test(reached, len(yardstick)) <= CHANCE
-
-
-def sign_test(reached: int, count: int) -> float:
-    """Return the chance of so few windows that reach a goal, or fewer, if the median were the goal.
-
-    The lower tail of a binomial distribution with p = 1/2 (Dixon and Mood, The statistical sign
-    test, Journal of the American Statistical Association 41, 1946).
-    """
-    return float(sum(math.comb(count, few) for few in range(reached + 1)) / 2**count)
+    return claim.share_reached(yardstick) <= 1 - MOST_OF_WINDOWS
 
 
 def _of(name: str, claim: Claim, yardstick: list[float]) -> list[str]:
     if not yardstick:
         return []
     verb = "reaches" if claim.relation == ">=" else "takes"
-    reached = sum(map(claim.is_reached_by, yardstick))
-    parts = [quartiles(yardstick), f"the goal in {reached} of {len(yardstick)} windows"]
-    return [f"{name} {verb} {statistics.median(yardstick):.2f} ({', '.join(filter(None, parts))})"]
+    spread = f" ({quartiles(yardstick)})" if len(yardstick) > 2 else ""
+    return [f"{name} {verb} {statistics.median(yardstick):.2f}{spread}"]
 
 
 def _room(claim: Claim) -> list[str]:

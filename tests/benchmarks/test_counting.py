@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks.callers import Count, counts_of, summary
-from benchmarks.verdicts import Claim, sign_test, verdict
+from benchmarks.verdicts import Claim, verdict
 
 from benchmarks import budget, claims, readout, tables
 
@@ -164,34 +164,13 @@ def test_a_missed_goal_says_how_much_room_what_is_shared_leaves(
 @pytest.mark.parametrize(
     ("bare_ms", "word", "note"),
     [
-        (
-            [8.0, 8.5, 9.5, 8.2, 8.1],
-            "not met",
-            "a bare server takes 8.20 (8.10 to 8.50, the goal in 4 of 5 windows)",
-        ),
-        (
-            [8.0, 9.5, 9.5, 9.6, 8.1],
-            "not met",
-            "a bare server takes 9.50 (8.10 to 9.50, the goal in 2 of 5 windows)",
-        ),
-        (
-            [9.3, 9.5, 9.5, 9.6, 8.1],
-            "not met",
-            "a bare server takes 9.50 (9.30 to 9.50, the goal in 1 of 5 windows)",
-        ),
-        (
-            [9.3, 9.5, 9.5, 9.6, 9.7],
-            "out of reach",
-            "a bare server takes 9.50 (9.50 to 9.60, the goal in 0 of 5 windows)",
-        ),
-        (
-            [11.0, 11.0, 12.0],
-            "not met",
-            "a bare server takes 11.00 (11.00 to 11.50, the goal in 0 of 3 windows)",
-        ),
+        ([8.0, 8.5, 9.5, 8.2, 8.1], "not met", "a bare server takes 8.20 (8.10 to 8.50)"),
+        ([8.0, 9.5, 9.5, 9.6, 8.1], "not met", "a bare server takes 9.50 (8.10 to 9.50)"),
+        ([9.3, 9.5, 9.5, 9.6, 8.1], "out of reach", "a bare server takes 9.50 (9.30 to 9.50)"),
+        ([11.0, 11.0, 12.0], "not met", "a bare server takes 11.00 (11.00 to 11.50)"),
     ],
 )
-def test_a_missed_goal_is_out_of_reach_if_the_median_of_a_bare_server_surely_misses_it(
+def test_a_missed_goal_is_out_of_reach_if_most_windows_of_a_bare_server_miss_it(
     bare_ms: list[float], word: str, note: str
 ) -> None:
     claim = Claim("CPU ms", "<=", 9.0, lambda: [10.0, 10.2, 10.1], lambda: bare_ms)
@@ -201,11 +180,11 @@ def test_a_missed_goal_is_out_of_reach_if_the_median_of_a_bare_server_surely_mis
 @pytest.mark.parametrize(
     ("bare", "isolated", "word"),
     [
-        ([1.12, 1.11, 1.13], [1.08, 1.09, 1.07, 1.08, 1.09], "out of reach with isolation"),
-        ([1.12, 1.11, 1.13], [1.08, 1.09, 1.07, 1.08, 1.12], "not met"),
-        ([1.12, 1.11, 1.13], [1.03, 1.02, 1.03, 1.02, 1.03], "not met"),
-        ([1.12, 1.11, 1.13], [1.08, 1.07, 1.08, 1.09], "not met"),
-        ([1.08, 1.09, 1.07, 1.08, 1.09], [1.07, 1.06, 1.06, 1.07, 1.07], "out of reach"),
+        ([1.12, 1.11, 1.13], [1.08, 1.09, 1.07], "out of reach with isolation"),
+        ([1.12, 1.11, 1.13], [1.11, 1.12, 1.07], "not met"),
+        ([1.12, 1.11, 1.13], [1.03, 1.02, 1.03], "not met"),
+        ([1.12, 1.11, 1.13], [1.08, 1.07], "not met"),
+        ([1.08, 1.09, 1.07], [1.07, 1.06, 1.06], "out of reach"),
     ],
 )
 def test_a_goal_that_a_bare_server_reaches_may_be_out_of_reach_for_one_that_isolates_decoders(
@@ -215,28 +194,6 @@ def test_a_goal_that_a_bare_server_reaches_may_be_out_of_reach_for_one_that_isol
     found = verdict(Claim("x Triton", ">=", 1.1, lambda: ours, lambda: bare, lambda: isolated))
     assert found.word == word
     assert f"with isolation, it reaches {statistics.median(isolated):.2f}" in found.note
-
-
-def test_windows_of_other_runs_count_for_yardsticks_and_not_for_this_server() -> None:
-    results, other = with_tuned(30.0, 90.0), with_tuned(99.0, 90.0)
-    for run, per_s in ((results, 31.0), (other, 32.0)):
-        cells = run["rounds"][0]["cells"]
-        tuned = [each for each in cells if each["system"] == "Triton tuned"]
-        cells += [each | {"system": "bare server", "per_s": per_s} for each in tuned]
-    what = "Predict, film PNG, 4 callers: x Triton tuned"
-    both = claims.verdicts(readout.pooled(results, [other | {"made": "before"}]))
-    (found,) = (each for each in both if each.claim.what == what)
-    assert (found.measured, found.word) == (1.0, "out of reach")
-    assert "the goal in 0 of 6 windows" in found.note
-
-
-@pytest.mark.parametrize(
-    ("reached", "count", "chance"), [(1, 10, 0.0107), (5, 20, 0.0207), (6, 20, 0.0577), (3, 3, 1.0)]
-)
-def test_the_sign_test_gives_the_chances_of_its_tables(
-    reached: int, count: int, chance: float
-) -> None:
-    assert sign_test(reached, count) == pytest.approx(chance, abs=5e-5)
 
 
 @pytest.mark.parametrize(
