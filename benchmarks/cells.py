@@ -3,8 +3,9 @@
 What is close to each other takes more turns: this server, its engine, the bare servers and Triton
 tuned. The others are measured with four callers only, and the bare servers with one only for PNG.
 
-Predict takes the most turns. With one caller, since on virtual machines the engine's lone call may
-take a third longer for some seconds; with four, since the servers differ by less than windows do.
+Predict takes the most time. With one caller it takes the most turns, since on virtual machines the
+engine's lone call may take a third longer for some seconds; with four callers its windows are the
+longest, since the servers differ by less than one image in a short window.
 """
 
 from collections.abc import Iterator
@@ -38,8 +39,11 @@ CLOSELY = 2.5
 """Factor on the number of turns of systems that are close to each other."""
 LONE_CLOSELY = 5.0
 """The same for Predict with one caller."""
-MOST_CLOSELY = 7.5
-"""The same for Predict with four: what differs by a hundredth takes many windows."""
+LONG_CLOSELY = 3.0
+"""The same for Predict with four."""
+LONGER = 3.0
+"""Factor on the length of those windows: a camera's JPEG is answered 29 times in 1.2 s, so that one
+more or less is 3 %, and servers differ by as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Wanted:
         near: Systems that are close to each other.
         others: Systems that are measured in the first turns only.
         closely: Factor on the number of turns of those that are near.
+        longer: Factor on the length of a window.
         brief: Part of a brief run.
     """
 
@@ -67,6 +72,7 @@ class Wanted:
     near: tuple[str, ...]
     others: tuple[str, ...] = ()
     closely: float = 1.0
+    longer: float = 1.0
     brief: bool = False
 
 
@@ -81,7 +87,7 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         lone = (*FLOAT32, *YARDSTICKS) if is_png else FLOAT32
         yield Wanted(Cell(name, "predict", 1), lone, reduced, closely=LONE_CLOSELY, brief=is_png)
         near, far = (*FLOAT32, *YARDSTICKS), (*reduced, *others)
-        yield Wanted(Cell(name, "predict", 4), near, far, closely=MOST_CLOSELY, brief=is_png)
+        yield Wanted(Cell(name, "predict", 4), near, far, LONG_CLOSELY, LONGER, is_png)
         for callers in (16, most_callers):
             yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *reduced))
         closely = CLOSELY if is_png else 1.0

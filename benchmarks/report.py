@@ -35,7 +35,7 @@ def _heading(results: Results) -> str:
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
             f"{machine['system']}; {results['made']}; {len(results['rounds'])} rounds of "
             f"{results['turns']} turns (more of what is close), windows of "
-            f"{results['window']['seconds']:g} s after "
+            f"{results['window']['seconds']:g} s and more after "
             f"{results['window']['warm_up_s']:g} s, with at least "
             f"{results['window'].get('least', LEAST)} answers",
             ", ".join(f"{name} {number}" for name, number in versions.items()),

@@ -198,11 +198,12 @@ def one_round(
         for each in wanted:
             method = each.cell.method
             able = [one for one in all_measured if method in one.methods]
+            window = settings | {"seconds": each.longer * settings["seconds"]}
             near = [one for one in able if one.name in each.near]
             others = [one for one in able if one.name in each.others]
             for turn in range(math.ceil(turns * each.closely)):
                 order = [*near, *(others if turn < turns else ())][:: -1 if turn % 2 else 1]
-                taken += [{"turn": turn} | one_window(one, each.cell, settings) for one in order]
+                taken += [{"turn": turn} | one_window(one, each.cell, window) for one in order]
         at_end = {each.name: each.memory_mib() for each in running}
     return {
         "starts_s": starts,
