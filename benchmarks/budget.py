@@ -17,6 +17,7 @@ from benchmarks.names import (
     OURS_BF16,
     OURS_INT8,
     TUNED,
+    TUNED_INT8,
 )
 from benchmarks.readout import Missing, Results
 
@@ -26,7 +27,7 @@ CALLERS = 4
 SHARED_STAGES = ("header", "decode", "checks", "resize")
 SYSTEMS = (
     *(ENGINE, OURS, BARE_ISOLATED, BARE, TUNED),
-    *(ENGINE_BF16, OURS_BF16, ENGINE_INT8, OURS_INT8),
+    *(ENGINE_BF16, OURS_BF16, ENGINE_INT8, OURS_INT8, TUNED_INT8),
 )
 Threads = dict[str, tuple[float, dict[str, float]]]
 """Processor time by system: in all, and by thread or process, ms."""

@@ -25,6 +25,7 @@ from benchmarks.names import (
     OURS_INT8,
     TRITON,
     TUNED,
+    TUNED_INT8,
 )
 from benchmarks.radiographs import Kind
 
@@ -32,6 +33,7 @@ OWN = (ENGINE, OURS, AGAINST)
 FLOAT32 = (*OWN, TUNED)
 REDUCED = (OURS_INT8, OURS_BF16)
 REDUCED_ENGINES = (ENGINE_INT8, ENGINE_BF16)
+BOTH_INT8 = (OURS_INT8, TUNED_INT8)
 YARDSTICKS = (BARE, BARE_ISOLATED)
 OTHERS = (TRITON, LITSERVE, BASELINE)
 
@@ -83,15 +85,17 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         is_png = name == png
         others = OTHERS if name != camera else ()
         # The rate of an engine alone is the same for all images.
-        reduced = (*REDUCED, *REDUCED_ENGINES) if is_png else REDUCED
+        bounds = REDUCED_ENGINES if is_png else ()
+        reduced = (*REDUCED, *bounds)
         lone = (*FLOAT32, *YARDSTICKS) if is_png else FLOAT32
         yield Wanted(Cell(name, "predict", 1), lone, reduced, closely=LONE_CLOSELY, brief=is_png)
-        near, far = (*FLOAT32, *YARDSTICKS), (*reduced, *others)
+        near, far = (*FLOAT32, *YARDSTICKS, *BOTH_INT8), (OURS_BF16, *bounds, *others)
         yield Wanted(Cell(name, "predict", 4), near, far, LONG_CLOSELY, LONGER, is_png)
         for callers in (16, most_callers):
             yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *reduced))
         closely = CLOSELY if is_png else 1.0
         drawing = (*OWN, *YARDSTICKS) if is_png else OWN
+        far = (*reduced, *others)
         yield Wanted(Cell(name, "explain", 4), drawing, far, closely=closely, brief=is_png)
     yield Wanted(Cell(png, "explain", 1), OWN, brief=True)
     yield Wanted(Cell(png, "explain", 16), OWN)

@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import memory, outside_engine, radiographs, report, systems
 from benchmarks.cells import CLOSELY, Cell, Wanted, cells
-from benchmarks.names import TRITON, TUNED, bound_of
+from benchmarks.names import TRITON, TUNED, TUNED_INT8, bound_of
 from benchmarks.processes import foreign_s
 from benchmarks.radiographs import encoded
 from benchmarks.systems import (
@@ -43,6 +43,7 @@ from benchmarks.systems import (
     Running,
     System,
 )
+from cxr_server.inference.engines import INT8
 from cxr_server.inference.engines.cpu import INT8_INSTRUCTIONS, cpu_flags, multiplies_bfloat16
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,6 +113,7 @@ def chosen_systems(args: argparse.Namespace) -> list[System]:
     if args.peers_python:
         chosen.append(systems.triton(TRITON, "reference", args.peers_python))
         chosen.append(systems.triton(TUNED, "ours", args.peers_python))
+        chosen.append(systems.triton(TUNED_INT8, "ours", args.peers_python, INT8))
     return [each for each in chosen if not args.only or each.name in args.only]
 
 

@@ -161,7 +161,7 @@ def other_checkout(root: Path) -> System:
     return replace(OURS, name=names.AGAINST, python=python, root=root.resolve())
 
 
-def triton(name: str, parts: str, python: str) -> System:
+def triton(name: str, parts: str, python: str, precision: str = FLOAT32) -> System:
     """Return Triton with OpenVINO and the given preprocessing, in its own virtual environment."""
     return System(
         name,
@@ -172,6 +172,7 @@ def triton(name: str, parts: str, python: str) -> System:
         python,
         methods=("predict",),
         tries=3,  # pytriton's model sometimes asks for its settings before they are offered
+        precision=precision,
     )
 
 

@@ -1,7 +1,7 @@
 """Tables: results -> Markdown, for docs/performance.md."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks import budget, claims, cost, outside_tables
@@ -17,6 +17,7 @@ from benchmarks.names import (
     OURS_INT8,
     TRITON,
     TUNED,
+    TUNED_INT8,
     bound_of,
 )
 from benchmarks.readout import (
@@ -108,7 +109,7 @@ def callers(results: Results) -> str:
     counts = (1, 4, 16, results["most_callers"])
     lines = head("images/s (median ms)", *(f"{count} callers" for count in counts))
     for kind in results["kinds"][:3]:
-        for system in (OURS, TUNED, OURS_BF16, OURS_INT8):
+        for system in (OURS, TUNED, OURS_BF16, OURS_INT8, TUNED_INT8):
             if system not in results["systems"]:
                 continue
             shown = []
@@ -148,7 +149,20 @@ def in_precision(system: str, precision: str, results: Results) -> str:
         spread = f" ({quartiles(found)})" if len(found) > 2 else ""
         both = [median(results, each, cell, 1) for each in (before, after)]
         lines.append(row(name, [*both, f"{statistics.median(found):.2f}{spread}"]))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_beside_tuned(results) if system == OURS_INT8 else ())])
+
+
+def _beside_tuned(results: Results) -> Iterator[str]:
+    """Yield how far this server is ahead of Triton tuned, in float32 and in int8."""
+    for kind in results["kinds"][:3]:
+        cell = (kind, "predict", 4, "per_s")
+        try:
+            before = ratios(results, (OURS, *cell), (TUNED, *cell))
+            after = ratios(results, (OURS_INT8, *cell), (TUNED_INT8, *cell))
+        except Missing:
+            continue
+        both = [f"{statistics.median(found):.2f} ({quartiles(found)})" for found in (before, after)]
+        yield row(f"Predict, {px(kind)}, 4 callers, x {TUNED} in the same precision", [*both, ""])
 
 
 def claim_table(results: Results) -> str:
