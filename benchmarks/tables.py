@@ -34,7 +34,7 @@ from benchmarks.readout import (
 
 COLUMNS = (ENGINE, OURS, BARE_ISOLATED, BARE, TUNED, TRITON, LITSERVE, BASELINE)
 BUSY_CORES = 0.3
-"""Of other processes, from which on the tables say that the machine was busy."""
+"""Of other processes, from which on a window is not that of a quiet machine."""
 CORES = (1, 2, 4, 8, 16, 32)
 
 
@@ -63,7 +63,9 @@ def machine(results: Results) -> str:
     of, versions = results["machine"], results["versions"]
     others = [cell["others_cores"] for one in results["rounds"] for cell in one["cells"]]
     taken = statistics.median(others)
-    busy = ", so rates are low and ratios rough" if taken > BUSY_CORES else ""
+    busy_count = sum(each > BUSY_CORES for each in others)
+    busy = f" and more than {BUSY_CORES} in {busy_count} of {len(others)} windows"
+    busy += ", so rates are low and ratios rough" if taken > BUSY_CORES else ""
     flags = ", ".join(of["int8"]) or "no instructions for int8"
     return (
         f"{results['made'][:10]}: {of['cores']} cores of {processor(results)} ({flags}), "
