@@ -90,7 +90,14 @@ def cells(kinds: tuple[Kind, Kind, Kind, Kind], most_callers: int) -> Iterator[W
         lone = (*FLOAT32, *YARDSTICKS) if is_png else FLOAT32
         yield Wanted(Cell(name, "predict", 1), lone, reduced, closely=LONE_CLOSELY, brief=is_png)
         near, far = (*FLOAT32, *YARDSTICKS, *BOTH_INT8), (OURS_BF16, *bounds, *others)
-        yield Wanted(Cell(name, "predict", 4), near, far, LONG_CLOSELY, LONGER, is_png)
+        yield Wanted(
+            Cell(name, "predict", 4),
+            near,
+            far,
+            closely=LONG_CLOSELY,
+            longer=LONGER,
+            brief=is_png,
+        )
         for callers in (16, most_callers):
             yield Wanted(Cell(name, "predict", callers), (*FLOAT32, *reduced))
         closely = CLOSELY if is_png else 1.0
