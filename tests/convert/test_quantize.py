@@ -304,6 +304,7 @@ def test_a_bundle_in_int8_is_not_refitted(stated: Path) -> None:
         sha256="",
         run_sha256="",
         weights_sha256="",
+        precision="int8",
         preprocessing_id="",
         labels_title="",
         labels_sha256=None,

@@ -370,3 +370,26 @@ def test_a_model_made_of_another_was_trained_on_what_that_was(
     cautions = json.loads(output.with_suffix(".json").read_text())["cautions"]
     assert "densenet121-res224-rsna was trained on images of the RSNA" in cautions[0]
     assert not any("fitted with this label file" in each for each in cautions)
+
+
+@pytest.mark.parametrize(
+    ("stated", "precision"),
+    [
+        ({}, "float32"),
+        ({"precision": "bfloat16"}, "bfloat16"),
+        ({"quantized_from": "densenet121-res224-rsna"}, "int8"),
+    ],
+)
+def test_reports_say_what_the_features_were_computed_in(
+    cxr: Run, tmp_path: Path, stated: dict[str, str], precision: str
+) -> None:
+    first: Any = header(["Pneumonia"]) | stated
+    run = write_run(tmp_path / "r.jsonl", first, [image("a.png", {"Pneumonia": 0.6})])
+    table = tmp_path / "stage_2_train_labels.csv"
+    table.write_text("patientId,x,y,width,height,Target\na,,,,,0\n")
+    options = ("--labels", table, "--format", "rsna", "--output", output := tmp_path / "e.html")
+    assert cxr("evaluate", run, *options)[0] == 0
+    assert json.loads(output.with_suffix(".json").read_text())["run"]["precision"] == precision
+    assert f"<dt>Precision</dt><dd>{precision}</dd>" in output.read_text()
+    assert cxr("evaluate", run, run, *options)[0] == 0
+    assert f" in {precision}, preprocessing " in output.read_text()

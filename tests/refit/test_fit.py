@@ -20,6 +20,7 @@ def films(probabilities: np.ndarray, labels: np.ndarray, patients: np.ndarray) -
         sha256="aa" * 32,
         run_sha256="bb" * 32,
         weights_sha256="cc" * 32,
+        precision="float32",
         preprocessing_id="p",
         labels_title="t",
         labels_sha256=None,

@@ -309,13 +309,16 @@ def changed(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def test_an_evaluation_of_other_weights_or_pixels_is_refused(
+def test_an_evaluation_of_other_weights_another_precision_or_other_pixels_is_refused(
     refit: Refit, copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = json.loads(copied.read_text())["run"]
     changed(copied, run=run | {"model": run["model"] | {"weights_sha256": "ab" * 32}})
     assert refit(file=copied) == 1
     assert "is of other weights (abababababab...)" in capsys.readouterr().err
+    changed(copied, run=run | {"precision": "int8"})
+    assert refit(file=copied) == 1
+    assert "scored in int8" in capsys.readouterr().err
     changed(copied, run=run | {"preprocessing_id": "other"})
     assert refit(file=copied) == 1
     assert "preprocessed by other" in capsys.readouterr().err

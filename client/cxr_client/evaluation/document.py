@@ -158,7 +158,17 @@ def run_facts(run: Run) -> dict[str, Any]:
     """
     names = ("created", "model", "preprocessing_id", "options", "client_version", "server_version")
     facts = {name: dict(run.header)[name] for name in names}
-    return {"sha256": file_sha256(run.path), **facts, "refit": run.header.get("refit")}
+    return {
+        "sha256": file_sha256(run.path),
+        **facts,
+        "precision": _precision(run.header),
+        "refit": run.header.get("refit"),
+    }
+
+
+def _precision(header: Header) -> str:
+    """Return what the features were computed in."""
+    return "int8" if "quantized_from" in header else header.get("precision", "float32")
 
 
 def _trained_as(header: Header) -> str:

@@ -28,6 +28,7 @@ class _Model(msgspec.Struct):
 class _Run(msgspec.Struct):
     sha256: Sha256
     model: _Model
+    precision: str
     preprocessing_id: str
 
 
@@ -61,6 +62,9 @@ class Films:
 
     run_sha256: str
     weights_sha256: str
+    precision: str
+    """What the features were computed in, such as "int8"."""
+
     preprocessing_id: str
     labels_title: str
     labels_sha256: str | None
@@ -101,6 +105,7 @@ def read_films(path: Path) -> Films:
         sha256=hashlib.sha256(content).hexdigest(),
         run_sha256=document.run.sha256,
         weights_sha256=document.run.model.weights_sha256,
+        precision=document.run.precision,
         preprocessing_id=document.run.preprocessing_id,
         labels_title=document.labels.title,
         labels_sha256=document.labels.sha256,

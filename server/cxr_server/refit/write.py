@@ -15,6 +15,7 @@ from cxr_server.bundles.fields import Identifier
 from cxr_server.bundles.load import MANIFEST_NAME, Bundle, file_entry, load_bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.refit import CalibrationMethod, PatientSplit, Refit
+from cxr_server.inference.engines import INT8
 from cxr_server.refit.criteria import Criterion
 from cxr_server.refit.films import EvaluationError, Films
 from cxr_server.refit.fit import Labelled, divide, fit_finding
@@ -39,8 +40,8 @@ def refit(
         split: How films to fit to and to report on are kept apart.
         method: Of the calibration, or None for none.
 
-    Raises EvaluationError if the films were scored by another model, and BundleError for a parent
-    that is refitted itself or in int8.
+    Raises EvaluationError if the films were scored by another model, such as this one in int8, and
+    BundleError for a parent that is refitted itself or in int8.
     """
     stated = parent.manifest
     if stated.refit:
@@ -53,6 +54,10 @@ def refit(
         raise EvaluationError(
             f"the evaluation is of other weights ({films.weights_sha256:.12}...) than those of "
             f"{stated.name} ({stated.weights_sha256:.12}...)"
+        )
+    if films.precision == INT8:
+        raise EvaluationError(
+            f"the films were scored in int8: evaluate a run of {stated.name}, which is in float32"
         )
     if films.preprocessing_id != stated.preprocessing_id:
         raise EvaluationError(f"the run was preprocessed by {films.preprocessing_id}")
