@@ -21,7 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cxr_client.answer import Finding
+from cxr_client.answer import Finding, ModelInfo
 from cxr_client.explanation import Explanation
 from cxr_client.results import ExplanationSet
 
@@ -68,8 +68,8 @@ class Report:
 def report(film: bytes | Dataset, explained: ExplanationSet) -> Report:
     """Return the report of a film.
 
-    The same film and weights always give the same UIDs, so that an archive keeps one report
-    however often it is written.
+    The same film and model always give the same UIDs, so that an archive keeps one report however
+    often it is written.
 
     Args:
         film: The DICOM file that was explained, or its dataset. Pixels are not needed.
@@ -94,9 +94,9 @@ def report(film: bytes | Dataset, explained: ExplanationSet) -> Report:
     return Report(_identified(structured, header), _identified(capture, header))
 
 
-def structured_uid(film_uid: str, weights_sha256: str) -> str:
-    """Return the SOP instance UID of the structured report on a film."""
-    return _uid("structured", film_uid, weights_sha256)
+def structured_uid(film_uid: str, model: ModelInfo) -> str:
+    """Return the SOP instance UID of the structured report on a film by a model."""
+    return _uid("structured", film_uid, model)
 
 
 def is_report(dataset: Dataset) -> bool:
@@ -129,16 +129,17 @@ def _identified(made: Dataset, header: Dataset) -> Dataset:
     return made
 
 
-def _uid(what: str, film_uid: str, weights_sha256: str) -> str:
+def _uid(what: str, film_uid: str, model: ModelInfo) -> str:
     """Return a UID that is derived from a UUID (PS3.5 B.2), itself from these names."""
-    name = f"{MANUFACTURER} {what} {film_uid} {weights_sha256}"
+    # A model that is refitted or in int8 has the weights of its parent, and a version of its own.
+    name = f"{MANUFACTURER} {what} {film_uid} {model.weights_sha256} {model.version}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
 
 
 def _identity(what: str, source: Dataset, explained: ExplanationSet) -> dict[str, Any]:
     """Return the attributes of series, equipment and instance."""
     model = explained.model
-    names = (source.SOPInstanceUID, model.weights_sha256)
+    names = (source.SOPInstanceUID, model)
     return {
         "series_instance_uid": _uid(f"series of {what}", *names),
         "sop_instance_uid": _uid(what, *names),
@@ -156,7 +157,7 @@ def _identity(what: str, source: Dataset, explained: ExplanationSet) -> dict[str
 def _structured(source: Dataset, explained: ExplanationSet) -> Dataset:
     model = explained.model
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=_uid("device", "", model.weights_sha256),
+        uid=_uid("device", "", model),
         name=MANUFACTURER,
         manufacturer_name=MANUFACTURER,
         model_name=model.name,
@@ -207,7 +208,7 @@ def _group(
     }
     shared: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(
-            uid=_uid(f"group {finding.label}", source.SOPInstanceUID, model.weights_sha256),
+            uid=_uid(f"group {finding.label}", source.SOPInstanceUID, model),
             identifier=finding.label,
         ),
         "finding_type": Code(finding.label, _SCHEME, finding.label[:64]),

@@ -155,9 +155,7 @@ class Bridge:
             model = self._client.wait_until_ready(READY_S).model
         except CxrError as error:
             raise NotNow(f"cxr-serve, {_kind(error)}") from None
-        if model and self._orthanc.holds(
-            structured_uid(header.SOPInstanceUID, model.weights_sha256)
-        ):
+        if model and self._orthanc.holds(structured_uid(header.SOPInstanceUID, model)):
             return "reported already"
         try:
             explained = self._client.explain(

@@ -83,6 +83,7 @@ class Audit:
             "caller": call.caller,
             "image_hmacs": [each for each in call.image_hmacs if each] or None,
             "model": call.model or None,
+            "model_version": call.model_version or None,
             "weights_sha256": call.weights_sha256 or None,
             "code": code,
             "reason": call.reason or None,

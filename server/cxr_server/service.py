@@ -258,7 +258,8 @@ class InferenceService:
         if call:
             manifest = model.manifest
             call.served_as = served_as
-            call.model, call.weights_sha256 = manifest.name, manifest.weights_sha256
+            call.model, call.model_version = manifest.name, manifest.version
+            call.weights_sha256 = manifest.weights_sha256
         return model
 
 

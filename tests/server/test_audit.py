@@ -68,7 +68,7 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
         await stub.Health(pb.HealthRequest())
         await GRPCInferenceServiceStub(channel).ModelInfer(infer)  # type: ignore[no-untyped-call]
     opened, predict, explain, refused, inferred = lines(tmp_path / "audit.jsonl")
-    weights = predicted.model.weights_sha256
+    model = predicted.model
     assert opened["event"] == "opened"
     assert {name: predict[name] for name in predict if name != "timestamp"} == {
         "event": "call",
@@ -77,7 +77,8 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
         "caller": "host:127.0.0.1",
         "image_hmacs": [hmac.digest(KEY, IMAGE, "sha256").hex()],
         "model": "phantom",
-        "weights_sha256": weights,
+        "model_version": model.version,
+        "weights_sha256": model.weights_sha256,
         "code": "OK",
         "finding_count": 3,
     }

@@ -152,7 +152,10 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights in lower-case hex: the identity of the model."""
+        """SHA-256 of the weights in lower-case hex: with the version, the identity of the model.
+
+        A bundle that is refitted or in int8 has the weights of its parent.
+        """
         return self.files[WEIGHTS_NAME].sha256
 
     @property

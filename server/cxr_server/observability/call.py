@@ -20,8 +20,8 @@ class Call:
     trace.
 
     `served_as` is the name of the model that is asked, "" until it is found. `model`,
-    `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count` are for the audit
-    file.
+    `model_version`, `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count`
+    are for the audit file.
     """
 
     method: str
@@ -40,6 +40,7 @@ class Call:
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     served_as: str = ""
     model: str = ""
+    model_version: str = ""
     weights_sha256: str = ""
     image_hmacs: list[str] = field(default_factory=list)
     finding_count: int | None = None
