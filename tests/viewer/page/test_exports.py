@@ -53,6 +53,33 @@ def test_a_saved_picture_says_what_it_is_and_is_refused_by_the_server(
     assert refused.value.reason == "IMAGE_IS_HEATMAP"
 
 
+def test_a_saved_picture_says_what_it_is_even_if_another_film_is_opened_meanwhile(
+    page: Page, client: Client, film: Path
+) -> None:
+    other = film.with_name("mass-4.png")
+    seen.choose(page, film, other)
+    page.evaluate(
+        """() => {
+          const encode = OffscreenCanvas.prototype.convertToBlob;
+          const opened = new Promise((resolve) => (window.another = resolve));
+          OffscreenCanvas.prototype.convertToBlob = async function (...options) {
+            await opened;
+            return encode.apply(this, options);
+          };
+        }"""
+    )
+    with page.expect_download() as waiting:
+        page.keyboard.press("s")
+        page.keyboard.press("PageDown")
+        seen.expect_film(page, other.name)
+        page.evaluate("window.another()")
+    assert waiting.value.suggested_filename.startswith("cardiomegaly-effusion-7-")
+    with Image.open(waiting.value.path()) as picture:
+        mark = json.loads(picture.text["cxr-serve"])
+    best = client.explain(film).findings[0]
+    assert (mark["finding"], mark["score"]) == (best.label, pytest.approx(best.score, abs=1e-6))
+
+
 def test_a_saved_comparison_shows_both_pictures(page: Page, client: Client, film: Path) -> None:
     seen.choose(page, film)
     page.get_by_label("Compare").check()

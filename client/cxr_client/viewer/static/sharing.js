@@ -104,28 +104,40 @@ export class Sharing {
 }
 
 /**
+ * What is saved of a pane. It is taken at once: the pane may show another film before the picture
+ * is a file.
+ * @typedef {ReturnType<typeof taken>} Taken
+ */
+
+/** @param {Pane} pane */
+function taken({ answer, explanation, view }) {
+  return { answer, explanation, legend: view.legend, picture: view.snapshot() };
+}
+
+/**
  * The panes as one PNG file, side by side, each with its caption.
  * @param {Pane[]} panes With answers.
  * @param {{scale: string, negative: boolean}} settings
  */
 async function captioned(panes, settings) {
+  const parts = panes.map(taken);
   const pictures = await Promise.all(
-    panes.map(async ({ view }) => createImageBitmap(await view.snapshot())),
+    parts.map(async ({ picture }) => createImageBitmap(await picture)),
   );
   const width = Math.max(...pictures.map((picture) => picture.width));
   const height = Math.max(...pictures.map((picture) => picture.height));
   const text = Math.max(13, Math.round(width / 64));
-  const canvas = new OffscreenCanvas((width + GAP_PX) * panes.length - GAP_PX, height + 10 * text);
+  const canvas = new OffscreenCanvas((width + GAP_PX) * parts.length - GAP_PX, height + 10 * text);
   const context = /** @type {Context} */ (canvas.getContext("2d"));
   context.fillStyle = GROUND;
   context.fillRect(0, 0, canvas.width, canvas.height);
   let lowest = height;
-  panes.forEach((pane, index) => {
+  parts.forEach((part, index) => {
     // A line of the ground between the pictures, so that they are told apart.
     context.drawImage(pictures[index], index * (width + GAP_PX), 0);
     lowest = Math.max(
       lowest,
-      drawCaption(context, pane, {
+      drawCaption(context, part, {
         left: index * (width + GAP_PX) + text,
         top: height + text,
         room: width - 2 * text,
@@ -139,25 +151,25 @@ async function captioned(panes, settings) {
   const png = new Uint8Array(await (await cut.convertToBlob()).arrayBuffer());
   return marked(
     png,
-    panes.flatMap((pane) => marksOf(pane, settings.scale)),
+    parts.flatMap((part) => marksOf(part, settings.scale)),
   );
 }
 
-/** @param {Pane} pane @param {string} scale */
-function marksOf({ answer, explanation, view }, scale) {
+/** @param {Taken} part @param {string} scale */
+function marksOf({ answer, explanation, legend }, scale) {
   return answer && explanation
-    ? [markOf(answer.result, explanation, scale, view.legend ?? { low: 0, high: 0 })]
+    ? [markOf(answer.result, explanation, scale, legend ?? { low: 0, high: 0 })]
     : [];
 }
 
 /**
  * @param {Context} context
- * @param {Pane} pane
+ * @param {Taken} part
  * @param {{left: number, top: number, room: number, text: number,
  *   settings: {scale: string, negative: boolean}}} place
  * @returns {number} Where the caption ends.
  */
-function drawCaption(context, { answer, explanation, view }, place) {
+function drawCaption(context, { answer, explanation, legend }, place) {
   const { left, top, room, text, settings } = place;
   if (!answer || !explanation) return top;
   const { finding, method } = explanation;
@@ -168,7 +180,7 @@ function drawCaption(context, { answer, explanation, view }, place) {
   context.font = `600 ${Math.round(1.25 * text)}px ${FONT}`;
   const against = settings.negative ? "Evidence against " : "";
   context.fillText(`${against}${spoken(finding.label)}  ${three(finding.score)}`, left, top);
-  if (view.legend) drawLegend(context, view.legend, { left: left + room, top, text });
+  if (legend) drawLegend(context, legend, { left: left + room, top, text });
   context.font = `${text}px ${FONT}`;
   context.fillStyle = FAINT;
   const facts = [
