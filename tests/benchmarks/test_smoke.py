@@ -108,6 +108,7 @@ def test_what_bfloat16_changes_is_measured_where_the_cpu_has_it(tiny_bundle: Pat
     if HAS_BFLOAT16:
         assert done.returncode == 0, done.stderr
         assert "192 films: bfloat16 beside float32" in done.stdout
+        assert "typicality: differs by " in done.stdout
         assert "score of the probe: differs by 0.0" in done.stdout
     else:
         assert "computes in float32 only, not in bfloat16" in done.stderr
