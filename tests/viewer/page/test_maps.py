@@ -148,6 +148,21 @@ def test_the_frame_of_the_network_shows_what_it_saw_in_its_resolution(
     assert difference.max() <= MAX_DIFFERENCE
 
 
+def test_no_other_picture_is_saved_in_place_of_one_that_was_not_complete(
+    page: Page, film: Path
+) -> None:
+    other, held = film.with_name("mass-4.png"), list[Route]()
+    seen.choose(page, film, other)
+    page.route(SQUARE, lambda route: held.append(route))
+    check(page, "Network input", on=True)
+    page.keyboard.press("s")
+    page.keyboard.press("n")
+    seen.expect_film(page, other.name)
+    for route in held:
+        route.continue_()
+    expect(page.get_by_text("Not saved: another picture was opened")).to_be_visible()
+
+
 @pytest.mark.parametrize("mark", ["Crop box", "Regions", "Peak"])
 def test_marks_are_drawn_over_the_picture(page: Page, folder: Path, film: Path, mark: str) -> None:
     seen.choose(page, folder / "wide.jpg" if mark == "Crop box" else film)

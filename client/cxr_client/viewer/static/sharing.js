@@ -54,7 +54,10 @@ export class Sharing {
 
   /** @param {string} kind */
   async #save(kind) {
-    if (kind === "png") await Promise.allSettled(this.#shown().shown.map((pane) => pane.settled));
+    if (kind === "png" && !(await this.#isComplete())) {
+      this.#say("Not saved: another picture was opened before this one was complete.");
+      return;
+    }
     const {
       active: { film, answer, label },
       shown,
@@ -73,6 +76,16 @@ export class Sharing {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), FILE_KEPT_MS);
     this.#say(`Saved ${link.download}`);
+  }
+
+  /** Wait for the picture that the settings ask for; false if another one is shown by then. */
+  async #isComplete() {
+    const { shown } = this.#shown();
+    const asked = shown.map(({ answer, label }) => ({ answer, label }));
+    await Promise.allSettled(shown.map((pane) => pane.settled));
+    return shown.every(
+      ({ answer, label }, index) => answer === asked[index].answer && label === asked[index].label,
+    );
   }
 
   /** @param {string} language @param {Shown} shown */
