@@ -145,28 +145,33 @@ def describe_model(
 
 def wait_until_ready(link: Link, timeout_s: float) -> Steps[Health]:
     """Poll Health until the service is serving."""
-    deadline = Deadline.after(timeout_s)
+    deadline, state = Deadline.after(timeout_s), ""
+    kind: type[CxrError] = DeadlineError
     while True:
-        kind: type[CxrError] = DeadlineError
-        attempt = Deadline.after(max(min(deadline.left_s, _POLL_TIMEOUT_S), 0.001))
+        attempt_s = max(min(deadline.left_s, _POLL_TIMEOUT_S), 0.001)
+        attempt = Deadline.after(attempt_s)
         try:
             report = yield from _call(
                 link, "Health", pb.HealthRequest(), Health.of, attempt, None, retry=_ONCE
             )
             if report.serving:
                 return report
-            state = f"its status was {report.status.name}"
+            kind, state = DeadlineError, f"its status was {report.status.name}"
         except UnavailableError as error:
-            state = error.message
+            kind, state = DeadlineError, error.message
             if not error.reason:  # The answer of a server has one.
                 kind = UnavailableError
                 link.failed(error.message, again=True)
-        except (CallCancelledError, DeadlineError, OverloadedError) as error:
-            state = error.message
+        except DeadlineError as error:
+            # An attempt that was cut short by the whole deadline tells less than the one before.
+            if not state or attempt_s == _POLL_TIMEOUT_S:
+                kind, state = DeadlineError, error.message
+        except (CallCancelledError, OverloadedError) as error:
+            kind, state = DeadlineError, error.message
         except ProtocolError as error:
             if _RAY_STARTS not in error.message:
                 raise
-            state = error.message
+            kind, state = DeadlineError, error.message
         if deadline.left_s <= _POLL_S:
             raise kind(f"{link.settings.server} was not ready within {timeout_s:g} s: {state}")
         yield Pause(_POLL_S)

@@ -222,10 +222,15 @@ def test_waiting_in_vain_tells_the_cause(ask: Ask, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_waiting_for_a_service_that_never_serves_ends_in_time(fake: FakeServer, ask: Ask) -> None:
+def test_waiting_for_a_service_that_never_serves_ends_in_time_and_tells_its_last_answer(
+    fake: FakeServer, ask: Ask
+) -> None:
     fake.answer("Health", pb.HealthResponse(status=pb.SERVING_STATUS_FAILED))
+    hold = Hold()
+    fake.script(lambda context: None, hold)  # the second attempt is cut short by the deadline
     with pytest.raises(DeadlineError, match="not ready within 2 s: its status was FAILED"):
         ask(fake.address, "wait_until_ready", 2)
+    hold.release()
 
 
 def test_waiting_fails_at_once_on_a_permanent_error(fake: FakeServer, ask: Ask) -> None:
