@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 CHUNK = 16 * 1024
+TURNS = 10
+"""Turns of the event loop in which a connection that is accepted becomes known; it takes three."""
 
 
 @dataclass
@@ -54,8 +56,13 @@ class FaultProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # A connection that is accepted while the server is closed would be lost, and leak
+        # (python/cpython#109564): accept no more first.
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _turn in range(TURNS):
+            await asyncio.sleep(0)
         self._server.close()
-        await asyncio.sleep(0.01)  # a connection that was accepted is told in a later turn
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
