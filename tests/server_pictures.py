@@ -75,7 +75,14 @@ def heat_maps() -> list[dict[str, Any]]:
     ):
         heat = from_evidence(-grid if negative else grid, side, full)
         scale = HeatScale.FIXED if full else HeatScale.PER_MAP
-        caption = Caption(finding=MASS, model=MODEL, method="GRAD_CAM", scale=scale, heat=heat)
+        caption = Caption(
+            finding=MASS,
+            model=MODEL,
+            precision="float32",
+            method="GRAD_CAM",
+            scale=scale,
+            heat=heat,
+        )
         top = peak(heat, crop)
         found.append(
             {
@@ -100,7 +107,14 @@ def heat_maps() -> list[dict[str, Any]]:
 def picture(evidence: Evidence, heat: HeatMap, options: RenderOptions) -> NDArray[np.uint8]:
     """Return a picture of the whole image or of the model's input, RGB."""
     whole_hw = chest_like(evidence.facts.height_px, evidence.facts.width_px)
-    caption = Caption(finding=MASS, model=MODEL, method="GRAD_CAM", scale=options.scale, heat=heat)
+    caption = Caption(
+        finding=MASS,
+        model=MODEL,
+        precision="float32",
+        method="GRAD_CAM",
+        scale=options.scale,
+        heat=heat,
+    )
     file = Renderer(evidence, options, whole_hw).render(caption)
     return np.array(Image.open(BytesIO(file)))
 

@@ -94,12 +94,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo(SameFields):
-    """The model that answered."""
+    """The model that answered. The engine computes in `precision`, as `Health` tells it, too."""
 
     name: str
     version: str
     weights_sha256: str
     intended_use: str
+    precision: str
+
+    @property
+    def reduced_precision(self) -> str:
+        """What a model in float32 is computed in if that is less: "tf32", "float16" or "bfloat16".
+
+        Empty otherwise: name, version and hash tell a model in int8 from one in float32.
+        """
+        return "" if self.precision in ("", "float32", "int8") else self.precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ def _identified(made: Dataset, header: Dataset) -> Dataset:
 def _uid(what: str, film_uid: str, model: ModelInfo) -> str:
     """Return a UID that is derived from a UUID (PS3.5 B.2), itself from these names."""
     # A model that is refitted or in int8 has the weights of its parent, and a version of its own.
-    name = f"{MANUFACTURER} {what} {film_uid} {model.weights_sha256} {model.version}"
+    names = [MANUFACTURER, what, film_uid, model.weights_sha256, model.version]
+    name = " ".join(names + [model.reduced_precision] * bool(model.reduced_precision))
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
 
 
@@ -216,7 +217,10 @@ def _group(
             name=model.name,
             version=model.version,
             manufacturer=MANUFACTURER,
-            parameters=[f"weights sha256 {model.weights_sha256}"],
+            parameters=[
+                f"weights sha256 {model.weights_sha256}",
+                *([f"precision {model.precision}"] if model.precision else []),
+            ],
         ),
         "measurements": [
             sr.Measurement(name=name, value=round(value, 6), unit=one)

@@ -85,6 +85,7 @@ class Audit:
             "model": call.model or None,
             "model_version": call.model_version or None,
             "weights_sha256": call.weights_sha256 or None,
+            "precision": call.precision or None,
             "code": code,
             "reason": call.reason or None,
             "finding_count": call.finding_count,

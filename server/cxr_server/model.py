@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeVar
 from PIL import Image
 
 from cxr_server.bundles.load import Bundle
+from cxr_server.bundles.manifest import Manifest
 from cxr_server.bundles.store import cache_home
 from cxr_server.evidence import EvidenceSource
 from cxr_server.inference import threads
@@ -27,6 +29,14 @@ from cxr_server.resources import Resources
 from cxr_server.settings import Settings
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model, and the precision that its engine computes in."""
+
+    manifest: Manifest
+    precision: str
 
 
 class ServingModel:
@@ -126,6 +136,11 @@ class ServingModel:
     def engine(self) -> Engine:
         """The engine in use, or the one that has failed and is being replaced."""
         return self._supervisor.engine
+
+    @property
+    def identity(self) -> ServedModel:
+        """What answers tell of the model."""
+        return ServedModel(self.manifest, self.engine.precision)
 
     @property
     def engine_failures(self) -> int:

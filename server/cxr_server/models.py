@@ -9,14 +9,14 @@ from pathlib import Path
 import structlog
 
 from cxr_server.bundles.load import Bundle, load_bundle
-from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.bundles.manifest import BundleError
 from cxr_server.bundles.store import WantedModel, resolve
 from cxr_server.errors import Draining
 from cxr_server.inference import threads
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.lifecycle import Lifecycle
 from cxr_server.memory import Memory
-from cxr_server.model import ServingModel
+from cxr_server.model import ServedModel, ServingModel
 from cxr_server.observability.metrics import Metrics
 from cxr_server.resources import LEAST_CALLS, Resources, busy_calls
 from cxr_server.settings import Settings
@@ -28,8 +28,8 @@ log = structlog.get_logger("cxr_server")
 class Swapped:
     """What a swap has changed, and the seconds that loading took."""
 
-    now: Manifest
-    before: Manifest
+    now: ServedModel
+    before: ServedModel
     load_s: float
 
 
@@ -174,7 +174,7 @@ class Models:
             finally:
                 await before.close()
             self._settle(self._models)
-            return Swapped(model.manifest, before.manifest, load_s)
+            return Swapped(model.identity, before.identity, load_s)
 
     def _refuse(self, gone: asyncio.Event) -> None:
         """Raise Draining if the caller of a swap has gone, or the server is ending."""
@@ -232,4 +232,5 @@ def _identity(model: ServingModel) -> dict[str, str]:
         "model": manifest.name,
         "model_version": manifest.version,
         "weights_sha256": manifest.weights_sha256,
+        "precision": model.engine.precision,
     }

@@ -8,6 +8,7 @@ from cxr_server.imaging.radiograph import DecodeLimits, InputWarning
 from cxr_server.inference.model_input import Evidence
 from cxr_server.inference.scoring import Finding
 from cxr_server.lifecycle import Phase
+from cxr_server.model import ServedModel
 from cxr_server.observability.stages import Stage, Stages
 
 
@@ -19,6 +20,7 @@ class PredictResult:
     evidence: Evidence
     stages: Stages
     model: Manifest
+    precision: str
     include_embedding: bool = False
 
     @property
@@ -63,7 +65,7 @@ class ModelDescription:
     """A loaded model, the limits on requests and the options; `served` are all models by name."""
 
     model: Manifest
-    served: dict[str, Manifest]
+    served: dict[str, ServedModel]
     limits: DecodeLimits
     max_request_bytes: int
     max_drawn_pixels: int

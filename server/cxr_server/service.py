@@ -139,6 +139,7 @@ class InferenceService:
             evidence=evidence,
             stages=stages,
             model=model.manifest,
+            precision=model.engine.precision,
             include_embedding=request.include_embedding,
         )
         self._metrics.answered(call, stages.seconds(), result.warnings)
@@ -171,7 +172,7 @@ class InferenceService:
         model = self._loaded(name)
         return ModelDescription(
             model=model.manifest,
-            served={known: each.manifest for known, each in self.models},
+            served={known: each.identity for known, each in self.models},
             limits=model.limits,
             max_request_bytes=self.memory.max_request_bytes,
             max_drawn_pixels=most_drawn_px(model),
@@ -240,6 +241,7 @@ class InferenceService:
             evidence=evidence,
             stages=stages,
             model=model.manifest,
+            precision=model.engine.precision,
             include_embedding=request.include_embedding,
         )
 
@@ -259,7 +261,7 @@ class InferenceService:
             manifest = model.manifest
             call.served_as = served_as
             call.model, call.model_version = manifest.name, manifest.version
-            call.weights_sha256 = manifest.weights_sha256
+            call.weights_sha256, call.precision = manifest.weights_sha256, model.engine.precision
         return model
 
 

@@ -210,19 +210,27 @@ def test_an_existing_journal_and_other_options_are_refused(
     assert output.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"weights_sha256": "f" * 64}, "no longer serves"),
+        ({"version": "1+int8.01234567", "precision": "int8"}, "no longer serves"),
+        ({"precision": "bfloat16"}, "no longer computes in float32, but in bfloat16"),
+    ],
+)
 def test_a_server_that_comes_back_with_another_model_ends_the_run(
-    cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path
+    cxr: Cxr, fake: FakeServer, films: Path, tmp_path: Path, changed: dict[str, str], told: str
 ) -> None:
     def other(request: pb.PredictRequest) -> Any:
         answer: Any = default_answer(request)
-        answer.model.weights_sha256 = "f" * 64
+        answer.model.MergeFrom(pb.Model(**changed))
         return answer
 
     fake.answer("Predict", other)
     output = tmp_path / "run.jsonl"
     status, _, err = cxr("predict", films, "--output", output)
     assert status == 1
-    assert "no longer serves" in err
+    assert told in err
     assert rows_of(output) == []
 
 

@@ -164,6 +164,7 @@ def test_films_of_another_model_than_the_described_one_are_told(
     _, page = report_of(cxr, folder, tmp_path / "report.html")
     (warning,) = page.all("p", class_="other-model")
     assert "1 film scored by another model: fake 1, weights 1111" in warning.text
+    assert "in float32." in warning.text
 
 
 def test_scores_of_every_finding_are_in_the_row_in_the_order_of_the_model(

@@ -72,6 +72,7 @@ def test_the_structured_report_holds_every_score_and_names_the_model(
         assert explained.model.name in texts
         assert explained.model.version in texts
         assert f"weights sha256 {explained.model.weights_sha256}" in texts
+        assert "precision float32" in texts
     remarks = [item.TextValue for item in items(tree, codes.DCM.Comment.value)]
     assert explained.notice in remarks
     assert [text for text in remarks if text.startswith("PHANTOM_MODEL")]
@@ -113,7 +114,14 @@ def test_the_uids_follow_from_the_film_and_the_model(explained: ExplanationSet) 
     assert all(pydicom.uid.UID(uid).is_valid for uid in uids(first))
 
 
-@pytest.mark.parametrize("changed", [{"weights_sha256": 64 * "0"}, {"version": "1+int8.01234567"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weights_sha256": 64 * "0"},
+        {"version": "1+int8.01234567"},
+        {"precision": "bfloat16"},
+    ],
+)
 def test_a_report_by_another_model_does_not_replace_one_even_with_the_same_weights(
     explained: ExplanationSet, changed: dict[str, str]
 ) -> None:

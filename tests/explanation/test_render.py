@@ -72,6 +72,7 @@ def file_of(
         Caption(
             finding=finding,
             model=MODEL,
+            precision="float32",
             method="GRAD_CAM",
             scale=options.scale,
             heat=heat or planted(),
@@ -433,7 +434,14 @@ def test_limits_are_in_the_unit_of_the_evidence_and_a_fixed_scale_is_open_at_its
 
     def caption(scale: HeatScale, full: float | None) -> Caption:
         heat = from_evidence(evidence_hw, 224, full)
-        return Caption(finding=MASS, model=MODEL, method="GRAD_CAM", scale=scale, heat=heat)
+        return Caption(
+            finding=MASS,
+            model=MODEL,
+            precision="float32",
+            method="GRAD_CAM",
+            scale=scale,
+            heat=heat,
+        )
 
     assert caption(HeatScale.PER_MAP, None).limits == ("0", "38.2", "76.5")
     assert caption(HeatScale.FIXED, 25.0).limits == ("0", "12.5", ">= 25")
@@ -486,7 +494,14 @@ def draw(side_px):
     evidence = Evidence(evidence_hw[None], (), noise_hw[:224, :224], facts, ())
     heat = from_evidence(evidence_hw, 224, 25)
     finding, model = Finding("Mass", 4, 0, 0.5, 0.5, 0.5), load_bundle(PHANTOM_PATH).manifest
-    caption = Caption(finding=finding, model=model, method="m", scale=options.scale, heat=heat)
+    caption = Caption(
+        finding=finding,
+        model=model,
+        precision="float32",
+        method="m",
+        scale=options.scale,
+        heat=heat,
+    )
     before = most_bytes()
     Renderer(evidence, options, noise_hw).render(caption)
     return most_bytes() - before
@@ -571,6 +586,7 @@ def test_every_picture_says_in_its_file_what_it_is(
         "model": MODEL.name,
         "version": MODEL.version,
         "weights_sha256": MODEL.weights_sha256,
+        "precision": "float32",
         "scale": "PER_MAP",
         "low": 0.0,
         "high": pytest.approx(20, rel=0.04),

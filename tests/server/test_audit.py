@@ -79,6 +79,7 @@ async def test_each_call_leaves_a_line_that_names_its_image_by_a_keyed_hash_and_
         "model": "phantom",
         "model_version": model.version,
         "weights_sha256": model.weights_sha256,
+        "precision": "float32",
         "code": "OK",
         "finding_count": 3,
     }

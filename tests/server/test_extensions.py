@@ -1,14 +1,17 @@
 """What is registered is served: one entry of a registry, and nothing else, adds a capability."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 
 import grpc
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
@@ -118,9 +121,16 @@ async def test_a_registered_engine_is_a_choice_and_is_served(
     async with serving("--engine", "toy", "--decode-processes", "0") as stub:
         health = await stub.Health(pb.HealthRequest())
         described = await stub.DescribeModel(pb.DescribeModelRequest())
-        (only,) = (await stub.Explain(pb.ExplainRequest(image=grey))).explanations
+        predicted = await stub.Predict(pb.PredictRequest(image=grey))
+        explained = await stub.Explain(pb.ExplainRequest(image=grey))
+    (only,) = explained.explanations
     assert (health.engine, health.device) == ("toy", "abacus")
     assert health.precision == described.precision == "bfloat16"
+    (served,) = described.served_models
+    answers = health, described, predicted, explained, served
+    assert {each.model.precision for each in answers} == {"bfloat16"}
+    with Image.open(BytesIO(only.heatmap)) as picture:
+        assert json.loads(picture.text["cxr-serve"])["precision"] == "bfloat16"
     mean = 192 / 255 * 2 - 1
     assert only.evidence.values == pytest.approx([mean, mean, 0, 0] * 4, abs=0.02)
 

@@ -157,6 +157,7 @@ async def test_a_swap_loses_no_call_and_can_be_undone(
         swap = admin_pb2.SwapModelRequest(name="chest", bundle=str(second))
         swapped = await admin.SwapModel(swap)
         versions = swapped.previous_model.version, swapped.model.version
+        assert swapped.previous_model.precision == swapped.model.precision == "float32"
         before = len(answered)
         while len(answered) < before + 10:
             await asyncio.sleep(0.01)

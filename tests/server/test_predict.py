@@ -57,6 +57,7 @@ def test_a_reply_explains_itself(phantom_stub: ChestXrayServiceStub) -> None:
     assert "Phantom" in reply.notice
     assert reply.model.name == "phantom"
     assert len(reply.model.weights_sha256) == 64
+    assert reply.model.precision == "float32"
     info = reply.image_info
     assert (info.format, info.width_px, info.height_px) == (pb.IMAGE_FORMAT_JPEG, 400, 300)
     assert info.bit_depth == 8

@@ -117,6 +117,7 @@ def test_the_mark_is_read_by_pillow_and_by_the_command(film: Path) -> None:
         mark = json.loads(image.text["cxr-serve"])
     assert mark["finding"] == answer.explanations[0].finding.label
     assert mark["weights_sha256"] == answer.model.weights_sha256
+    assert mark["precision"] == answer.model.precision == "float32"
     assert (mark["low"], mark["high"]) == (0, 12.5)
     assert mark["notice"] == notice
 

@@ -597,16 +597,18 @@ class DicomOptions(_message.Message):
     def __init__(self, presentation: _Optional[_Union[DicomPresentation, str]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "weights_sha256", "intended_use")
+    __slots__ = ("name", "version", "weights_sha256", "intended_use", "precision")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
     INTENDED_USE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     weights_sha256: str
     intended_use: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., intended_use: _Optional[str] = ...) -> None: ...
+    precision: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., intended_use: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class ServedModel(_message.Message):
     __slots__ = ("name", "model")

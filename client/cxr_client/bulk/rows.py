@@ -19,9 +19,6 @@ from cxr_client.runs import (
     ImageRow,
 )
 
-_AS_PUBLISHED = ("", "float32", "int8")
-"""Precisions that name, version and hash of a model tell."""
-
 
 def header(
     described: ModelDescription,
@@ -63,8 +60,8 @@ def header(
         }
     if described.quantization:
         found["quantized_from"] = described.quantization.parent_name
-    if described.precision not in _AS_PUBLISHED:
-        found["precision"] = described.precision
+    if reduced := model.reduced_precision:
+        found["precision"] = reduced
     return found
 
 

@@ -73,7 +73,7 @@ class CsvWriter:
 
     _FINDING = "file,rank,label,score,probability,calibrated_probability,threshold,above_threshold"
     _EXPLANATION = "logit,peak_x_px,peak_y_px,picture"
-    _VERBOSE = "model,model_version,weights_sha256,request_id"
+    _VERBOSE = "model,model_version,weights_sha256,precision,request_id"
 
     def __init__(self, *, explains: bool, verbose: bool, studies: Studies) -> None:
         """Print the header."""
@@ -106,7 +106,8 @@ class CsvWriter:
                 row |= _explanation_columns(*explained[finding.label])
             if self._verbose:
                 row |= {"model": model.name, "model_version": model.version}
-                row |= {"weights_sha256": model.weights_sha256, "request_id": answer.request_id}
+                row |= {"weights_sha256": model.weights_sha256, "precision": model.precision}
+                row["request_id"] = answer.request_id
             self._rows.writerow(row | self._studies.columns(name))
         self._model = f"{model.name} {model.version}, weights of SHA-256 {model.weights_sha256}"
         self._notice = answer.notice

@@ -11,7 +11,13 @@ from cxr.v1 import chest_xray_pb2 as pb
 
 NOTICE = "Answered by a fake server: for tests of software only."
 
-_MODEL = pb.Model(name="fake", version="1", weights_sha256="00" * 32, intended_use="tests")
+_MODEL = pb.Model(
+    name="fake",
+    version="1",
+    weights_sha256="00" * 32,
+    intended_use="tests",
+    precision="float32",
+)
 _FINDINGS = (
     pb.Finding(
         label="Effusion",

@@ -12,10 +12,11 @@ from cxr_server.inference.scoring import Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """A picture's finding, model, method and scale."""
+    """A picture's finding, model, method and scale; the engine computes in `precision`."""
 
     finding: Finding
     model: Manifest
+    precision: str
     method: str
     scale: HeatScale
     heat: HeatMap
@@ -44,6 +45,7 @@ class Caption:
             "model": self.model.name,
             "version": self.model.version,
             "weights_sha256": self.model.weights_sha256,
+            "precision": self.precision,
             "scale": self.scale,
             "low": self.heat.low,
             "high": self.heat.high,

@@ -132,7 +132,12 @@ def explain(
         heatmap = b""
         if label in (heatmap_labels or labels):
             caption = Caption(
-                finding=finding, model=model, method=method, scale=options.scale, heat=heat
+                finding=finding,
+                model=model,
+                precision=engine.precision,
+                method=method,
+                scale=options.scale,
+                heat=heat,
             )
             heatmap = renderer.render(caption)
         yield Explanation(

@@ -20,8 +20,8 @@ class Call:
     trace.
 
     `served_as` is the name of the model that is asked, "" until it is found. `model`,
-    `model_version`, `weights_sha256`, `image_hmacs` (hex, one for each image) and `finding_count`
-    are for the audit file.
+    `model_version`, `weights_sha256`, `precision`, `image_hmacs` (hex, one for each image) and
+    `finding_count` are for the audit file.
     """
 
     method: str
@@ -42,6 +42,7 @@ class Call:
     model: str = ""
     model_version: str = ""
     weights_sha256: str = ""
+    precision: str = ""
     image_hmacs: list[str] = field(default_factory=list)
     finding_count: int | None = None
     ended: bool = field(default=False, init=False)

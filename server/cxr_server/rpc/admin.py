@@ -7,10 +7,11 @@ from google.protobuf import duration
 
 from cxr.v1 import admin_pb2 as pb
 from cxr.v1 import admin_pb2_grpc, chest_xray_pb2
-from cxr_server.bundles.manifest import Manifest
 from cxr_server.errors import InvalidField, ModelLoading, OperatorError, SwapFailed
+from cxr_server.model import ServedModel
 from cxr_server.models import Models
 from cxr_server.rpc.interceptors.call_context import CallContext
+from cxr_server.rpc.messages import model_fields
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 log = structlog.get_logger("cxr_server.admin")
@@ -43,10 +44,5 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             )
 
 
-def _model(manifest: Manifest) -> chest_xray_pb2.Model:
-    return chest_xray_pb2.Model(
-        name=manifest.name,
-        version=manifest.version,
-        weights_sha256=manifest.weights_sha256,
-        intended_use=manifest.intended_use,
-    )
+def _model(served: ServedModel) -> chest_xray_pb2.Model:
+    return chest_xray_pb2.Model(**model_fields(served.manifest, served.precision))

@@ -143,7 +143,7 @@ def health_response(report: HealthReport) -> pb.HealthResponse:
         pb.HealthResponse,
         report,
         status=f"SERVING_STATUS_{phase}",
-        model=_fields(pb.Model, report.model) if report.model else None,
+        model=model_fields(report.model, report.precision) if report.model else None,
         server_version=__version__,
         uptime_duration=_duration(report.uptime_s),
     )
@@ -156,9 +156,9 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
     fields = _fields(
         pb.DescribeModelResponse,
         manifest,
-        model=_fields(pb.Model, manifest),
+        model=model_fields(manifest, description.precision),
         served_models=[
-            {"name": name, "model": _fields(pb.Model, each)}
+            {"name": name, "model": model_fields(each.manifest, each.precision)}
             for name, each in description.served.items()
         ],
         architecture=manifest.network.name,
@@ -184,6 +184,11 @@ def describe_model_response(description: ModelDescription) -> pb.DescribeModelRe
     return pb.DescribeModelResponse(**fields)
 
 
+def model_fields(manifest: Manifest, precision: str) -> dict[str, Any]:
+    """Return the fields of a Model, whose engine computes in a precision."""
+    return _fields(pb.Model, manifest, precision=precision)
+
+
 def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     """Return the fields that PredictResponse and ExplainResponse share."""
     facts, stages = result.evidence.facts, result.stages.seconds()
@@ -191,7 +196,7 @@ def _common(result: PredictResult, request_id: str) -> dict[str, Any]:
     presentation = f"DICOM_PRESENTATION_{facts.presentation or 'UNSPECIFIED'}"
     return {
         "findings": [_finding(finding) for finding in result.findings],
-        "model": _fields(pb.Model, result.model),
+        "model": model_fields(result.model, result.precision),
         "image_info": _fields(
             pb.ImageInfo,
             facts,

@@ -47,6 +47,7 @@ def test_a_saved_picture_says_what_it_is_and_is_refused_by_the_server(
     assert mark["finding"] == "Effusion"
     assert mark["notice"] == answer.notice
     assert mark["weights_sha256"] == answer.model.weights_sha256
+    assert mark["precision"] == answer.model.precision == "float32"
     assert mark["score"] == pytest.approx(answer["Effusion"].finding.score, abs=1e-6)
     with pytest.raises(InvalidRequestError) as refused:
         client.predict(content)
@@ -122,6 +123,7 @@ def test_saved_csv_has_a_row_for_each_finding_with_the_notice(
         assert row["above_threshold"] == str(finding.above_threshold).lower()
         assert row["notice"] == expected.notice
         assert row["weights_sha256"] == expected.model.weights_sha256
+        assert row["precision"] == expected.model.precision
 
 
 def test_the_csv_of_a_file_named_as_a_formula_is_no_formula(page: Page, film: Path) -> None:

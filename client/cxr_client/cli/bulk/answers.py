@@ -145,9 +145,13 @@ class Answers:
 
     def _check(self, answer: Prediction | ExplanationSet) -> None:
         model, ours = answer.model, self.header["model"]
+        precision = self.header.get("precision", "")
         if model.weights_sha256 != ours["weights_sha256"] or model.version != ours["version"]:
             told = f"{ours['name']} {ours['version']}, but {model.name} {model.version}"
             raise OtherModelError(f"the server no longer serves {told}, or other weights of it")
+        if model.reduced_precision != precision:
+            told = f"in {precision or 'float32'}, but in {model.precision}"
+            raise OtherModelError(f"the server no longer computes {told}")
         if self.plan.embeddings and not answer.embedding:
             raise UsageError(f"--embeddings: {model.name} {model.version} returns none")
 

@@ -110,7 +110,8 @@ def _other_models(facts: Facts) -> str:
     others = {model: count for model, count in facts.models.items() if model != facts.model.model}
     return "".join(
         f'<p class="other-model">{_count(count, "film")} scored by another model: '
-        f"{text(model.name)} {text(model.version)}, weights {text(model.weights_sha256)}.</p>"
+        f"{text(model.name)} {text(model.version)}, weights {text(model.weights_sha256)}, "
+        f"in {text(model.precision or 'unknown precision')}.</p>"
         for model, count in others.items()
     )
 

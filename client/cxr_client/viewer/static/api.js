@@ -10,7 +10,8 @@
  *   peak: {x_px: number, y_px: number, value: number} | null,
  *   regions: {box: Box, peak_value: number, threshold: number}[],
  *   no_positive_evidence: boolean, method: string}} Explanation
- * @typedef {{name: string, version: string, weights_sha256: string, intended_use: string}} Model
+ * @typedef {{name: string, version: string, weights_sha256: string, intended_use: string,
+ *   precision: string}} Model
  * @typedef {{format: string, width_px: number, height_px: number, bit_depth: number,
  *   crop_box: Box, presentation: string}} ImageInfo
  * @typedef {{decode_ms: number | null, queue_ms: number | null, inference_ms: number | null,

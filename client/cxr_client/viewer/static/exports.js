@@ -9,14 +9,14 @@
  * @typedef {{address: string, tls: boolean, name: string, label: string, presentation: string,
  *   drawn: Drawn}} Call
  * @typedef {{finding: string, score: number, method: string, model: string, version: string,
- *   weights_sha256: string, scale: string, low: number, high: number, unit: string,
- *   notice: string}} Mark What a picture says of itself: the fields of the server's pictures.
+ *   weights_sha256: string, precision: string, scale: string, low: number, high: number,
+ *   unit: string, notice: string}} Mark What a picture says of itself: the fields of the server's pictures.
  */
 
 /** The PNG text by which the server and `cxr` know, and refuse, a picture with a heat map. */
 const MARK = "cxr-serve";
 const COLUMNS =
-  "file,rank,label,score,probability,calibrated_probability,threshold,above_threshold,logit,peak_x_px,peak_y_px,picture,warnings,error,model,model_version,weights_sha256,request_id,notice".split(
+  "file,rank,label,score,probability,calibrated_probability,threshold,above_threshold,logit,peak_x_px,peak_y_px,picture,warnings,error,model,model_version,weights_sha256,precision,request_id,notice".split(
     ",",
   );
 
@@ -54,6 +54,7 @@ export function csv(name, result) {
       model: result.model.name,
       model_version: result.model.version,
       weights_sha256: result.model.weights_sha256,
+      precision: result.model.precision,
       request_id: result.request_id,
       notice: result.notice,
     };
@@ -191,6 +192,7 @@ export function markOf(result, explanation, scale, { low, high }) {
     model: model.name,
     version: model.version,
     weights_sha256: model.weights_sha256,
+    precision: model.precision,
     scale,
     low,
     high,

@@ -208,10 +208,9 @@ const watch = new Watch(
 /** @param {import("./api.js").ModelDescription} model */
 function setModel(model) {
   const before = state.model?.model;
-  const { name, version, weights_sha256: weights } = model.model;
-  // A refitted model has the same weights.
-  if (before?.weights_sha256 === weights && before.name === name && before.version === version)
-    return;
+  // A refitted model has the same weights, and one in bfloat16 all but the precision.
+  const told = /** @type {const} */ (["name", "version", "weights_sha256", "precision"]);
+  if (before && told.every((each) => before[each] === model.model[each])) return;
   state.model = model;
   answers.maxBytes = model.limits.max_request_bytes;
   panel.describe(model);

@@ -198,7 +198,15 @@ function drawCaption(context, { answer, explanation, legend }, place) {
   context.fillStyle = FAINT;
   const facts = [
     `score; 0.5 is the decision boundary (threshold ${three(finding.threshold)})`,
-    `${model.name} ${model.version}, weights ${model.weights_sha256.slice(0, 12)}, ${method}, ${settings.scale === "FIXED" ? "fixed scale" : "scale of this map"}`,
+    [
+      `${model.name} ${model.version}`,
+      `weights ${model.weights_sha256.slice(0, 12)}`,
+      model.precision,
+      method,
+      settings.scale === "FIXED" ? "fixed scale" : "scale of this map",
+    ]
+      .filter(Boolean)
+      .join(", "),
   ];
   let at = top + 1.4 * line;
   for (const fact of facts) {

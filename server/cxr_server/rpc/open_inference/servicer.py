@@ -110,6 +110,7 @@ class OpenInferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
             response.parameters["notice"].string_param = model.notice
             response.parameters["request_id"].string_param = call.request_id
             response.parameters["weights_sha256"].string_param = model.weights_sha256
+            response.parameters["precision"].string_param = results[0].precision
             return response
 
     async def _predict_all(
