@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import PurePath
 
-_KEPT_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom"})
+from cxr_client.suffixes import SENT
+
 MIN_SECRET_BYTES = 16
 
 
@@ -36,7 +37,7 @@ class Identity:
         *folders, file = PurePath(relative).parts
         suffix = PurePath(file).suffix.lower()
         hashed = [self.part(part) for part in (*folders, file)]
-        return "/".join(hashed) + (suffix if suffix in _KEPT_SUFFIXES else "")
+        return "/".join(hashed) + (suffix if suffix in SENT else "")
 
     def part(self, part: str) -> str:
         """Return the hash of a folder's or a file's name, its suffix included."""

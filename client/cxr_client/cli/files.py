@@ -3,6 +3,7 @@
 import glob
 import io
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from cxr_client.cli.sniff import HEAD_BYTES, IMAGES, NO_IMAGE, is_heatmap, kind_of
 from cxr_client.images import BinaryFile
+from cxr_client.suffixes import SENT, without_suffix
 
 _LIST_BYTES = 2**16
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".dcm", ".dicom"}
+_STARS = re.compile(r"\*{2,}")
 
 
 class FileError(Exception):
@@ -93,11 +95,13 @@ def search(names: Iterable[str], *, follow: bool, max_bytes: int) -> Search:
     """
     found = Search()
     taken: set[Path] = set()
+    last: dict[Path, int] = {}
     for name, source, stem in _find(names, found, follow, max_bytes):
-        unique, count = stem, 1
+        unique, count = stem, last.get(stem, 1)
         while unique in taken:
             count += 1
             unique = stem.with_name(f"{stem.name}-{count}")
+        last[stem] = count
         taken.add(unique)
         found.jobs.append(Job(name, source, unique))
     return found
@@ -125,7 +129,7 @@ def _find(
             yield name, sys.stdin.buffer.read(max_bytes + 1), Path("stdin")
             continue
         for file, relative in files_at(name, found, follow=follow):
-            yield file, Path(file), relative.with_suffix("")
+            yield file, Path(file), Path(without_suffix(str(relative)))
 
 
 def files_at(name: str, found: Search, *, follow: bool) -> Iterator[tuple[str, Path]]:
@@ -135,14 +139,18 @@ def files_at(name: str, found: Search, *, follow: bool) -> Iterator[tuple[str, P
     every other name to itself.
     """
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # False where that cannot be told: the file fails when it is read
         for file in _images_in(path, found, follow):
             yield str(file), file.relative_to(path)
     elif os.path.lexists(path) or not (matching := _matching(name, follow)):
         yield name, Path(path.name)
     else:
+        seen: set[str] = set()  # "**" matches folders, and folders and files in them
         for each in matching:
-            yield from files_at(each, found, follow=follow)
+            for file_name, relative in files_at(each, found, follow=follow):
+                if file_name not in seen:
+                    seen.add(file_name)
+                    yield file_name, relative
 
 
 def names_in(file: BinaryFile) -> Iterator[str]:
@@ -157,13 +165,18 @@ def names_in(file: BinaryFile) -> Iterator[str]:
 
 
 def _matching(pattern: str, follow: bool) -> list[str]:
-    """Return what a pattern matches, sorted. "**" is any folders, linked ones with `follow`."""
+    """Return what a pattern matches, sorted. "**" is any folders, linked ones with `follow`.
+
+    Beside other characters "**" is "*", as in shells.
+    """
     if not glob.has_magic(pattern):
         return []
     if follow:
         return sorted(glob.iglob(pattern, recursive=True))
     anchor = Path(pattern).anchor
-    return sorted(map(str, Path(anchor).glob(pattern[len(anchor) :])))
+    parts = Path(pattern).relative_to(anchor).parts
+    plain = "/".join(each if each == "**" else _STARS.sub("*", each) for each in parts)
+    return sorted(map(str, Path(anchor).glob(plain)))
 
 
 def _images_in(root: Path, found: Search, follow: bool) -> Iterator[Path]:
@@ -173,7 +186,11 @@ def _images_in(root: Path, found: Search, follow: bool) -> Iterator[Path]:
     visited: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(root, onerror=fail, followlinks=follow):
         folder = Path(parent)
-        identity = folder.stat()
+        try:
+            identity = folder.stat()
+        except OSError as error:  # It has gone.
+            fail(error)
+            continue
         if (identity.st_dev, identity.st_ino) in visited:  # A link to a folder above itself.
             folders.clear()
             continue
@@ -202,7 +219,7 @@ def _kind_to_skip(file: Path) -> str | None:
     """Return what kind of file this is, or None if it is an image to send."""
     if file.name.startswith("."):
         return "hidden"
-    named = file.suffix.lower() in _SUFFIXES
+    named = file.suffix.lower() in SENT
     try:
         # Nothing but a regular file is opened: opening a FIFO waits for its writer.
         if not stat.S_ISREG(file.stat().st_mode):

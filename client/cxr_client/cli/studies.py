@@ -39,7 +39,7 @@ class Studies:
 
     def columns(self, name: str) -> dict[str, str]:
         """Return the columns of an image: its UIDs, or none."""
-        return self.series[name]._asdict() if self.series else {}
+        return self.series.get(name, Series())._asdict() if self.series else {}
 
     def heading(self, name: str) -> str:
         """Return the line above an image that begins a series; "" above others."""
@@ -49,12 +49,15 @@ class Studies:
 def group(found: Search) -> Studies:
     """Order the jobs of a search by study and series, in the order of their first images."""
     series = {job.name: _series_of(job) for job in found.jobs}
-    studies = list(dict.fromkeys(each.study_uid for each in series.values()))
-    all_series = list(dict.fromkeys(series.values()))
+    studies: dict[str, int] = {}
+    all_series: dict[Series, int] = {}
+    for each in series.values():
+        studies.setdefault(each.study_uid, len(studies))
+        all_series.setdefault(each, len(all_series))
 
     def place(job: Job) -> tuple[bool, int, int]:
         its = series[job.name]
-        return not its.study_uid, studies.index(its.study_uid), all_series.index(its)
+        return not its.study_uid, studies[its.study_uid], all_series[its]
 
     found.jobs.sort(key=place)
     result = Studies(series)

@@ -84,7 +84,9 @@ class LineWriter:
         """Align the columns for these names of files."""
         self._footer, self._studies = Footer(), studies
         # One long name does not move the columns of all.
-        self._name_width = min(max(len(printable(name)) for name in names), _MAX_NAME_WIDTH)
+        self._name_width = min(
+            max((len(printable(name)) for name in names), default=0), _MAX_NAME_WIDTH
+        )
         self._cells = 3
         if sys.stdout.isatty():
             left = shutil.get_terminal_size().columns - self._name_width - len("  ! CROPPED")

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from cxr_client.bulk.identity import Identity
 from cxr_client.evaluation.labels.label_set import LabelError, LabelSet
 from cxr_client.evaluation.scores import Scores
+from cxr_client.suffixes import without_suffix
 
 
 def reveal(scores: Scores, labels: LabelSet, secret: bytes) -> Scores:
@@ -34,7 +35,7 @@ def reveal(scores: Scores, labels: LabelSet, secret: bytes) -> Scores:
 
     def clear(file: str) -> str:
         path = PurePosixPath(file)
-        *folders, stem = path.with_suffix("").parts
+        *folders, stem = PurePosixPath(without_suffix(file)).parts
         # Hashed file names are the hash of name and suffix, followed by the suffix.
         name = known.get(stem, "")
         return "/".join([*(known.get(each, each) for each in folders), name or path.name])

@@ -22,9 +22,13 @@ class Film(NamedTuple):
 
     @property
     def relative(self) -> str:
-        """The path in the folder that was given, without ".." and without a leading slash."""
+        """The path in the folder that was given, without a leading slash, and ".." as "%2E%2E".
+
+        Two names have the same only if one begins at the root and the other where the run does.
+        """
         path = PurePath(self.name[self.start :])
-        return "/".join(part for part in path.parts if part not in (path.anchor, ".."))
+        parts = (part for part in path.parts if part != path.anchor)
+        return "/".join("%2E%2E" if part == ".." else part for part in parts)
 
 
 class Scan:
@@ -42,7 +46,7 @@ class Scan:
         follow: bool,
         alone: bool,
     ) -> None:
-        """Begin to search. With `alone`, there is one folder, to which paths are relative."""
+        """Begin to search. With `alone`, there is one name: if of a folder, paths are relative."""
         self.found = Search()
         self.total = 0
         """Files to answer, those known so far."""
@@ -50,6 +54,7 @@ class Scan:
         self.complete = False
         self._names, self._identity, self._known = names, identity, known
         self._follow, self._alone = follow, alone
+        self._found: set[str] = set()
         self._films: list[Film | None] = []
         self._error: BaseException | None = None
         self.stopped = False
@@ -98,27 +103,31 @@ class Scan:
     def _search(self) -> None:
         try:
             for name in self._names:
+                in_folder = self._alone and os.path.isdir(name)
                 for file, relative in files_at(name, self.found, follow=self._follow):
                     if self.stopped:
                         return
-                    self._add(file, str(relative))
+                    self._add(file, len(file) - len(str(relative)) if in_folder else 0)
         except BaseException as error:
             self._error = error
         finally:
             self.complete = True
             self._wake()
 
-    def _add(self, file: str, relative: str) -> None:
-        if not self._identity.by_content:
+    def _add(self, file: str, start: int) -> None:
+        if self._identity.by_content:  # `known` has keys of contents
+            path = self._identity.key(file, None, None)
+            if path in self._found:
+                return
+            self._found.add(path)
+        else:
             try:
                 facts = os.stat(file)
             except OSError:
                 facts = None
-            key = self._identity.key(file, facts, None)
-            if not self.add_known(key):
+            if not self.add_known(self._identity.key(file, facts, None)):
                 return
-        in_folder = self._alone and file.endswith(relative)
-        self._films.append(Film(file, len(file) - len(relative) if in_folder else 0))
+        self._films.append(Film(file, start))
         self.total += 1
         self._wake()
 

@@ -44,7 +44,7 @@ async def report(arguments: argparse.Namespace) -> int:
             return explained, []
 
         facts = Facts(
-            root=_folder(arguments.files),
+            root=None if arguments.files_from else _folder(arguments.files),
             skipped=found.skipped_text(),
             start_time=datetime.now().astimezone(),
             model=await client.describe_model(),

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_client.suffixes import without_suffix
+
 SEX, AGE, VIEW, SCANNER = "Sex", "Age", "View", "Scanner"
 """Columns with the same name in all formats."""
 
@@ -81,8 +83,8 @@ class LabelSet:
 
 
 def stem_of(file: str) -> str:
-    """Return the name of a file without its folders and its suffix."""
-    return PurePosixPath(file.replace("\\", "/")).stem
+    """Return the name of a file without its folders and the suffix of an image."""
+    return without_suffix(PurePosixPath(file.replace("\\", "/")).name)
 
 
 def study_path_of(depth: int) -> Callable[[str], str]:
@@ -90,7 +92,7 @@ def study_path_of(depth: int) -> Callable[[str], str]:
 
     def key(file: str) -> str:
         path = PurePosixPath(file.replace("\\", "/"))
-        return "/".join([*path.parts[-depth:-1], path.stem])
+        return "/".join([*path.parts[-depth:-1], without_suffix(path.name)])
 
     return key
 

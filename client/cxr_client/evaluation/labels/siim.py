@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet
+from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet, stem_of
 from cxr_client.evaluation.labels.tables import read_columns
-
-_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg")
 
 
 def read(path: Path, _: Choices) -> LabelSet:
@@ -28,7 +26,7 @@ def read(path: Path, _: Choices) -> LabelSet:
         title="SIIM-ACR Pneumothorax",
         keys=tuple(masks),
         findings={"Pneumothorax": labels},
-        key_of=uid_of,
+        key_of=stem_of,
         choices=("An image with a mask is positive for Pneumothorax, one with -1 is negative.",),
         cautions=(
             "The file has no patients, so intervals treat every image as a separate patient.",
@@ -36,10 +34,3 @@ def read(path: Path, _: Choices) -> LabelSet:
         # The challenge's images were taken from NIH ChestX-ray14.
         datasets=("siim", "nih"),
     )
-
-
-def uid_of(file: str) -> str:
-    """Return the UID that a file is named after; its numbers are separated by points."""
-    name = file.replace("\\", "/").rpartition("/")[2]
-    stem, point, suffix = name.rpartition(".")
-    return stem if f"{point}{suffix}".lower() in _SUFFIXES else name

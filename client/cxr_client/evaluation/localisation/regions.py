@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_client.evaluation.labels import chexpert, nih, rsna, siim, vindr
+from cxr_client.evaluation.labels import chexpert, nih, rsna, vindr
 from cxr_client.evaluation.labels.label_set import LabelError, stem_of, study_path_of
 from cxr_client.evaluation.labels.tables import open_text, read_columns
 from cxr_client.evaluation.localisation.rle import decode
@@ -135,7 +135,7 @@ def _siim(path: Path) -> RegionSet:
         left = _SIIM_PX**2 - sum(runs)
         mask = Mask({"size": [_SIIM_PX, _SIIM_PX], "counts": [*runs, left]})
         regions[image.strip()]["Pneumothorax"].append(mask)
-    return RegionSet("SIIM-ACR Pneumothorax", regions, siim.uid_of)
+    return RegionSet("SIIM-ACR Pneumothorax", regions, stem_of)
 
 
 def _csv(path: Path) -> RegionSet:
