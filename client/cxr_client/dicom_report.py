@@ -7,6 +7,7 @@ Both belong to the film's study, and both say that they are for research only. R
 `dicom-report` (pydicom and highdicom), which nothing else in the client imports.
 """
 
+import hashlib
 import uuid
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,11 +18,13 @@ import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sc import SCImage
 from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxr_client.answer import Finding, ModelInfo
+from cxr_client.enums import DicomPresentation, ExplanationMethod
 from cxr_client.explanation import Explanation
 from cxr_client.results import ExplanationSet
 
@@ -68,8 +71,8 @@ class Report:
 def report(film: bytes | Dataset, explained: ExplanationSet) -> Report:
     """Return the report of a film.
 
-    The same film and model always give the same UIDs, so that an archive keeps one report however
-    often it is written.
+    The same film, model and answer always give the same UIDs, so that an archive keeps one report
+    however often it is written.
 
     Args:
         film: The DICOM file that was explained, or its dataset. Pixels are not needed.
@@ -90,12 +93,16 @@ def report(film: bytes | Dataset, explained: ExplanationSet) -> Report:
     for keyword in ("BodyPartExamined", "BurnedInAnnotation", "Laterality", "PatientOrientation"):
         if keyword in header:
             capture[keyword] = header[keyword]
+    _state_losses(capture, header, explained.explanations[0].heatmap)
     structured = _structured(reference, explained)
     return Report(_identified(structured, header), _identified(capture, header))
 
 
 def structured_uid(film_uid: str, model: ModelInfo) -> str:
-    """Return the SOP instance UID of the structured report on a film by a model."""
+    """Return the SOP instance UID of the structured report on a film by a model.
+
+    It is that of an answer to Explain without labels, method and presentation.
+    """
     return _uid("structured", film_uid, model)
 
 
@@ -129,18 +136,30 @@ def _identified(made: Dataset, header: Dataset) -> Dataset:
     return made
 
 
-def _uid(what: str, film_uid: str, model: ModelInfo) -> str:
+def _uid(what: str, film_uid: str, model: ModelInfo, *more: str) -> str:
     """Return a UID that is derived from a UUID (PS3.5 B.2), itself from these names."""
     # A model that is refitted or in int8 has the weights of its parent, and a version of its own.
     names = [MANUFACTURER, what, film_uid, model.weights_sha256, model.version]
-    name = " ".join(names + [model.reduced_precision] * bool(model.reduced_precision))
+    name = " ".join([*names, *filter(None, (model.reduced_precision, *more))])
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
 
 
-def _identity(what: str, source: Dataset, explained: ExplanationSet) -> dict[str, Any]:
+def _asked(explained: ExplanationSet) -> list[str]:
+    """Return what was asked for beside the defaults: other findings, methods, stored values."""
+    explanations, presentation = explained.explanations, explained.image_info.presentation
+    labels = [each.finding.label for each in explanations]
+    methods = [each.method for each in explanations]
+    return [
+        *(labels if labels != [explained.findings[0].label] else []),
+        *(methods if set(methods) != {ExplanationMethod.GRAD_CAM} else []),
+        *([presentation] if presentation is DicomPresentation.STORED else []),
+    ]
+
+
+def _identity(what: str, source: Dataset, explained: ExplanationSet, *more: str) -> dict[str, Any]:
     """Return the attributes of series, equipment and instance."""
     model = explained.model
-    names = (source.SOPInstanceUID, model)
+    names = (source.SOPInstanceUID, model, *_asked(explained), *more)
     return {
         "series_instance_uid": _uid(f"series of {what}", *names),
         "sop_instance_uid": _uid(what, *names),
@@ -267,6 +286,7 @@ def _remarks(explained: ExplanationSet) -> sr.ContainerContentItem:
 
 
 def _capture(source: Dataset, explained: ExplanationSet) -> Dataset:
+    picture = explained.explanations[0].heatmap
     capture = SCImage.from_ref_dataset(
         source,
         pixel_array=np.asarray(explained.explanations[0].image().convert("RGB")),
@@ -276,7 +296,8 @@ def _capture(source: Dataset, explained: ExplanationSet) -> Dataset:
         patient_orientation=("L", "F"),  # required here, but only a film knows its own
         series_number=902,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **_identity("capture", source, explained),
+        # Another picture is another instance.
+        **_identity("capture", source, explained, hashlib.sha256(picture).hexdigest()),
     )
     capture["PatientOrientation"].value = None
     capture.DerivationDescription = _DERIVATION
@@ -285,3 +306,28 @@ def _capture(source: Dataset, explained: ExplanationSet) -> Dataset:
     film.ReferencedSOPInstanceUID = source.SOPInstanceUID
     capture.SourceImageSequence = [film]
     return capture
+
+
+def _state_losses(capture: Dataset, header: Dataset, picture: bytes) -> None:
+    """State lossy compression of the film, which is never taken back, and of the picture.
+
+    See PS3.3 C.7.6.1.1.5.
+    """
+    methods, ratios = [], []
+    if header.get("LossyImageCompression") == "01":
+        methods += _values(header.get("LossyImageCompressionMethod"))
+        ratios += _values(header.get("LossyImageCompressionRatio"))
+    is_jpeg = picture.startswith(b"\xff\xd8")
+    if is_jpeg and len(methods) == len(ratios):  # the values belong together
+        methods.append("ISO_10918_1")
+        ratios.append(round(len(capture.PixelData) / len(picture), 1))
+    if is_jpeg or header.get("LossyImageCompression") == "01":
+        capture.LossyImageCompression = "01"
+        capture.LossyImageCompressionMethod = methods
+        capture.LossyImageCompressionRatio = ratios
+    else:
+        capture.LossyImageCompression = "00"
+
+
+def _values(value: Any) -> list[Any]:
+    return [] if value in (None, "") else list(value) if isinstance(value, MultiValue) else [value]

@@ -279,6 +279,10 @@ def test_a_file_that_is_named_twice_has_one_row(cxr: Cxr, films: Path, tmp_path:
     output = tmp_path / "run.jsonl"
     assert cxr("predict", films, films / "p0" / "00.png", "--output", output)[0] == 0
     assert files_of(output) == named(films)
+    output = tmp_path / "content.jsonl"
+    options = ["--output", output, "--key", "sha256"]
+    assert cxr("predict", films, films / "p0" / "00.png", *options)[0] == 0
+    assert files_of(output) == named(films)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
@@ -450,6 +454,23 @@ def test_scores_and_heatmaps_come_from_one_call(
     assert names_in(maps) == pictures
     assert len(set(pictures)) == 30
     assert pictures[0].startswith("p0/00.png-")
+
+
+@pytest.mark.parametrize("names", [["films/*/*.png"], ["../films", "films"], ["films/p?"]])
+def test_films_of_the_same_name_in_different_folders_have_names_and_heatmaps_of_their_own(
+    cxr: Cxr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    for number, folder in enumerate(("films/p0", "films/p1", "here/films/p0", "here/films/p1")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(PNG + bytes([number]))
+    monkeypatch.chdir(tmp_path / "here")
+    output, maps, secret = tmp_path / "run.jsonl", tmp_path / "maps", tmp_path / "secret"
+    assert cxr("predict", *names, "--output", output, "--heatmaps", maps)[0] == 0
+    count = len(rows_of(output))
+    assert len({row.get("heatmap") for row in rows_of(output)}) == len(names_in(maps)) == count
+    hashed = tmp_path / "hashed.jsonl"
+    assert cxr("predict", *names, "--output", hashed, "--anonymous-names", secret)[0] == 0
+    assert len(set(files_of(hashed))) == count == 2 * len(names)
 
 
 def test_what_a_killed_run_left_unfinished_is_deleted(

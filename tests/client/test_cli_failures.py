@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import grpc
@@ -141,6 +142,24 @@ def test_an_interrupt_ends_the_command_with_a_summary(fake: FakeServer, folder: 
     assert out == b""
     (summary,) = err.splitlines()
     assert summary.startswith(b"0 answered, 4 not answered in ")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_one_interrupt_ends_a_command_that_waits_for_standard_input(fake: FakeServer) -> None:
+    command = [*CXR, "predict", "--server", fake.address, "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        stdin = process.stdin
+        assert stdin
+        stdin.write(bytes(2**20))  # taken as a whole only by a program that is reading
+        stdin.flush()
+        stat = Path(f"/proc/{process.pid}/stat")
+        give_up = time.monotonic() + 60
+        while stat.read_text().rpartition(")")[2].split()[0] != "S":  # not waiting for more yet
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(fake: FakeServer, folder: Path) -> None:

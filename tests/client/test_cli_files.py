@@ -5,12 +5,13 @@ import os
 import socket
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clients import PNG
 from cxr_client.testing import FakeServer
-from cxr_command import Run, cxr_process
+from cxr_command import Run, cxr_process, names_in
 
 JPEG = b"\xff\xd8\xff\xe0"
 DICOM = bytes(128) + b"DICM"
@@ -194,6 +195,77 @@ def test_a_folder_that_cannot_be_read_costs_one_line_and_not_the_others(
     assert answers[0]["error"]["message"] == "File name too long"
     assert all("findings" in answer for answer in answers[1:])
     assert "4 answered, 1 failed" in err
+
+
+def test_a_path_that_cannot_be_examined_fails_alone(cxr: Run, folder: Path, tmp_path: Path) -> None:
+    images, too_long = [folder / "a.JPG", folder / "z.png"], tmp_path / ("x" * 300)
+    status, out, err = cxr("predict", "--json", images[0], too_long, images[1])
+    assert status == 1
+    assert files_in(out, tmp_path)[1] == too_long.name
+    assert f"{too_long}: File name too long" in err
+    assert "2 answered, 1 failed" in err
+    output = tmp_path / "run.jsonl"
+    status, _, err = cxr("predict", images[0], too_long, images[1], "--output", output)
+    assert status == 1
+    assert "2 answered, 1 failed" in err
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--csv"], ["--json", "--by-study"], []])
+def test_a_folder_that_cannot_be_read_is_told_in_every_form_of_output(
+    cxr: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    def walk(root: Path, onerror: Any, **_: object) -> Any:
+        onerror(PermissionError(13, "Permission denied", str(root)))
+        return iter(())
+
+    monkeypatch.setattr("cxr_client.cli.files.os.walk", walk)
+    status, _, err = cxr("predict", *options, tmp_path)
+    assert status == 1
+    assert f"{tmp_path}: Permission denied" in err
+
+
+@pytest.mark.parametrize("follow", [[], ["--follow"]])
+def test_what_a_pattern_matches_several_times_is_sent_once(
+    cxr: Run, tmp_path: Path, follow: list[str]
+) -> None:
+    for name in ("0.png", "a/n.png", "a/b/m.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    status, out, _ = cxr("predict", "--json", *follow, f"{tmp_path}/**")
+    assert status == 0
+    assert sorted(files_in(out, tmp_path)) == ["0.png", "a/b/m.png", "a/n.png"]
+
+
+def test_two_stars_beside_other_characters_are_one(cxr: Run, folder: Path) -> None:
+    status, out, _ = cxr("predict", "--json", f"{folder}/**.png")
+    assert status == 0
+    assert files_in(out, folder) == ["z.png"]
+
+
+def test_files_that_are_called_by_their_uids_have_pictures_of_their_own(
+    cxr: Run, tmp_path: Path
+) -> None:
+    for last in (10, 11):
+        (tmp_path / f"1.2.840.99.{last}").write_bytes(DICOM)
+        options = ["--label", "effusion", "--output", tmp_path / "maps"]
+        assert cxr("explain", tmp_path / f"1.2.840.99.{last}", *options)[0] == 0
+    assert names_in(tmp_path / "maps") == [
+        "1.2.840.99.10-Effusion.png",
+        "1.2.840.99.11-Effusion.png",
+    ]
+
+
+def test_pictures_of_files_of_the_same_name_are_numbered(cxr: Run, tmp_path: Path) -> None:
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(PNG)
+    options = ["--label", "effusion", "--output", tmp_path / "maps"]
+    assert cxr("explain", f"{tmp_path}/?/*.png", *options)[0] == 0
+    assert names_in(tmp_path / "maps") == [
+        "1-2-Effusion.png",
+        "1-3-Effusion.png",
+        "1-Effusion.png",
+    ]
 
 
 def test_a_name_that_the_encoding_of_the_output_lacks_is_escaped(

@@ -57,6 +57,14 @@ def test_a_report_has_a_row_for_each_film_with_the_map_of_its_highest_score(
     assert not request.labels
 
 
+def test_the_films_of_a_report_come_from_a_list_too(cxr: Run, folder: Path, tmp_path: Path) -> None:
+    listed, files = tmp_path / "list", [folder / "a.JPG", folder / "z.png"]
+    listed.write_text("\n".join(map(str, files)))
+    status, page = report_of(cxr, "--files-from", listed, tmp_path / "report.html")
+    assert status == 0
+    assert [name_in(row) for row in rows_of(page, "films")] == list(map(str, files))
+
+
 def test_a_failure_is_listed_with_its_reason_and_costs_no_other_image(
     cxr: Run, fake: FakeServer, folder: Path, tmp_path: Path
 ) -> None:

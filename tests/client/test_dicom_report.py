@@ -130,6 +130,52 @@ def test_a_report_by_another_model_does_not_replace_one_even_with_the_same_weigh
     assert set(uids(other)).isdisjoint(uids(report(film(), explained)))
 
 
+def test_another_answer_on_a_film_is_another_report(
+    explained: ExplanationSet, phantom_server: ServerProcess
+) -> None:
+    render = RenderOptions(frame="ORIGINAL", legend=True)
+    with Client(phantom_server.address) as client:
+        label = explained.findings[-1].label
+        others = [
+            client.explain(film(), labels=[label], render=render),
+            client.explain(film(), presentation="STORED", render=render),
+        ]
+        redrawn = client.explain(film(), render=RenderOptions(frame="ORIGINAL", opacity=0.2))
+    first = report(film(), explained)
+    made = [first, *(report(film(), each) for each in others)]
+    assert len({uid for each in made for uid in uids(each)}) == 4 * len(made)
+    again = report(film(), redrawn)  # the same answer in another picture
+    assert again.structured.SOPInstanceUID == first.structured.SOPInstanceUID
+    assert again.capture.SOPInstanceUID != first.capture.SOPInstanceUID
+
+
+def test_losses_of_the_film_and_of_the_picture_are_stated(
+    explained: ExplanationSet, phantom_server: ServerProcess
+) -> None:
+    lossy = film(
+        LossyImageCompression="01",
+        LossyImageCompressionRatio=12.5,
+        LossyImageCompressionMethod="ISO_15444_1",
+    )
+    render = RenderOptions(frame="ORIGINAL", legend=True, format="JPEG")
+    with Client(phantom_server.address) as client:
+        as_jpeg = client.explain(film(), render=render)
+    capture = read_again(report(film(), explained).capture)
+    assert capture.LossyImageCompression == "00"
+    capture = read_again(report(lossy, explained).capture)
+    assert capture.LossyImageCompression == "01"
+    assert (capture.LossyImageCompressionRatio, capture.LossyImageCompressionMethod) == (
+        12.5,
+        "ISO_15444_1",
+    )
+    capture = read_again(report(lossy, as_jpeg).capture)
+    assert capture.LossyImageCompressionMethod == ["ISO_15444_1", "ISO_10918_1"]
+    assert capture.LossyImageCompressionRatio[0] == 12.5
+    assert capture.LossyImageCompressionRatio[1] > 1
+    capture = read_again(report(film(), as_jpeg).capture)
+    assert capture.LossyImageCompressionMethod == "ISO_10918_1"
+
+
 def test_reports_are_recognised_and_films_are_not(explained: ExplanationSet) -> None:
     written = report(film(), explained)
     assert is_report(read_again(written.structured))

@@ -1,5 +1,6 @@
 """The journal of a bulk run: whatever ends its process, no row is lost and none is there twice."""
 
+import errno
 import os
 import tempfile
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxr_client.bulk.embeddings import Embeddings, stored_rows
 from cxr_client.bulk.journal import Journal, JournalError
 from cxr_client.runs import FailureRow, Header, ImageRow, Row, Run, encode
 from run_rows import FAILURE, HEADER, IMAGE
@@ -236,3 +238,37 @@ def test_other_files_of_embeddings_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(JournalError):
         open_again(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("size_bytes", [0, 5, 60])
+def test_a_run_goes_on_after_the_disk_was_full_at_its_first_embedding(
+    tmp_path: Path, size_bytes: int
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path, HEADER, resume=False) as journal:
+        journal.append(image(1), vector(1))
+    run = Run(path, HEADER)
+    os.truncate(run.embeddings_path, size_bytes)
+    with open_again(path) as journal:
+        journal.append(image(1), vector(1))
+    assert len(rows_in(path)) == 1
+    assert np.load(run.embeddings_path).shape[0] == 1
+
+
+def test_embeddings_without_room_for_their_header_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: memoryview) -> int:
+        if len(data) > 100:
+            return write(fd, data[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write, stored = os.write, Embeddings(tmp_path / "e.npy", 0)
+    monkeypatch.setattr("cxr_client.bulk.embeddings.os.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        stored.append((1.0, 2.0))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    assert stored.append((1.0, 2.0)) == 0
+    stored.close()
+    assert stored_rows(tmp_path / "e.npy") == 1

@@ -9,6 +9,7 @@ import math
 import os
 import struct
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 _HEADER_BYTES = 128
@@ -18,15 +19,20 @@ _START = struct.pack("<6sBBH", b"\x93NUMPY", 1, 0, _HEADER_BYTES - 10)
 def stored_rows(path: Path) -> float:
     """Return how many rows a file has; infinity where there is no file.
 
+    One whose header was not written whole, since the disk was full, has none.
+
     Raises:
         OSError: The file cannot be read, or does not hold embeddings.
     """
     try:
         with path.open("rb") as file:
-            features = _features(file.read(_HEADER_BYTES))
+            head = file.read(_HEADER_BYTES)
             size_bytes = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         return math.inf
+    if len(head) < _HEADER_BYTES and head[: len(_START)] == _START[: len(head)]:
+        return 0
+    features = _features(head)
     if not features:
         raise OSError(errno.EINVAL, f"{path.name} is not a file of embeddings")
     return max(0, size_bytes - _HEADER_BYTES) // (4 * features)
@@ -58,11 +64,8 @@ class Embeddings:
             OSError: It cannot be written. The file is as before.
         """
         if self._fd is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o666)
             self._features = len(vector)
-            os.write(self._fd, self._header())
-            os.lseek(self._fd, _HEADER_BYTES, os.SEEK_SET)
+            self._fd = self._create()
         if len(vector) != self._features:
             raise OSError(
                 errno.EINVAL, f"an embedding has {len(vector)} features, not {self._features}"
@@ -70,10 +73,8 @@ class Embeddings:
         values = array("f", vector)
         if struct.pack("=H", 1) != struct.pack("<H", 1):
             values.byteswap()
-        left = memoryview(values).cast("B")
         try:
-            while left:
-                left = left[os.write(self._fd, left) :]
+            _write(self._fd, memoryview(values).cast("B"))
         except OSError:
             self._cut()
             raise
@@ -92,6 +93,19 @@ class Embeddings:
         if self._fd is not None:
             os.close(self._fd)
 
+    def _create(self) -> int:
+        """Create the file, with its header alone, and return its descriptor."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        created = os.open(self._path, flags, 0o666)
+        try:
+            _write(created, memoryview(self._header()))
+        except OSError:
+            os.close(created)
+            with suppress(OSError):
+                self._path.unlink()
+            raise
+        return created
+
     def _cut(self) -> None:
         """Cut off what is behind the last row, and go there."""
         assert self._fd is not None
@@ -103,6 +117,11 @@ class Embeddings:
         shape = f"({self._rows}, {self._features})"
         text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
         return _START + text.ljust(_HEADER_BYTES - len(_START) - 1).encode() + b"\n"
+
+
+def _write(fd: int, left: memoryview) -> None:
+    while left:
+        left = left[os.write(fd, left) :]
 
 
 def _features(header: bytes) -> int:

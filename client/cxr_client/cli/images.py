@@ -12,6 +12,7 @@ from cxr_client.cli.bulk.options import check_none
 from cxr_client.cli.connect import connect
 from cxr_client.cli.explainer import Explainer
 from cxr_client.cli.files import Job, Search, search
+from cxr_client.cli.interrupts import interruptible
 from cxr_client.cli.labels import resolve
 from cxr_client.cli.names import names_of
 from cxr_client.cli.output import CsvWriter, JsonWriter, Writer
@@ -31,7 +32,7 @@ def find(arguments: argparse.Namespace) -> Search:
     Raises:
         UsageError: There are none.
     """
-    with names_of(arguments) as names:
+    with names_of(arguments) as names, interruptible():
         max_bytes = arguments.max_request_mib * 2**20
         found = search(names, follow=arguments.follow, max_bytes=max_bytes)
     if not (found.jobs or found.failures):
@@ -142,7 +143,8 @@ async def _run(
 ) -> int:
     """Answer all images; return the exit status."""
     found = find(arguments)
-    studies = group(found) if arguments.by_study else Studies()
+    with interruptible():
+        studies = group(found) if arguments.by_study else Studies()
     return await run(
         found,
         answer,

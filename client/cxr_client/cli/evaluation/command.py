@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cxr_client.cli.interrupts import interruptible
 from cxr_client.cli.usage import UsageError
 
 _EXTRA = {"jinja2", "markupsafe", "matplotlib", "numpy", "scipy"}
@@ -18,7 +19,8 @@ async def evaluate(arguments: argparse.Namespace) -> int:
     """
     with _extra():
         from cxr_client.cli.evaluation import work
-    return work.evaluate(arguments)
+    with interruptible():
+        return work.evaluate(arguments)
 
 
 async def drift(arguments: argparse.Namespace) -> int:
@@ -29,7 +31,8 @@ async def drift(arguments: argparse.Namespace) -> int:
     """
     with _extra():
         from cxr_client.cli.evaluation import drift as work
-    return work.drift(arguments)
+    with interruptible():
+        return work.drift(arguments)
 
 
 @contextmanager
