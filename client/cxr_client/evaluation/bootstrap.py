@@ -30,8 +30,8 @@ def replicate(
     sizes = [len(part) for part in np.array_split(np.arange(replicates), _PARTS)]
     seeds = np.random.SeedSequence(seed).spawn(_PARTS)
     with ThreadPoolExecutor(threads) as pool:
-        parts = pool.map(partial(_part, rankings, units), sizes, seeds)
-    return np.concatenate(list(parts))
+        # Collected in here: an interrupt takes the parts back that have not begun.
+        return np.concatenate(list(pool.map(partial(_part, rankings, units), sizes, seeds)))
 
 
 def _part(
