@@ -54,6 +54,18 @@ async def test_what_a_share_shrinks_by_is_given_on_and_releasing_twice_is_once()
     assert budget.held_bytes == 0
 
 
+async def test_a_limit_that_falls_below_what_a_call_waits_for_holds_up_nobody() -> None:
+    budget = ByteBudget(10)
+    first = await budget.take(6)
+    large, small = (asyncio.ensure_future(budget.take(size)) for size in (10, 1))
+    await asyncio.sleep(0)
+    budget.limit_bytes = 9
+    first.release()
+    (await asyncio.wait_for(large, 60)).release()
+    (await asyncio.wait_for(small, 60)).release()
+    assert budget.held_bytes == 0
+
+
 async def test_bulk_holds_half_of_the_bytes_and_waits_behind_the_others() -> None:
     budget = ByteBudget(10)
     bulk = await budget.take(4, bulk=True)

@@ -70,7 +70,8 @@ class ByteBudget:
                     turn.set_result(None)
 
     def _fits(self, wanted_bytes: int, bulk: bool) -> bool:
-        if self.held_bytes + wanted_bytes > self.limit_bytes:
+        # The limit may have fallen below what a call already waits for.
+        if self.held_bytes and self.held_bytes + wanted_bytes > self.limit_bytes:
             return False
         by_bulk_bytes = self._held_by_bulk_bytes
         return not (bulk and by_bulk_bytes and by_bulk_bytes + wanted_bytes > self.limit_bytes // 2)

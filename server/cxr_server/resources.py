@@ -57,10 +57,11 @@ class Resources:
     def settle(self, cached_bytes: int, max_calls: int) -> None:
         """Take from drawing what warm models, with full caches, take beyond their share.
 
-        From then on, `max_calls` may wait for the threads that read files and draw.
+        From then on, `max_calls` may wait for the threads that read files and draw, beside a model
+        that is warmed up.
         """
         self.files.max_jobs = max_calls * MAX_IMAGES_AT_ONCE
-        self.drawing.max_jobs = max_calls
+        self.drawing.max_jobs = max_calls + 1
         beyond_bytes = beyond_process_share(cached_bytes, self._memory.process_bytes)
         most_bytes = self._memory.drawing_bytes
         self.drawing_budget.limit_bytes = max(MIN_DRAWING_BYTES, most_bytes - beyond_bytes)

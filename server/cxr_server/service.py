@@ -93,8 +93,10 @@ class InferenceService:
             await self._explain(model, request, call)
         except (DecodeProcessesUnavailable, ImageDecoderFailed) as error:
             raise DecodeProcessesUnavailable(f"cannot decode while warming up: {error}") from error
-        except (RequestError, EngineFailure) as error:
+        except EngineFailure as error:
             raise EngineUnavailable("the engine failed while warming up") from error
+        except RequestError as error:
+            raise EngineUnavailable(f"the warm-up was refused: {error}") from error
         finally:
             call.end()
 

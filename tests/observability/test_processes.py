@@ -1,11 +1,16 @@
 """What processes that come and go have taken, and how late the event loop runs."""
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from cxr_server.observability import processes
 from cxr_server.observability.event_loop import INTERVAL_S, LoopWatch
 from cxr_server.observability.processes import Usages
 
@@ -27,6 +32,22 @@ def test_the_time_of_a_process_that_has_ended_is_kept() -> None:
     assert ended.cpu_s >= both.cpu_s
     assert usages.read([]).cpu_s >= ended.cpu_s
     assert usages.read([]).memory_bytes == 0
+
+
+def test_time_never_runs_back_for_several_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+
+    def cpu_s(_: int) -> float:
+        seconds = float(next(ticks))
+        time.sleep(0.0005)  # lets another reader go first
+        return seconds
+
+    monkeypatch.setattr(processes, "_cpu_s", cpu_s)
+    usages, pid = Usages(), os.getpid()
+    with ThreadPoolExecutor(4) as readers:
+        read = list(readers.map(lambda _: usages.read([pid]).cpu_s, range(100)))
+    assert max(read) <= 99
+    assert usages.read([pid]).cpu_s <= 100
 
 
 async def test_a_loop_that_is_held_up_is_seen() -> None:

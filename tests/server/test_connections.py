@@ -1,5 +1,7 @@
 """Closing the connection of one caller, found by the name that gRPC gives it."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -63,4 +65,27 @@ def test_the_connection_of_a_peer_is_closed_and_no_other(
 def test_a_peer_without_an_address_closes_nothing(sockets: ExitStack, peer: str) -> None:
     pair = connected(sockets, "127.0.0.1", "127.0.0.1")
     connections.close(peer)
+    assert not has_ended(pair)
+
+
+def test_no_descriptor_is_left_behind(sockets: ExitStack, tmp_path: Path) -> None:
+    for number in range(20):  # files, as a server has them, beside sockets
+        sockets.enter_context((tmp_path / str(number)).open("w"))
+    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        connections.close("ipv4:127.0.0.1:1")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not has_ended(pair)
+
+
+def test_without_a_descriptor_left_the_server_goes_on(
+    sockets: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_: str) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    monkeypatch.setattr("cxr_server.rpc.connections.os.listdir", exhausted)
+    connections.close(f"ipv4:127.0.0.1:{pair[1].getsockname()[1]}")
     assert not has_ended(pair)

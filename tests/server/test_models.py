@@ -1,7 +1,9 @@
 """Several models on one server: asked for by name, and swapped while calls go on."""
 
 import asyncio
+import math
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +24,7 @@ from cxr_server.access import new_token
 from cxr_server.app import App
 from cxr_server.bundles.load import Bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
+from cxr_server.explanation.methods import explain
 from cxr_server.inference import bulk_turns
 from cxr_server.rpc.servicer import PREDICT
 from cxr_server.rpc.swap import NotSwapped, swap_model
@@ -173,6 +176,34 @@ async def test_a_swap_loses_no_call_and_can_be_undone(
         assert [name for name, _ in app.service.models] == ["chest"]
 
 
+async def test_a_model_is_swapped_while_all_calls_are_drawing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    go_on, drawing = threading.Event(), threading.Semaphore(0)
+
+    def held(*arguments: Any, check: Any, **options: Any) -> Any:
+        # Calls are held, the warm-up is not: it has no deadline.
+        if check.__self__.deadline < math.inf:
+            drawing.release()
+            go_on.wait(60)
+        return explain(*arguments, check=check, **options)
+
+    flags = ("--max-in-flight", "2", "--decode-threads", "3", "--decode-processes", "0")
+    async with serving(*flags, admin="unix:admin.sock") as (stub, admin, _):
+        monkeypatch.setattr("cxr_server.service.explain", held)
+        calls = [stub.Explain(pb.ExplainRequest(image=IMAGE), timeout=100) for _ in range(2)]
+        for _ in calls:
+            await asyncio.to_thread(drawing.acquire)
+        swap = admin_pb2.SwapModelRequest(name="phantom", bundle=str(second))
+        swapped = asyncio.ensure_future(admin.SwapModel(swap))
+        while (await stub.Health(pb.HealthRequest())).model.version != "second":
+            assert not swapped.done(), swapped
+            await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(*calls, swapped)
+
+
 async def test_a_swap_that_fails_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: Path
 ) -> None:
@@ -229,9 +260,34 @@ async def test_from_elsewhere_the_command_swaps_by_tls_and_with_a_token_of_the_a
         assert app.server.reload_failures["admin tokens"] == 1
 
 
+@pytest.mark.slow
+async def test_the_command_shows_a_certificate_to_a_server_that_asks_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    token, line = new_token("operator")
+    Path("tokens").write_text(line)
+    Path("token").write_text(f"{token}\n")
+    authority = Authority(tmp_path, "test CA")
+    port, ca = free_port(), str(authority.certificate)
+    certificate, key = map(str, authority.sign(tmp_path / "server", "server"))
+    own = list(map(str, authority.sign(tmp_path / "operator", "operator")))
+    flags = ["--tls-cert", certificate, "--tls-key", key, "--tls-client-ca", ca]
+    flags += ["--admin-tokens-file", "tokens"]
+    words = ["swap", "phantom", str(second), "--admin", f"127.0.0.1:{port}", "--ca-file", ca]
+    words += ["--token-file", "token"]
+    async with serving(*flags, admin=f"0.0.0.0:{port}") as (_, _, app):
+        assert await asyncio.to_thread(main, words) == 1
+        assert await asyncio.to_thread(main, [*words, "--cert-file", own[0]]) == 2
+        shown = ["--cert-file", own[0], "--key-file", own[1]]
+        assert await asyncio.to_thread(main, [*words, *shown]) == 0
+        assert app.service.describe().model.version == "second"
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
+        (("--model", " "), "--model +names no model"),
         (("--admin-listen", "0.0.0.0:50053"), "could swap models: it needs --tls-cert"),
         (("--admin-tokens-file", "tokens"), "needs --admin-listen"),
         (("--admin-listen", "127.0.0.1:50051"), "are the same"),
@@ -248,3 +304,6 @@ def test_models_are_named_by_flags_or_by_one_variable() -> None:
     assert parse(["--model", "a", "--model", "b=c"], env={}).model == ("a", "b=c")
     assert parse([], env={"CXR_MODEL": "a, b=c"}).model == ("a", "b=c")
     assert parse([], env={}).model == ("phantom",)
+    for blank in (" ", ",", " , "):
+        with pytest.raises(SettingsError, match=r"CXR_MODEL=.* names no model"):
+            parse([], env={"CXR_MODEL": blank})

@@ -132,6 +132,14 @@ REFUSED = {
         asked(FILMS[0], parameters={"presentation": oip.InferParameter(string_param="BEST")}),
         "parameters.presentation",
     ),
+    "strict_input as a string": (
+        asked(FILMS[0], parameters={"strict_input": oip.InferParameter(string_param="true")}),
+        "parameters.strict_input",
+    ),
+    "strict_input as a number": (
+        asked(FILMS[0], parameters={"strict_input": oip.InferParameter(int64_param=1)}),
+        "parameters.strict_input",
+    ),
 }
 for cut in (3, 20):
     request = asked(FILMS[0], raw=True)

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -26,13 +27,21 @@ class Authority:
         )
         _write(self.certificate, made.sign(self._key, hashes.SHA256()))
 
-    def sign(self, folder: Path, name: str, ends_in: datetime.timedelta = DAY) -> tuple[Path, Path]:
-        """Write a certificate for 127.0.0.1 and its key, each atomically."""
+    def sign(
+        self,
+        folder: Path,
+        name: str,
+        ends_in: datetime.timedelta = DAY,
+        first_names: Sequence[x509.GeneralName] = (),
+    ) -> tuple[Path, Path]:
+        """Write a certificate for `first_names` and 127.0.0.1, and its key, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         made = _builder(subject, self._name, key, ends_in).add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            x509.SubjectAlternativeName(
+                [*first_names, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
             critical=False,
         )
         certificate_file, key_file = folder / "cert.pem", folder / "key.pem"

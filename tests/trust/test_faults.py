@@ -120,6 +120,20 @@ async def test_a_stalled_upload_without_a_deadline_is_ended_by_the_server() -> N
 
 
 @pytest.mark.slow
+async def test_a_request_of_a_few_bytes_that_does_not_arrive_is_ended_soon() -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    methods = ("/grpc.health.v1.Health/Check", "/cxr.v1.ChestXrayService/DescribeModel")
+    with ServerProcess("--upload-timeout-s", "1000") as server:
+        async with grpc.aio.insecure_channel(server.address) as channel, asyncio.timeout(100):
+            for method in methods:
+                with pytest.raises(grpc.aio.AioRpcError, match="took too long to arrive"):
+                    await channel.stream_unary(method)(nothing())
+
+
+@pytest.mark.slow
 async def test_killing_and_restarting_a_server_under_load_loses_no_result() -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}", "--cache-entries", "0")
     images = [png(chest_like(256, 256, seed=n)) for n in range(60)]

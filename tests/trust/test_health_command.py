@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from cxr_server.access import new_token
 from serving import ServerProcess
@@ -73,6 +74,15 @@ def test_under_tls_the_server_must_hold_the_certificate_of_the_settings(
         status, said = health("--timeout", "10", **env)
         assert status == 1
         assert f"{server.address} does not answer" in said
+
+
+@pytest.mark.slow
+def test_a_name_in_the_certificate_that_is_no_host_is_passed_over(tmp_path: Path) -> None:
+    names = [x509.UniformResourceIdentifier("spiffe://x.org/cxr"), x509.RFC822Name("a@b.org")]
+    authority = Authority(tmp_path / "ca", "CA")
+    certificate, key = authority.sign(tmp_path / "server", "server", first_names=names)
+    with ServerProcess("--tls-cert", str(certificate), "--tls-key", str(key)) as server:
+        assert health(**settings(server))[0] == 0
 
 
 @pytest.mark.slow

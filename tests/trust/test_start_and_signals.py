@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
@@ -120,6 +123,29 @@ def test_a_signal_while_loading_ends_the_process_at_once(number: signal.Signals)
     assert seen == [NOT_SERVING]
     assert [event["event"] for event in events] == ["starting", "stopped at once"]
     assert events[-1]["signal"] == number.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_a_stream_of_reflection_that_a_tool_keeps_does_not_delay_the_end(version: str) -> None:
+    asking = reflection_pb2.ServerReflectionRequest(list_services="")
+    closed = threading.Event()
+
+    def requests() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield asking
+        closed.wait()
+
+    with ServerProcess("--grace-s", "1000") as server, grpc.insecure_channel(server.address) as it:
+        reflect = it.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        answers = reflect(requests())
+        assert next(answers).list_services_response.service
+        assert server.stop() == 0
+        assert list(answers) == []
+        closed.set()
 
 
 @pytest.mark.slow

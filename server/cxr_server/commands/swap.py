@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ca-file", type=Path, metavar="PEM", help="certificate authority to trust; turns TLS on"
     )
     parser.add_argument(
+        "--cert-file",
+        type=Path,
+        metavar="PEM",
+        help="certificate to show to a server with --tls-client-ca",
+    )
+    parser.add_argument("--key-file", type=Path, metavar="PEM", help="key of --cert-file")
+    parser.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
@@ -41,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
     """Swap the model, and print what has changed. Raises OperatorError and OSError."""
     if not args.admin:
         raise SettingsError(f"give --admin, or set {env_name('admin_listen')}")
-    ca = args.ca_file.read_bytes() if args.ca_file else None
+    if bool(args.cert_file) != bool(args.key_file):
+        raise SettingsError("--cert-file and --key-file belong together")
+    if args.cert_file and not args.ca_file:
+        raise SettingsError("--cert-file needs --ca-file as well")
+    files = {"ca": args.ca_file, "cert": args.cert_file, "key": args.key_file}
+    pem = {name: file.read_bytes() for name, file in files.items() if file}
     token = args.token_file.read_text().strip() if args.token_file else ""
-    print(swap_model(args.admin, args.name, args.bundle, ca=ca, token=token))
+    print(swap_model(args.admin, args.name, args.bundle, **pem, token=token))
     return 0

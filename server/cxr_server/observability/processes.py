@@ -32,12 +32,12 @@ class Usages:
 
         Of a process that has ended, the time after it was last seen is missing.
         """
-        memory_bytes, now_s = 0, {}
-        for pid in pids:
-            with suppress(OSError):  # it has ended
-                memory_bytes += _memory_bytes(pid)
-                now_s[pid] = _cpu_s(pid)
-        with self._lock:
+        with self._lock:  # all of it: an older reading would look like another process
+            memory_bytes, now_s = 0, {}
+            for pid in pids:
+                with suppress(OSError):  # it has ended
+                    memory_bytes += _memory_bytes(pid)
+                    now_s[pid] = _cpu_s(pid)
             for pid, seconds in self._seen_s.items():
                 if now_s.get(pid, -1.0) < seconds:  # gone, or another process with its number
                     self._ended_s += seconds

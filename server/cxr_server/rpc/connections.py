@@ -22,13 +22,28 @@ def close(peer: str) -> None:
     if found is None:
         return
     address = _address(found[1], found[2])
-    for name in os.listdir("/proc/self/fd"):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError as error:  # no descriptor is left
+        log.error("a connection cannot be closed", error=error.strerror)
+        return
+    for name in names:
         # Descriptors may be closed meanwhile, no sockets, or not connected.
-        with suppress(OSError), closing(socket.socket(fileno=os.dup(int(name)))) as connection:
+        with suppress(OSError), closing(_copied(int(name))) as connection:
             is_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
             if is_tcp and _address(*connection.getpeername()[:2]) == address:
                 connection.shutdown(socket.SHUT_RDWR)
                 log.warning("connection closed: its caller does not read")
+
+
+def _copied(descriptor: int) -> socket.socket:
+    """Return a socket on a copy of its descriptor. Raises OSError if it is none."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _address(host: str, port: str | int) -> tuple[str, int]:

@@ -82,7 +82,11 @@ def _trusting_own_certificate(settings: Settings) -> tuple[grpc.ChannelCredentia
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", None) or error.reason
         raise Unhealthy(f"{settings.told('tls_cert')}: callers refuse it: {reason}") from None
-    names = [str(value) for _, value in certificate.get("subjectAltName", ())]
+    names = [
+        str(value)
+        for kind, value in certificate.get("subjectAltName", ())
+        if kind in ("DNS", "IP Address")
+    ]
     if not names:
         raise Unhealthy(f"{settings.told('tls_cert')}: callers refuse it: it names no host")
     return grpc.ssl_channel_credentials(Path(settings.tls_cert).read_bytes()), names[0]

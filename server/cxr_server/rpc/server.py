@@ -86,7 +86,7 @@ class Server:
             oip_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, methods)  # type: ignore[no-untyped-call]
             services.append(OPEN_INFERENCE)
         if settings.reflection:
-            reflection.enable(methods, *services)
+            reflection.enable(methods, self.lifecycle, *services)
         credentials = self._certificates.credentials() if self._certificates else None
         port = _bind(server, settings.listen, credentials)
         self._servers.append(server)

@@ -14,17 +14,25 @@ class NotSwapped(OperatorError):
 
 
 def swap_model(
-    address: str, name: str, bundle: str, *, ca: bytes | None = None, token: str = ""
+    address: str,
+    name: str,
+    bundle: str,
+    *,
+    ca: bytes | None = None,
+    cert: bytes | None = None,
+    key: bytes | None = None,
+    token: str = "",
 ) -> str:
     """Have `bundle` served by `name`, and return what has changed, in words. Raises NotSwapped.
 
-    With `ca`, certificate authorities in PEM, the connection is encrypted.
+    With `ca`, certificate authorities in PEM, the connection is encrypted; `cert` and `key` are
+    shown to servers that ask for them.
     """
     request = admin_pb2.SwapModelRequest(name=name, bundle=bundle)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     options = (("grpc.enable_http_proxy", 0),)
     channel = (
-        grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
+        grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, cert), options)
         if ca
         else grpc.insecure_channel(address, options)
     )

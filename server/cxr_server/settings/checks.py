@@ -33,6 +33,12 @@ def _problem(option: Field[Any], value: Any) -> str | None:
     return f"is below {low}" if high is None else f"is not from {low} to {high}"
 
 
+def check_model(settings: Settings) -> None:
+    """Check that a model is named, and none by blanks."""
+    if not settings.model or not all(map(str.strip, settings.model)):
+        raise SettingsError(f"{settings.told('model')} names no model")
+
+
 def check_sides(settings: Settings) -> None:
     """Check that some image can be accepted."""
     told, smallest = settings.told, settings.min_side_px**2
@@ -96,6 +102,7 @@ def check_together(settings: Settings) -> None:
 
 CHECKS: dict[str, Callable[[Settings], None]] = {
     "values": check_values,
+    "model": check_model,
     "sides": check_sides,
     "addresses": check_addresses,
     "admin": check_admin,

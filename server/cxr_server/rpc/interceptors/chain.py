@@ -13,6 +13,9 @@ from cxr_server.rpc.interceptors.call_context import CallContext
 from cxr_server.rpc.interceptors.errors import Errors
 from cxr_server.rpc.interceptors.time_limit import TimeLimit
 
+BRIEF_UPLOAD_S = 3.0
+"""Time for a request of a few bytes: larger ones would take memory that no budget bounds."""
+
 Step = Callable[[CallContext], AbstractContextManager[Any]]
 """Makes the context manager to run one call in."""
 
@@ -22,7 +25,8 @@ class Chain:
 
     Methods must be asynchronous. A streaming method may be an asynchronous generator or a
     coroutine that calls `context.write`. `steps` are ordered outermost first; `upload_timeout_s`
-    bounds the arrival of a unary request, None where the host hands over whole requests.
+    bounds the arrival of a unary request, None where the host hands over whole requests. Those of
+    methods that admission does not bound are a few bytes, and have `BRIEF_UPLOAD_S` at most.
     `client_certificates` says whether callers may have any; to look for them takes 0.01 ms a call.
     """
 
@@ -34,7 +38,10 @@ class Chain:
         client_certificates: bool = True,
     ) -> None:
         self._steps = tuple(steps)
-        self._upload_limit = None if upload_timeout_s is None else TimeLimit(upload_timeout_s)
+        self._upload_limit = self._brief_limit = None
+        if upload_timeout_s is not None:
+            self._upload_limit = TimeLimit(upload_timeout_s)
+            self._brief_limit = TimeLimit(min(upload_timeout_s, BRIEF_UPLOAD_S))
         self._client_certificates = client_certificates
 
     def around(self, handler: Any, method: str) -> Any:
@@ -47,6 +54,7 @@ class Chain:
         """
         parse, serialize = handler.request_deserializer, handler.response_serializer
         upload_limit = None if handler.request_streaming else self._upload_limit
+        brief_limit = self._brief_limit
         for_unary = handler.unary_unary or handler.unary_stream
         inner: Any = for_unary or handler.stream_unary or handler.stream_stream
 
@@ -54,8 +62,9 @@ class Chain:
             _end_with(context, stack)
             for step in self._steps:
                 stack.enter_context(step(context))
-            if upload_limit:
-                return await _receive(context, parse, upload_limit)
+            if upload_limit and brief_limit:
+                limit = upload_limit if context.slot else brief_limit
+                return await _receive(context, parse, limit)
             if isinstance(request, message.Message):
                 # The host keeps it while the method holds a copy of the image.
                 _hold(context, request.ByteSize(), copies=2)

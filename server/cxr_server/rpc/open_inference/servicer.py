@@ -162,7 +162,11 @@ def _options(parameters: Any) -> dict[str, Any]:
     """Return fields of PredictRequest from a request's parameters. Raises InvalidField."""
     options: dict[str, Any] = {}
     if "strict_input" in parameters:
-        options["strict_input"] = parameters["strict_input"].bool_param
+        given = parameters["strict_input"]
+        if given.WhichOneof("parameter_choice") != "bool_param":
+            message = "strict_input must be a bool_param"
+            raise InvalidField(message, field="parameters.strict_input")
+        options["strict_input"] = given.bool_param
     if "presentation" in parameters:
         name = parameters["presentation"].string_param
         if name not in DicomPresentation.__members__:
