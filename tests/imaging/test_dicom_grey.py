@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 import dicom_files
-from cxr_server.errors import ImageUnreadable
+from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
 from cxr_server.imaging.dicom import codec
 from cxr_server.imaging.dicom.grey import DicomPresentation, padding_of, to_grey
 from dicom_files import lookup_table
@@ -134,6 +134,82 @@ def test_a_voi_lut_behind_a_modality_lut_begins_at_an_unsigned_value() -> None:
     )
     expected = (stored_hw.astype(int) + 512) / 1023 * 65_535
     assert np.abs(grey(file) - expected).max() < HALF_A_GREY
+
+
+def with_texts(*, has_voi_lut: bool = False, **texts: str) -> bytes:
+    """A file whose header has texts that pydicom writes into no number."""
+    stored_hw = stored(12)
+    made = dicom_files.dataset(stored_hw, 12)
+    if has_voi_lut:
+        made.VOILUTSequence = [lookup_table(0, list(range(4095, -1, -1)), 12)]
+    for name, text in texts.items():
+        made.add_new(name, "LO", text)
+    made.PixelData = stored_hw.tobytes()
+    made["PixelData"].VR = "OW"
+    return dicom_files.write(made)
+
+
+UNREADABLE: dict[str, dict[str, str]] = {
+    "slope": {"RescaleSlope": "0,5"},
+    "intercept": {"RescaleIntercept": "-1024,0"},
+    "infinite": {"RescaleSlope": "inf"},
+    "center": {"WindowCenter": "1000,0", "WindowWidth": "500"},
+    "center that is no number": {"WindowCenter": "NaN", "WindowWidth": "500"},
+    "center of the first of two": {"WindowCenter": "1000,5\\3000", "WindowWidth": "500\\800"},
+    "width": {"WindowCenter": "1000", "WindowWidth": "wide"},
+    "negative width": {"WindowCenter": "1000", "WindowWidth": "-500"},
+    "function": {"WindowCenter": "1000", "WindowWidth": "500", "VOILUTFunction": "LINEAR_X"},
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_number_that_cannot_be_read_is_an_error_where_it_is_used(name: str) -> None:
+    file = with_texts(**UNREADABLE[name])
+    with pytest.raises(ImageUnreadable, match="rescale or window"):
+        grey(file)
+    assert (grey(file, STORED) == grey(with_texts(), STORED)).all()
+
+
+def test_a_voi_lut_uses_the_slope_and_no_window() -> None:
+    with pytest.raises(ImageUnreadable, match="rescale or window"):
+        grey(with_texts(has_voi_lut=True, RescaleSlope="0,5"))
+    with_window = with_texts(has_voi_lut=True, WindowCenter="1000,0", WindowWidth="500")
+    assert (grey(with_window) == grey(with_texts(has_voi_lut=True))).all()
+
+
+@pytest.mark.parametrize(
+    ("center", "width"),
+    [("1000", "500"), ("\\1000", "4000\\500"), ("7\\1000", "\\500"), ("7\\1000\\9", "0\\500\\9")],
+)
+def test_the_first_window_with_center_and_width_is_shown(center: str, width: str) -> None:
+    expected = dicom_files.dicom(stored(12), 12, WindowCenter=1000, WindowWidth=500)
+    assert (grey(with_texts(WindowCenter=center, WindowWidth=width)) == grey(expected)).all()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"WindowCenter": "0", "WindowWidth": "0"},
+        {"WindowCenter": "", "WindowWidth": ""},
+        {"RescaleSlope": "", "RescaleIntercept": " "},
+        {"RescaleSlope": "0"},
+    ],
+    ids=str,
+)
+def test_zeros_that_stand_for_none_and_empty_values_are_absent(texts: dict[str, str]) -> None:
+    assert (grey(with_texts(**texts)) == grey(with_texts())).all()
+
+
+@pytest.mark.parametrize(
+    ("frames", "error"),
+    [("10.0", ImageFormatUnsupported), ("1,0", ImageUnreadable), ("two", ImageUnreadable)],
+)
+def test_a_number_of_frames_that_is_no_integer_hides_no_frames(
+    frames: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="frames"):
+        codec.read(with_texts(NumberOfFrames=frames))
+    assert (grey(with_texts(NumberOfFrames="1.0")) == grey(with_texts())).all()
 
 
 @pytest.mark.parametrize("header", [{"RescaleIntercept": "1e20"}, {"RescaleSlope": "1e308"}])

@@ -6,10 +6,8 @@ C.7.6.3, C.8.11.3, C.11.1 and C.11.2; PS3.6).
 
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,6 @@ from cxr_server.imaging.dicom.elements import Elements, Values
 from cxr_server.imaging.dicom.objects import refuse_objects
 from cxr_server.imaging.radiograph import InputWarning
 
-T = TypeVar("T")
 _UNSTATED = "The DICOM file does not state what its pixels are."
 _LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLD", "RLD"}
 _CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
@@ -49,7 +46,7 @@ class LookupTable:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The range of values that is shown."""
+    """The range of values that is shown. One that cannot be read has NaN for what is not known."""
 
     center: float
     width: float
@@ -61,7 +58,8 @@ class Attributes:
     """What the pixels are, and the steps to grey.
 
     Stored values have `bits_stored` bits that end at `high_bit`, of cells of `bits_allocated`.
-    `padding` is the range of stored values outside the exposed field, or None.
+    `padding` is the range of stored values outside the exposed field, or None. A slope or intercept
+    that cannot be read is NaN: an error only where it is used.
     """
 
     height_px: int
@@ -102,6 +100,7 @@ def attributes_of(elements: Elements) -> Attributes:
     is_signed = reader.number(0x0028_0103, 0) == 1
     photometric = reader.text(0x0028_0004)
     padding = reader.padding(is_signed, bits_stored)
+    # Some writers state a slope of 0 for none.
     slope, intercept = reader.decimal(0x0028_1053) or 1.0, reader.decimal(0x0028_1052) or 0.0
     modality_lut = voi_lut = None
     if elements.modality_luts:
@@ -130,8 +129,11 @@ def attributes_of(elements: Elements) -> Attributes:
 
 
 def _refuse_other_images(reader: "_Reader") -> None:
-    if (frames := reader.integer(0x0028_0008)) not in (None, 0, 1):
-        raise ImageFormatUnsupported(f"The DICOM file has {frames} frames; send one image.")
+    frames = reader.decimal(0x0028_0008) or 1  # some writers state 1.0, or 0
+    if math.isnan(frames):
+        raise ImageUnreadable("The number of frames of the DICOM file cannot be read.")
+    if frames != 1:
+        raise ImageFormatUnsupported(f"The DICOM file has {frames:g} frames; send one image.")
     photometric = reader.text(0x0028_0004)
     if not photometric:
         raise ImageUnreadable(_UNSTATED)
@@ -166,7 +168,7 @@ def _warnings(reader: "_Reader", photometric: str) -> tuple[InputWarning, ...]:
 
 
 class _Reader:
-    """Reads values of elements by their value representation. A value that is no number is absent.
+    """Reads values of elements by their value representation. Only an empty value is absent.
 
     Only ASCII is needed: numbers and defined terms.
     """
@@ -187,25 +189,23 @@ class _Reader:
         """Return the first value of a text in upper case, "" if it is absent."""
         return next(iter(self.texts(tag)), "")
 
-    def decimals(self, tag: int) -> list[float]:
-        """Return the finite values of a decimal string (DS)."""
-        parsed = (_parsed(text, float) for text in self.texts(tag))
-        return [each for each in parsed if each is not None and math.isfinite(each)]
+    def decimals(self, tag: int) -> list[float | None]:
+        """Return the values of a decimal or integer string (DS, IS) at their positions.
+
+        None for an empty one, NaN for one that is no finite number.
+        """
+        return [_number(text) if text else None for text in self.texts(tag)]
 
     def decimal(self, tag: int) -> float | None:
-        """Return the first value of a decimal string (DS)."""
+        """Return the first value of a decimal or integer string, as `decimals` does."""
         return next(iter(self.decimals(tag)), None)
-
-    def integer(self, tag: int) -> int | None:
-        """Return the first value of an integer string (IS)."""
-        return _parsed(self.text(tag), int)
 
     def number(self, tag: int, default: int | None = None) -> int:
         """Return an unsigned short (US), or the default. Raises ImageUnreadable without one."""
         value = self._values.get(tag, b"")
         if len(value) >= 2:
             return int(struct.unpack_from(self._order + "H", value)[0])
-        if default is None:
+        if value or default is None:
             raise ImageUnreadable(_UNSTATED)
         return default
 
@@ -220,13 +220,20 @@ class _Reader:
         return min(first, last), max(first, last)
 
     def window(self) -> Window | None:
-        """Return the first window, or None."""
-        center, width = self.decimal(0x0028_1050), self.decimal(0x0028_1051)
+        """Return the first window whose center and width are stated, or None.
+
+        They are paired by position (PS3.3, C.11.2.1.2). Some writers state a width of 0 for none. A
+        negative width or an unknown function cannot be read.
+        """
         function = self.text(0x0028_1056) or VoiFunction.LINEAR
-        known = set(VoiFunction)
-        if center is None or width is None or width <= 0 or function not in known:
-            return None
-        return Window(center, width, VoiFunction(function))
+        pairs = zip(self.decimals(0x0028_1050), self.decimals(0x0028_1051), strict=False)
+        for center, width in pairs:
+            if center is None or not width:
+                continue
+            if width < 0 or function not in set(VoiFunction):
+                return Window(math.nan, math.nan, VoiFunction.LINEAR)
+            return Window(center, width, VoiFunction(function))
+        return None
 
     def lookup_table(self, is_signed: bool) -> LookupTable:
         """Return the table of a LUT item (PS3.3, C.11.1.1). Raises ImageUnreadable.
@@ -258,14 +265,16 @@ class _Reader:
     def aspect_error(self) -> float:
         """Return by what share the sides of a pixel differ; 0 if nothing is stated."""
         for tag in (0x0028_0034, 0x0028_0030, 0x0018_1164):
-            sides = self.decimals(tag)
-            if len(sides) == 2 and min(sides) > 0:
+            sides = [side for side in self.decimals(tag) if side and side > 0]
+            if len(sides) == 2:
                 return max(sides) / min(sides) - 1
         return 0.0
 
 
-def _parsed(text: str, kind: Callable[[str], T]) -> T | None:
+def _number(text: str) -> float:
+    """Return the number that a text states, NaN if it is no finite one."""
     try:
-        return kind(text)
+        number = float(text)
     except ValueError:
-        return None
+        return math.nan
+    return number if math.isfinite(number) else math.nan

@@ -51,8 +51,8 @@ def grey_table(attributes: Attributes, how: DicomPresentation) -> NDArray[np.uin
 
     AS_SHOWN applies the modality LUT, else the rescale slope; the first VOI LUT, else the first
     window, else the full range; and inverts MONOCHROME1 once. Padding is black. STORED scales
-    the stored values by their greatest and inverts MONOCHROME1. Raises ImageUnreadable if the
-    header's numbers are too large or too small to compute with.
+    the stored values by their greatest and inverts MONOCHROME1. Raises ImageUnreadable if a
+    number of the header that is used cannot be read, or is too large or too small to compute with.
     """
     bits = attributes.bits_stored
     stored = _stored_values(attributes)
@@ -61,9 +61,7 @@ def grey_table(attributes: Attributes, how: DicomPresentation) -> NDArray[np.uin
         share = (stored - low) / (high - low)
     else:
         with np.errstate(all="ignore"):
-            share = _shown(stored, low, high, attributes)
-        if np.isnan(share).any():
-            raise ImageUnreadable("The rescale or window of the DICOM file is out of range.")
+            share = _computed(_shown(stored, low, high, attributes))
     if attributes.is_inverted:
         share = 1 - share
     table = np.rint(np.clip(share, 0, 1) * WHITE).astype(np.uint16)
@@ -91,7 +89,7 @@ def _shown(stored: Values, low: float, high: float, attributes: Attributes) -> V
     values, low, high = _modality(stored, low, high, attributes)
     if attributes.voi_lut:
         top = float(2**attributes.voi_lut.bits - 1)
-        return _looked_up(np.rint(values), attributes.voi_lut) / top
+        return _looked_up(np.rint(_computed(values)), attributes.voi_lut) / top
     if attributes.window:
         return _windowed(values, attributes.window)
     return (values - low) / (high - low)
@@ -106,6 +104,15 @@ def _modality(
     slope, intercept = attributes.slope, attributes.intercept
     ends = sorted((low * slope + intercept, high * slope + intercept))
     return stored * slope + intercept, ends[0], ends[1]
+
+
+def _computed(values: Values) -> Values:
+    """Return the values. Raises ImageUnreadable if one is NaN."""
+    if np.isnan(values).any():
+        raise ImageUnreadable(
+            "The rescale or window of the DICOM file cannot be read, or is out of range."
+        )
+    return values
 
 
 def _looked_up(values: Values, lut: LookupTable) -> Values:
