@@ -118,7 +118,12 @@ def lookup_table(first: int, entries: list[int], bits: int, *, packed: bool = Fa
 
 def encapsulated(made: Dataset, frame: bytes, syntax: str) -> bytes:
     """Return a dataset with an encoded frame as a file."""
-    made.PixelData = encapsulate([frame])
+    return with_fragments(made, encapsulate([frame]), syntax)
+
+
+def with_fragments(made: Dataset, fragments: bytes, syntax: str) -> bytes:
+    """Return a dataset with an offset table and fragments as a file."""
+    made.PixelData = fragments
     made["PixelData"].VR = "OB"
     made["PixelData"].is_undefined_length = True
     return write(made, syntax)

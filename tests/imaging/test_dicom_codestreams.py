@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 
 import dicom_files
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
@@ -83,6 +84,27 @@ def test_pixels_of_8_bits_in_words_of_big_endian_are_swapped() -> None:
     assert (decoded(big) == stored_hw).all()
 
 
+def padded(made: Any, syntax: str, surplus: bytes) -> bytes:
+    """A file with bytes behind its pixels."""
+    order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
+    made.PixelData = stored(12).astype(f"{order}u2").tobytes() + surplus
+    made["PixelData"].VR = "OW"
+    return dicom_files.write(made, syntax)
+
+
+@pytest.mark.parametrize("syntax", dicom_files.NATIVE)
+def test_padding_behind_the_pixels_is_passed_over_and_more_pixels_are_an_error(syntax: str) -> None:
+    made = dicom_files.dataset(stored(12), 12)
+    for surplus in (2, codec.BLOCK_BYTES - 2):
+        assert (decoded(padded(made, syntax, bytes(surplus))) == stored(12)).all()
+    for surplus in (codec.BLOCK_BYTES, 9 * stored(12).nbytes):  # nine frames more
+        with pytest.raises(ImageUnreadable, match="more pixels than it states"):
+            codec.read(padded(made, syntax, bytes(surplus)))
+    made.Rows //= 2
+    with pytest.raises(ImageUnreadable, match="more pixels than it states"):
+        codec.read(padded(made, syntax, b""))
+
+
 ENCAPSULATED = [*LOSSLESS, *MAX_ERROR]
 
 
@@ -126,6 +148,26 @@ def test_a_frame_of_another_size_is_an_error(syntax: str) -> None:
         made.Rows, made.Columns = rows, columns
         with pytest.raises(ImageUnreadable):
             decoded(dicom_files.encapsulated(made, frame, syntax))
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+@pytest.mark.parametrize("has_table", [False, True])
+def test_a_second_frame_that_the_header_does_not_state_is_refused(
+    syntax: str, *, has_table: bool
+) -> None:
+    made, frame = frame_of(syntax)
+    for fragments in (1, 2):
+        frames = encapsulate([frame] * 2, fragments_per_frame=fragments, has_bot=has_table)
+        with pytest.raises(ImageFormatUnsupported, match="several frames"):
+            codec.read(dicom_files.with_fragments(made, frames, syntax))
+
+
+def test_a_frame_in_fragments_that_the_offset_table_lists_is_read() -> None:
+    for syntax in (uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless):
+        made, frame = frame_of(syntax)
+        half = len(frame) // 4 * 2
+        fragments = encapsulate([frame[:half], frame[half:]], has_bot=True)
+        assert (decoded(dicom_files.with_fragments(made, fragments, syntax)) == stored(12)).all()
 
 
 def test_a_colour_jpeg_behind_a_greyscale_header_is_an_error() -> None:

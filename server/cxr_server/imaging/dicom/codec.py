@@ -24,6 +24,10 @@ from cxr_server.imaging.radiograph import Decoded, DecodeOptions, Header, ImageB
 MARK = b"DICM"  # behind the preamble
 BYTES_PER_PIXEL = 11
 """What decoding takes at most: 4 in OpenJPEG, the cells, their bits, the grey and the padding."""
+BLOCK_BYTES = 512
+"""Of files and disks: padding up to a whole block is shorter, and so is any frame that is read."""
+CODESTREAM_START_BYTES = 6
+"""Markers and lengths (JPEG, JPEG 2000), or the number of segments (RLE), that frames share."""
 _NATIVE = {IMPLICIT_VR, EXPLICIT_VR, DEFLATED, BIG_ENDIAN}
 
 
@@ -84,10 +88,25 @@ def read(data: ImageBytes) -> DicomData:
         raise ImageUnreadable("The pixels of the DICOM file contradict its transfer syntax.")
     if pixels is not None and not isinstance(pixels, list):
         length = pixels.length if isinstance(pixels, DeflatedPixels) else len(pixels)
-        # An odd length is padded; some writers leave more bytes behind the pixels.
-        if length < attributes.cells_bytes:
+        surplus = length - attributes.cells_bytes
+        if surplus < 0:
             raise ImageUnreadable("The pixels of the DICOM file are cut short.")
+        # An odd length is padded, and some writers pad more. Whole rows are pixels.
+        row_bytes = attributes.cells_bytes // max(1, attributes.height_px)
+        if surplus >= max(row_bytes, BLOCK_BYTES):
+            raise ImageUnreadable("The DICOM file has more pixels than it states.")
+    if isinstance(pixels, list) and _has_frames(pixels):
+        raise ImageFormatUnsupported("The DICOM file has several frames; send one image.")
     return DicomData(elements, attributes)
+
+
+def _has_frames(fragments: list[memoryview]) -> bool:
+    """Tell whether a fragment behind the first begins as that does: with a codestream of its own.
+
+    Not told by the offset table, which may be empty, or list fragments of a single frame.
+    """
+    starts = [bytes(fragment[:CODESTREAM_START_BYTES]) for fragment in fragments]
+    return starts[0] in starts[1:] if starts else False
 
 
 def stored_values(data: DicomData) -> NDArray[np.unsignedinteger]:
