@@ -31,9 +31,7 @@ MESSAGES: dict[InputWarning, str] = {
         "export the image with its intended window."
     ),
     InputWarning.LATERAL_VIEW: "The DICOM header says that this is a lateral view.",
-    InputWarning.MIRRORED: (
-        "The DICOM header says that the patient's right is at the right: the image is mirrored."
-    ),
+    InputWarning.MIRRORED: "The DICOM header says that the image is mirrored.",
     InputWarning.NOT_CHEST: "The DICOM header says that this is no radiograph of a chest.",
     InputWarning.FOR_PROCESSING: (
         "The DICOM header says that the image is for processing, not for presentation."
@@ -49,7 +47,8 @@ MESSAGES: dict[InputWarning, str] = {
         "interpretation, which was used."
     ),
     InputWarning.POSSIBLY_ROTATED: (
-        "The image looks like a frontal chest radiograph that was turned or is upside down."
+        "The image looks like a frontal chest radiograph that was turned or is upside down, or its "
+        "DICOM header says so."
     ),
     InputWarning.POSSIBLY_NOT_CHEST: "The image does not look like a frontal chest radiograph.",
     InputWarning.LETTERBOXED: (

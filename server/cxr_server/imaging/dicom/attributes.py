@@ -18,7 +18,9 @@ from cxr_server.imaging.dicom.objects import refuse_objects
 from cxr_server.imaging.radiograph import InputWarning
 
 _UNSTATED = "The DICOM file does not state what its pixels are."
-_LATERAL_VIEWS = {"LL", "RL", "LATERAL", "LLD", "RLD"}
+_LATERAL_VIEWS = {"LL", "RL", "LATERAL"}  # decubitus, LLD and RLD, are frontal: the beam is level
+_MIRRORED, _TURNED = {"RF", "LH", "FL", "HR"}, {"RH", "FR", "HL"}
+"""Frontal films but LF, the upright one: where rows and columns lead (PS3.3, C.7.6.1.1.1)."""
 _CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
 _RADIOGRAPHS = {"CR", "DX", "DR", "RG", "OT", "SC", ""}
 MAX_ASPECT_ERROR = 0.01  # pixels whose sides differ by less count as square
@@ -150,13 +152,15 @@ def _refuse_other_images(reader: "_Reader") -> None:
 
 def _warnings(reader: "_Reader", photometric: str) -> tuple[InputWarning, ...]:
     view, orientation = reader.text(0x0018_5101), reader.texts(0x0020_0020)
-    rows_to = orientation[0] if len(orientation) == 2 else ""  # where the right edge points
+    leading = "".join(direction[:1] for direction in orientation)  # the first letter leads most
+    is_sagittal = not {*"AP"}.isdisjoint(leading) and {*"LR"}.isdisjoint(leading)
     part, modality = reader.text(0x0018_0015), reader.text(0x0008_0060)
     shape = reader.text(0x2050_0020)
     expected = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}[photometric]
     checks = {
-        InputWarning.LATERAL_VIEW: view in _LATERAL_VIEWS or rows_to[:1] in ("A", "P"),
-        InputWarning.MIRRORED: rows_to[:1] == "R",
+        InputWarning.LATERAL_VIEW: view in _LATERAL_VIEWS or is_sagittal,
+        InputWarning.MIRRORED: leading in _MIRRORED,
+        InputWarning.POSSIBLY_ROTATED: leading in _TURNED,
         InputWarning.NOT_CHEST: modality not in _RADIOGRAPHS
         or bool(part and not any(word in part for word in _CHEST)),
         InputWarning.FOR_PROCESSING: reader.text(0x0008_0068) == "FOR PROCESSING",
