@@ -13,6 +13,7 @@ from pydicom.encaps import encapsulate
 
 import dicom_files
 from cxr_server.errors import ImageFormatUnsupported, ImageUnreadable
+from cxr_server.imaging.codecs import decode
 from cxr_server.imaging.dicom import codec
 from cxr_server.imaging.dicom.objects import refuse_objects
 from images import chest_like, jpeg
@@ -168,6 +169,52 @@ def test_a_frame_in_fragments_that_the_offset_table_lists_is_read() -> None:
         half = len(frame) // 4 * 2
         fragments = encapsulate([frame[:half], frame[half:]], has_bot=True)
         assert (decoded(dicom_files.with_fragments(made, fragments, syntax)) == stored(12)).all()
+
+
+NARROW = [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless]
+
+
+@pytest.mark.parametrize("syntax", NARROW)
+def test_a_codestream_of_8_bits_is_read_into_cells_of_16(syntax: str) -> None:
+    stored_hw = stored(8)
+    stored_hw[:9] = 0
+    frame = bytes(dicom_files.ENCODERS[syntax](stored_hw, 8))
+    made = dicom_files.dataset(stored(12), 12, PixelPaddingValue=0)
+    radiograph = decode(dicom_files.encapsulated(made, frame, syntax))
+    assert (radiograph.pixels_hw == np.rint(stored_hw / 4095 * 65_535)).all()
+    assert radiograph.padding_hw is not None
+    assert (radiograph.padding_hw == (stored_hw == 0)).all()
+
+
+def test_negative_values_of_a_codestream_of_8_bits_keep_their_sign_in_cells_of_16() -> None:
+    signed_hw = (stored(8).astype(int) - 128).astype(np.int8)
+    frame = imagecodecs.jpeg2k_encode(signed_hw, level=0, reversible=True, codecformat="J2K")
+    made = dicom_files.dataset(signed_hw.astype(np.int16), 12)
+    cells_hw = decoded(dicom_files.encapsulated(made, bytes(frame), uid.JPEG2000Lossless))
+    assert (cells_hw.view(np.int16) == signed_hw).all()
+
+
+STRIPES_HW = np.where(np.indices((96, 80)).sum(axis=0) // 7 % 2, 1023, 20).astype(np.uint16)
+"""What a lossy codec overshoots at."""
+
+
+@pytest.mark.parametrize(
+    ("syntax", "frame"),
+    [
+        (uid.JPEGExtended12Bit, imagecodecs.jpeg8_encode(STRIPES_HW, level=80, bitspersample=12)),
+        (uid.JPEGLSNearLossless, imagecodecs.jpegls_encode(STRIPES_HW | 2048, level=9)),
+        (
+            uid.JPEG2000,
+            imagecodecs.jpeg2k_encode(
+                STRIPES_HW, level=80, reversible=False, codecformat="J2K", bitspersample=16
+            ),
+        ),
+    ],
+    ids=["JPEG", "JPEG-LS", "JPEG 2000"],
+)
+def test_white_that_a_lossy_codec_exceeds_stays_white(syntax: str, frame: bytes) -> None:
+    file = dicom_files.encapsulated(dicom_files.dataset(STRIPES_HW, 10), bytes(frame), syntax)
+    assert decode(file).pixels_hw[STRIPES_HW == 1023].min() > 50_000
 
 
 def test_a_colour_jpeg_behind_a_greyscale_header_is_an_error() -> None:

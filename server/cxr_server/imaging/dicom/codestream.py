@@ -32,13 +32,15 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # in the range of frame headers: DHT, JPG, DAC
 class Syntax:
     """How the pixels of a transfer syntax are encoded: how to check and to decode a frame.
 
-    `isolated` is that of `Header`. OpenJPEG 2.5.4 writes beyond its memory (OSV-2025-219), and has
-    no release without that fault.
+    A check returns the bits of a value in the codestream. If those are more than the stored bits,
+    values of a lossy one may exceed these. `isolated` is that of `Header`. OpenJPEG 2.5.4 writes
+    beyond its memory (OSV-2025-219), and has no release without that fault.
     """
 
     name: str
-    check: Callable[[bytes, Attributes], None]
-    decode: Callable[[bytes, Attributes], Stored]
+    check: Callable[[bytes, Attributes], int]
+    decode: Callable[[bytes, Attributes], NDArray[np.integer]]
+    is_lossy: bool = False
 
     @property
     def isolated(self) -> bool:
@@ -47,21 +49,29 @@ class Syntax:
 
 
 def decode_frame(frame: bytes, syntax: Syntax, attributes: Attributes) -> Stored:
-    """Return the stored values [height, width] of a frame. Raises ImageUnreadable.
+    """Return the stored values [height, width] of a frame, as cells of the bits allocated.
 
-    A frame may be padded to an even length, with a zero or, by some writers, with ones.
+    Raises ImageUnreadable. A frame may be padded to an even length, with a zero or, by some
+    writers, with ones.
     """
     frame = frame if syntax.check is _check_rle else frame.rstrip(_PADDING)
     try:
-        syntax.check(frame, attributes)
-        stored_hw = syntax.decode(frame, attributes)
+        bits = syntax.check(frame, attributes)
+        values_hw = syntax.decode(frame, attributes)
     except ImageUnreadable:
         raise
     except (RuntimeError, ValueError, TypeError, struct.error) as error:
         raise _broken() from error
     shape = (attributes.height_px, attributes.width_px)
-    if stored_hw.shape != shape or 8 * stored_hw.itemsize > attributes.bits_allocated:
+    if values_hw.shape != shape or 8 * values_hw.itemsize > attributes.bits_allocated:
         raise _broken()
+    cell_bytes = attributes.bits_allocated // 8
+    # In two steps: a view where the cells have this size, and else the sign is extended.
+    cells_hw = values_hw.astype(f"{values_hw.dtype.kind}{cell_bytes}", copy=False)
+    stored_hw: Stored = cells_hw.view(f"u{cell_bytes}")
+    if syntax.is_lossy and bits > attributes.high_bit + 1 and not attributes.is_signed:
+        # What exceeds white by the error of the compression would begin at black again.
+        stored_hw = np.minimum(stored_hw, stored_hw.dtype.type(2 ** (attributes.high_bit + 1) - 1))
     return stored_hw
 
 
@@ -69,7 +79,7 @@ def _broken() -> ImageUnreadable:
     return ImageUnreadable("The compressed pixels of the DICOM file are broken or cut short.")
 
 
-def _check_jpeg(frame: bytes, attributes: Attributes, kinds: tuple[int, ...]) -> None:
+def _check_jpeg(frame: bytes, attributes: Attributes, kinds: tuple[int, ...]) -> int:
     """Check the segments of a JPEG or JPEG-LS stream up to its first scan (ITU-T T.81, T.87).
 
     The frame header must be one of these kinds: no transfer syntax that is read has progressive
@@ -77,23 +87,24 @@ def _check_jpeg(frame: bytes, attributes: Attributes, kinds: tuple[int, ...]) ->
     """
     if frame[:2] != _SOI or frame[-2:] != _EOI:
         raise _broken()
-    offset, has_frame = 2, False
+    offset, bits = 2, 0
     for _ in range(MAX_SEGMENTS):
         marker_byte, marker, length = struct.unpack_from(">BBH", frame, offset)
         if marker_byte != 0xFF or length < 2 or offset + 2 + length > len(frame):
             raise _broken()
         if marker == _SOS:
-            if not has_frame:
+            if not bits:
                 raise _broken()
-            return
+            return bits
         if (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME) or marker == 0xF7:
+            if bits:  # of another frame header
+                raise _broken()
             bits, height, width, components = struct.unpack_from(">BHHB", frame, offset + 4)
             stated = (height, width, components) == (attributes.height_px, attributes.width_px, 1)
-            if has_frame or not stated or not 2 <= bits <= attributes.bits_allocated:
+            if not stated or not 2 <= bits <= attributes.bits_allocated:
                 raise _broken()
             if marker not in kinds:
                 raise _broken()
-            has_frame = True
         elif marker == 0xF8 and frame[offset + 4] != 1:
             raise _broken()  # LSE of JPEG-LS, other than coding parameters: could change the size
         offset += 2 + length
@@ -105,7 +116,7 @@ _check_lossless = partial(_check_jpeg, kinds=(0xC3,))
 _check_ls = partial(_check_jpeg, kinds=(0xF7,))
 
 
-def _check_jpeg2000(frame: bytes, attributes: Attributes) -> None:
+def _check_jpeg2000(frame: bytes, attributes: Attributes) -> int:
     """Check the main header of a JPEG 2000 codestream (ITU-T T.800, annex A; T.814)."""
     if frame[:4] != b"\xff\x4f\xff\x51" or frame[-2:] != _EOI:
         raise _broken()
@@ -117,14 +128,14 @@ def _check_jpeg2000(frame: bytes, attributes: Attributes) -> None:
     if left or top or tile_left or tile_top or not tile_width or not tile_height:
         raise _broken()
     tiles = -(-width // tile_width) * -(-height // tile_height)
-    bits = (depth & 0x7F) + 1
+    bits: int = (depth & 0x7F) + 1
     if tiles > MAX_TILES or bits > attributes.bits_allocated or (step_x, step_y) != (1, 1):
         raise _broken()
     offset = 4 + length
     for _ in range(MAX_SEGMENTS):
         marker, length = struct.unpack_from(">HH", frame, offset)
         if marker == 0xFF90:  # SOT: the first tile
-            return
+            return bits
         if marker == 0xFF52:  # COD: coding style
             layers, _, levels, block_width, block_height = struct.unpack_from(
                 ">HBBBB", frame, offset + 6
@@ -139,11 +150,12 @@ def _check_jpeg2000(frame: bytes, attributes: Attributes) -> None:
     raise _broken()
 
 
-def _check_rle(frame: bytes, attributes: Attributes) -> None:
+def _check_rle(frame: bytes, attributes: Attributes) -> int:
     """Check the number of segments: one for each byte of a cell (PS3.5, annex G.3)."""
     segments, first = struct.unpack_from("<II", frame)
     if segments != attributes.bits_allocated // 8 or first != RLE_HEADER_BYTES:
         raise _broken()
+    return attributes.bits_allocated
 
 
 def _jpeg(frame: bytes, attributes: Attributes) -> Stored:
@@ -161,14 +173,12 @@ def _jpeg_ls(frame: bytes, _: Attributes) -> Stored:
     return np.asarray(imagecodecs.jpegls_decode(frame))
 
 
-def _jpeg2000(frame: bytes, _: Attributes) -> Stored:
-    """Decode JPEG 2000 and HTJ2K by OpenJPEG, signed values as their bits.
+def _jpeg2000(frame: bytes, _: Attributes) -> NDArray[np.integer]:
+    """Decode JPEG 2000 and HTJ2K by OpenJPEG, to signed values where the codestream has such.
 
     Not HTJ2K by imagecodecs' htj2k_decode: of a damaged frame it returns memory as it found it.
     """
-    values = np.asarray(imagecodecs.jpeg2k_decode(frame))
-    unsigned: Stored = values.view(f"u{values.itemsize}")
-    return unsigned
+    return np.asarray(imagecodecs.jpeg2k_decode(frame))
 
 
 def _rle(frame: bytes, attributes: Attributes) -> Stored:
@@ -188,17 +198,17 @@ def _rle(frame: bytes, attributes: Attributes) -> Stored:
 
 
 SYNTAXES: dict[str, Syntax] = {
-    "1.2.840.10008.1.2.4.50": Syntax("JPEG Baseline", _check_sequential, _jpeg),
-    "1.2.840.10008.1.2.4.51": Syntax("JPEG Extended", _check_sequential, _jpeg),
+    "1.2.840.10008.1.2.4.50": Syntax("JPEG Baseline", _check_sequential, _jpeg, is_lossy=True),
+    "1.2.840.10008.1.2.4.51": Syntax("JPEG Extended", _check_sequential, _jpeg, is_lossy=True),
     "1.2.840.10008.1.2.4.57": Syntax("JPEG Lossless", _check_lossless, _jpeg_lossless),
     "1.2.840.10008.1.2.4.70": Syntax("JPEG Lossless SV1", _check_lossless, _jpeg_lossless),
     "1.2.840.10008.1.2.4.80": Syntax("JPEG-LS Lossless", _check_ls, _jpeg_ls),
-    "1.2.840.10008.1.2.4.81": Syntax("JPEG-LS Near-Lossless", _check_ls, _jpeg_ls),
+    "1.2.840.10008.1.2.4.81": Syntax("JPEG-LS Near-Lossless", _check_ls, _jpeg_ls, is_lossy=True),
     "1.2.840.10008.1.2.4.90": Syntax("JPEG 2000 Lossless", _check_jpeg2000, _jpeg2000),
-    "1.2.840.10008.1.2.4.91": Syntax("JPEG 2000", _check_jpeg2000, _jpeg2000),
+    "1.2.840.10008.1.2.4.91": Syntax("JPEG 2000", _check_jpeg2000, _jpeg2000, is_lossy=True),
     "1.2.840.10008.1.2.4.201": Syntax("HTJ2K Lossless", _check_jpeg2000, _jpeg2000),
     "1.2.840.10008.1.2.4.202": Syntax("HTJ2K Lossless RPCL", _check_jpeg2000, _jpeg2000),
-    "1.2.840.10008.1.2.4.203": Syntax("HTJ2K", _check_jpeg2000, _jpeg2000),
+    "1.2.840.10008.1.2.4.203": Syntax("HTJ2K", _check_jpeg2000, _jpeg2000, is_lossy=True),
     "1.2.840.10008.1.2.5": Syntax("RLE Lossless", _check_rle, _rle),
 }
 """Compressed transfer syntaxes, by UID (PS3.6, annex A)."""
