@@ -240,6 +240,22 @@ def test_padding_behind_a_frame_is_passed_over(padding: bytes) -> None:
         assert (decoded(file) == stored(12)).all()
 
 
+JPEGS = [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLosslessSV1, uid.JPEGLSLossless]
+
+
+@pytest.mark.parametrize("syntax", JPEGS)
+def test_fill_bytes_before_a_marker_are_passed_over_and_bounded(syntax: str) -> None:
+    made, frame = frame_of(syntax)
+    whole = decoded(dicom_files.encapsulated(made, frame, syntax))
+    second = 4 + int.from_bytes(frame[4:6])
+    for place in (2, second):
+        filled = frame[:place] + b"\xff" * 3 + frame[place:]
+        assert (decoded(dicom_files.encapsulated(made, filled, syntax)) == whole).all()
+        filled = frame[:place] + b"\xff" * 9_999 + frame[place:]
+        with pytest.raises(ImageUnreadable):
+            decoded(dicom_files.encapsulated(made, filled, syntax))
+
+
 def test_a_jpeg_2000_with_an_offset_of_its_tiles_is_an_error() -> None:
     made, frame = frame_of(uid.JPEG2000Lossless)
     moved = bytearray(frame)

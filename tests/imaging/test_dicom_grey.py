@@ -1,10 +1,12 @@
 """Stored values become grey as pydicom, numpy and torchxrayvision make them."""
 
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import uid
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 import dicom_files
@@ -101,6 +103,25 @@ def test_a_modality_lut_comes_before_the_window() -> None:
         VOILUTFunction="LINEAR_EXACT",
     )
     assert np.abs(grey(file) - (1023 - stored_hw) / 1023 * 65_535).max() < HALF_A_GREY
+
+
+@pytest.mark.parametrize("is_undefined", [False, True])
+@pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_lookup_table_of_unknown_type_is_read_as_implicit(
+    sequence: str, *, is_undefined: bool
+) -> None:
+    luts = [lookup_table(0, list(range(4095, -1, -1)), 12)]
+    implicit = dicom_files.dicom(stored(12), 12, uid.ImplicitVRLittleEndian, **{sequence: luts})
+    tag = struct.pack("<HH", 0x28, 0x3000 if sequence == "ModalityLUTSequence" else 0x3010)
+    start = implicit.index(tag) + 8
+    items = implicit[start : start + int.from_bytes(implicit[start - 4 : start], "little")]
+    length = 0xFFFF_FFFF if is_undefined else len(items)
+    end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) if is_undefined else b""
+    unknown = tag + struct.pack("<2sHI", b"UN", 0, length) + items + end
+    plain = dicom_files.dicom(stored(12), 12)
+    pixels = plain.index(struct.pack("<HH", 0x7FE0, 0x10))
+    shown_hw = grey(plain[:pixels] + unknown + plain[pixels:])
+    assert (shown_hw == grey(dicom_files.dicom(stored(12), 12, **{sequence: luts}))).all()
 
 
 def test_a_signed_lookup_table_begins_below_zero() -> None:

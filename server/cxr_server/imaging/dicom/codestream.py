@@ -90,6 +90,9 @@ def _check_jpeg(frame: bytes, attributes: Attributes, kinds: tuple[int, ...]) ->
     offset, bits = 2, 0
     for _ in range(MAX_SEGMENTS):
         marker_byte, marker, length = struct.unpack_from(">BBH", frame, offset)
+        if marker_byte == marker == 0xFF:  # a fill byte (T.81, B.1.1.2)
+            offset += 1
+            continue
         if marker_byte != 0xFF or length < 2 or offset + 2 + length > len(frame):
             raise _broken()
         if marker == _SOS:

@@ -231,10 +231,11 @@ class _Walk:
             MODALITY_LUT_SEQUENCE: self._found.modality_luts,
             VOI_LUT_SEQUENCE: self._found.voi_luts,
         }.get(tag)
+        explicit = parent.explicit and vr != b"UN"  # else implicit inside (PS3.5, section 6.2.2)
         if is_top and luts is not None:
-            return _Level(min(end, parent.end), parent.explicit, is_undefined, items=luts)
-        if is_undefined:  # of unknown VR: implicit inside (DICOM correction proposal 246)
-            return _Level(end, parent.explicit and vr != b"UN", is_undefined=True)
+            return _Level(min(end, parent.end), explicit, is_undefined, items=luts)
+        if is_undefined:
+            return _Level(end, explicit, is_undefined=True)
         return None
 
     def _head(self, explicit: bool) -> tuple[int, bytes, int]:
