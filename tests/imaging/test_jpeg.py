@@ -251,6 +251,68 @@ def test_missing_coded_data_is_an_error(file: bytes) -> None:
             decode(file[:scan] + file[scan + (len(file) - scan) // share :])
 
 
+def scans_of(file: bytes) -> list[bytes]:
+    """What makes up a file in parts that end where the coded data of a scan does."""
+    parts, start = [], 0
+    for marker, offset, _ in jpeg_segments.segments(file, 2):
+        if marker == jpeg_segments.SOS or marker == jpeg_segments.EOI:
+            parts.append(file[start:offset])
+            start = offset
+    return [*parts, file[start:]]
+
+
+def one_component_at_a_time() -> list[bytes]:
+    """A sequential file of three equal components: what precedes the scans, each scan, the end."""
+    before, scan, end = scans_of(GREY)
+    at = before.index(b"\xff\xc0")
+    frame = before[at + 4 : at + 9] + b"\3" + b"".join(bytes([n, 0x11, 0]) for n in (1, 2, 3))
+    rest = before[at + 2 + int.from_bytes(before[at + 2 : at + 4]) :]
+    before = before[:at] + handmade.segment(0xC0, frame) + rest
+    return [before, *(scan[:5] + bytes([n]) + scan[6:] for n in (1, 2, 3)), end]
+
+
+def without(parts: list[bytes], *numbers: int) -> bytes:
+    return b"".join(part for number, part in enumerate(parts) if number not in numbers)
+
+
+@pytest.mark.parametrize("pixels", [GREY_HW, COLOR_HWC], ids=["grey", "colour"])
+def test_a_progressive_file_without_its_last_scans_is_an_error(pixels: np.ndarray) -> None:
+    parts = scans_of(jpeg(pixels, progressive=True))
+    assert (decode(without(parts)).pixels_hw == luma_by_pillow(without(parts))).all()
+    last = len(parts) - 1
+    for first in range(1, last):
+        with pytest.raises(ImageUnreadable):
+            decode(without(parts, *range(first, last)))
+
+
+def test_a_progressive_grey_file_without_any_one_scan_is_an_error() -> None:
+    parts = scans_of(jpeg(GREY_HW, progressive=True))
+    for number in range(1, len(parts) - 1):
+        with pytest.raises(ImageUnreadable):
+            decode(without(parts, number))
+
+
+def test_a_sequential_file_needs_the_scan_of_its_luma_and_no_other() -> None:
+    parts = one_component_at_a_time()
+    for missing in ((), (2,), (3,), (2, 3)):
+        assert (decode(without(parts, *missing)).pixels_hw == luma_by_pillow(GREY)).all()
+    for missing in ((1,), (1, 2), (1, 2, 3)):
+        with pytest.raises(ImageUnreadable):
+            decode(without(parts, *missing))
+
+
+def test_a_file_of_red_green_blue_needs_a_scan_of_each() -> None:
+    parts = one_component_at_a_time()
+    for missing in ((), (1,), (2,), (3,)):
+        file = handmade.without_segments(without(parts, *missing), 0xE0)
+        file = handmade.with_segment(file, 0xEE, ADOBE + b"\0")
+        if missing:
+            with pytest.raises(ImageUnreadable, match="lacks scans"):
+                decode(file)
+        else:
+            assert np.abs(decode(file).pixels_hw.astype(int) - luma_by_pillow(GREY)).max() <= 1
+
+
 def test_files_of_several_scans_count_with_all_their_coefficients() -> None:
     at = COLOR.rindex(b"\xff\xda") + 4
     one_component_at_a_time = COLOR[:at] + b"\1" + COLOR[at + 1 :]

@@ -1,6 +1,7 @@
 """JPEG pixels: segments and coded data -> luma. libjpeg-turbo decodes, through simplejpeg.
 
 simplejpeg is strict: where libjpeg only warns, and fills what is missing with plain grey, it fails.
+A whole scan that is missing is found here, since libjpeg takes it for zeros without a warning.
 libjpeg also warns of oddities that change no pixel. They are tolerated, as by every other reader,
 and removed here: bytes between segments, zeros behind coded data, a JFIF version other than 1, an
 Adobe transform other than 0 and 1 (read as 1), and a spectral selection or a successive
@@ -106,11 +107,11 @@ class JpegPixels:
         Any other bytes behind coded data are refused by libjpeg: they are what is left over when
         damaged data ends too early. So are zeros, though they mean nothing: some cameras pad with
         them. Coded data may itself end in many zeros, as those of a black border do in progressive
-        files. Raises ImageUnreadable if there are too many scans.
+        files. Raises ImageUnreadable if there are too many scans, or too few.
         """
         height_px, width_px = struct.unpack_from(">HH", self.frame, 1)
         view, parts, unpadded = memoryview(self.file), list[Part](), dict[int, Part]()
-        scan_count = coded_from = 0
+        scans, coded_from = list[memoryview](), 0
         for marker, start, segment in segments(self.file, self.first_scan):
             if coded_from:
                 coded = view[coded_from:start]
@@ -119,10 +120,10 @@ class JpegPixels:
                 parts.append(coded)
             coded_from = 0
             if marker == SOS:
-                scan_count += 1
-                work = scan_count * width_px * height_px
-                if scan_count > MAX_SCAN_COUNT or (
-                    scan_count > 1 and work > MAX_SCANNED_PIXEL_COUNT
+                scans.append(segment)
+                work = len(scans) * width_px * height_px
+                if len(scans) > MAX_SCAN_COUNT or (
+                    len(scans) > 1 and work > MAX_SCANNED_PIXEL_COUNT
                 ):
                     raise ImageUnreadable("The JPEG file has too many scans for its size.")
                 coded_from = start + len(segment)
@@ -131,8 +132,25 @@ class JpegPixels:
                     continue
             if not is_metadata(marker):
                 parts.append(segment)
+        self._refuse_missing(scans)
         whole = [unpadded.get(number, part) for number, part in enumerate(parts)]
         return [parts, whole] if unpadded else [parts]
+
+    def _refuse_missing(self, scans: Sequence[memoryview]) -> None:
+        """Raise ImageUnreadable if no scan has some coefficient of the luma, or its last bit.
+
+        Given are the headers of the scans (T.81, B.2.3). No grey is made of chroma.
+        """
+        needed = self.frame[6 : 6 + 3 * self.frame[5] : 3] if self.is_rgb else self.frame[6:7]
+        missing = {component: set(range(64)) for component in needed}
+        for header in scans:
+            is_sequential = self.marker in SEQUENTIAL
+            first, last, bits = _SEQUENTIAL_SELECTION if is_sequential else header[-3:]
+            for component in header[5:-3:2]:
+                if component in missing and not bits & 0xF:  # no lower bits are left to come
+                    missing[component] -= set(range(first, last + 1))
+        if any(missing.values()):
+            raise ImageUnreadable("The JPEG file lacks scans: the pixels are not complete.")
 
 
 def _pixels(file: bytes, colorspace: str) -> NDArray[np.uint8] | None:
