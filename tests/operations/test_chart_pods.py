@@ -61,6 +61,18 @@ def test_probes_ask_the_health_port_or_with_tls_the_port_of_the_calls(
     assert asked["TLS without the health port"] == {"port": 50051, "mode": "TLS"}
 
 
+def test_the_kubelet_restarts_a_server_that_says_it_hangs_where_it_can_ask(
+    manifests: Manifests,
+) -> None:
+    for name, manifest in manifests.items():
+        container = server(manifest)
+        probe = container["livenessProbe"]
+        if "CXR_METRICS_LISTEN" in environment(container):
+            assert probe["httpGet"] == {"path": "/healthz", "port": "metrics"}, name
+        else:
+            assert probe["tcpSocket"] == {"port": "grpc"}, name
+
+
 def test_every_container_has_no_rights_to_lose(
     manifests: Manifests,
 ) -> None:
