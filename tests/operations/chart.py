@@ -48,6 +48,9 @@ COMBINATIONS = {
     "volumeMounts[0].mountPath=/var/log/cxr",
     "other callers": "networkPolicy.callers[0].namespaceSelector.matchLabels.pacs=yes,"
     "networkPolicy.egress[0].ports[0].port=4317",
+    "no callers": "networkPolicy.callers=null",
+    "no scrapers": "networkPolicy.scrapers=null",
+    "neither": "networkPolicy.callers=null,networkPolicy.scrapers=null",
     "ids of OpenShift": "podSecurityContext.runAsUser=null,podSecurityContext.runAsGroup=null,"
     "podSecurityContext.fsGroup=null",
     "labels and priority": "podLabels.team=imaging,podAnnotations.note=x,priorityClassName=high",

@@ -87,6 +87,19 @@ def test_the_network_policy_names_ports_that_the_server_has(
     assert other["egress"][-1] == {"ports": [{"port": 4317}]}
 
 
+def test_the_network_policy_admits_nobody_where_nobody_is_listed(
+    manifests: Manifests,
+) -> None:
+    for name, expected in (
+        ("no callers", {"metrics"}),
+        ("no scrapers", {"grpc"}),
+        ("neither", set()),
+    ):
+        rules = manifests[name]["NetworkPolicy"]["spec"]["ingress"]
+        assert {port["port"] for rule in rules for port in rule["ports"]} == expected
+        assert all(rule["from"] for rule in rules)  # an empty one admits everybody
+
+
 @pytest.fixture(scope="module")
 def crd_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Manifest]], str]:
     """Says what is wrong with custom resources, by the models of their definitions."""
