@@ -49,6 +49,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- fail (printf "settings.%s: settings have the names of their variables, such as CXR_MAX_IN_FLIGHT; others belong into env" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- $names := list -}}
+{{- range prepend .model.others .model.name -}}
+{{- $name := splitList "=" . | first -}}
+{{- if has $name $names -}}
+{{- fail (printf "model: two models are called %s: give one another name, NAME=BUNDLE" $name) -}}
+{{- end -}}
+{{- $names = append $names $name -}}
+{{- end -}}
+{{- if and .service.headless (ne (int .service.port) 50051) -}}
+{{- fail "service.port: callers of a headless Service reach the pods, at port 50051; leave it, or set service.headless: false" -}}
+{{- end -}}
 {{- if and .tls.clientCA (not .tls.secretName) -}}
 {{- fail "tls.clientCA: callers have certificates only with TLS; set tls.secretName" -}}
 {{- end -}}
