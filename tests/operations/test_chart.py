@@ -122,6 +122,17 @@ def test_the_manifest_is_a_base_for_kustomize(tmp_path: Path) -> None:
     assert set(re.findall(r"image: (\S+)", done.stdout)) == {"registry.example.org/cxr:1.2.3"}
 
 
+def test_the_commands_of_the_notes_ask_in_the_namespace_of_the_release(helm: Helm) -> None:
+    words = ("--dry-run=client", "--namespace", "imaging", "--set", "service.headless=false")
+    done = helm("install", "cxr", str(CHART), *words, "--set", "service.port=443")
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("\nNOTES:\n")[2]
+    assert "cxr-cxr-serve.imaging:443" in notes
+    commands = re.findall(r"(?m)^ +kubectl .*$", notes)
+    assert len(commands) == 2
+    assert all("kubectl --namespace imaging " in command for command in commands)
+
+
 def test_a_packaged_chart_renders_the_same_rules_included(helm: Helm, tmp_path: Path) -> None:
     """The rules are a link out of the chart's folder, which a package does not have."""
     assert helm("package", str(CHART), "--destination", str(tmp_path)).returncode == 0
