@@ -4,7 +4,10 @@ import asyncio
 import hmac
 import json
 import os
+import re
 import select
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -193,3 +196,15 @@ def test_a_key_that_is_too_short_or_missing_refuses_the_start(
         App(parse(flags, env={}))
     with pytest.raises(SettingsError, match="needs --audit-file as well"):
         parse(flags[2:], env={})
+
+
+@pytest.mark.skipif(not shutil.which("pgrep"), reason="there is no pgrep")
+def test_the_documented_rotation_does_not_find_the_shell_that_runs_it() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "audit.md"
+    (rule,) = re.findall(r"postrotate\n(.*)\n +endscript", page.read_text())
+    finds = rule.strip().replace("pkill -HUP -f", "pgrep -f")
+    assert finds.startswith("pgrep -f")
+    # Logrotate hands the rule over as an argument, too. Something after it keeps the shell.
+    done = subprocess.run(["sh", "-c", f"{finds}; echo shell $$"], capture_output=True, text=True)
+    *found, shell = done.stdout.splitlines()
+    assert shell.removeprefix("shell ") not in found
