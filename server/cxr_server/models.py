@@ -10,7 +10,7 @@ import structlog
 
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import WantedModel, resolve
+from cxr_server.bundles.store import resolve, resolve_all
 from cxr_server.errors import Draining
 from cxr_server.inference import threads
 from cxr_server.interactive_calls import InteractiveCalls
@@ -195,21 +195,14 @@ class Models:
 
     def _bundles(self) -> dict[str, Bundle]:
         """Read all bundles that the settings name. Raises BundleError."""
-        bundles: dict[str, Bundle] = {}
-        for text in self._settings.model:
-            wanted = WantedModel.parse(text)
-            bundle = self._bundle(wanted.bundle)
-            name = wanted.name or bundle.manifest.name
-            if name in bundles:
-                raise BundleError(
-                    f"two models are called {name}: give one another name, --model NAME=BUNDLE"
-                )
-            bundles[name] = bundle
-        return bundles
+        folders = resolve_all(self._settings.model, self._home())
+        return {name: load_bundle(path) for name, path in folders.items()}
 
     def _bundle(self, name: str) -> Bundle:
-        home = Path(self._settings.bundle_home) if self._settings.bundle_home else None
-        return load_bundle(resolve(name, home))
+        return load_bundle(resolve(name, self._home()))
+
+    def _home(self) -> Path | None:
+        return Path(self._settings.bundle_home) if self._settings.bundle_home else None
 
     def _settle(self, models: dict[str, ServingModel]) -> None:
         if self._resources:

@@ -16,7 +16,14 @@ from pathlib import Path
 from cxr_server.access import read_tokens
 from cxr_server.audit import read_key
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import WantedModel, bundle_home, cache_home, list_bundles, resolve
+from cxr_server.bundles.store import (
+    WantedModel,
+    bundle_home,
+    cache_home,
+    list_bundles,
+    resolve,
+    resolve_all,
+)
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.errors import OperatorError
 from cxr_server.inference.engines.cores import usable_cores
@@ -95,6 +102,8 @@ def check_audit(settings: Settings) -> Iterator[str]:
     path, told = Path(settings.audit_file), settings.told("audit_file")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise SettingsError(f"{told} cannot be written to")
+    if Path(os.path.realpath(path)).is_fifo():  # the pipe behind /dev/stdout has no such name
+        raise SettingsError(f"{told} is a named pipe, which waits for its reader: give a file")
     read_key(settings)
     if not settings.audit_key_file:
         yield (
@@ -132,10 +141,14 @@ def check_bundle_home(settings: Settings) -> Iterator[str]:
 
 
 def check_model(settings: Settings) -> Iterator[str]:
-    """Find the model's bundle. Raises BundleError, with the nearest name and how to prepare it."""
+    """Find the bundles of the models. Raises BundleError, also for two models of one name.
+
+    The message has the nearest name of a bundle, and how to prepare it.
+    """
     home = Path(settings.bundle_home) if settings.bundle_home else bundle_home()
     for text in settings.model:
         _check_bundle(WantedModel.parse(text).bundle, settings.told("model"), home)
+    resolve_all(settings.model, home)
     yield from ()
 
 

@@ -231,6 +231,12 @@ def test_doctor_fails_where_serve_would(home, tmp_path, capsys, monkeypatch):
     assert main(["doctor", "--json", "--tokens-file", str(tmp_path), *ANY_PORT]) == 1
     found = checks(capsys, can_serve=False)
     assert found["tokens file"]["detail"] == f"--tokens-file {tmp_path}: Is a directory"
+    os.mkfifo(tmp_path / "pipe")
+    words = ["--audit-file", str(tmp_path / "pipe"), "--model", "a=phantom", "--model", "a=mine"]
+    assert main(["doctor", "--json", *words, *ANY_PORT]) == 1
+    found = checks(capsys, can_serve=False)
+    assert "is a named pipe" in found["audit file"]["detail"]
+    assert "two models are called a" in found["model"]["detail"]
     monkeypatch.setenv("CXR_MAX_PIXEL", "9")
     assert main(["doctor", "--json", *ANY_PORT]) == 1
     found = checks(capsys, can_serve=False)

@@ -1,6 +1,7 @@
 """`cxr-server serve` with files and addresses that it cannot use, or should not."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cxr_client import Client, TLSConfig
 from cxr_server.__main__ import main
 from cxr_server.access import RELOAD_S, new_token
+from cxr_server.preflight import check_audit
+from cxr_server.settings import parse
 from images import png
 from refused_start import refused_start
 from serving import ServerProcess
@@ -257,6 +260,27 @@ def test_a_model_that_is_not_there_gets_advice_that_can_be_followed(
     assert f"--model {model}" in said
     assert re.search(advice, said)
     assert "prepare nosuch" not in said
+
+
+def test_two_models_of_one_name_are_refused_before_anything_is_loaded() -> None:
+    said = refusal("--model", "phantom", "--model", "other=phantom", "--model", "phantom", status=1)
+    assert said.startswith("two models are called phantom: give one another name")
+
+
+def test_an_audit_file_that_is_a_named_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        said = refusal("--audit-file", str(tmp_path / name))
+        assert f"--audit-file {tmp_path / name} is a named pipe" in said
+
+
+def test_the_pipe_behind_standard_output_may_be_an_audit_file() -> None:
+    read, write = os.pipe()
+    settings = parse(["--audit-file", f"/proc/self/fd/{write}"], {})
+    assert [doubt for doubt in check_audit(settings) if "pipe" in doubt] == []
+    os.close(read)
+    os.close(write)
 
 
 def test_a_mistyped_variable_ends_the_start() -> None:

@@ -8,6 +8,8 @@ could run code.
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +39,25 @@ def load_bundle(path: Path) -> Bundle:
 
     Raises BundleError, which names the folder, the file and what to do.
     """
-    try:
+    with _naming(path):
         root = path.resolve()
         return Bundle(root, _verified(root))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what the bundle in a folder says of itself, and verify no other file of it.
+
+    Raises BundleError as `load_bundle` does.
+    """
+    with _naming(path):
+        return _read_manifest(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise what is wrong as a BundleError that names the folder or the file."""
+    try:
+        yield
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from cxr_server.bundles.fields import NAME_PATTERN
-from cxr_server.bundles.load import MANIFEST_NAME
+from cxr_server.bundles.load import MANIFEST_NAME, read_manifest
 from cxr_server.bundles.manifest import BundleError
 
 PHANTOM = "phantom"
@@ -76,6 +77,24 @@ def resolve(model: str, home: Path | None = None) -> Path:
         raise BundleError(f"{model} is a folder without {MANIFEST_NAME}: it is not a bundle")
     where = f" in {home}" if home else ""
     raise BundleError(f"there is no bundle {model}{where}, and no such folder")
+
+
+def resolve_all(models: Iterable[str], home: Path | None = None) -> dict[str, Path]:
+    """Return the folders of models, each written BUNDLE or NAME=BUNDLE, by the names to serve.
+
+    Raises BundleError, also for two models of one name.
+    """
+    found: dict[str, Path] = {}
+    for text in models:
+        wanted = WantedModel.parse(text)
+        path = resolve(wanted.bundle, home)
+        name = wanted.name or read_manifest(path).name
+        if name in found:
+            raise BundleError(
+                f"two models are called {name}: give one another name, --model NAME=BUNDLE"
+            )
+        found[name] = path
+    return found
 
 
 def list_bundles(home: Path | None = None) -> dict[str, Path]:
