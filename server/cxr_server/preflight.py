@@ -30,6 +30,7 @@ from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.memory import divide, loaded_at_once
 from cxr_server.observability import tracing
 from cxr_server.settings import MIB, Address, Settings, SettingsError
+from cxr_server.settings.addresses import PORT_IN_USE, SOCKET_IN_USE
 from cxr_server.settings.checks import ADDRESSES
 from cxr_server.settings.environment import check_names
 from cxr_server.tls import check_tls
@@ -40,6 +41,10 @@ MIN_CACHE_FREE_MIB = 64
 
 class CannotListen(OperatorError):
     """An address that cannot be listened on now. The message names the setting and the reason."""
+
+
+class AddressInUse(CannotListen):
+    """Something listens on addresses already, and nothing else is wrong with any."""
 
 
 def check_environment(settings: Settings) -> Iterator[str]:
@@ -72,9 +77,15 @@ def told_memory(settings: Settings) -> str:
 
 def check_listen(settings: Settings) -> Iterator[str]:
     """Look whether each address can be listened on. Raises CannotListen."""
+    in_use = []
     for name in ADDRESSES:
         if (text := getattr(settings, name)) and (problem := Address.parse(text).problem()):
-            raise CannotListen(f"{settings.told(name)}: {problem}")
+            told = f"{settings.told(name)}: {problem}"
+            if problem not in (PORT_IN_USE, SOCKET_IN_USE):
+                raise CannotListen(told)
+            in_use.append(told)
+    if in_use:
+        raise AddressInUse("; ".join(in_use))
     yield from ()
 
 

@@ -15,7 +15,9 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
 
 from cxr_server.__main__ import main
 from cxr_server.access import Access, append_token, new_token, read_tokens
@@ -241,6 +243,29 @@ def test_doctor_fails_where_serve_would(home, tmp_path, capsys, monkeypatch):
     assert main(["doctor", "--json", *ANY_PORT]) == 1
     found = checks(capsys, can_serve=False)
     assert "did you mean CXR_MAX_PIXELS?" in found["settings"]["detail"]
+
+
+def test_doctor_notes_the_addresses_of_the_server_that_runs(home, phantom_server, capsys):
+    port = phantom_server.address.rpartition(":")[2]
+    words = ["doctor", "--json", "--insecure", "--listen", f"0.0.0.0:{port}"]
+    assert main(words) == 0
+    found = checks(capsys, can_serve=True)
+    assert found["addresses"]["state"] == "note"
+    assert f"127.0.0.1:{port} answers SERVING" in found["addresses"]["detail"]
+    assert main([*words, "--metrics-listen", "192.0.2.1:9090"]) == 1
+    found = checks(capsys, can_serve=False)
+    assert "it is not an address of this machine" in found["addresses"]["detail"]
+
+
+def test_doctor_fails_on_an_address_that_another_grpc_server_uses(home, capsys):
+    other = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), other)
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    assert main(["doctor", "--json", "--listen", f"127.0.0.1:{port}"]) == 1
+    found = checks(capsys, can_serve=False)
+    assert "it is in use: stop what listens there" in found["addresses"]["detail"]
+    other.stop(None).wait()
 
 
 def test_doctor_tells_a_file_that_is_not_given_from_one_that_is_right(home, tmp_path, capsys):

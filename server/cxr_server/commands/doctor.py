@@ -14,6 +14,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+# gRPC would log that no server runs.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import numpy as np
 
 from cxr_server import settings
@@ -37,12 +40,15 @@ from cxr_server.inference.preprocess import XRV, Job, hold_of, preprocessing_of
 from cxr_server.inference.verify import verify_engine
 from cxr_server.memory import decoding, divide
 from cxr_server.observability.metrics import Metrics
-from cxr_server.preflight import PREFLIGHT, PreflightCheck
+from cxr_server.preflight import PREFLIGHT, AddressInUse, PreflightCheck
 from cxr_server.resources import decode_processes
+from cxr_server.rpc.probe import find_server
+from cxr_server.rpc.servicer import SERVICE
 from cxr_server.settings import Settings, SettingsError
 
 MIN_MEMORY_MIB = 1024
 RUNS = 5
+ASK_S = 4.0  # for the answer of a server that runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,10 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
     """Run a check of `serve`; its warnings become a note."""
     try:
         warnings = list(check.run(chosen))
+    except AddressInUse as error:
+        if found := _running(chosen):
+            return Check(check.name, "note", f"in use by the server that runs: {found}")
+        return Check(check.name, "fail", str(error))
     except OperatorError as error:
         return Check(check.name, "fail", str(error))
     if warnings:
@@ -127,6 +137,15 @@ def _preflight(check: PreflightCheck, chosen: Settings) -> Check:
     given = not check.setting or getattr(chosen, check.setting)
     passed = check.passed if isinstance(check.passed, str) else check.passed(chosen)
     return Check(check.name, "ok", passed if given else "none given")
+
+
+def _running(chosen: Settings) -> str:
+    """Tell where a server with these settings answers, whatever its status; "" if none does."""
+    try:
+        address, status = find_server(chosen, ASK_S, SERVICE)
+    except OperatorError:
+        return ""
+    return f"{address} answers {status}"
 
 
 def _bundles_and_engines(chosen: Settings) -> Iterator[Check]:

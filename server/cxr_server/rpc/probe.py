@@ -20,7 +20,15 @@ class Unhealthy(OperatorError):
 
 
 def check_health(settings: Settings, timeout_s: float) -> str:
-    """Return where the server was found serving. Raises Unhealthy and SettingsError.
+    """Return where the server was found serving. Raises Unhealthy and SettingsError."""
+    address, status = find_server(settings, timeout_s)
+    if status != "SERVING":
+        raise Unhealthy(f"{address} answers {status}")
+    return f"{address} answers {status}"
+
+
+def find_server(settings: Settings, timeout_s: float, service: str = "") -> tuple[Address, str]:
+    """Return where a server answers, and its status. Raises Unhealthy and SettingsError.
 
     The health-only port is asked, if there is one, otherwise the service port. The health service
     needs no token. Under TLS the server must prove to hold the certificate of the settings.
@@ -43,17 +51,14 @@ def check_health(settings: Settings, timeout_s: float) -> str:
     with channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         try:
-            answer = check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
             details = error.details() or ""
             # What a server with TLS does to a plaintext connection.
             if credentials is None and re.search("closed|reset", details):
                 details += " (it may require TLS: give --tls-cert and --tls-key as to serve)"
             raise Unhealthy(f"{address} does not answer: {details}") from None
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise Unhealthy(f"{address} answers {status}")
-    return f"{address} answers {status}"
+    return address, health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
 def _reachable(settings: Settings, name: str) -> Address:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_SOCKET_PATH_BYTES = 107  # limit of the kernel's sockaddr_un
+PORT_IN_USE = "it is in use: stop what listens there, or choose another port"
+SOCKET_IN_USE = "it is in use by another server"
 _REASONS = {
-    errno.EADDRINUSE: "it is in use: stop what listens there, or choose another port",
+    errno.EADDRINUSE: PORT_IN_USE,
     errno.EACCES: "this user may not open it: choose a port above 1023",
     errno.EADDRNOTAVAIL: "it is not an address of this machine",
 }
@@ -116,5 +118,5 @@ def _socket_problem(path: Path) -> str | None:
                 return None  # the socket of a server that has gone: gRPC replaces it
             except OSError as error:
                 return error.strerror
-        return "it is in use by another server"
+        return SOCKET_IN_USE
     return None
