@@ -6,6 +6,7 @@ import pytest
 
 from cxr_server.__main__ import main
 from cxr_server.bundles.load import load_bundle
+from cxr_server.bundles.store import PHANTOM_PATH
 from handmade_checkpoints import state_dict_file
 from random_weights import LABELS, TINY, random_weights
 from upstream import published_file, sha256, upstream
@@ -104,6 +105,20 @@ def test_if_missing_finds_the_phantom_and_what_output_names(homes, tiny_bundle, 
     assert main(["prepare", "mine", *words]) == 1
     assert capsys.readouterr().out.count("is prepared already") == 2
     assert not (homes / "home").exists()
+
+
+def test_if_missing_takes_the_models_as_serve_does_and_prepares_each_once(
+    homes, tiny_bundle, capsys
+):
+    models = f"phantom, canary=phantom,mine={tiny_bundle}"
+    assert main(["prepare", "--if-missing", models]) == 0
+    phantom, mine = capsys.readouterr().out.splitlines()
+    assert phantom == f"{PHANTOM_PATH} is prepared already"
+    assert mine == f"{tiny_bundle} is prepared already"
+    assert main(["prepare", "--if-missing", f"canary=unheard-of,{tiny_bundle}"]) == 1
+    assert "unheard-of" in capsys.readouterr().err
+    assert main(["prepare", "--if-missing", models, "--url", "http://127.0.0.1:1/x"]) == 2
+    assert "are for one model" in capsys.readouterr().err
 
 
 def test_without_the_network_the_way_by_a_file_is_told(homes, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 from cxr_server.bundles.fields import NAME_PATTERN
 from cxr_server.bundles.load import load_bundle
 from cxr_server.bundles.manifest import BundleError
-from cxr_server.bundles.store import PHANTOM, bundle_home, cache_home, resolve
+from cxr_server.bundles.store import PHANTOM, WantedModel, bundle_home, cache_home, resolve
 from cxr_server.convert.catalog import CATALOG
 from cxr_server.convert.convert import prepare
 from cxr_server.convert.int8 import require_nncf
@@ -18,6 +18,8 @@ from cxr_server.convert.source import Source
 from cxr_server.errors import OperatorError, UsageError
 from cxr_server.inference.engines.cpu import int8_doubt
 from cxr_server.inference.engines.registry import choose_engine
+
+OF_ONE_MODEL = ("file", "labels", "url", "sha256", "output", "int8_name")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--if-missing",
         action="store_true",
-        help="do nothing if the bundle exists and is intact, as the phantom's always is",
+        help="do nothing if the bundle exists and is intact, as the phantom's always is; NAME may"
+        " then be several, written as CXR_MODEL is: [NAME=]BUNDLE,...",
     )
     parser.add_argument(
         "--precision",
@@ -74,21 +77,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the bundle, or two. Returns 0. Raises OperatorError and OSError."""
-    if args.precision == "int8":
-        return _run_int8(args)
+    """Write the bundle, or several. Returns 0. Raises OperatorError and OSError."""
+    names = _wanted(args.name) if args.if_missing else [args.name]
+    if len(names) > 1 and any(getattr(args, option) for option in OF_ONE_MODEL):
+        raise UsageError(
+            "--from, --labels, --url, --sha256, --output and --name are for one model, not for "
+            + " and ".join(names)
+        )
+    write = _write_int8 if args.precision == "int8" else _write
+    for name in names:
+        write(argparse.Namespace(**{**vars(args), "name": name}))
+    return 0
+
+
+def _wanted(text: str) -> list[str]:
+    """Return the bundles in a text that is written as CXR_MODEL is, each once."""
+    models = filter(None, map(str.strip, text.split(",")))
+    return list(dict.fromkeys(WantedModel.parse(model).bundle for model in models)) or [text]
+
+
+def _write(args: argparse.Namespace) -> None:
+    """Convert a checkpoint to a bundle in float32."""
     if args.int8_name or args.calibrate or args.accept:
         raise UsageError("--name, --calibrate and --accept need --precision int8")
     if args.if_missing and (folder := _intact(args.output or args.name)):
         print(f"{folder} is prepared already")
-        return 0
+        return
     output = _converted(args, args.output)
     _compile(output)
     print(f"prepared {output}: serve it with `cxr-server serve --model {args.output or args.name}`")
-    return 0
 
 
-def _run_int8(args: argparse.Namespace) -> int:
+def _write_int8(args: argparse.Namespace) -> None:
     """Quantise a bundle, which is prepared first if it is not there."""
     name = args.int8_name or f"{Path(args.name).name}-int8"
     if not re.match(NAME_PATTERN, name) or name in (PHANTOM, *CATALOG):
@@ -96,7 +116,7 @@ def _run_int8(args: argparse.Namespace) -> int:
     output = args.output or _home() / name
     if args.if_missing and (folder := _intact(output)):
         print(f"{folder} is prepared already")
-        return 0
+        return
     require_nncf()
     made_here = args.file or args.url
     parent = None if made_here else _intact(args.name)
@@ -109,7 +129,6 @@ def _run_int8(args: argparse.Namespace) -> int:
     if doubt := int8_doubt():
         print(f"note: {doubt}")
     print(f"prepared {folder}: serve it with `cxr-server serve --model {args.output or name}`")
-    return 0
 
 
 def _converted(args: argparse.Namespace, output: Path | None) -> Path:
