@@ -17,7 +17,8 @@ _LARGEST = 8
 
 _AGE_BANDS = ((0, 18, "under 18"), (18, 40, "18 to 39"), (40, 60, "40 to 59"), (60, 80, "60 to 79"))
 _OLDEST = "80 and over"
-_WORDS = {"f": "female", "m": "male"}
+_SEXES = {"f": "female", "m": "male", "o": "other"}
+_NOT_STATED = frozenset({"", "nan", UNKNOWN})
 
 
 def levels(column: str, values: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]]:
@@ -27,35 +28,41 @@ def levels(column: str, values: NDArray[np.str_]) -> dict[str, NDArray[np.bool_]
         column: Its name; `AGE` is numeric.
         values: One for each image, "" where unknown, [n].
     """
-    if column == AGE:
-        values = _bands(values)
+    values = _alike(column, values)
     distinct, level, counts = np.unique(values, return_inverse=True, return_counts=True)
     names = [str(each) for each in distinct]
     order = range(len(names)) if column == AGE else np.argsort(-counts, kind="stable")
-    known = [index for index in order if names[index] not in ("", UNKNOWN)]
+    known = [index for index in order if names[index] != UNKNOWN]
     if column == AGE:
         bands = [name for *_, name in _AGE_BANDS] + [_OLDEST]
         known.sort(key=lambda index: bands.index(names[index]))
-    found = {_shown(column, names[index]): level == index for index in known[:_LARGEST]}
+    found = {names[index]: level == index for index in known[:_LARGEST]}
     rest = known[_LARGEST:]
     if rest:
-        found[OTHER] = np.isin(level, rest)
-    unknown = (values == "") | (values == UNKNOWN)
+        # A column may have a level of this name.
+        found[OTHER] = found.pop(OTHER, np.zeros(len(values), bool)) | np.isin(level, rest)
+    unknown = values == UNKNOWN
     if unknown.any():
         found[UNKNOWN] = unknown
     return found
 
 
-def _shown(column: str, name: str) -> str:
-    return _WORDS.get(name.lower(), name.lower()) if column == SEX else name
+def _alike(column: str, values: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return values of which equal ones mean the same: bands of age, words for sexes."""
+    spelt, index = np.unique(values, return_inverse=True)
+    return np.array([_level(column, str(value)) for value in spelt], np.str_)[index]
 
 
-def _bands(values: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Return the band of each age; DICOM's 057Y is an age in years, 003M is below 18."""
-    return np.array([_band(str(value)) for value in values], np.str_)
+def _level(column: str, text: str) -> str:
+    if text.lower() in _NOT_STATED:
+        return UNKNOWN
+    if column == SEX:
+        return _SEXES.get(text.lower(), text.lower())
+    return _band(text) if column == AGE else text
 
 
 def _band(text: str) -> str:
+    """Return the band of an age; DICOM's 057Y is an age in years, 003M is below 18."""
     found = re.fullmatch(r"(\d{1,3})(?:\.\d+)?([DWMY]?)", text.strip().upper())
     if not found:
         return UNKNOWN
