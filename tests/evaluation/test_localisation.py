@@ -81,6 +81,22 @@ def test_the_pointing_game_takes_the_margin_and_no_more() -> None:
         assert found.hit is hit
 
 
+@pytest.mark.parametrize("cell", [(3, 0), (0, 3), (0, 0), (6, 0), (3, 3)])
+def test_a_peak_at_the_border_is_the_centre_of_its_cell_on_either_side(
+    cell: tuple[int, int],
+) -> None:
+    """One cell is 32 pixels; a mark of 8 pixels lies at its centre."""
+    evidence = np.full((7, 7), -0.5, np.float32)
+    evidence[cell] = 5
+    rows, columns = (32 * each + 12 for each in cell)
+    facts = info(224, 224, (0, 0, 224, 224))
+    box, mirrored = Box(columns, rows, 8, 8, None), Box(216 - columns, 216 - rows, 8, 8, None)
+    for grid, mark in ((evidence, box), (evidence[::-1, ::-1], mirrored)):
+        found = measures(heat_map(grid, 224), [mark], facts, 0)
+        assert found is not None
+        assert found.hit
+
+
 def test_what_lies_outside_the_crop_counts_as_missed() -> None:
     """The image is 448 x 224 and the network saw its left half; the region spans both halves."""
     heat = np.ones((224, 224))
@@ -119,6 +135,16 @@ def test_a_region_outside_the_image_is_none() -> None:
     heat = np.ones((224, 224))
     facts = info(224, 224, (0, 0, 224, 224))
     assert measures(heat, [Box(900, 900, 50, 50, None)], facts, 15) is None
+
+
+def test_airspace_opacity_of_chexlocalize_is_lung_opacity(tmp_path: Path) -> None:
+    path = tmp_path / "gt_segmentations_test.json"
+    mask = {"size": [1, 2], "counts": [1, 1]}
+    labels = ("Airspace Opacity", "Pleural Effusion", "Support Devices")
+    path.write_text(json.dumps({"patient1_study1_view1_frontal": dict.fromkeys(labels, mask)}))
+    found = REGION_FORMATS["chexlocalize"](path)
+    marked = found.regions[found.key_of("test/patient1/study1/view1_frontal.jpg")]
+    assert set(marked) == {"Lung Opacity", "Effusion", "Support Devices"}
 
 
 @pytest.mark.torch

@@ -13,6 +13,9 @@ from cxr_client.evaluation.localisation.regions import Shape
 HEIGHTS = (0.25, 0.5, 0.75)
 """Shares of a map's peak at which it is cut for the intersection over union."""
 
+_PEAK_TOLERANCE = 1e-6
+"""Share of the maximum within which a value counts as the maximum, as in the server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -73,19 +76,30 @@ def measures(
     inside = region[top : top + side, left : left + side]
     total = float(heat.sum())
     near = _dilated(region, margin_px)[top : top + side, left : left + side]
-    peak = np.unravel_index(int(heat.argmax()), heat.shape)
     iou = []
     for height in HEIGHTS:
         hot = (heat >= height * heat.max()) & (heat > 0)
         both = int((hot & inside).sum())
         iou.append(both / (int(hot.sum()) + area - both))
     return Measures(
-        hit=total > 0 and bool(near[peak]),
+        hit=total > 0 and bool(near[_peak(heat)]),
         chance=float(near.mean()),
         energy=float(heat[inside].sum()) / total if total > 0 else 0.0,
         iou=tuple(iou),
         outside=1 - int(inside.sum()) / area,
     )
+
+
+def _peak(heat: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the pixel of the highest value; of several, the one nearest the middle.
+
+    So does the server: enlarging repeats the edges, so that the maximum of a cell at the border is
+    a plateau up to the border, whose pixel nearest the middle is that cell's centre.
+    """
+    rows, columns = np.nonzero(heat >= heat.max() * (1 - _PEAK_TOLERANCE))
+    middle = (len(heat) - 1) / 2
+    nearest = int(np.argmin((rows - middle) ** 2 + (columns - middle) ** 2))
+    return int(rows[nearest]), int(columns[nearest])
 
 
 def _dilated(region: NDArray[np.bool_], margin_px: int) -> NDArray[np.bool_]:

@@ -65,6 +65,9 @@ class Mask:
 
 
 _SIIM_PX = 1024
+_CHEXLOCALIZE = {**chexpert.FINDINGS, "Airspace Opacity": "Lung Opacity"}
+"""Its files have CheXpert's labels, but for the name of this one."""
+
 Shape = Box | Mask
 Regions = dict[str, dict[str, list[Shape]]]
 """By key of the image and finding."""
@@ -160,7 +163,7 @@ def _coco(path: Path) -> RegionSet:
         for image, masks in table.items():
             for label, encoded in masks.items():
                 if decode(encoded).any():
-                    finding = chexpert.FINDINGS.get(label, label)
+                    finding = _CHEXLOCALIZE.get(label, label)
                     regions[image][finding].append(Mask(encoded))
     except AttributeError:
         raise LabelError(f"{path} is not of this format: it is not a table of masks") from None
