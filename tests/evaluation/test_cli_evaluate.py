@@ -244,6 +244,50 @@ def test_predictive_values_at_a_stated_prevalence(evaluate: Evaluate, case: Case
     assert "at a stated prevalence" in page
 
 
+def test_an_image_without_a_patient_is_no_image_of_another_ones(cxr: Run, tmp_path: Path) -> None:
+    """20 images of ten patients, and 20 images whose patients are not known."""
+    rows = [image(f"{n}.png", {"Mass": n / 50}) for n in range(40)]
+    run = write_run(tmp_path / "run.jsonl", header(["Mass"]), rows)
+    blanks = ("", "nan", "NA", " None ")
+    patients = [f"p{n // 2}" if n < 20 else blanks[n % 4] for n in range(40)]
+    table = tmp_path / "labels.csv"
+    lines = [f"{n},{patient},{int(n % 3 == 0)}" for n, patient in enumerate(patients)]
+    table.write_text("\n".join(["image,patient,Mass", *lines]) + "\n")
+    options = ("--labels", table, "--format", "csv", "--replicates", 20)
+    output = ("--output", tmp_path / "page.html")
+    assert cxr("evaluate", run, *options, *output)[::2] == (0, "")
+    found = json.loads((tmp_path / "page.json").read_text())
+    assert (found["patients"], found["findings"][0]["patients"]) == (30, 30)
+    with (tmp_path / "page.films.csv").open(newline="") as films:
+        numbers = [row["patient"] for row in csv.DictReader(films)]
+    assert len(set(numbers)) == 30
+    assert len({numbers[n] for n in range(20)}) == 10
+    told = "states no patient for 20 of 40 images"
+    assert any(told in each for each in found["cautions"])
+    status = cxr("evaluate", run, run, *options, *output)[0]
+    assert status == 0
+    assert any(
+        told in each for each in json.loads((tmp_path / "page.json").read_text())["cautions"]
+    )
+
+
+@pytest.mark.parametrize("mass", ["1", "0", ""])
+def test_findings_of_one_kind_or_without_labels_are_reported(
+    cxr: Run, tmp_path: Path, mass: str
+) -> None:
+    rows = [image(f"{n}.png", {"Effusion": n / 50, "Mass": n / 40}) for n in range(40)]
+    run = write_run(tmp_path / "run.jsonl", header(["Effusion", "Mass"]), rows)
+    table = tmp_path / "labels.csv"
+    lines = [f"{n},{int(n > 20)},{mass if n < 30 else ''}" for n in range(40)]
+    table.write_text("\n".join(["image,Effusion,Mass", *lines]) + "\n")
+    options = ("--labels", table, "--format", "csv", "--replicates", 20)
+    output = ("--output", tmp_path / "page.html")
+    assert cxr("evaluate", run, *options, "--prevalence", "0.05", *output)[::2] == (0, "")
+    found = json.loads((tmp_path / "page.json").read_text())["findings"][1]
+    assert (found["n"], found["auroc"]["value"]) == (30 if mass else 0, None)
+    assert cxr("evaluate", run, run, *options, *output)[::2] == (0, "")
+
+
 def test_names_of_files_are_shown_only_by_choice(
     plain: Evaluated, evaluate: Evaluate, case: Case
 ) -> None:
@@ -289,6 +333,7 @@ def test_the_same_command_gives_the_same_figures(
         (["--key-column", "file"], "has no column file"),
         (["--readers", "any"], "--format csv takes no --readers"),
         (["--metadata", "m.csv"], "--format csv takes no --metadata"),
+        (["--seed", "-1"], '--seed: "-1" is not a whole number of at least 0'),
     ],
 )
 def test_a_wrong_option_ends_with_a_sentence(

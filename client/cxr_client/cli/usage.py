@@ -72,12 +72,21 @@ def one_of(enum: type[ContractEnum]) -> Callable[[str], str]:
 
 def whole(text: str) -> int:
     """Return a whole number of at least 1."""
+    return _whole(text, 1)
+
+
+def whole_from_0(text: str) -> int:
+    """Return a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number of at least 1')
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number of at least {least}')
     return number
 
 

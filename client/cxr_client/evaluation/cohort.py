@@ -30,7 +30,10 @@ class Cohort:
     """By finding that both the model and the label file have: 1, 0 or NaN, [n] each."""
 
     patients: NDArray[np.intp] | None
-    """Number of each image's patient from 0, [n]."""
+    """Number of each image's patient from 0, [n]; where none is stated, one of its own."""
+
+    unnamed: NDArray[np.bool_]
+    """Images whose patient the label file leaves blank, [n]."""
 
     columns: dict[str, NDArray[np.str_]]
     """[n] each."""
@@ -72,9 +75,10 @@ def join(scores: Scores, labels: LabelSet) -> Cohort:
             "file of these images, and are their names those of the data set?"
         )
     of = np.array(units, np.intp)
-    patients = None
+    patients, unnamed = None, np.zeros(len(of), bool)
     if labels.patients is not None:
-        _, patients = np.unique(labels.patients[of], return_inverse=True)
+        unnamed = labels.patients[of] == ""
+        patients = _numbered(labels.patients[of], ~unnamed)
     total = len(scores.files) + sum(scores.failures.values())
     steps = [Step("Images in the run", total)]
     steps += [Step(f"not answered: {why}", n, True) for why, n in scores.failures.items()]
@@ -88,6 +92,17 @@ def join(scores: Scores, labels: LabelSet) -> Cohort:
         rows=np.array(rows, np.intp),
         labels={finding: labels.findings[finding][of] for finding in findings},
         patients=patients,
+        unnamed=unnamed,
         columns={name: column[of] for name, column in labels.columns.items()},
         flow=tuple(step for step in steps if step.count or not step.left_out),
     )
+
+
+def _numbered(patients: NDArray[np.str_], named: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the number of each image's patient [n], those that are `named` first."""
+    distinct, known = np.unique(patients[named], return_inverse=True)
+    numbers = np.empty(len(patients), np.intp)
+    numbers[named] = known
+    # Images of unknown patients are not all of one.
+    numbers[~named] = len(distinct) + np.arange(int((~named).sum()))
+    return numbers

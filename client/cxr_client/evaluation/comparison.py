@@ -78,6 +78,7 @@ def pair(
                 rows=cohort.rows[index],
                 labels={finding: cohort.labels[finding][index] for finding in findings},
                 patients=patients,
+                unnamed=cohort.unnamed[index],
                 columns={},
             )
         )

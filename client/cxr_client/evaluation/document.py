@@ -74,7 +74,7 @@ def document(
                 each for each in header["labels"] if each not in cohort.labels
             ],
         },
-        "cautions": [*filter(None, (trained, fitted)), *labels.cautions],
+        "cautions": [*filter(None, (trained, fitted, _unnamed(cohort))), *labels.cautions],
         "flow": [dataclasses.asdict(step) for step in cohort.flow],
         "images": len(cohort.rows),
         "patients": None if cohort.patients is None else int(cohort.patients.max()) + 1,
@@ -119,6 +119,7 @@ def comparison_document(
     trained = [overlap(_trained_as(run.header), labels.datasets) for run in runs]
     facts = label_facts(labels, label_path, label_format, choices)
     fitted = [fitted_to(run.header, facts["sha256"]) for run in runs]
+    told = dict.fromkeys(filter(None, (*trained, *fitted, _unnamed(cohort))))
     return {
         "format": "cxr-comparison",
         "format_version": FORMAT_VERSION,
@@ -128,7 +129,7 @@ def comparison_document(
         "run_a": run_facts(runs[0]),
         "run_b": run_facts(runs[1]),
         "labels": facts,
-        "cautions": [*dict.fromkeys(filter(None, (*trained, *fitted))), *labels.cautions],
+        "cautions": [*told, *labels.cautions],
         "flow": {
             name: [dataclasses.asdict(step) for step in each.flow]
             for name, each in zip("AB", cohorts, strict=True)
@@ -187,6 +188,17 @@ def fitted_to(header: Header, labels_sha256: str | None) -> str | None:
     return (
         f"The operating points of {header['model']['name']} were fitted with this label file: "
         "errors and calibration on films that they were fitted to are too favourable."
+    )
+
+
+def _unnamed(cohort: Cohort) -> str | None:
+    """Return a sentence where the patient of some images is not known."""
+    count = int(cohort.unnamed.sum())
+    if not count:
+        return None
+    return (
+        f"The label file states no patient for {count} of {len(cohort.rows)} images: each of them "
+        "counts as a patient of its own."
     )
 
 

@@ -264,7 +264,7 @@ def _roc(probabilities: NDArray[np.float64], positive: NDArray[np.bool_]) -> Poi
 
 
 def _precision_recall(probabilities: NDArray[np.float64], positive: NDArray[np.bool_]) -> Points:
-    if not positive.any():
+    if not positive.any() or positive.all():
         return ()
     precision, recall, _ = metrics.precision_recall_curve(probabilities, positive)
     return _thinned(recall, precision)

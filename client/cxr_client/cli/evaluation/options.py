@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cxr_client.cli.usage import whole
+from cxr_client.cli.usage import whole, whole_from_0
 
 FORMATS = ("nih", "chexpert", "mimic", "padchest", "rsna", "vindr", "siim", "folders", "csv")
 
@@ -123,7 +123,11 @@ def _add_figures(group: Any) -> None:
         help="bootstrap replicates (default: 1000)",
     )
     group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)"
+        "--seed",
+        type=whole_from_0,
+        default=0,
+        metavar="N",
+        help="seed of the bootstrap (default: 0)",
     )
 
 

@@ -51,11 +51,12 @@ _COLUMNS = {
     "scanner": SCANNER,
     "manufacturer": SCANNER,
 }
+_BLANK = ("", "nan", "na", "none")
 _VALUES = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "positive"), 1.0),
     **dict.fromkeys(("0", "0.0", "false", "no", "negative"), 0.0),
     **dict.fromkeys(("-1", "-1.0", "uncertain"), -1.0),
-    **dict.fromkeys(("", "nan", "na", "none"), np.nan),
+    **dict.fromkeys(_BLANK, np.nan),
 }
 
 
@@ -89,7 +90,7 @@ def read(path: Path, choices: Choices) -> LabelSet:
             finding: _labels(table[name], name, choices) for name, finding in targets.items()
         },
         key_of=stem_of,
-        patients=None if patient_column is None else strings(table[patient_column]),
+        patients=None if patient_column is None else _patients(table[patient_column]),
         columns={_COLUMNS.get(_plain(name), name): strings(table[name]) for name in others},
         choices=(
             f"Images are matched by the column {key_column}, without folders and suffixes.",
@@ -115,6 +116,11 @@ def _labels(texts: list[str], column: str, choices: Choices) -> NDArray[np.float
     if choices.blank == "negative":
         raw[blank] = 0
     return raw
+
+
+def _patients(texts: list[str]) -> NDArray[np.str_]:
+    """Return patients, "" where the table states none."""
+    return strings(["" if text.strip().lower() in _BLANK else text for text in texts])
 
 
 def _plain(name: str) -> str:
