@@ -96,7 +96,9 @@ def _measure(evidence: dict[str, Any], region_hw: NDArray[np.bool_]) -> tuple[fl
     region = region_hw[np.ix_(*at)]
     whole = np.zeros((height, width))
     whole[top : top + _SIDE_PX, left : left + _SIDE_PX] = heat
-    peak = np.unravel_index(int(whole.argmax()), whole.shape)
+    highest = np.argwhere(heat >= heat.max() * (1 - 1e-6))  # in float, equal values differ a little
+    away = np.hypot(*(highest - (_SIDE_PX - 1) / 2).T)
+    peak = highest[away.argmin()] + (top, left)
     distances = np.hypot(*(np.argwhere(region) - peak).T)
     ious = [_iou(region, (whole > 0) & (whole >= height * whole.max())) for height in _HEIGHTS]
     inside = region[top : top + _SIDE_PX, left : left + _SIDE_PX]

@@ -330,6 +330,7 @@ def test_the_same_command_gives_the_same_figures(
         (["--prevalence", "2"], "not a number between 0 and 1"),
         (["--map", "Effusion"], "is not NAME=VALUE"),
         (["--map", "ward=Fracture"], "the model has no finding Fracture"),
+        (["--map", "ward=Mass", "--map", "ward=Effusion"], "ward can stand for one finding only"),
         (["--key-column", "file"], "has no column file"),
         (["--readers", "any"], "--format csv takes no --readers"),
         (["--metadata", "m.csv"], "--format csv takes no --metadata"),

@@ -89,12 +89,23 @@ def test_a_blank_in_a_table_is_unknown_unless_it_is_said_to_be_negative(tmp_path
     text = "file,Mass,lung opacity\na/1.dcm,,yes\n2.png,-1,no\n3,1,0\n"
     path = tmp_path / "t.csv"
     labels = read("csv", path, text)
-    assert labels.keys == ("1", "2", "3")
+    assert labels.keys == ("a/1", "2", "3")
     np.testing.assert_array_equal(labels.findings["Mass"], [np.nan, np.nan, 1])
     np.testing.assert_array_equal(labels.findings["Lung Opacity"], [1, 0, 0])
     negative = read("csv", path, text, blank="negative", uncertain="positive")
     np.testing.assert_array_equal(negative.findings["Mass"], [0, 1, 1])
     assert negative.choices != labels.choices
+
+
+def test_columns_that_are_mapped_to_one_finding_are_read_as_any_of_them(tmp_path: Path) -> None:
+    text = "file,Bacterial,Viral,Pneumonia\n1,1,0,0\n2,0,0,1\n3,0,,0\n4,-1,1,0\n5,0,-1,1\n"
+    mapped = {"Bacterial": "Pneumonia", "Viral": "Pneumonia"}
+    labels = read("csv", tmp_path / "t.csv", text, map=mapped)
+    np.testing.assert_array_equal(labels.findings["Pneumonia"], [1, 0, np.nan, 1, np.nan])
+    assert any("any of the columns Bacterial and Viral" in each for each in labels.choices)
+    single = read("csv", tmp_path / "t.csv", text, map={"Viral": "Pneumonia"})
+    np.testing.assert_array_equal(single.findings["Pneumonia"], [0, 0, np.nan, 1, np.nan])
+    assert "The column Viral stands for Pneumonia." in single.choices
 
 
 def test_readers_of_vindr_are_counted_by_image(tmp_path: Path) -> None:
@@ -119,6 +130,7 @@ def test_readers_of_vindr_are_counted_by_image(tmp_path: Path) -> None:
         ("csv", "a,Mass\n1,2\n", 'the column Mass holds "2"'),
         ("csv", "a,Mass,Mass\n1,1,1\n", "two columns have the same name"),
         ("csv", "a,Mass\n1,1,1\n", "line 2"),
+        ("csv", "a,Lung Opacity,lung_opacity\n1,1,0\n", "both have the name of Lung Opacity"),
         ("csv", "a,\ud800\n", "cannot read"),
         ("rsna", "patientId,Target\nx,0\nx,1\n", 'the Target "1"'),
         ("siim", "ImageId, EncodedPixels\nx,-1\nx,1 2\n", "both a mask and -1"),

@@ -1,8 +1,8 @@
 """Comparison: two runs over the same images and one label file -> paired differences."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxr_client.evaluation.bootstrap import replicate
 from cxr_client.evaluation.cohort import Cohort
 from cxr_client.evaluation.intervals import LEAST, Estimate, percentiles
-from cxr_client.evaluation.labels.label_set import LabelError
+from cxr_client.evaluation.labels.label_set import LabelError, stem_of
 from cxr_client.evaluation.metrics import MEASURES, Ranking, measure
 from cxr_client.evaluation.scores import Scores
 
@@ -51,16 +51,19 @@ class FindingComparison:
 
 
 def pair(
-    a: tuple[Scores, Cohort], b: tuple[Scores, Cohort], key_of: Callable[[str], str]
+    a: tuple[Scores, Cohort], b: tuple[Scores, Cohort], *, studies: bool
 ) -> tuple[Cohort, Cohort]:
     """Return both cohorts with the same images in the same order.
+
+    With labels of `studies`, which have several images, images are told by their names.
 
     Raises:
         LabelError: The runs share no image, or no finding.
     """
     places = []
     for scores, cohort in (a, b):
-        keys = [key_of(scores.files[row]) for row in cohort.rows.tolist()]
+        names = [stem_of(scores.files[row]) for row in cohort.rows.tolist()]
+        keys: list[Any] = names if studies else cohort.units.tolist()
         places.append({key: place for place, key in enumerate(keys)})
     shared = [key for key in places[0] if key in places[1]]
     findings = [each for each in a[1].labels if each in b[1].labels]
@@ -76,6 +79,7 @@ def pair(
             dataclasses.replace(
                 cohort,
                 rows=cohort.rows[index],
+                units=cohort.units[index],
                 labels={finding: cohort.labels[finding][index] for finding in findings},
                 patients=patients,
                 unnamed=cohort.unnamed[index],

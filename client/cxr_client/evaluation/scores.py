@@ -16,6 +16,9 @@ class Scores:
 
     header: Header
     files: tuple[str, ...]
+    contents: tuple[str, ...] | None
+    """Equal for equal files, [n]; None where the run did not identify files by their content."""
+
     lines: NDArray[np.int64]
     """Line of each image in the journal, from 1, [n]."""
 
@@ -47,6 +50,7 @@ def read_scores(run: Run) -> Scores:
     """
     labels = run.header["labels"]
     files: list[str] = []
+    keys: list[str] = []
     lines: list[int] = []
     values: list[list[float]] = []
     calibrated: list[list[float]] = []
@@ -69,6 +73,7 @@ def read_scores(run: Run) -> Scores:
             coded += [(len(files), code) for code in row["warnings"]]
             found_typicality = row["typicality"]
             typicality.append(np.nan if found_typicality is None else float(found_typicality))
+            keys.append(str(row["key"]))
             files.append(str(row["file"]))
         except (KeyError, TypeError, ValueError):
             raise RunError(f"line {line} of the journal lacks a finding of its header") from None
@@ -80,6 +85,7 @@ def read_scores(run: Run) -> Scores:
     return Scores(
         header=run.header,
         files=tuple(files),
+        contents=tuple(keys) if run.header["options"].get("key") == "sha256" else None,
         lines=np.array(lines, np.int64),
         probabilities=np.array(values, np.float64).reshape(shape),
         calibrated=np.array(calibrated, np.float64).reshape(shape),

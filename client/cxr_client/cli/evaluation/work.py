@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cxr_client.evaluation.document import comparison_document, document
 from cxr_client.evaluation.evaluate import Options
 from cxr_client.evaluation.evaluate import evaluate as figures_of
 from cxr_client.evaluation.films import films_table
-from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet, stem_of
+from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet
 from cxr_client.evaluation.labels.registry import FORMATS, idle_choices
 from cxr_client.evaluation.localisation.localise import localise
 from cxr_client.evaluation.localisation.regions import REGION_FORMATS
@@ -71,7 +72,7 @@ def _result(arguments: argparse.Namespace, table: str) -> tuple[dict[str, Any], 
         key_column=arguments.key_column,
         patient_column=arguments.patient_column,
         metadata=arguments.metadata,
-        map=dict(_pair("--map", each) for each in arguments.map),
+        map=_map(arguments.map),
     )
     if (arguments.regions is None) != (arguments.regions_format is None):
         raise UsageError("--regions and --regions-format belong together")
@@ -134,8 +135,8 @@ def _comparison(
     run, scores, cohort = first
     other = Run.read(arguments.other)
     other_scores = reveal(read_scores(other), labels, secret)
-    key_of = labels.key_of if labels.unit == "image" else stem_of
-    a, b = pair((scores, cohort), (other_scores, join(other_scores, labels)), key_of)
+    second = (other_scores, join(other_scores, labels))
+    a, b = pair((scores, cohort), second, studies=labels.unit == "study")
     return comparison_document(
         runs=(run, other),
         label_path=arguments.labels,
@@ -166,6 +167,18 @@ def _secret(path: Path | None) -> bytes:
         return read_secret(str(path))
     except ValueError as error:
         raise UsageError(f"--anonymous-names {path}: {error}") from None
+
+
+def _map(texts: list[str]) -> dict[str, str]:
+    """Return the finding of each column."""
+    pairs = [_pair("--map", text) for text in texts]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        column = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise UsageError(f"--map: the column {column} can stand for one finding only")
+    return found
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

@@ -13,10 +13,11 @@ from cxr_client.evaluation.labels.label_set import (
     Choices,
     LabelError,
     LabelSet,
-    stem_of,
+    sentence_list,
     strings,
 )
 from cxr_client.evaluation.labels.tables import read_rows
+from cxr_client.evaluation.paths import path_of
 
 _KNOWN_FINDINGS = (
     "Atelectasis",
@@ -77,31 +78,73 @@ def read(path: Path, choices: Choices) -> LabelSet:
     patient_column = choices.patient_column or next(
         (name for name in header if _plain(name) in _PATIENT and name != key_column), None
     )
-    known = {_plain(finding): finding for finding in _KNOWN_FINDINGS}
-    targets = {name: known[_plain(name)] for name in header if _plain(name) in known} | choices.map
-    targets.pop(key_column, None)
-    if not targets:
+    columns = _columns_of_findings([name for name in header if name != key_column], choices)
+    if not columns:
         raise LabelError(f"{path}: no column has the name of a finding; see --map")
-    others = [name for name in header if name not in {key_column, patient_column, *targets}]
+    used = {key_column, patient_column, *(name for names in columns.values() for name in names)}
+    others = [name for name in header if name not in used]
     return LabelSet(
         title=path.name,
-        keys=tuple(stem_of(name.strip()) for name in table[key_column]),
+        keys=tuple(map(path_of, table[key_column])),
         findings={
-            finding: _labels(table[name], name, choices) for name, finding in targets.items()
+            finding: _any([_labels(table[name], name, choices) for name in names])
+            for finding, names in columns.items()
         },
-        key_of=stem_of,
+        key_of=path_of,
+        by_path=True,
         patients=None if patient_column is None else _patients(table[patient_column]),
         columns={_COLUMNS.get(_plain(name), name): strings(table[name]) for name in others},
         choices=(
-            f"Images are matched by the column {key_column}, without folders and suffixes.",
+            f"Images are matched by the column {key_column}, without suffixes; by its folders, "
+            "too, where the run has the same.",
             f"Patients are those of the column {patient_column}."
             if patient_column
             else "The table has no column of patients: every image counts as a separate patient.",
-            *(f"The column {name} stands for {target}." for name, target in choices.map.items()),
+            *(_assigned(finding, columns[finding]) for finding in _mapped(choices)),
             f"A blank is {choices.blank or 'unknown'}.".replace("ignore", "unknown"),
             f"Uncertain labels (-1) are {choices.uncertain.replace('ignore', 'unknown')}.",
         ),
     )
+
+
+def _columns_of_findings(header: list[str], choices: Choices) -> dict[str, list[str]]:
+    """Return the columns of each finding: those that `map` names, or else the one called so."""
+    columns = {
+        finding: [name for name, target in choices.map.items() if target == finding]
+        for finding in _mapped(choices)
+    }
+    known = {_plain(finding): finding for finding in _KNOWN_FINDINGS}
+    for name in header:
+        finding = known.get(_plain(name))
+        if finding is None or finding in choices.map.values() or name in choices.map:
+            continue
+        if finding in columns:
+            raise LabelError(
+                f"the columns {columns[finding][0]} and {name} both have the name of {finding}: "
+                "say with --map which stands for it, or that both do"
+            )
+        columns[finding] = [name]
+    return columns
+
+
+def _mapped(choices: Choices) -> list[str]:
+    return list(dict.fromkeys(choices.map.values()))
+
+
+def _assigned(finding: str, columns: list[str]) -> str:
+    if len(columns) == 1:
+        return f"The column {columns[0]} stands for {finding}."
+    return (
+        f"{finding} is positive where any of the columns {sentence_list(columns)} is, and negative "
+        "where all are."
+    )
+
+
+def _any(columns: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return 1 where any column is 1, else NaN where any is unknown, else 0; [n]."""
+    table = np.stack(columns)
+    found: NDArray[np.float32] = np.where((table == 1).any(axis=0), 1, table.max(axis=0))
+    return found.astype(np.float32)
 
 
 def _labels(texts: list[str], column: str, choices: Choices) -> NDArray[np.float32]:

@@ -61,6 +61,9 @@ class LabelSet:
     key_of: Callable[[str], str]
     """The name of a file in a run -> its key."""
 
+    by_path: bool = False
+    """Whether keys are paths whose folders count where the run has them, too."""
+
     unit: Literal["image", "study"] = "image"
     patients: NDArray[np.str_] | None = None
     columns: dict[str, NDArray[np.str_]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Localise: a run with evidence and a region set -> figures by finding. Next: document."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from cxr_client.evaluation.cohort import Cohort
 from cxr_client.evaluation.intervals import LEAST, Estimate, at_the_edge, percentiles
 from cxr_client.evaluation.labels.label_set import LabelError
 from cxr_client.evaluation.localisation.maps import HEIGHTS, Measures, heat_map, measures
-from cxr_client.evaluation.localisation.regions import RegionSet
+from cxr_client.evaluation.localisation.regions import RegionSet, Shape
+from cxr_client.evaluation.paths import finder, path_of
 from cxr_client.evaluation.scores import Scores
 from cxr_client.runs import Run, RunError, row_of
 
@@ -62,14 +63,17 @@ def localise(
     index_of = {int(scores.lines[row]): index for index, row in enumerate(cohort.rows)}
     side = run.header["input_side_px"]
     labels = run.header["labels"]
+    marks = _marks(regions, scores.files)
     for line, _, content in run.lines():
         row = row_of(content, line)
         index = index_of.get(line)
         if index is None or row["kind"] != "image":
             continue
-        file = scores.files[cohort.rows[index]]
-        marked = regions.regions.get(regions.key_of(file), {})
-        for finding, shapes in marked.items():
+        shapes_of, alone = marks.get(scores.files[cohort.rows[index]], ({}, True))
+        for finding, shapes in shapes_of.items():
+            if not alone:
+                left_out["several images of the run have its name"] += 1
+                continue
             if finding not in labels:
                 left_out[f"{finding} is not a finding of the model"] += 1
                 continue
@@ -109,6 +113,19 @@ def localise(
         ),
         left_out=dict(left_out),
     )
+
+
+def _marks(
+    regions: RegionSet, files: Sequence[str]
+) -> dict[str, tuple[dict[str, list[Shape]], bool]]:
+    """Return the shapes of each marked file by finding, and whether they are of no other image."""
+    find = finder(regions.regions, files, regions.key_of, by_path=regions.by_path)
+    found = {file: keys[0] for file in files if len(keys := find(file)) == 1}
+    images = Counter(key for key, _ in {(key, path_of(file)) for file, key in found.items()})
+    return {
+        file: (regions.regions[key], images[key] == 1 or not regions.by_path)
+        for file, key in found.items()
+    }
 
 
 def _figures(

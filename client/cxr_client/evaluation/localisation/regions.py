@@ -15,6 +15,7 @@ from cxr_client.evaluation.labels import chexpert, nih, rsna, vindr
 from cxr_client.evaluation.labels.label_set import LabelError, stem_of, study_path_of
 from cxr_client.evaluation.labels.tables import open_text, read_columns
 from cxr_client.evaluation.localisation.rle import decode
+from cxr_client.evaluation.paths import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class RegionSet:
     title: str
     regions: Regions
     key_of: Callable[[str], str]
+    by_path: bool = False
+    """As in `LabelSet`."""
 
 
 def _nih(path: Path) -> RegionSet:
@@ -147,8 +150,8 @@ def _csv(path: Path) -> RegionSet:
     table = read_columns(path, columns)
     regions: Regions = defaultdict(lambda: defaultdict(list))
     for image, finding, *box in zip(*(table[name] for name in columns), strict=True):
-        regions[stem_of(image)][finding].append(_box(_numbers(box, path), None))
-    return RegionSet(path.name, regions, stem_of)
+        regions[path_of(image)][finding].append(_box(_numbers(box, path), None))
+    return RegionSet(path.name, regions, path_of, by_path=True)
 
 
 def _coco(path: Path) -> RegionSet:
