@@ -65,7 +65,7 @@ def main() -> None:
             closing(choose_engine(bundle, "openvino", device="CPU", precision=BFLOAT16)) as reduced,
         ):
             found = differences(
-                *(stated, stated.bias, films),
+                *(stated, films),
                 float32=infer_by(float32),
                 reduced=infer_by(reduced),
                 margin=TOLERANCE,

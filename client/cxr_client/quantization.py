@@ -52,7 +52,10 @@ class Quantization:
 
     @property
     def within_tolerance(self) -> bool:
-        """Whether the differences are those that are not refused without the operator's word."""
+        """Whether these differences are those that are not refused without the operator's word.
+
+        Those of calibrated probabilities are not among them: a notice of the model tells them.
+        """
         close = self.max_probability_difference <= self.tolerance
         return close and not self.far_changed_side_count
 

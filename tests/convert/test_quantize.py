@@ -27,9 +27,16 @@ from cxr_server.app import App
 from cxr_server.bundles.load import Bundle, load_bundle
 from cxr_server.bundles.manifest import BundleError, Manifest
 from cxr_server.bundles.quantization import Differences, PlantedFindings, Quantization
-from cxr_server.bundles.refit import PatientSplit
+from cxr_server.bundles.refit import (
+    CalibrationFigures,
+    FindingRefit,
+    FittedCalibration,
+    Isotonic,
+    PatientSplit,
+    Refit,
+)
 from cxr_server.convert import films, quantize
-from cxr_server.convert.fidelity import auc, differences, points_at
+from cxr_server.convert.fidelity import auc, differences, points_at, told
 from cxr_server.convert.films import Film
 from cxr_server.inference.engines import cpu
 from cxr_server.inference.engines.registry import ENGINES
@@ -336,7 +343,6 @@ def test_differences_count_what_changes_side_and_what_was_far(phantom_bundle: Bu
 
     found = differences(
         manifest,
-        manifest.bias,
         [Film(each) for each in images],
         float32=answers(logits, 1),
         reduced=answers(moved, -1),
@@ -348,6 +354,55 @@ def test_differences_count_what_changes_side_and_what_was_far(phantom_bundle: Bu
     assert found.mean_probability == pytest.approx((most + 0.005) / 12, abs=1e-5)
     assert found.evidence_correlation == pytest.approx(-1)
     assert found.planted is None
+    assert found.max_calibrated_probability is msgspec.UNSET
+
+
+def test_a_steep_calibration_is_measured_and_counts_against_the_tolerance(
+    phantom_bundle: Bundle, stated: Path
+) -> None:
+    """The raw probability of Effusion differs by 0.005, the calibrated one by 0.8."""
+    figures = CalibrationFigures(0.1, 0.1, 1.0)
+    curve = Isotonic((-0.01, 0.01), (0.1, 0.9))
+    fitted = FindingRefit(
+        criterion="youden",
+        parent_threshold=0.5,
+        image_count=100,
+        positive_count=50,
+        calibration=FittedCalibration(curve, figures, figures),
+    )
+    manifest = phantom_bundle.manifest
+    made_of = Refit(
+        **dict.fromkeys(("parent_name", "parent_version"), "phantom"),
+        **dict.fromkeys(("parent_sha256", "evaluation_sha256", "run_sha256"), "ab" * 32),
+        weights_sha256=manifest.weights_sha256,
+        labels_title="t",
+        labels_sha256=None,
+        image_count=100,
+        patient_count=None,
+        split=PatientSplit(folds=5, fit_fraction=None, seed=0),
+        calibration_method="isotonic",
+        findings={"Effusion": fitted},
+    )
+    refitted = msgspec.structs.replace(
+        manifest, refit=made_of, bias=(0.0,) * 6, thresholds=(0.9,) * 6, phantom=False
+    )
+    found = differences(
+        refitted,
+        [Film(np.zeros((1, 4, 4), np.float32))],
+        float32=lambda _: np.full((6, 7, 7), -0.01, np.float32),
+        reduced=lambda _: np.full((6, 7, 7), 0.01, np.float32),
+        margin=0.02,
+    )
+    assert found.max_probability == pytest.approx(0.005, abs=1e-4)
+    assert found.max_calibrated_probability == pytest.approx(0.8, abs=1e-4)
+    assert found.mean_calibrated_probability == pytest.approx(0.8, abs=1e-4)
+    assert "calibrated probability: differs by 0.8000 at most" in "\n".join(told(found, 0.02))
+    made = msgspec.structs.replace(MADE, differences=found)
+    assert not made.within_tolerance
+    assert msgspec.structs.replace(made, tolerance=0.9).within_tolerance
+    text = msgspec.structs.replace(refitted, quantization=made).to_json()
+    assert Manifest.from_json(text).quantization == made
+    assert "calibrated_probability" not in (stated / "model.json").read_text()
 
 
 def test_auc_and_pointing_are_those_of_their_definitions() -> None:

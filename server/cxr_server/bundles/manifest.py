@@ -15,7 +15,7 @@ from msgspec import Meta
 from cxr_server.bundles.architectures import Architecture, read_architecture
 from cxr_server.bundles.fields import Identifier, Label, Line, Sha256, Time
 from cxr_server.bundles.quantization import Quantization
-from cxr_server.bundles.refit import Refit
+from cxr_server.bundles.refit import Isotonic, Platt, Refit
 from cxr_server.errors import OperatorError
 
 FORMAT: Final = 2
@@ -157,6 +157,12 @@ class Manifest(Description, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         A bundle that is refitted or in int8 has the weights of its parent.
         """
         return self.files[WEIGHTS_NAME].sha256
+
+    @property
+    def curves(self) -> dict[str, Platt | Isotonic]:
+        """The calibrations of a refit, by finding."""
+        found = self.refit.findings if self.refit else {}
+        return {label: each.calibration.curve for label, each in found.items() if each.calibration}
 
     @property
     def probe_thresholds(self) -> tuple[float, ...]:

@@ -45,6 +45,10 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Its 5 % quantile."""
 
     planted: PlantedFindings | None = None
+    max_calibrated_probability: Share | msgspec.UnsetType = msgspec.UNSET
+    """Of findings with a calibrated probability, where the bundle has any."""
+
+    mean_calibrated_probability: Share | msgspec.UnsetType = msgspec.UNSET
 
 
 class Quantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +65,7 @@ class Quantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Measured on films that were not used for calibration."""
 
     tolerance: Share
-    """Largest allowed difference of a probability."""
+    """Largest allowed difference of a probability, raw or calibrated."""
 
     probe_tolerance: Share
     """Largest allowed difference of a score of the probe."""
@@ -70,4 +74,5 @@ class Quantization(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def within_tolerance(self) -> bool:
         """Whether the bundle was written without `--accept`."""
         found = self.differences
-        return found.max_probability <= self.tolerance and not found.far_changed_side_count
+        close = max(found.max_probability, found.max_calibrated_probability or 0) <= self.tolerance
+        return close and not found.far_changed_side_count

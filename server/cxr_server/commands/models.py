@@ -87,9 +87,13 @@ def _print_table(
                 text += f"refitted from {refit['parent_name']} {refit['parent_version']} to "
                 text += f"{refit['labels_title']} ({refit['image_count']} images); "
             if made := model["quantization"]:
-                most = made["differences"]["max_probability"]
+                differences = made["differences"]
+                most = differences["max_probability"]
                 text += f"int8 of {made['parent_name']} {made['parent_version']}, "
-                text += f"probabilities within {most:.4f}; "
+                text += f"probabilities within {most:.4f}"
+                if calibrated := differences.get("max_calibrated_probability"):
+                    text += f", calibrated ones within {calibrated:.4f}"
+                text += "; "
             text += where
         print(f"  {model['name']:{width}}{text}")
     into = home or "the folder that CXR_BUNDLE_HOME names (this user has no home folder)"

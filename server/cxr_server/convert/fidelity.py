@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_server.bundles.manifest import Description
+from cxr_server.bundles.manifest import Description, Manifest
 from cxr_server.bundles.quantization import Differences, PlantedFindings
 from cxr_server.convert.films import Film
 from cxr_server.inference.engines import Engine
@@ -17,8 +18,7 @@ Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def differences(
-    description: Description,
-    bias: Sequence[float],
+    manifest: Manifest,
     films: Sequence[Film],
     *,
     float32: Infer,
@@ -32,10 +32,11 @@ def differences(
     """
     pairs = [(float32(film.image_chw), reduced(film.image_chw)) for film in films]
     before_nkhw, after_nkhw = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
-    before_nk, after_nk = (
-        sigmoids(each.mean(axis=(2, 3)) + np.array(bias)) for each in (before_nkhw, after_nkhw)
-    )
-    points = np.array(description.thresholds)
+    logits_nk = [
+        each.mean(axis=(2, 3)) + np.array(manifest.bias) for each in (before_nkhw, after_nkhw)
+    ]
+    before_nk, after_nk = map(sigmoids, logits_nk)
+    points = np.array(manifest.thresholds)
     probability_nk = np.abs(after_nk - before_nk)
     score_nk = np.abs(op_norms(after_nk, points) - op_norms(before_nk, points))
     changed_nk = (before_nk > points) != (after_nk > points)
@@ -50,7 +51,8 @@ def differences(
         far_changed_side_count=int((changed_nk & (np.abs(before_nk - points) > margin)).sum()),
         evidence_correlation=_rounded(correlation_nk.mean()),
         low_evidence_correlation=_rounded(np.quantile(correlation_nk, 0.05)),
-        planted=_planted(description, films, (before_nkhw, after_nkhw), (before_nk, after_nk)),
+        planted=_planted(manifest, films, (before_nkhw, after_nkhw), (before_nk, after_nk)),
+        **_of_calibrated(manifest, *logits_nk),
     )
 
 
@@ -69,6 +71,7 @@ def told(found: Differences, tolerance: float) -> list[str]:
     lines = [
         f"probability: differs by {found.max_probability:.4f} at most, "
         f"{found.mean_probability:.5f} in the mean (allowed: {tolerance:g})",
+        *_told_of_calibrated(found, tolerance),
         f"score: differs by {found.max_score:.4f} at most, {found.mean_score:.5f} in the mean",
         f"changed side of their operating point: {found.changed_side_count} findings, "
         f"{found.far_changed_side_count} of them further than {tolerance:g} from it",
@@ -82,6 +85,15 @@ def told(found: Differences, tolerance: float) -> list[str]:
             f"{planted.pointing_int8:.3f}"
         )
     return lines
+
+
+def _told_of_calibrated(found: Differences, tolerance: float) -> list[str]:
+    if found.max_calibrated_probability is msgspec.UNSET:
+        return []
+    return [
+        f"calibrated probability: differs by {found.max_calibrated_probability:.4f} at most, "
+        f"{found.mean_calibrated_probability:.5f} in the mean (allowed: {tolerance:g})"
+    ]
 
 
 def auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
@@ -99,6 +111,31 @@ def points_at(evidence_hw: NDArray[np.float64], mask_hw: NDArray[np.bool_]) -> b
     cell = np.unravel_index(int(evidence_hw.argmax()), evidence_hw.shape)
     away = (np.argwhere(mask_hw) + 0.5) / cell_px - (np.array(cell) + 0.5)
     return bool((np.hypot(*away.T) <= 1).any())
+
+
+def _of_calibrated(
+    manifest: Manifest, before_nk: NDArray[np.float64], after_nk: NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the differences that logits make to calibrated probabilities; none without a curve.
+
+    A curve may be so steep that a small difference of a logit is a large one of its probability.
+    """
+    curves = [(manifest.labels.index(label), curve) for label, curve in manifest.curves.items()]
+    if not curves:
+        return {}
+    differences_kn = np.array(
+        [
+            [
+                abs(curve.probability(after) - curve.probability(before))
+                for before, after in zip(before_nk[:, k], after_nk[:, k], strict=True)
+            ]
+            for k, curve in curves
+        ]
+    )
+    return {
+        "max_calibrated_probability": _rounded(differences_kn.max()),
+        "mean_calibrated_probability": _rounded(differences_kn.mean()),
+    }
 
 
 def _planted(

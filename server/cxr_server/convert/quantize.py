@@ -26,7 +26,7 @@ from cxr_server.inference.engines.registry import choose_engine
 from cxr_server.inference.verify import probe_difference
 
 TOLERANCE = 0.02
-"""Largest allowed difference of a probability."""
+"""Largest allowed difference of a probability, raw or calibrated."""
 PROBE_MARGIN = 0.02
 """Allowance for the kernels of other CPUs, added to the difference of a score on this one."""
 
@@ -81,7 +81,6 @@ def quantize(
                 calibration_count=len(found.calibration),
                 differences=differences(
                     stated,
-                    stated.bias,
                     found.measured,
                     float32=infer_by(float32),
                     reduced=infer_by(engine),
@@ -94,17 +93,27 @@ def quantize(
             say(line)
         if not (made.within_tolerance or accept):
             raise ToleranceExceeded(
-                f"answers in int8 differ too much (a probability by {TOLERANCE:g}, "
-                "or a finding that was further than that from its operating point changed side): "
-                "nothing was written; more films may help (--calibrate), or --accept it"
+                "answers in int8 differ too much (a raw or calibrated probability by "
+                f"{TOLERANCE:g}, or a finding that was further than that from its operating point "
+                "changed side): nothing was written; more films may help (--calibrate), or "
+                "--accept it"
             )
-        manifest = msgspec.structs.replace(manifest, quantization=made)
+        notices = (*manifest.notices, *_notices(made))
+        manifest = msgspec.structs.replace(manifest, quantization=made, notices=notices)
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         load_bundle(folder)
         os.rename(folder, output)
     if stated.reference:
         say("not copied: the reference, since embeddings differ; run fit-reference again")
     return output
+
+
+def _notices(made: Quantization) -> list[str]:
+    """Return what answers cannot show otherwise: the contract has no field for it."""
+    most = made.differences.max_calibrated_probability or 0
+    if most <= made.tolerance:
+        return []
+    return [f"In int8, a calibrated probability differed by {most:.2g} from that in float32."]
 
 
 def _renamed(stated: Manifest, name: str, folder: Path) -> Manifest:
