@@ -49,6 +49,18 @@ def test_slope_and_intercept_equal_those_of_statsmodels_clustered_by_patient(
     assert found.slope.low < 0.5 < found.slope.high
 
 
+@pytest.mark.parametrize(("patients", "stated"), [(9, False), (10, True)])
+def test_a_slope_needs_ten_patients_of_either_kind(patients: int, stated: bool) -> None:
+    """20 positives, whose patients have several images."""
+    random = np.random.default_rng(0)
+    positive = np.arange(200) < 20
+    units = np.where(positive, np.arange(200) % patients, np.arange(200))
+    for labels in (positive, ~positive):
+        found = calibrate(random.random(200), labels, units)
+        assert (found.slope.low is not None) is stated
+        assert (found.intercept.low is not None) is stated
+
+
 def test_separable_scores_have_no_slope() -> None:
     probabilities = np.linspace(0.01, 0.99, 60)
     found = calibrate(probabilities, probabilities > 0.5, np.arange(60))

@@ -81,9 +81,9 @@ def calibrate(
 def _regression(
     probabilities: NDArray[np.float64], positive: NDArray[np.bool_], units: NDArray[np.intp]
 ) -> tuple[Estimate, Estimate]:
-    """Return intercept and slope by Newton's method; nothing for few or separable images."""
+    """Return intercept and slope by Newton's method; nothing for few or separable patients."""
     used = len(np.unique(units))
-    few = min(int(positive.sum()), int((~positive).sum()), used) < LEAST
+    few = min(len(np.unique(units[side])) for side in (positive, ~positive)) < LEAST
     x = logit(np.clip(probabilities, _EDGE, 1 - _EDGE))
     if few or np.ptp(x) == 0:
         return Estimate(None), Estimate(None)

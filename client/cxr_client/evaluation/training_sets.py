@@ -11,7 +11,8 @@ _SOURCES = {
 _TRAINED_ON: dict[str, frozenset[str]] = {
     # The name of its file: nih-pc-chex-mimic_ch-google-openi-kaggle; Google's labels are of NIH.
     "densenet121-res224-all": frozenset({"nih", "padchest", "chexpert", "mimic", "rsna"}),
-    "densenet121-res224-rsna": frozenset({"rsna"}),
+    # The challenge's images were taken from NIH ChestX-ray14.
+    "densenet121-res224-rsna": frozenset({"rsna", "nih"}),
     "densenet121-res224-nih": frozenset({"nih"}),
     "densenet121-res224-pc": frozenset({"padchest"}),
     "densenet121-res224-chex": frozenset({"chexpert"}),
