@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cxr_server.__main__ import main
@@ -10,6 +11,8 @@ from cxr_server.bundles.store import PHANTOM_PATH
 from handmade_checkpoints import state_dict_file
 from random_weights import LABELS, TINY, random_weights
 from upstream import published_file, sha256, upstream
+
+POINTS = np.array([0.3, np.nan, 0.4], np.float32)
 
 
 @pytest.fixture
@@ -32,6 +35,16 @@ def test_a_state_dict_with_labels_becomes_a_bundle(homes, capsys):
     assert (manifest.network, manifest.labels) == (TINY, LABELS)
     assert manifest.bias == tuple(state["classifier.bias"].tolist())
     assert list((homes / "cache").rglob("*.blob"))
+
+
+def test_outputs_that_are_left_out_are_named_with_the_reason(homes, capsys):
+    file = homes / "mine.pt"
+    file.write_bytes(state_dict_file(random_weights() | {"op_threshs": POINTS}))
+    assert main(["prepare", "mine", "--from", str(file), "--labels", "Implant,Drain,"]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: output 1, Drain, which has the operating point nan" in printed
+    assert "left out: output 2, unnamed, which has no finding" in printed
+    assert load_bundle(homes / "home" / "mine").manifest.labels == ("Implant",)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def prepare(
     content, upstream = obtain(source, progress)
     say(f"{upstream.file_name}: {upstream.bytes:,} bytes, SHA-256 {upstream.sha256}")
     try:
-        description, state = interpret(read_checkpoint(content), source, upstream)
+        description, state = interpret(read_checkpoint(content), source, upstream, say)
     except (CheckpointRefused, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise BundleError(f"the file cannot be converted: {error}") from None
     kind = f"{description.network.name}, {len(description.labels)} findings"
@@ -59,14 +59,18 @@ def prepare(
 
 
 def interpret(
-    checkpoint: Checkpoint, source: Source, upstream: Upstream
+    checkpoint: Checkpoint,
+    source: Source,
+    upstream: Upstream,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Description, State]:
     """Return what a checkpoint holds, without the outputs that have no meaning.
 
     For an entry of the catalogue, findings and operating points are those of torchxrayvision.
     For any other model they come from the file, unless `source.labels` names the findings. Without
-    operating points 0.5 is assumed: a score is then the raw probability. Raises BundleError, and
-    others where the file contradicts itself.
+    operating points 0.5 is assumed: a score is then the raw probability. `say` is called with a
+    line about each output of one's own model that is left out. Raises BundleError, and others
+    where the file contradicts itself.
     """
     known = (family.recognize(checkpoint.state) for family in FAMILIES.values())
     network, state = next(filter(None, known), (None, {}))
@@ -99,6 +103,10 @@ def interpret(
     kept = [i for i in range(count) if labels[i] and 0 < thresholds[i] < 1]
     if not kept:
         raise BundleError("no output of the network has both a finding and an operating point")
+    if entry is None:
+        for i in sorted(set(range(count)) - set(kept)):
+            lacks = f"the operating point {thresholds[i]:g}" if labels[i] else "no finding"
+            say(f"left out: output {i}, {labels[i] or 'unnamed'}, which has {lacks}")
     description = Description(
         name=source.name,
         version=f"1+{upstream.sha256[:12]}",
