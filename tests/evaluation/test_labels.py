@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_client.evaluation.cohort import join
 from cxr_client.evaluation.labels.label_set import Choices, LabelError, LabelSet
 from cxr_client.evaluation.labels.registry import FORMATS
+from cxr_client.evaluation.scores import read_scores
 from cxr_client.evaluation.training_sets import overlap
+from cxr_client.runs import Run
+from simulated_runs import header, image, write_run
 
 CHEXPERT = (
     "Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,"
@@ -77,12 +81,28 @@ def test_folders_are_classes_and_kaggles_are_children(
         file.touch()
     labels = FORMATS["folders"](tmp_path, Choices())
     [(finding, values)] = labels.findings.items()
-    assert finding == sick.title()
+    assert finding == sick
     np.testing.assert_array_equal(values, [0, 1])
     assert labels.key_of(f"/elsewhere/test/{sick}/person1_virus_6.png") == labels.keys[1]
     assert labels.patients is not None
     assert labels.patients.tolist() == ["IM-0115", "person1"]
     assert sum("children" in caution for caution in labels.cautions) == cautions
+
+
+@pytest.mark.parametrize("finding", ["TB", "Tb", "COVID-19"])
+def test_a_folder_is_the_finding_that_the_model_calls_so_in_any_letters(
+    tmp_path: Path, finding: str
+) -> None:
+    films = tmp_path / "films"
+    files = ["normal/1.png", f"{finding.upper()}/2.png", f"test/{finding.lower()}/3.png"]
+    for name in files:
+        (films / name).parent.mkdir(parents=True)
+        (films / name).touch()
+    labels = FORMATS["folders"](films, Choices())
+    rows = [image(name, {finding: 0.5}) for name in files]
+    run = Run.read(write_run(tmp_path / "run.jsonl", header([finding]), rows))
+    cohort = join(read_scores(run), labels)
+    assert {name: values.tolist() for name, values in cohort.labels.items()} == {finding: [0, 1, 1]}
 
 
 def test_a_blank_in_a_table_is_unknown_unless_it_is_said_to_be_negative(tmp_path: Path) -> None:

@@ -51,7 +51,13 @@ def join(scores: Scores, labels: LabelSet) -> Cohort:
     Raises:
         LabelError: No image is in the label file, or it has no finding of the model.
     """
-    findings = [each for each in scores.header["labels"] if each in labels.findings]
+    # A folder or column may be called PNEUMONIA, the model's finding Pneumonia.
+    by_lower = {finding.lower(): finding for finding in labels.findings}
+    findings = {
+        each: each if each in labels.findings else by_lower[each.lower()]
+        for each in scores.header["labels"]
+        if each.lower() in by_lower
+    }
     if not findings:
         has = ", ".join(labels.findings)
         raise LabelError(f"the label file has none of the model's findings, but {has}")
@@ -70,7 +76,7 @@ def join(scores: Scores, labels: LabelSet) -> Cohort:
     return Cohort(
         rows=np.array([row for row, _ in pairs], np.intp),
         units=of,
-        labels={finding: labels.findings[finding][of] for finding in findings},
+        labels={finding: labels.findings[name][of] for finding, name in findings.items()},
         patients=patients,
         unnamed=unnamed,
         columns={name: column[of] for name, column in labels.columns.items()},

@@ -31,18 +31,20 @@ def read(path: Path, _: Choices) -> LabelSet:
         raise LabelError(f"{path} is not a folder: with --format folders, --labels names one")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
     classes = sorted({file.parent.name for file in files})
-    findings = [name.title() for name in classes if name.lower() not in _NEGATIVE]
-    if len(classes) < 2 or not findings or len(findings) == len(classes):
+    # train/TB and test/tb are one class; which letters of it are large, the model says.
+    findings = {name.lower(): name for name in classes if name.lower() not in _NEGATIVE}
+    if not findings or len(findings) == len({name.lower() for name in classes}):
         raise LabelError(f"{path}: no image lies in a folder NORMAL beside that of a finding")
     kaggle = set(classes) == {"NORMAL", "PNEUMONIA"}
-    of = [file.parent.name.title() for file in files]
+    of = [file.parent.name.lower() for file in files]
     matches = [_PATIENT.match(file.name) for file in files]
     patients = [found[1] or found[2] if found else "" for found in matches]
     return LabelSet(
         title="Kaggle chest-xray-pneumonia" if kaggle else path.name,
         keys=tuple(_key_of(str(file)) for file in files),
         findings={
-            finding: np.array([name == finding for name in of], np.float32) for finding in findings
+            finding: np.array([name == lower for name in of], np.float32)
+            for lower, finding in findings.items()
         },
         key_of=_key_of,
         patients=strings(patients) if all(patients) else None,
