@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, mannwhitneyu
+from scipy.stats import ks_2samp, mannwhitneyu, norm
 
 from cxr_command import Run
 from simulated_runs import failure, header, image, write_run
@@ -117,7 +117,33 @@ def test_a_run_is_not_told_apart_from_itself(cxr: Run, tmp_path: Path) -> None:
     status, printed, _ = cxr("drift", run, run)
     assert status == 0
     assert "0 of 2 findings score differently" in printed
-    assert "are not told apart" in printed
+    assert "are not told apart (AUROC 0.50" in printed
+
+
+def test_the_same_films_are_told_apart_by_what_differs(cxr: Run, tmp_path: Path) -> None:
+    """Of films in both halves, the other half's classifier would know each as the wrong run's."""
+    films = np.random.default_rng(0).normal(0, 1, (N, 64)).astype(np.float32)
+    for name, shift in (("a", 0), ("b", 1.5)):
+        rows = [image(f"{n}.png", {"Mass": n / N}, embedding=n) for n in range(N)]
+        write_run(tmp_path / f"{name}.jsonl", header(["Mass"]), rows)
+        moved = films + np.float32(shift) * (np.arange(64) == 0)
+        np.save(tmp_path / f"{name}.jsonl.embeddings.npy", moved)
+    areas = {}
+    for name in "ab":
+        runs = (tmp_path / "a.jsonl", tmp_path / f"{name}.jsonl")
+        status, printed, _ = cxr("drift", *runs, "--json")
+        assert status == 0
+        areas[name] = json.loads(printed)["embeddings"]["value"]
+    # Of two normals that lie 1.5 apart.
+    assert areas == {"a": 0.5, "b": pytest.approx(norm.cdf(1.5 / 2**0.5), abs=0.05)}
+
+
+def test_a_single_film_makes_no_two_halves(cxr: Run, tmp_path: Path) -> None:
+    run = drawn(tmp_path / "a.jsonl", 0, 0)
+    np.save(tmp_path / "a.jsonl.embeddings.npy", np.ones((N, 8), np.float32))
+    status, printed, _ = cxr("drift", run, run, "--json")
+    assert status == 0
+    assert json.loads(printed)["embeddings"]["value"] is None
 
 
 def test_runs_that_cannot_be_compared_are_refused(cxr: Run, tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ def scored(folder: Path, files: Sequence[str], contents: Sequence[str] = ()) -> 
     rows: list[Any] = [image(file, {"Mass": 0.5}) for file in files]
     first = header(["Mass"])
     if contents:
-        first["options"] = {"key": "sha256"}
         rows = [row | {"key": key} for row, key in zip(rows, contents, strict=True)]
     return read_scores(Run.read(write_run(folder / "run.jsonl", first, rows)))
 

@@ -119,8 +119,7 @@ def _matched(scores: Scores, labels: LabelSet) -> tuple[list[tuple[int, int]], l
 def _copies(scores: Scores, rows: list[int]) -> bool:
     """Whether files are one image: they differ by their suffix, or the run found them equal."""
     paths = {path_of(scores.files[row]) for row in rows}
-    contents = scores.contents and {scores.contents[row] for row in rows}
-    return len(paths) == 1 or bool(contents and len(contents) == 1)
+    return len(paths) == 1 or len({scores.keys[row] for row in rows}) == 1
 
 
 def _nothing(scores: Scores, left_out: list[Step]) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import ks_2samp, rankdata
 
 from cxr_client.evaluation.intervals import LEAST, Estimate, delong, logit_interval, wilson
 from cxr_client.evaluation.metrics import Ranking, measure
@@ -86,7 +88,7 @@ def drift(a: Run, b: Run, scores_a: Scores, scores_b: Scores, *, seed: int) -> D
         pairs = [(count, count + of) for count, of in zip(failed, n, strict=True)]
         shares.append(_share("not answered", *pairs))
     differing = _differing(a.header, b.header, findings)
-    embeddings = _embeddings(a, b, seed)
+    embeddings = _embeddings((a, scores_a), (b, scores_b), seed)
     return Drift(
         images_a=n[0],
         images_b=n[1],
@@ -156,25 +158,55 @@ def _share(what: str, a: tuple[int, int], b: tuple[int, int]) -> ShareDrift:
     )
 
 
-def _embeddings(a: Run, b: Run, seed: int) -> Estimate:
-    """Return how well the runs are told apart: discriminant analysis, fitted on the other half."""
-    if not (a.embeddings_path.exists() and b.embeddings_path.exists()):
+def _embeddings(a: tuple[Run, Scores], b: tuple[Run, Scores], seed: int) -> Estimate:
+    """Return how well the runs are told apart: discriminant analysis, fitted on the other half.
+
+    Nothing without embeddings, or where there are too few films for two halves.
+    """
+    if not (a[0].embeddings_path.exists() and b[0].embeddings_path.exists()):
         return Estimate(None)
     random = np.random.default_rng(seed)
-    x, y = (_load(each, random) for each in (a, b))
+    (x, keys_x), (y, keys_y) = (_load(*each, random) for each in (a, b))
     if x.shape[1] != y.shape[1]:
         raise RunError("the embeddings of the two runs have different lengths")
     values = np.concatenate([x, y])
+    film = _films(values, [*keys_x, *keys_y])
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-9)
     of_b = np.arange(len(values)) >= len(x)
-    fold = random.permutation(len(values)) % 2 == 0
+    # Copies of a film share a half: else the other half's classifier would know them, as the wrong
+    # run's, and a run against itself would score far below one half.
+    fold = (random.permutation(int(film.max()) + 1) % 2 == 0)[film]
+    if not all((half & run).any() for half in (fold, ~fold) for run in (of_b, ~of_b)):
+        return Estimate(None)
     projected = np.empty(len(values))
     for fit in (fold, ~fold):
         projected[~fit] = values[~fit] @ _direction(values[fit & ~of_b], values[fit & of_b])
     # Each half has a classifier of its own: ranks within a half alone can be compared.
     for half in (fold, ~fold):
-        projected[half] = projected[half].argsort().argsort() / half.sum()
+        projected[half] = rankdata(projected[half]) / half.sum()
     return _higher(projected[~of_b], projected[of_b])
+
+
+def _films(values: NDArray[np.float64], keys: list[str]) -> NDArray[np.intp]:
+    """Return the number of each row's film [n]: those with equal embeddings or keys are one.
+
+    Args:
+        values: Embeddings, [n, d].
+        keys: What their runs know their files by, "" where unknown, [n].
+    """
+    n = len(values)
+    marks: dict[bytes | str, int] = {}
+    pairs = [
+        (row, n + marks.setdefault(mark, len(marks)))
+        for row, key in enumerate(keys)
+        for mark in (values[row].tobytes(), key)
+        if mark
+    ]
+    rows, columns = np.array(pairs).T
+    size = n + len(marks)
+    graph = coo_array((np.ones(len(pairs), np.int8), (rows, columns)), shape=(size, size))
+    _, numbers = connected_components(graph, directed=False)
+    return np.unique(numbers[:n], return_inverse=True)[1]
 
 
 def _direction(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,7 +217,14 @@ def _direction(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
     return direction
 
 
-def _load(run: Run, random: np.random.Generator) -> NDArray[np.float64]:
+def _load(
+    run: Run, scores: Scores, random: np.random.Generator
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return embeddings and the keys of their files, "" where the journal names none.
+
+    Raises:
+        RunError: The file is damaged, or holds too few.
+    """
     try:
         table: Any = np.load(run.embeddings_path, mmap_mode="r", allow_pickle=False)
     except ValueError:
@@ -193,7 +232,9 @@ def _load(run: Run, random: np.random.Generator) -> NDArray[np.float64]:
     if table.ndim != 2 or len(table) < LEAST:
         raise RunError(f"{run.embeddings_path.name} holds too few embeddings")
     rows = np.sort(random.permutation(len(table))[:_MAX_EMBEDDINGS])
-    return np.asarray(table[rows], np.float64)
+    key_of = dict(zip(scores.embeddings.tolist(), scores.keys, strict=True))
+    keys = [key_of.get(row, "") for row in rows.tolist()]
+    return np.asarray(table[rows], np.float64), keys
 
 
 def _sentence(

@@ -16,8 +16,11 @@ class Scores:
 
     header: Header
     files: tuple[str, ...]
-    contents: tuple[str, ...] | None
-    """Equal for equal files, [n]; None where the run did not identify files by their content."""
+    keys: tuple[str, ...]
+    """What the run knows files by, [n]: path and time, or content. Equal keys are equal files."""
+
+    embeddings: NDArray[np.intp]
+    """Row of each image in the run's file of embeddings, -1 where it has none, [n]."""
 
     lines: NDArray[np.int64]
     """Line of each image in the journal, from 1, [n]."""
@@ -51,6 +54,7 @@ def read_scores(run: Run) -> Scores:
     labels = run.header["labels"]
     files: list[str] = []
     keys: list[str] = []
+    embeddings: list[int] = []
     lines: list[int] = []
     values: list[list[float]] = []
     calibrated: list[list[float]] = []
@@ -74,6 +78,7 @@ def read_scores(run: Run) -> Scores:
             found_typicality = row["typicality"]
             typicality.append(np.nan if found_typicality is None else float(found_typicality))
             keys.append(str(row["key"]))
+            embeddings.append(int(row.get("embedding", -1)))
             files.append(str(row["file"]))
         except (KeyError, TypeError, ValueError):
             raise RunError(f"line {line} of the journal lacks a finding of its header") from None
@@ -85,7 +90,8 @@ def read_scores(run: Run) -> Scores:
     return Scores(
         header=run.header,
         files=tuple(files),
-        contents=tuple(keys) if run.header["options"].get("key") == "sha256" else None,
+        keys=tuple(keys),
+        embeddings=np.array(embeddings, np.intp),
         lines=np.array(lines, np.int64),
         probabilities=np.array(values, np.float64).reshape(shape),
         calibrated=np.array(calibrated, np.float64).reshape(shape),
