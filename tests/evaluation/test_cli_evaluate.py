@@ -244,6 +244,16 @@ def test_predictive_values_at_a_stated_prevalence(evaluate: Evaluate, case: Case
     assert "at a stated prevalence" in page
 
 
+def test_no_figure_is_empty(evaluate: Evaluate, tmp_path: Path) -> None:
+    rows = [image(f"{n}.png", {"Mass": n / 40}) for n in range(40)]
+    run = write_run(tmp_path / "run.jsonl", header(["Mass"]), rows)
+    table = tmp_path / "labels.csv"
+    for label, figures in (("1", 3), ("", 2)):
+        table.write_text("\n".join(["image,Mass", *(f"{n},{label}" for n in range(40))]) + "\n")
+        page = evaluate(run, "--labels", table)[1]
+        assert page.count("<figure>") == page.count("<figure><svg") == figures
+
+
 def test_an_image_without_a_patient_is_no_image_of_another_ones(cxr: Run, tmp_path: Path) -> None:
     """20 images of ten patients, and 20 images whose patients are not known."""
     rows = [image(f"{n}.png", {"Mass": n / 50}) for n in range(40)]
