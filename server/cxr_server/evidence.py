@@ -7,7 +7,8 @@ from typing import TypeVar
 import numpy as np
 
 from cxr_server.bundles.load import Bundle
-from cxr_server.imaging.codecs import read
+from cxr_server.imaging.codecs import CODECS, read
+from cxr_server.imaging.foreign import MAX_SNIFFED_BYTES
 from cxr_server.imaging.quality import refuse_unlikely
 from cxr_server.imaging.radiograph import DecodeOptions, ImageBytes, InputWarning
 from cxr_server.inference.cache import EvidenceCache, LateKey, outline_of
@@ -96,7 +97,9 @@ class EvidenceSource:
             keep_whole=needs_whole,
         )
         key, late_key, evidence, outline = b"", None, None, outline_of(image)
-        kind = options.presentation.encode()  # equal bytes read in another way are another image
+        # Equal bytes read in another way are another image.
+        is_dicom = CODECS["DICOM"].sniff(bytes(image[:MAX_SNIFFED_BYTES]))
+        kind = options.presentation.encode() if is_dicom else b""
         use_cache = use_cache and self.cache.capacity > 0
         if use_cache and not self._image_key and self.cache.is_new(outline):
             late_key = LateKey(self.cache, image)

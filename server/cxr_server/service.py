@@ -196,7 +196,7 @@ class InferenceService:
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
         model.check_room(slow=method.needs_engine)
-        pictures = len(request.heatmap_labels) or len(request.labels) or 1
+        pictures = len(set(request.heatmap_labels)) or len(request.labels) or 1
         share = await room_to_draw(model, pictures, request.render, request.image, call)
         evidence, made = await model.source.evidence(
             request.image,

@@ -454,6 +454,25 @@ def test_labels_and_names_of_any_length_fit_into_the_legend() -> None:
         assert panel_of(LEGEND, finding=finding).shape == panel_of(LEGEND).shape
 
 
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("\u00c9panchement", "Epanchement"),
+        ("Verschattung \u00fcber", "Verschattung uber"),
+        ("\u80f8\u8154\u7a4d\u6db2", "finding 4"),
+        ("\u0423\u0441\u0438\u043b\u0435\u043d\u0438\u0435", "finding 4"),
+    ],
+)
+def test_a_label_of_letters_that_the_font_lacks_is_no_row_of_boxes(
+    label: str, written: str
+) -> None:
+    panels = [
+        panel_of(LEGEND, finding=Finding(text, 4, -1.25, 0.5, 0.625, 0.5))
+        for text in (label, written)
+    ]
+    assert (panels[0] == panels[1]).all()
+
+
 @pytest.mark.parametrize("legend", [False, True])
 @pytest.mark.parametrize("frame", list(RenderFrame))
 @pytest.mark.parametrize("shape_hw", [(300, 200), (64, 2000), (900, 400), (1500, 1500)])

@@ -26,8 +26,18 @@ def test_rows_and_columns_together_tell_mirrored_turned_and_lateral_films(
 
 
 def test_decubitus_films_and_obliques_are_no_lateral_views() -> None:
-    for view in ("PA", "AP", "LLD", "RLD", "LLO", "RLO"):
+    for view in ("PA", "AP", "LLD", "RLD", "LLO", "RLO", "LAT DECUB"):
         assert decode(dicom_files.dicom(STORED_HW, 12, ViewPosition=view)).warnings == ()
-    for view in ("LL", "RL", "LATERAL"):
+    for view in ("LL", "RL", "LATERAL", "LAT", "XTABLE LATERAL"):
         warnings = decode(dicom_files.dicom(STORED_HW, 12, ViewPosition=view)).warnings
         assert warnings == (InputWarning.LATERAL_VIEW,)
+
+
+def test_a_chest_is_one_in_other_languages_too() -> None:
+    for part in ("CHEST", "THORAX", "TORAX", "RX TORAX PA", "PECHO", "BRUST", "POITRINE"):
+        assert decode(dicom_files.dicom(STORED_HW, 12, BodyPartExamined=part)).warnings == ()
+    without_accent = dicom_files.dicom(STORED_HW, 12, BodyPartExamined="TORAX")
+    assert decode(without_accent.replace(b"TORAX", b"T?RAX")).warnings == ()
+    for part in ("HAND", "ABDOMEN", "SKULL"):
+        warnings = decode(dicom_files.dicom(STORED_HW, 12, BodyPartExamined=part)).warnings
+        assert warnings == (InputWarning.NOT_CHEST,)

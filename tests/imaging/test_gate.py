@@ -57,6 +57,22 @@ def test_an_upright_film_is_frontal_mirrored_or_not_at_any_contrast_and_size(
         assert view_of(pixels_hw) is View.FRONTAL
 
 
+@pytest.mark.parametrize(
+    "shape_hw", [(256, 255), (255, 256), (511, 512), (1024, 1023), (320, 390), (766, 640)]
+)
+@pytest.mark.parametrize("film_hw", FILMS_HW)
+def test_a_film_that_is_not_quite_square_is_judged_without_distortion(
+    film_hw: np.ndarray, shape_hw: tuple[int, int]
+) -> None:
+    rows, columns = shape_hw
+    side_px = max(shape_hw)
+    large = Image.fromarray(film_hw).resize((side_px, side_px), Image.Resampling.LANCZOS)
+    left, top = (side_px - columns) // 2, (side_px - rows) // 2
+    cut_hw = np.asarray(large)[top : top + rows, left : left + columns].copy()
+    doubts = {InputWarning.POSSIBLY_NOT_CHEST, InputWarning.POSSIBLY_ROTATED}
+    assert not warnings_on(cut_hw) & doubts
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3])
 @pytest.mark.parametrize("film_hw", FILMS_HW)
 def test_a_turned_film_is_possibly_rotated_and_refused_by_strict_input(

@@ -1,4 +1,4 @@
-"""The saliency methods are pytorch-grad-cam's own, on the rectified feature map."""
+"""The saliency methods are pytorch-grad-cam's, on the rectified feature map."""
 
 import sys
 import threading
@@ -72,14 +72,40 @@ def test_no_method_is_offered_where_pytorch_grad_cam_is_missing(phantom_like_bun
     engine.close()
 
 
+def reference_of(method):
+    """The class of pytorch-grad-cam; of EIGEN_CAM with a sign, which it leaves to chance."""
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils import svd_on_activations
+
+    class Signed(pytorch_grad_cam.EigenCAM):
+        def get_cam_image(self, _input, _layer, _targets, activations, *_):
+            return svd_on_activations.get_2d_projection_with_sign_correction(activations)
+
+    return Signed if method == "EIGEN_CAM" else getattr(pytorch_grad_cam, CLASSES[method])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_map_of_eigen_cam_is_high_where_the_network_is_active(engine, plain_network, seed):
+    import torch
+
+    from random_models import random_images
+
+    image_chw = random_images(1, seed=seed).numpy()[0]
+    with torch.no_grad():
+        features = plain_network.relu(plain_network.features(torch.from_numpy(image_chw[None])))
+    active_hw = features[0].sum(0).numpy()
+    step = 224 // len(active_hw)
+    map_hw = engine.saliency(image_chw, 2, "EIGEN_CAM")[step // 2 :: step, step // 2 :: step]
+    assert np.corrcoef(map_hw.ravel(), active_hw.ravel())[0, 1] > 0
+
+
 @pytest.mark.parametrize("method", list(CLASSES))
 def test_a_map_equals_pytorch_grad_cams_on_the_plain_network(
     engine, plain_network, image, method, capfd
 ):
-    import pytorch_grad_cam
     import torch
 
-    with getattr(pytorch_grad_cam, CLASSES[method])(plain_network, [plain_network.relu]) as cam:
+    with reference_of(method)(plain_network, [plain_network.relu]) as cam:
         expected = cam(torch.from_numpy(image[None]), targets=[lambda output: output[2]])[0]
     capfd.readouterr()
     found = engine.saliency(image, 2, method)

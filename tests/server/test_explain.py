@@ -74,6 +74,15 @@ def test_one_call_gives_every_score_and_the_pictures_of_chosen_labels(
     assert all(len(each.evidence.values) == 49 for each in reply.explanations)
 
 
+def test_a_picture_that_is_asked_for_repeatedly_counts_once(
+    phantom_stub: ChestXrayServiceStub, cardiomegaly: np.ndarray
+) -> None:
+    described = phantom_stub.DescribeModel(pb.DescribeModelRequest())
+    repeated = ["Mass"] * (described.limits.max_drawn_pixels // 224**2 + 1)
+    reply = explain(phantom_stub, png(cardiomegaly), labels=["Mass"], heatmap_labels=repeated)
+    assert len(reply.explanations) == 1
+
+
 def test_mean_evidence_plus_bias_is_the_logit_of_every_finding(
     phantom_stub: ChestXrayServiceStub, labels: list[str]
 ) -> None:
@@ -307,6 +316,15 @@ def test_explain_after_predict_uses_the_cache_and_answers_alike(
     fresh = explain(phantom_stub, png(chest_like(seed=991), compress_level=1), frame=ORIGINAL)
     assert not fresh.timing.evidence_cached
     assert fresh.explanations[0] == second.explanations[0]
+
+
+def test_how_dicom_is_read_is_nothing_to_the_cache_of_other_files(
+    phantom_stub: ChestXrayServiceStub,
+) -> None:
+    image, presentations = png(chest_like(seed=993)), ("AS_SHOWN", "STORED")
+    options = [pb.DicomOptions(presentation=f"DICOM_PRESENTATION_{each}") for each in presentations]
+    replies = [phantom_stub.Predict(pb.PredictRequest(image=image, dicom=each)) for each in options]
+    assert [reply.timing.evidence_cached for reply in replies] == [False, True]
 
 
 def test_a_call_may_bypass_the_cache_which_then_keeps_nothing(

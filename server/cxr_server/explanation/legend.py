@@ -1,6 +1,7 @@
 """Legend: a panel beside a picture that says what it shows. Used by render."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from cxr_server.explanation.caption import Caption
 from cxr_server.explanation.options import HeatScale
 from cxr_server.explanation.regions import REGION_HEIGHT
 from cxr_server.geometry import Box
+from cxr_server.inference.scoring import Finding
 
 MIN_HEIGHT_PX = 224  # the panel needs this height; smaller pictures are padded below
 BACKGROUND, FOREGROUND, FAINT = (16, 16, 16), (235, 235, 235), (170, 170, 170)
@@ -58,7 +60,7 @@ def add_legend(
     scale = "fixed scale" if caption.scale is HeatScale.FIXED else "scale of this map"
     if caption.heat.peak_row_column is None:
         scale = "no positive evidence"
-    top = write(text_px, _wrapped(finding.label, text_px, room_px), FOREGROUND)
+    top = write(text_px, _wrapped(_spelt(finding), text_px, room_px), FOREGROUND)
     top = write(top, [f"score {finding.score:.3f}"], FOREGROUND)
     top = write(top, _wrapped(f"{model.name} {model.version}", text_px, room_px), FAINT)
     top = write(top + text_px // 2, [caption.unit, scale], FAINT)
@@ -72,6 +74,13 @@ def add_legend(
     if contours and caption.heat.peak_row_column:
         _mark_contours(panel, bar, caption)
     return panel
+
+
+def _spelt(finding: Finding) -> str:
+    """Return the label in the letters that the font has, or the number of the model's output."""
+    letters = unicodedata.normalize("NFKD", finding.label)
+    label = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return label if label.isascii() else f"finding {finding.class_index}"
 
 
 def _text_px(height_px: int) -> int:

@@ -129,7 +129,7 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     # Percentiles from the histogram: sorting would take as long as all the other checks.
     counts = np.bincount(inside, minlength=white + 1)
     low, high = counts.cumsum().searchsorted((0.01 * inside.size, 0.99 * inside.size))
-    view = view_of(sample_hw)
+    view = view_of(_square(radiograph.pixels_hw))
     inverted = _looks_inverted(sample_hw, white - black)
     seen_inverted = inverted and view is View.INVERTED
     checks = {
@@ -149,6 +149,21 @@ def inspect(radiograph: Radiograph, input_side_px: int) -> tuple[InputWarning, .
     }
     known = radiograph.warnings
     return tuple(each for each, applies in checks.items() if applies and each not in known)
+
+
+def _square(pixels_hw: Pixels) -> Pixels:
+    """Return a sample of the centred square, with one step for rows and columns.
+
+    A film that is stretched in one direction looks like none.
+    """
+    height_px, width_px = pixels_hw.shape
+    side_px = min(height_px, width_px)
+    top, left = (height_px - side_px) // 2, (width_px - side_px) // 2
+    step = max(1, side_px // SAMPLE_SIDE)
+    square_hw: Pixels = np.ascontiguousarray(  # type: ignore[assignment]
+        pixels_hw[top : top + side_px : step, left : left + side_px : step]
+    )
+    return square_hw
 
 
 def message(

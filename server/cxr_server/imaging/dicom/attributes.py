@@ -18,10 +18,11 @@ from cxr_server.imaging.dicom.objects import refuse_objects
 from cxr_server.imaging.radiograph import InputWarning
 
 _UNSTATED = "The DICOM file does not state what its pixels are."
-_LATERAL_VIEWS = {"LL", "RL", "LATERAL"}  # decubitus, LLD and RLD, are frontal: the beam is level
+_LATERAL_VIEWS = {"LL", "RL"}  # decubitus, LLD and RLD, are frontal: the beam is level
 _MIRRORED, _TURNED = {"RF", "LH", "FL", "HR"}, {"RH", "FR", "HL"}
 """Frontal films but LF, the upright one: where rows and columns lead (PS3.3, C.7.6.1.1.1)."""
-_CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "STERN")
+_CHEST = ("CHEST", "RAX", "LUNG", "RIB", "STERN", "PECHO", "BRUST", "POITRINE")
+"""Parts of words: thorax is also TORAX, and T?RAX where an accent was lost."""
 _RADIOGRAPHS = {"CR", "DX", "DR", "RG", "OT", "SC", ""}
 MAX_ASPECT_ERROR = 0.01  # pixels whose sides differ by less count as square
 
@@ -158,7 +159,7 @@ def _warnings(reader: "_Reader", photometric: str) -> tuple[InputWarning, ...]:
     shape = reader.text(0x2050_0020)
     expected = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}[photometric]
     checks = {
-        InputWarning.LATERAL_VIEW: view in _LATERAL_VIEWS or is_sagittal,
+        InputWarning.LATERAL_VIEW: _is_lateral(view) or is_sagittal,
         InputWarning.MIRRORED: leading in _MIRRORED,
         InputWarning.POSSIBLY_ROTATED: leading in _TURNED,
         InputWarning.NOT_CHEST: modality not in _RADIOGRAPHS
@@ -169,6 +170,12 @@ def _warnings(reader: "_Reader", photometric: str) -> tuple[InputWarning, ...]:
         InputWarning.PRESENTATION_CONFLICT: shape not in ("", expected),
     }
     return tuple(warning for warning, applies in checks.items() if applies)
+
+
+def _is_lateral(view: str) -> bool:
+    """Tell whether a view position is lateral: a defined term, or words such as LATERAL or LAT."""
+    in_words = any(word.startswith("LAT") for word in view.split()) and "DECUB" not in view
+    return view in _LATERAL_VIEWS or in_words
 
 
 class _Reader:

@@ -85,8 +85,20 @@ def _method_class(method: str) -> Any:
     import pytorch_grad_cam
 
     pytorch_grad_cam.score_cam.tqdm = SimpleNamespace(tqdm=iter)  # no progress bar in the log
-    if method != "SCORE_CAM":
-        return getattr(pytorch_grad_cam, METHODS[method])
+
+    class SignedEigenCAM(pytorch_grad_cam.EigenCAM):  # type: ignore[misc]
+        """With the sign by which the map is high where activations are.
+
+        That of a singular vector is arbitrary (jacobgil/pytorch-grad-cam#315).
+        """
+
+        def get_cam_image(self, *arguments: Any) -> Any:
+            projection_nhw = super().get_cam_image(*arguments)
+            # As BaseCAM passes them: input, layer, targets, activations, gradients, smoothing.
+            active_nhw = arguments[3].sum(axis=1)
+            active_nhw -= active_nhw.mean(axis=(1, 2), keepdims=True)
+            sign_n11 = np.sign((projection_nhw * active_nhw).sum(axis=(1, 2), keepdims=True))
+            return projection_nhw * np.where(sign_n11 < 0, -1, 1)
 
     class HookFreeScoreCAM(pytorch_grad_cam.ScoreCAM):  # type: ignore[misc]
         """Without hooks in its forward passes, which would keep every activation alive."""
@@ -95,4 +107,5 @@ def _method_class(method: str) -> Any:
             self.activations_and_grads.release()
             return super().get_cam_weights(*arguments)
 
-    return HookFreeScoreCAM
+    own = {"EIGEN_CAM": SignedEigenCAM, "SCORE_CAM": HookFreeScoreCAM}
+    return own.get(method) or getattr(pytorch_grad_cam, METHODS[method])
