@@ -10,12 +10,15 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Page, expect
 
 import viewer_page as seen
+from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import Client
+from cxr_client.testing import FakeServer, default_answer
 from viewer_process import ViewerProcess
 
 pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
+Serve = Callable[..., ViewerProcess]
 
 
 def place(page: Page, letter: str = "A") -> FloatRect:
@@ -73,6 +76,30 @@ def test_the_value_under_the_pointer_is_not_cut_off_beside_another_picture(
     for letter in "AB":
         assert seen.readout(page, letter).evaluate(fits)
     assert place(page)["height"] == height_px
+
+
+def test_many_findings_scroll_in_their_panel_and_not_the_page(
+    open_page: OpenPage, serve: Serve
+) -> None:
+    description = default_answer(pb.DescribeModelRequest())
+    assert isinstance(description, pb.DescribeModelResponse)
+    for number in range(15):
+        description.findings.add(label=f"Finding {number}", class_index=3 + number)
+
+    def many(request: pb.ExplainRequest) -> pb.ExplainResponse:
+        answer = default_answer(request)
+        assert isinstance(answer, pb.ExplainResponse)
+        del answer.findings[:]
+        answer.findings.extend(each.finding for each in answer.explanations)
+        return answer
+
+    with FakeServer() as server:
+        server.answer("DescribeModel", lambda _: description)
+        server.answer("Explain", many)
+        page = open_page(serve(server.address).url, viewport={"width": 1366, "height": 625})
+        seen.choose(page, seen.payload("any.png", b"\x89PNG\r\n\x1a\n"))
+        expect(seen.findings(page)).to_have_count(18)
+        assert page.evaluate("document.documentElement.scrollHeight - innerHeight") == 0
 
 
 def test_outside_of_the_crop_the_pointer_reads_no_evidence(page: Page, folder: Path) -> None:
