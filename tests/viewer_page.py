@@ -108,7 +108,8 @@ def give(page: Page, *files: Film) -> None:
 def expect_film(page: Page, name: str, letter: str = "A") -> None:
     """Wait until a film is shown with its findings."""
     sentence = re.compile(rf"^Radiograph {re.escape(name)} with the map of ")
-    expect(pane(page, letter).get_by_role("img", name=sentence)).to_be_visible()
+    expect(canvas(page, letter)).to_have_accessible_name(sentence)
+    expect(canvas(page, letter)).to_be_visible()
 
 
 def expect_map(page: Page, label: str, letter: str = "A") -> None:

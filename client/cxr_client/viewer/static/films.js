@@ -1,18 +1,17 @@
 // @ts-check
-/** Films: those of the web server and those opened here -> the strip, and the ways to open files. */
+/** Films: those of the web server and those opened here -> the strip. */
 
 import { explain, thumbnailUrl } from "./api.js";
+import { areSame, MOST_FILES } from "./files.js";
 
 /** @typedef {import("./api.js").Film} Film */
+/** @typedef {import("./files.js").Opened} Opened */
 
 const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples (drawn)" };
 /** A thumbnail's side, in pixels. */
 const THUMBNAIL_PX = 128;
-/** Most files that are opened at once: a strip of more is no longer looked through. */
-const MOST_FILES = 2000;
 const CUT = `The first ${MOST_FILES.toLocaleString("en")} files: there are more.`;
 const NO_FILMS = "No DICOM, PNG or JPEG files.";
-const NOT_FILMS = /(^|\/)\.|\.(txt|csv|json|xml|html?|md|pdf|zip|gz|py|js|docx?|xlsx?)$/i;
 
 /**
  * The strip of thumbnails. One film is chosen; next and previous go on from it. It is one stop of
@@ -72,19 +71,15 @@ export class FilmStrip {
 
   /**
    * Add files, the first `MOST_FILES`; one that is there already is not added again.
-   * @param {File[]} files
-   * @returns {Film | undefined} The first of them.
+   * @param {Opened[]} files
+   * @returns {Promise<Film | undefined>} The first of them.
    */
-  add(files) {
-    const added = files.slice(0, MOST_FILES).map((file) => {
-      const name = file.webkitRelativePath || file.name;
-      const key = `file ${name} ${file.size} ${file.lastModified}`;
-      return (
-        this.#films.find((film) => film.key === key) ??
-        /** @type {Film} */ ({ key, name: file.name, group: "opened", file })
-      );
-    });
-    const isNew = added.filter((film) => !this.#films.includes(film));
+  async add(files) {
+    const opened = this.#films.filter((film) => film.file);
+    /** @type {Film[]} */
+    const added = [];
+    for (const file of files.slice(0, MOST_FILES)) added.push(await filmOf(file, opened));
+    const isNew = added.filter((film) => !opened.includes(film));
     if (files.length > MOST_FILES) this.#notes.opened = CUT;
     if (isNew.length || files.length > MOST_FILES)
       this.#set([
@@ -247,90 +242,29 @@ export function filmButton(film) {
   const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
   const button = /** @type {HTMLButtonElement} */ (copy.firstElementChild);
   const name = /** @type {HTMLElement} */ (button.querySelector(".name"));
-  name.textContent = film.name;
+  const base = film.name.lastIndexOf("/") + 1;
+  const folder = document.createElement("span");
+  folder.textContent = film.name.slice(0, base);
+  name.append(...(base ? [folder] : []), film.name.slice(base));
   button.title = film.name;
   if (film.id)
     /** @type {HTMLImageElement} */ (button.querySelector("img")).src = thumbnailUrl(film);
   return button;
 }
 
-/**
- * Take files that are chosen, dropped (folders, too) or pasted.
- * @param {HTMLInputElement[]} inputs
- * @param {HTMLElement} hint Shown while files hover over the page.
- * @param {(files: File[]) => void} onFiles
- */
-export function takeFiles(inputs, hint, onFiles) {
-  const take = (/** @type {Iterable<File>} */ files) => {
-    // A file that was chosen by itself is sent, whatever it is: the server says why it refuses it.
-    const films = [...files].filter((file) => !NOT_FILMS.test(file.webkitRelativePath));
-    if (films.length) onFiles(films);
-  };
-  for (const input of inputs) {
-    input.addEventListener("change", () => {
-      take(
-        [...(input.files ?? [])].sort((a, b) =>
-          collator.compare(a.webkitRelativePath, b.webkitRelativePath),
-        ),
-      );
-      input.value = "";
-    });
-  }
-  addEventListener("dragover", (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    hint.hidden = false;
-  });
-  addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) hint.hidden = true;
-  });
-  addEventListener("drop", async (event) => {
-    event.preventDefault();
-    hint.hidden = true;
-    const entries = [...(event.dataTransfer?.items ?? [])].flatMap(
-      (item) => item.webkitGetAsEntry() ?? [],
-    );
-    const files = [...(event.dataTransfer?.files ?? [])];
-    take(entries.length ? await filesOf(entries) : files);
-  });
-  addEventListener("paste", (event) => take(event.clipboardData?.files ?? []));
-}
-
-const collator = new Intl.Collator(undefined, { numeric: true });
+let filesOpened = 0;
 
 /**
- * @param {FileSystemEntry[]} entries
- * @returns {Promise<File[]>} Their files, those of folders in the order of their names.
+ * @param {Opened} file
+ * @param {Film[]} opened
+ * @returns {Promise<Film>} The one of these films that the file is already, or a new one.
  */
-async function filesOf(entries) {
-  /** @type {File[]} */
-  const files = [];
-  const waiting = [...entries];
-  // One more than are taken tells that there are more.
-  for (let entry = waiting.shift(); entry && files.length <= MOST_FILES; entry = waiting.shift()) {
-    if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
-    else waiting.unshift(...(await childrenOf(/** @type {FileSystemDirectoryEntry} */ (entry))));
+async function filmOf(file, opened) {
+  for (const film of opened.filter(({ name }) => name === file.name)) {
+    if (await areSame(/** @type {Film & Opened} */ (film), file)) return film;
   }
-  return files;
-}
-
-/** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
-const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
-
-/** @param {FileSystemDirectoryEntry} folder */
-async function childrenOf(folder) {
-  const reader = folder.createReader();
-  /** @type {FileSystemEntry[]} */
-  const children = [];
-  for (;;) {
-    // A reader gives a part of a folder at a time, and nothing at its end.
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) {
-      const films = children.filter(({ name }) => !NOT_FILMS.test(name));
-      return films.sort((a, b) => collator.compare(a.name, b.name));
-    }
-    children.push(...some);
-  }
+  filesOpened += 1;
+  return { ...file, key: `file ${filesOpened}`, group: "opened" };
 }
 
 /** @param {Film} film */

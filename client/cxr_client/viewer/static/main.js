@@ -3,7 +3,8 @@
 
 import { Answers, ViewerError } from "./api.js";
 import * as controls from "./controls.js";
-import { FilmStrip, filmButton, takeFiles } from "./films.js";
+import { takeFiles } from "./files.js";
+import { FilmStrip, filmButton } from "./films.js";
 import { FindingsPanel } from "./findings.js";
 import { Panes } from "./panes.js";
 import { Sharing } from "./sharing.js";
@@ -295,8 +296,8 @@ controls.listKeys(byId("keys"));
 takeFiles(
   ["choose-files", "choose-folder", "empty-files", "empty-folder"].map(byId),
   byId("drop-hint"),
-  (files) => {
-    const film = strip.add(files);
+  async (files) => {
+    const film = await strip.add(files);
     if (film) open(film);
   },
 );
