@@ -88,3 +88,13 @@ test("every change is told, and views of other sizes show the same part", () => 
   });
   assertClose(one, other);
 });
+
+test("a pointer that is followed is asked for its point, until another point is read", () => {
+  const camera = new Camera();
+  camera.follow(() => ({ x: camera.zoom, y: 0 }));
+  camera.zoomAt(4, { x: 200, y: 200 }, picture, canvas);
+  assert.deepEqual(camera.pointer, { x: 4, y: 0 });
+  camera.pointAt({ x: 0.5, y: 0.5 });
+  camera.fit();
+  assert.deepEqual(camera.pointer, { x: 0.5, y: 0.5 });
+});

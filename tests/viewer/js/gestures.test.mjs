@@ -41,8 +41,14 @@ const at = (
 
 test("a pointer that moves over the canvas is read, and no longer once it leaves", () => {
   const { send } = gestures();
-  assert.deepEqual(send("pointermove", at(3, 4)).done, [["point", { x: 3, y: 4 }]]);
+  assert.deepEqual(send("pointermove", at(3, 4)).done, [["point", { x: 3, y: 4 }, true]]);
   assert.deepEqual(send("pointerleave", at(-1, 4)).done, [["point", null]]);
+});
+
+test("a finger points at a place, and does not stay there", () => {
+  const { send } = gestures();
+  const finger = at(3, 4, { pointerType: "touch" });
+  assert.deepEqual(send("pointerdown", finger).done, [["point", { x: 3, y: 4 }, false]]);
 });
 
 test("a drag pans by its distance, until the button is released", () => {
@@ -50,11 +56,11 @@ test("a drag pans by its distance, until the button is released", () => {
   send("pointerdown", at(10, 10));
   assert.deepEqual(send("pointermove", at(15, 8)).done, [
     ["pan", 5, -2],
-    ["point", { x: 15, y: 8 }],
+    ["point", { x: 15, y: 8 }, true],
   ]);
   assert.deepEqual(send("pointerleave", at(-1, 8)).done, []);
   send("pointerup", at(15, 8));
-  assert.deepEqual(send("pointermove", at(20, 8)).done, [["point", { x: 20, y: 8 }]]);
+  assert.deepEqual(send("pointermove", at(20, 8)).done, [["point", { x: 20, y: 8 }, true]]);
 });
 
 for (const [name, fields] of Object.entries({
@@ -95,7 +101,7 @@ test("a drag that the browser takes over ends", () => {
   const { send } = gestures();
   send("pointerdown", at(5, 5));
   send("pointercancel", at(5, 5));
-  assert.deepEqual(send("pointermove", at(9, 9)).done, [["point", { x: 9, y: 9 }]]);
+  assert.deepEqual(send("pointermove", at(9, 9)).done, [["point", { x: 9, y: 9 }, true]]);
 });
 
 test("the wheel zooms at the pointer, and the page does not scroll", () => {

@@ -139,6 +139,28 @@ def test_a_place_stays_under_the_pointer_when_the_wheel_zooms_there(page: Page, 
     assert after["y"] == pytest.approx(before["y"], abs=1)
 
 
+def test_what_is_read_is_under_the_pointer_wherever_zoom_and_fit_move_the_film(
+    page: Page, film: Path
+) -> None:
+    seen.choose(page, film)
+
+    def expect_what_lies_there(x: float, y: float) -> None:
+        seen.drawn(page)
+        said = seen.readout(page).inner_text()
+        point(page, x + 0.1, y)
+        assert said == point(page, x, y)
+
+    point(page, 0.25, 0.25)
+    page.mouse.wheel(0, -800)
+    expect_what_lies_there(0.25, 0.25)
+    before = numbers(point(page, 0.7, 0.6))
+    page.keyboard.press("+")
+    assert numbers(seen.readout(page).inner_text()) != before
+    expect_what_lies_there(0.7, 0.6)
+    page.keyboard.press("0")
+    expect_what_lies_there(0.7, 0.6)
+
+
 def test_a_double_click_zooms_in_there_and_the_next_one_fits(page: Page, film: Path) -> None:
     seen.choose(page, film)
     before = numbers(point(page, 0.4, 0.6))

@@ -23,8 +23,8 @@ export class Camera {
   zoom = 1;
   /** The point of the picture in the middle of the canvas. @type {Point} */
   center = { x: 0.5, y: 0.5 };
-  /** The point that is read. @type {Point | null} */
-  pointer = null;
+  /** Tells which point is read now. @type {() => Point | null} */
+  #read = () => null;
 
   /**
    * Return where a picture lies on a canvas. It is centred along a side on which it is the smaller
@@ -85,9 +85,19 @@ export class Camera {
     this.#notify();
   }
 
-  /** @param {Point | null} pointer */
+  /** The point that is read. @type {Point | null} */
+  get pointer() {
+    return this.#read();
+  }
+
+  /** @param {Point | null} pointer The point that is read, wherever the picture moves. */
   pointAt(pointer) {
-    this.pointer = pointer;
+    this.follow(() => pointer);
+  }
+
+  /** @param {() => Point | null} read Tells the point below a pointer that rests while the picture moves. */
+  follow(read) {
+    this.#read = read;
     this.#notify();
   }
 

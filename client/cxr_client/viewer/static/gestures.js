@@ -15,7 +15,8 @@
  * @property {(factor: number, at?: Point) => void} zoom
  * @property {(x: number, y: number) => void} pan
  * @property {(level: number, width: number) => void} window by these differences
- * @property {(at: Point | null) => void} point
+ * @property {(at: Point | null, hovers?: boolean) => void} point there; a pointer that hovers stays
+ *   there, a finger does not
  * @property {(columns: number, rows: number) => void} step to another cell
  * @property {() => void} fit
  * @property {(at: Point) => void} inOrOut zoom in there from fit, else fit
@@ -69,6 +70,11 @@ function placeOf(event) {
   return { x: event.offsetX, y: event.offsetY };
 }
 
+/** @param {PointerEvent} event */
+function hovers(event) {
+  return event.pointerType !== "touch";
+}
+
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {Actions} actions
@@ -84,21 +90,21 @@ function listenToPointers(canvas, actions, signal) {
     pressed.set(event.pointerId, placeOf(event));
     canvas.setPointerCapture(event.pointerId);
     setsWindow = event.button === 2 || event.shiftKey;
-    actions.point(placeOf(event));
+    actions.point(placeOf(event), hovers(event));
   };
   /** @param {PointerEvent} event */
   const move = (event) => {
     const at = placeOf(event);
     const before = pressed.get(event.pointerId);
     if (before === undefined) {
-      if (pressed.size === 0) actions.point(at);
+      if (pressed.size === 0) actions.point(at, hovers(event));
       return;
     }
     const others = [...pressed].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
     pressed.set(event.pointerId, at);
     if (others.length === 0) {
       drag(at.x - before.x, at.y - before.y);
-      actions.point(at);
+      actions.point(at, hovers(event));
     } else if (others.length === 1) {
       pinch(before, at, others[0]);
     }
@@ -126,7 +132,7 @@ function listenToPointers(canvas, actions, signal) {
   /** @param {PointerEvent} event */
   const leave = (event) => {
     // A finger leaves by being lifted; what it pointed at stays readable.
-    if (event.pointerType !== "touch" && pressed.size === 0) actions.point(null);
+    if (hovers(event) && pressed.size === 0) actions.point(null);
   };
 
   canvas.addEventListener("pointerdown", down, { signal });

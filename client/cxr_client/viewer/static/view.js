@@ -188,6 +188,7 @@ export class View {
     this.#canvas.width = box?.inlineSize ?? Math.round(width * this.#density);
     this.#canvas.height = box?.blockSize ?? Math.round(height * this.#density);
     this.#draw(); // a new size has emptied the canvas
+    this.#report();
   }
 
   /** The graphics processor has lost what was drawn, layers included. */
@@ -249,16 +250,22 @@ export class View {
     return { x: at.x * this.#density, y: at.y * this.#density };
   }
 
-  /** @param {Point | null} at */
-  #point = (at) => {
+  /** Return a point of the canvas as shares of the picture's sides. @param {Point} at in CSS pixels */
+  #pointAt(at) {
     const placement = this.#placement;
-    if (!at || !placement || !this.#picture) return this.#camera.pointAt(null);
+    if (!placement || !this.#picture) return null;
     const { width, height } = this.#picture.frame;
     const { x, y } = this.#pixelAt(at);
-    this.#camera.pointAt({
+    return {
       x: (x - placement.left) / placement.scale / width,
       y: (y - placement.top) / placement.scale / height,
-    });
+    };
+  }
+
+  /** @param {Point | null} at @param {boolean} [hovers] Whether the pointer stays there. */
+  #point = (at, hovers = false) => {
+    if (at && hovers) this.#camera.follow(() => this.#pointAt(at));
+    else this.#camera.pointAt(at && this.#pointAt(at));
   };
 
   /** @param {number} x @param {number} y */
