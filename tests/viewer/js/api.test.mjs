@@ -5,6 +5,8 @@ import { Answers, explain, getState } from "../../../client/cxr_client/viewer/st
 const film = /** @type {const} */ ({ key: "served 7", name: "film.png", group: "folder", id: "7" });
 const PICTURE = [137, 80, 78, 71];
 
+const wanting = new AbortController().signal;
+
 /** What was asked for. @type {{path: string, options: RequestInit}[]} */
 const asked = [];
 
@@ -99,27 +101,60 @@ test("the most recent answers are kept, by film, presentation and frame", async 
   serve(() => framed({}));
   const answers = new Answers(2);
   const other = { ...film, key: "served 8", id: "8" };
-  await answers.get(film, "as-shown");
-  await answers.get(film, "as-shown");
+  await answers.get(film, "as-shown", wanting);
+  await answers.get(film, "as-shown", wanting);
   assert.equal(asked.length, 1);
-  await answers.get(film, "stored");
-  await answers.get(film, "as-shown");
+  await answers.get(film, "stored", wanting);
+  await answers.get(film, "as-shown", wanting);
   assert.equal(asked.length, 2);
-  await answers.get(other, "as-shown"); // in place of the stored values, the oldest
-  await answers.get(film, "as-shown");
+  await answers.get(other, "as-shown", wanting); // in place of the stored values, the oldest
+  await answers.get(film, "as-shown", wanting);
   assert.equal(asked.length, 3);
-  await answers.get(film, "stored");
+  await answers.get(film, "stored", wanting);
   assert.equal(asked.length, 4);
   answers.clear();
-  await answers.get(film, "stored");
+  await answers.get(film, "stored", wanting);
   assert.equal(asked.length, 5);
 });
 
 test("a failure is not kept", async () => {
   const answers = new Answers(2);
   serve(() => Promise.reject(new TypeError("connection refused")));
-  await assert.rejects(answers.get(film, "as-shown"));
+  await assert.rejects(answers.get(film, "as-shown", wanting));
   serve(() => framed({}));
-  await answers.get(film, "as-shown");
+  await answers.get(film, "as-shown", wanting);
   assert.equal(asked.length, 2);
+});
+
+test("a request is aborted once nobody wants its answer, and not before", async () => {
+  serve(() => new Promise(() => {}));
+  const answers = new Answers(2);
+  const [one, other, again] = [1, 2, 3].map(() => new AbortController());
+  const isAborted = async () => {
+    await new Promise(setImmediate);
+    return asked[0].options.signal?.aborted;
+  };
+  answers.get(film, "as-shown", one.signal).catch(() => {});
+  answers.get(film, "as-shown", other.signal).catch(() => {});
+  one.abort();
+  assert.equal(await isAborted(), false);
+  other.abort();
+  answers.get(film, "as-shown", again.signal).catch(() => {});
+  assert.equal(await isAborted(), false);
+  again.abort();
+  assert.equal(await isAborted(), true);
+  answers.get(film, "as-shown", wanting).catch(() => {});
+  assert.equal(asked.length, 2);
+});
+
+test("an answer is kept when the one who wanted it wants it no more", async () => {
+  serve(() => framed({}));
+  const answers = new Answers(2);
+  for (let turn = 0; turn < 3; turn++) {
+    const wanted = new AbortController();
+    await answers.get(film, "as-shown", wanted.signal);
+    wanted.abort();
+    await new Promise(setImmediate);
+  }
+  assert.equal(asked.length, 1);
 });

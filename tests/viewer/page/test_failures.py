@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import viewer_page as seen
 from clients import overload
 from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import Client, RenderOptions
-from cxr_client.testing import FakeServer, Step, default_answer, failure
+from cxr_client.testing import FakeServer, Hold, Step, default_answer, failure
+from cxr_server.bundles.store import SAMPLES_PATH
 from serving import ServerProcess
 from trust.ports import free_port
 from viewer_process import ViewerProcess
@@ -85,6 +86,46 @@ def test_a_full_server_is_asked_again_until_it_answers(open_page: OpenPage, serv
         with FakeServer(address=server.address):
             seen.expect_film(page, "film.png")
             expect(seen.problem(page)).to_be_hidden()
+
+
+def test_films_that_are_leafed_past_do_not_keep_the_server_busy(
+    open_page: OpenPage, serve: Serve
+) -> None:
+    hold = Hold()
+    with FakeServer() as server:
+        server.script(*[hold] * 1000, rpc="Explain")
+        page = open_page(serve(server.address).url)
+        seen.give(page, *[seen.payload(f"{number}.png", PNG) for number in range(9)])
+        expect(seen.current_film(page)).to_have_text("0.png")
+        for number in range(1, 9):
+            with page.expect_event("requestfailed"):  # That for the film before.
+                page.keyboard.press("n")
+            expect(seen.current_film(page)).to_have_text(f"{number}.png")
+        hold.release()
+        seen.expect_film(page, "8.png")
+        expect(seen.problem(page)).to_be_hidden()
+
+
+def test_each_film_that_fails_for_a_while_is_asked_for_again(page: Page) -> None:
+    tried: set[bytes | None] = set()
+
+    def busy_at_first(route: Route) -> None:
+        body = route.request.post_data_buffer
+        if "max_side_px" in route.request.url or body in tried:
+            route.continue_()
+            return
+        tried.add(body)
+        error = {"reason": "OVERLOADED", "message": "Busy.", "retry_after_s": 1}
+        route.fulfill(json={"error": error})
+
+    page.route("**/explanation*", busy_at_first)
+    films = [*sorted(SAMPLES_PATH.glob("*.png"))[:7]]
+    page.clock.install()
+    for film in films:
+        seen.give(page, film)
+        expect(seen.problem(page)).to_contain_text("Try again (in 1 s)")
+        page.clock.run_for(1100)
+        seen.expect_film(page, film.name)
 
 
 def test_an_unexpected_failure_names_the_request_and_can_be_tried_again(

@@ -102,11 +102,17 @@ export async function explain(
 export const thumbnailUrl = ({ id = "" }) => `api/films/${encodeURIComponent(id)}/thumbnail`;
 
 /**
- * Answers, the most recent ones kept: going back to a film takes no request.
+ * An answer that has come or is being waited for, and who still wants it.
+ * @typedef {{answer: Promise<Answer>, wanted: Set<AbortSignal>, request: AbortController}} Kept
+ */
+
+/**
+ * Answers, the most recent ones kept: going back to a film takes no request. A request that nobody
+ * wants any more is aborted: the web server takes only a few at a time.
  */
 export class Answers {
   #limit;
-  /** @type {Map<string, Promise<Answer>>} */
+  /** @type {Map<string, Kept>} */
   #kept = new Map();
 
   /** Largest file that the server takes: what is larger is not sent. */
@@ -120,20 +126,37 @@ export class Answers {
   /**
    * @param {Film} film
    * @param {Presentation} presentation
+   * @param {AbortSignal} signal Aborts once the caller wants it no more.
    * @param {Frame} [frame]
    * @returns {Promise<Answer>}
    */
-  get(film, presentation, frame = "original") {
+  get(film, presentation, signal, frame = "original") {
     const key = `${film.key} ${presentation} ${frame}`;
-    const { maxBytes } = this;
-    const kept = this.#kept.get(key) ?? explain(film, { presentation, frame, maxBytes });
+    const kept = this.#kept.get(key) ?? this.#ask(film, presentation, frame);
     this.#kept.delete(key);
     this.#kept.set(key, kept);
+    const forget = () => this.#kept.get(key) === kept && this.#kept.delete(key);
     // A failure is not kept: the next call asks again.
-    kept.catch(() => this.#kept.get(key) === kept && this.#kept.delete(key));
+    kept.answer.then(() => kept.wanted.clear(), forget);
+    kept.wanted.add(signal);
+    signal.addEventListener("abort", () => {
+      // Who wants another one now may want the same one again: its turn ends first.
+      queueMicrotask(() => {
+        if (!kept.wanted.delete(signal) || kept.wanted.size) return;
+        kept.request.abort();
+        forget();
+      });
+    });
     const [oldest] = this.#kept.keys();
     if (this.#kept.size > this.#limit) this.#kept.delete(oldest);
-    return kept;
+    return kept.answer;
+  }
+
+  /** @param {Film} film @param {Presentation} presentation @param {Frame} frame @returns {Kept} */
+  #ask(film, presentation, frame) {
+    const request = new AbortController();
+    const options = { presentation, frame, maxBytes: this.maxBytes, signal: request.signal };
+    return { answer: explain(film, options), wanted: new Set(), request };
   }
 
   /** Forget all of them: another model answers now. */

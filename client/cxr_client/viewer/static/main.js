@@ -13,6 +13,7 @@ import { Problem, ServerLine, Watch } from "./status.js";
 /**
  * @typedef {import("./api.js").Film} Film
  * @typedef {import("./api.js").Answer} Answer
+ * @typedef {import("./panes.js").Pane} Pane
  */
 
 const KEPT_ANSWERS = 16;
@@ -29,13 +30,13 @@ const state = {
   model: null,
   /** @type {any} */
   settings: {},
-  /** @type {import("./api.js").Presentation} */
-  presentation: "as-shown",
   /** Whether any film has been opened. */
   hasOpened: false,
 };
 
 const answers = new Answers(KEPT_ANSWERS);
+/** Ends the request for a film that has not been asked for yet. */
+let ahead = new AbortController();
 const panes = new Panes(one(".pane"), {
   onActivate: showActive,
   onDisplay: showDisplay,
@@ -48,39 +49,56 @@ const sharing = new Sharing(byId("toast"), () => ({
   active: panes.active,
   shown: panes.shown,
   drawn: state.settings,
-  presentation: state.presentation,
   server: state.server?.server,
 }));
 
-/** @param {Film} film */
-async function open(film) {
-  const { active: target, other, comparing } = panes;
-  // Two films are compared by the same finding, two findings by the same film.
-  const kept = comparing ? (other.film?.key === film.key ? target.label : other.label) : "";
+/** @param {Film} film @param {Pane} [target] */
+function open(film, target = panes.active) {
   state.hasOpened = true;
   problem.hide();
-  target.expect(film, strip.thumbnailOf(film));
-  strip.choose(film.key);
-  showPanel();
+  if (film.key !== target.film?.key) target.label = labelFor(film, target);
+  load(film, target);
   if (one("main").getBoundingClientRect().top < 0) one("main").scrollIntoView();
+}
+
+/**
+ * Two films are compared by the same finding, two findings by the same film.
+ * @param {Film} film
+ * @param {Pane} target
+ * @returns {string} The finding to be shown of it; empty: the first.
+ */
+function labelFor(film, target) {
+  const other = panes.all.find((each) => each !== target);
+  if (!panes.comparing || !other) return "";
+  return other.film?.key === film.key ? target.label : other.label;
+}
+
+/** @param {Film} film @param {Pane} target Shows it, with the finding that is its label. */
+async function load(film, target) {
+  ahead.abort();
+  const { label } = target;
+  const signal = target.expect(film, strip.thumbnailOf(film));
+  if (target === panes.active) strip.choose(film.key);
+  showPanel();
   try {
-    const answer = await answers.get(film, state.presentation);
-    if (target.film !== film) return;
+    const answer = await answers.get(film, target.presentation, signal);
+    if (signal.aborted) return;
+    problem.hide(target);
     const { findings } = answer.result;
-    show(target, answer, findings.some(({ label }) => label === kept) ? kept : findings[0].label);
+    show(target, answer, (findings.find((each) => each.label === label) ?? findings[0]).label);
     strip.mark(film, false);
     strip.picture(film, answer.radiograph);
     serverLine.showNotice(answer.result.notice);
     if (target === panes.active) showPanel();
     prefetch();
   } catch (error) {
-    if (target.film !== film) return;
+    if (signal.aborted) return;
     strip.mark(film, true);
     fail(error, target, film);
   }
 }
 
-/** @param {import("./panes.js").Pane} target @param {Answer} answer @param {string} label */
+/** @param {Pane} target @param {Answer} answer @param {string} label */
 function show(target, answer, label) {
   target.show(answer, label, state.model?.input_side_px);
   target.settled = showModelInput(target);
@@ -89,38 +107,47 @@ function show(target, answer, label) {
 /**
  * Show what the network saw, in its resolution, where it is looked at; until it is fetched, that
  * part of the film is shown.
- * @param {import("./panes.js").Pane} target
+ * @param {Pane} target
  */
 async function showModelInput(target) {
-  const { film, answer } = target;
+  const { film, answer, presentation, signal } = target;
   if (!film || !answer || state.settings.frame !== "MODEL_INPUT") return;
   try {
-    const { radiograph } = await answers.get(film, state.presentation, "model-input");
-    if (target.answer !== answer) return;
+    const { radiograph } = await answers.get(film, presentation, signal, "model-input");
+    if (signal.aborted) return;
+    problem.hide(target);
     target.show(answer, target.label, state.model?.input_side_px, radiograph);
   } catch (error) {
+    if (signal.aborted) return;
     if (!(error instanceof ViewerError)) throw error;
     const again = () => {
       target.settled = showModelInput(target);
     };
-    if (target.answer === answer)
-      problem.show(error, { film, server: state.server?.server ?? null, again });
+    problem.show(error, { about: target, film, server: state.server?.server ?? null, again });
   }
 }
 
-/** @param {unknown} error @param {import("./panes.js").Pane} target @param {Film} film */
+/** @param {unknown} error @param {Pane} target @param {Film} film */
 function fail(error, target, film) {
   if (!(error instanceof ViewerError)) throw error;
   target.fail();
-  problem.show(error, { film, server: state.server?.server ?? null, again: () => open(film) });
+  const server = state.server?.server ?? null;
+  problem.show(error, { about: target, film, server, again: loadFailed });
   if (target === panes.active) showPanel();
+}
+
+/** Ask again for the films that have no answer. */
+function loadFailed() {
+  for (const each of panes.all) if (each.failed && each.film) load(each.film, each);
 }
 
 /** The answer of the next film is fetched before it is asked for. */
 function prefetch() {
   const next = strip.neighbour(1);
+  ahead.abort();
+  ahead = new AbortController();
   if (next && !panes.comparing)
-    answers.get(next, state.presentation).then(
+    answers.get(next, panes.active.presentation, ahead.signal).then(
       ({ radiograph }) => strip.picture(next, radiograph),
       () => {},
     );
@@ -146,6 +173,7 @@ function showPanel() {
   else if (film && panes.active.failed) panel.empty(`${film.name} was not scored.`);
   else if (film) panel.loading(film.name);
   else panel.empty("No film is open.");
+  byId("presentation").value = panes.active.presentation;
   byId("presentation-part").hidden = answer?.result.image_info.format !== "DICOM";
   showState();
 }
@@ -173,16 +201,20 @@ function showActive() {
 
 /** @param {boolean} comparing Start with two findings of one film. */
 function compare(comparing) {
-  const [{ film, answer, label }, second] = panes.all;
+  const [first, second] = panes.all;
+  const { film, answer, label } = first;
   if (comparing && film && answer) {
     const labels = answer.result.findings.map((finding) => finding.label);
     second.expect(film);
+    second.presentation = first.presentation;
     show(second, answer, labels.find((each) => each !== label) ?? label);
   }
   panes.compare(comparing);
   if (!comparing) {
     second.expect(null);
+    problem.hide(second);
     second.view.show(null);
+    showState();
   }
 }
 
@@ -201,7 +233,8 @@ const watch = new Watch(
   },
   (error) => {
     serverLine.lost();
-    if (panes.empty) problem.show(error, { film: null, server: null, again: () => watch.ask() });
+    const again = () => watch.ask();
+    if (panes.empty) problem.show(error, { about: watch, film: null, server: null, again });
     showState();
   },
 );
@@ -218,8 +251,7 @@ function setModel(model) {
   if (!before) return;
   // Another model answers now: no answer of the last one stays.
   answers.clear();
-  const { film } = panes.active;
-  if (film) open(film);
+  for (const each of panes.all) if (each.film) open(each.film, each);
 }
 
 /** Offer the samples, and open the first film of a folder that the command was given. */
@@ -261,9 +293,9 @@ for (const id of ["level", "width"])
   );
 byId("compare").addEventListener("change", () => compare(byId("compare").checked));
 byId("presentation").addEventListener("change", () => {
-  state.presentation = byId("presentation").value;
-  const { film } = panes.active;
-  if (film) open(film);
+  const { active } = panes;
+  active.presentation = byId("presentation").value;
+  if (active.film) open(active.film);
 });
 problem.onClose(() => {
   for (const each of panes.all) if (each.failed) each.expect(null);

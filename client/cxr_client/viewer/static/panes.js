@@ -20,6 +20,9 @@ export class Pane {
   /** @type {Answer | null} */
   answer = null;
   label = "";
+  /** How its DICOM film is read. @type {import("./api.js").Presentation} */
+  presentation = "as-shown";
+  #expecting = new AbortController();
   /** Settles once the picture is the one that the settings ask for. @type {Promise<void>} */
   settled = Promise.resolve();
   #settings = { heatOn: true, negative: false };
@@ -77,8 +80,11 @@ export class Pane {
   /**
    * @param {Film | null} film A film whose answer is to come; null empties the pane.
    * @param {string} [thumbnail] Shown meanwhile.
+   * @returns {AbortSignal} Aborts when another one is expected.
    */
   expect(film, thumbnail = "") {
+    this.#expecting.abort();
+    this.#expecting = new AbortController();
     this.film = film;
     this.answer = null;
     this.#root.dataset.state = film ? "loading" : "empty";
@@ -91,6 +97,12 @@ export class Pane {
     for (const field of ["finding", "score", "low", "high", "unit", "readout"])
       this.#text(field, "");
     this.#canvas.setAttribute("aria-label", film ? `Reading ${film.name}` : "No film is open");
+    return this.signal;
+  }
+
+  /** Aborts when another film is expected. */
+  get signal() {
+    return this.#expecting.signal;
   }
 
   /**

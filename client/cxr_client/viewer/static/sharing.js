@@ -24,7 +24,7 @@ const FILE_KEPT_MS = 60_000;
 
 /**
  * What is shown: the pane whose answer is saved, those in a picture, and how they came about.
- * @typedef {{active: Pane, shown: Pane[], drawn: Drawn, presentation: string,
+ * @typedef {{active: Pane, shown: Pane[], drawn: Drawn,
  *   server: import("./api.js").Server | undefined}} Shown
  */
 
@@ -89,7 +89,7 @@ export class Sharing {
   }
 
   /** @param {string} language @param {Shown} shown */
-  async #copyCall(language, { active: { film, label }, server, presentation, drawn }) {
+  async #copyCall(language, { active: { film, label, presentation }, server, drawn }) {
     if (!film || !server) return;
     const { address, tls } = server;
     const text = { grpcurl, python }[/** @type {"python"} */ (language)];

@@ -134,6 +134,8 @@ export class Problem {
   #again = null;
   /** @type {() => void} */
   #closed = () => {};
+  /** What it is about, such as a pane. @type {unknown} */
+  #about = null;
   #reason = "";
   #timer = 0;
   #retries = 0;
@@ -164,10 +166,12 @@ export class Problem {
 
   /**
    * @param {ViewerError} error
-   * @param {{film: import("./api.js").Film | null, server: Server | null, again: () => void}} of
+   * @param {{about: unknown, film: import("./api.js").Film | null, server: Server | null,
+   *   again: () => void}} of
    */
-  show(error, { film, server, again }) {
+  show(error, { about, film, server, again }) {
     if (error.reason !== this.#reason) this.#retries = 0;
+    this.#about = about;
     this.#again = again;
     this.#open(
       error.reason,
@@ -186,6 +190,7 @@ export class Problem {
 
   /** @param {Server} server Tell that it does not serve, while no film is open. */
   showServer(server) {
+    this.#about = null;
     this.#again = null;
     const reason = server.state === "unreachable" ? "UNREACHABLE" : "SERVER";
     this.#open(
@@ -212,7 +217,14 @@ export class Problem {
     again?.();
   }
 
-  hide() {
+  /** @param {unknown} [about] Only if it is about that. */
+  hide(about = this.#about) {
+    if (about !== this.#about) return;
+    this.#retries = 0;
+    this.#close();
+  }
+
+  #close() {
     clearTimeout(this.#timer);
     this.#root.hidden = true;
   }
@@ -228,6 +240,7 @@ export class Problem {
     if (
       this.shown &&
       this.#reason === reason &&
+      this.#part("[data-field=film]").textContent === texts.film &&
       this.#part("[data-field=message]").textContent === texts.message
     )
       return;
@@ -256,7 +269,7 @@ export class Problem {
   #retry() {
     const again = this.#again;
     this.#retries += 1;
-    this.hide();
+    this.#close();
     again?.();
   }
 
