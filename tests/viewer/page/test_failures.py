@@ -1,8 +1,10 @@
 """Failures: the page says what went wrong and what to do, and goes on by itself where it can."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -13,6 +15,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr_client import Client, RenderOptions
 from cxr_client.testing import FakeServer, Hold, Step, default_answer, failure
 from cxr_server.bundles.store import SAMPLES_PATH
+from process_tree import wait_until
 from serving import ServerProcess
 from trust.ports import free_port
 from viewer_process import ViewerProcess
@@ -200,3 +203,52 @@ def test_the_page_says_when_its_own_web_server_is_gone(
         page.get_by_role("button", name="phantom-nothing-6.png", exact=True).click()
         expect(seen.problem(page)).to_contain_text("This page has lost its web server")
         context.close()
+
+
+def test_when_its_web_server_was_started_again_the_page_goes_on_with_the_film_that_it_shows(
+    browser: Browser, phantom_server: ServerProcess, folder: Path, tmp_path: Path
+) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        shutil.copy(folder / "mass-4.png", tmp_path / name)
+    context = browser.new_context()  # a lost connection is printed into the console
+    page = context.new_page()
+    with ViewerProcess(phantom_server.address, tmp_path) as viewer:
+        page.goto(viewer.url)
+        seen.expect_film(page, names[0])
+        assert viewer.stop() == 0
+    shutil.copy(folder / "effusion-1.png", tmp_path / names[0])
+    port = urlsplit(viewer.url).port or 0
+    with ViewerProcess(phantom_server.address, tmp_path, port=port):
+        # The answer of the next film is there; that of the third is asked for by an id of before.
+        for name in names[1:]:
+            page.keyboard.press("n")
+            seen.expect_film(page, name)
+            expect(seen.current_film(page)).to_have_text(name)
+        expect(seen.films(page)).to_have_count(len(names) + 3)
+        seen.films(page).first.click()  # It was changed meanwhile.
+        seen.expect_film(page, names[0])
+        seen.expect_map(page, "Effusion")
+        context.close()
+
+
+def test_thumbnails_that_no_server_drew_are_drawn_once_it_is_back(
+    open_page: OpenPage, serve: Serve, folder: Path
+) -> None:
+    with FakeServer() as server:
+        address = server.address
+    page = open_page(serve(address, folder, "--timeout", "1").url)
+    expect(seen.problem(page)).to_be_visible()
+    seen.give(page, *[seen.payload(f"{number}.png", PNG) for number in range(3)])
+    expect(seen.problem(page)).to_contain_text("0.png")
+    pictures = page.locator("#films img")
+    drawn = "images => images.filter((image) => image.complete && image.naturalWidth).length"
+    broken = """images => images.filter(
+        (image) => image.src && image.complete && !image.naturalWidth).length"""
+    wait_until(lambda: pictures.evaluate_all(broken) >= 3)
+    assert pictures.evaluate_all(drawn) == 0
+    with FakeServer(address=address):
+        seen.expect_film(page, "0.png")
+        opened = page.locator("#films .group").first.locator("img")
+        wait_until(lambda: opened.evaluate_all(drawn) == 3)
+        wait_until(lambda: pictures.evaluate_all(broken) == 0)

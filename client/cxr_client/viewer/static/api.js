@@ -131,7 +131,8 @@ export class Answers {
    * @returns {Promise<Answer>}
    */
   get(film, presentation, signal, frame = "original") {
-    const key = `${film.key} ${presentation} ${frame}`;
+    // A file of the web server that was changed has another id.
+    const key = `${film.id ?? film.key} ${presentation} ${frame}`;
     const kept = this.#kept.get(key) ?? this.#ask(film, presentation, frame);
     this.#kept.delete(key);
     this.#kept.set(key, kept);

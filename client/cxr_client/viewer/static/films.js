@@ -5,6 +5,7 @@ import { explain, thumbnailUrl } from "./api.js";
 import { areSame, MOST_FILES } from "./files.js";
 
 /** @typedef {import("./api.js").Film} Film */
+/** @typedef {{id: string, name: string, group: "sample" | "folder"}} Served */
 /** @typedef {import("./files.js").Opened} Opened */
 
 const GROUPS = { opened: "Opened here", folder: "Folder", sample: "Samples (drawn)" };
@@ -29,6 +30,8 @@ export class FilmStrip {
   #notes = { opened: "", folder: "", sample: "" };
   /** Opened files that are in sight and have no thumbnail. @type {Set<Film>} */
   #wanted = new Set();
+  /** Opened files that are in sight. @type {Set<Film>} */
+  #inSight = new Set();
   #isDrawing = false;
   #sight = new IntersectionObserver((entries) => this.#see(entries));
 
@@ -49,24 +52,30 @@ export class FilmStrip {
   }
 
   /**
-   * @param {{id: string, name: string, group: "sample" | "folder"}[]} films Of the web server.
+   * A film that is listed already stays the same one, even if it has another id now: the file was
+   * changed, or the web server was started again.
+   * @param {Served[]} films Of the web server.
    * @param {boolean} folderIsEmpty Whether it was given a folder, and found no film in it.
+   * @returns {boolean} Whether anything has changed.
    */
   setServed(films, folderIsEmpty) {
     const note = folderIsEmpty ? NO_FILMS : "";
-    const served = films.map((film) => ({ ...film, key: `served ${film.id}` }));
-    const opened = this.#films.filter((film) => film.file);
-    if (
-      note === this.#notes.folder &&
-      served.map(keyOf).join() ===
-        this.#films
-          .filter((film) => !film.file)
-          .map(keyOf)
-          .join()
-    )
-      return;
+    const before = this.#films.filter((film) => !film.file);
+    if (note === this.#notes.folder && films.map(idOf).join() === before.map(idOf).join())
+      return false;
+    const byId = new Map(before.map((film) => [film.id, film]));
+    const byName = new Map(before.map((film) => [placeOf(film), film]));
+    const served = films.map((film) => {
+      const kept = byId.get(film.id) ?? byName.get(placeOf(film));
+      if (!kept) return { ...film, key: newKey() };
+      byId.delete(kept.id);
+      byName.delete(placeOf(kept));
+      if (kept.id !== film.id) this.#rename(kept, film.id);
+      return kept;
+    });
     this.#notes.folder = note;
-    this.#set([...opened, ...served]);
+    this.#set([...this.#films.filter((film) => film.file), ...served]);
+    return true;
   }
 
   /**
@@ -189,9 +198,18 @@ export class FilmStrip {
   #see(entries) {
     for (const { target, isIntersecting } of entries) {
       const film = this.#films.find(({ key }) => this.#buttons.get(key) === target);
-      if (film && isIntersecting && !this.thumbnailOf(film)) this.#wanted.add(film);
-      else if (film) this.#wanted.delete(film);
+      if (!film) continue;
+      this.#inSight[isIntersecting ? "add" : "delete"](film);
+      if (isIntersecting && !this.thumbnailOf(film)) this.#wanted.add(film);
+      else this.#wanted.delete(film);
     }
+    this.#drawNext();
+  }
+
+  /** Ask again for the thumbnails that have failed, such as while there was no server. */
+  askAgain() {
+    reloadBroken(this.#root);
+    for (const film of this.#inSight) if (!this.thumbnailOf(film)) this.#wanted.add(film);
     this.#drawNext();
   }
 
@@ -212,6 +230,13 @@ export class FilmStrip {
       this.#isDrawing = false;
     }
     this.#drawNext();
+  }
+
+  /** @param {Film} film Of the web server. @param {string} id Its new one. */
+  #rename(film, id) {
+    film.id = id;
+    const image = this.#buttons.get(film.key)?.querySelector("img");
+    if (image) image.src = thumbnailUrl(film);
   }
 
   /** @param {Film} film */
@@ -236,6 +261,14 @@ function keepInView(strip, film) {
   });
 }
 
+/** @param {HTMLElement} root Asks again for those of its pictures that have failed. */
+export function reloadBroken(root) {
+  for (const image of root.querySelectorAll("img")) {
+    const source = image.getAttribute("src");
+    if (source && image.complete && !image.naturalWidth) image.src = source;
+  }
+}
+
 /** @param {Film} film A thumbnail with its name. */
 export function filmButton(film) {
   const template = /** @type {HTMLTemplateElement} */ (document.querySelector("#film-template"));
@@ -252,8 +285,6 @@ export function filmButton(film) {
   return button;
 }
 
-let filesOpened = 0;
-
 /**
  * @param {Opened} file
  * @param {Film[]} opened
@@ -263,9 +294,19 @@ async function filmOf(file, opened) {
   for (const film of opened.filter(({ name }) => name === file.name)) {
     if (await areSame(/** @type {Film & Opened} */ (film), file)) return film;
   }
-  filesOpened += 1;
-  return { ...file, key: `file ${filesOpened}`, group: "opened" };
+  return { ...file, key: newKey(), group: "opened" };
 }
 
-/** @param {Film} film */
-const keyOf = (film) => film.key;
+let keysGiven = 0;
+
+/** @returns {string} A key that no other film has. */
+function newKey() {
+  keysGiven += 1;
+  return String(keysGiven);
+}
+
+/** @param {{id?: string}} film */
+const idOf = ({ id }) => id;
+
+/** @param {Film | Served} film What it is called, and where. */
+const placeOf = ({ group, name }) => `${group} ${name}`;

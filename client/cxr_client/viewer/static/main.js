@@ -4,7 +4,7 @@
 import { Answers, ViewerError } from "./api.js";
 import * as controls from "./controls.js";
 import { takeFiles } from "./files.js";
-import { FilmStrip, filmButton } from "./films.js";
+import { FilmStrip, filmButton, reloadBroken } from "./films.js";
 import { FindingsPanel } from "./findings.js";
 import { Panes } from "./panes.js";
 import { Sharing } from "./sharing.js";
@@ -30,6 +30,8 @@ const state = {
   model: null,
   /** @type {any} */
   settings: {},
+  /** Whether the server serves. */
+  isServing: false,
   /** Whether any film has been opened. */
   hasOpened: false,
 };
@@ -134,6 +136,8 @@ function fail(error, target, film) {
   const server = state.server?.server ?? null;
   problem.show(error, { about: target, film, server, again: loadFailed });
   if (target === panes.active) showPanel();
+  // A web server that was started again knows the film by another id.
+  if (error.reason === "FILM_UNKNOWN") watch.ask();
 }
 
 /** Ask again for the films that have no answer. */
@@ -222,10 +226,12 @@ const watch = new Watch(
   (answered) => {
     state.server = answered;
     const { server, model, films, folder_is_empty: folderIsEmpty } = answered;
-    strip.setServed(films, folderIsEmpty);
+    // What is refused, or unknown to a web server that was started again, may be there now.
+    if (strip.setServed(films, folderIsEmpty)) loadFailed();
     serverLine.show(answered);
     if (model) setModel(model);
     offer();
+    setServing(server.state === "serving");
     if (server.state === "serving") problem.recover();
     else if (panes.empty) problem.showServer(server);
     showState();
@@ -233,11 +239,21 @@ const watch = new Watch(
   },
   (error) => {
     serverLine.lost();
+    setServing(false);
     const again = () => watch.ask();
     if (panes.empty) problem.show(error, { about: watch, film: null, server: null, again });
     showState();
   },
 );
+
+/** @param {boolean} isServing Thumbnails that failed before are asked for again. */
+function setServing(isServing) {
+  if (isServing && !state.isServing) {
+    strip.askAgain();
+    reloadBroken(byId("samples"));
+  }
+  state.isServing = isServing;
+}
 
 /** @param {import("./api.js").ModelDescription} model */
 function setModel(model) {
