@@ -55,6 +55,19 @@ def test_a_problem_goes_with_its_picture(page: Page, film: Path) -> None:
     seen.expect_film(page, film.name)
 
 
+def test_a_comparison_can_be_ended_while_its_first_picture_has_no_answer(
+    page: Page, film: Path
+) -> None:
+    seen.choose(page, film)
+    page.get_by_label("Compare").check()
+    pick(page, "A")
+    seen.give(page, seen.payload("empty.png", b""))
+    seen.problem(page).get_by_role("button", name="Close").click()
+    page.get_by_label("Compare").uncheck()
+    expect(seen.pane(page, "B")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Open a chest radiograph")).to_be_visible()
+
+
 def test_each_picture_has_its_own_dicom_values(page: Page, folder: Path) -> None:
     seen.choose(page, folder / "film.dcm")
     page.get_by_label("Compare").check()

@@ -190,7 +190,7 @@ function showState() {
   for (const button of document.querySelectorAll(".exports button")) {
     /** @type {HTMLButtonElement} */ (button).disabled = !answer;
   }
-  byId("compare").disabled = !panes.all[0].answer;
+  byId("compare").disabled = !panes.comparing && !panes.all[0].answer;
   const at = strip.films.findIndex(({ key }) => key === film?.key);
   byId("position").textContent = at < 0 ? "" : `${at + 1} of ${strip.films.length}`;
   byId("previous").disabled = at === 0;
