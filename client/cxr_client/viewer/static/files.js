@@ -26,7 +26,11 @@ export function takeFiles(inputs, hint, onFiles) {
   };
   for (const input of inputs) {
     input.addEventListener("change", () => {
-      take(chosen(input.files ?? []).sort((a, b) => collator.compare(a.name, b.name)));
+      // Those of a folder by their paths; others stay in the order in which they were chosen.
+      const files = [...(input.files ?? [])].sort((a, b) =>
+        collator.compare(a.webkitRelativePath, b.webkitRelativePath),
+      );
+      take(chosen(files));
       input.value = "";
     });
   }
