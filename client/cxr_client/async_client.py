@@ -9,7 +9,7 @@ from typing import Self, TypeVar, Unpack
 import grpc
 import grpc.aio
 
-from cxr_client import calls
+from cxr_client import calls, forks
 from cxr_client.address import DEFAULT_SERVER
 from cxr_client.config import Options
 from cxr_client.connection import Connection
@@ -40,6 +40,9 @@ T = TypeVar("T")
 
 class AsyncClient(Connection):
     """`Client` for asyncio: the same methods, awaited. Close it with `async with` or `aclose`.
+
+    Close it before the process is forked: gRPC hangs in processes that are forked while it is
+    connected, and clients raise RuntimeError there.
 
     At most `max_in_flight` calls of `predict` and `explain` are in flight. The others wait in the
     client: their images are not read yet, and their deadlines have not started. So any number of
@@ -101,6 +104,7 @@ class AsyncClient(Connection):
             timeout_s,
             request_id,
         )
+        del image  # or a traceback would keep it
         return await self._run_bounded(steps)
 
     async def predict_many(
@@ -196,6 +200,7 @@ class AsyncClient(Connection):
             timeout_s,
             request_id,
         )
+        del image  # or a traceback would keep it
         return await self._run_bounded(steps)
 
     async def health(
@@ -222,6 +227,7 @@ class AsyncClient(Connection):
         if session is not None and session.loop is asyncio.get_running_loop():
             session.closing.set()
             await session.channel.close()
+            forks.closed(session.channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -244,6 +250,7 @@ class AsyncClient(Connection):
                     "create one in each"
                 )
             channel, stub = self._open_channel(grpc.aio)
+            forks.opened(channel)
             slots = asyncio.Semaphore(self._max_in_flight)
             self._session = session = Session(loop, channel, stub, slots)
         return session

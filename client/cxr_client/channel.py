@@ -38,13 +38,17 @@ def channel_arguments(settings: Settings) -> list[tuple[str, str | int]]:
         ("grpc.max_receive_message_length", settings.max_response_bytes),
         ("grpc.service_config", service_config(settings.balancing)),
         ("grpc.enable_retries", 0),
-        # Keepalive detects a black-holed connection after 40 s.
+        # Keepalive detects a black-holed connection after 40 s. After 60 s if it was in use just
+        # before, by gRPC's own ping.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         # By default, a channel waits up to two minutes before it reconnects.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # By default, a name is resolved every 30 s at most: a server with a new address would not
+        # be found for so long.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         # By default, http_proxy applies to loopback as well.
         ("grpc.enable_http_proxy", int(not is_loopback(settings.server))),
     ]

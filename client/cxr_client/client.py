@@ -122,6 +122,7 @@ class Client(Connection):
             timeout_s,
             request_id,
         )
+        del image  # or a traceback would keep it
         return self._run(steps)
 
     def explain(
@@ -177,6 +178,7 @@ class Client(Connection):
             timeout_s,
             request_id,
         )
+        del image  # or a traceback would keep it
         return self._run(steps)
 
     def health(self, *, timeout_s: float | None = None, request_id: str | None = None) -> Health:

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any, Unpack
 
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
+from cxr_client import forks
 from cxr_client.address import DEFAULT_SERVER
 from cxr_client.channel import open_channel
 from cxr_client.config import Options, Settings
@@ -34,6 +35,7 @@ class Connection:
         """Open a channel of `grpc` or `grpc.aio`; return it with its stub."""
         if self._closed:
             raise CallCancelledError("the client is closed")
+        forks.check()
         self._link.connected = False
         channel = open_channel(grpc_or_aio, self._settings, self._credentials)
         return channel, ChestXrayServiceStub(channel)  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import threading
 import zlib
 from array import array
 from pathlib import Path
@@ -33,6 +34,7 @@ _TAGS = (
 )
 # Of its file meta information; applications also name themselves there.
 _META = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+_decoding = threading.Lock()
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -143,15 +145,28 @@ def file_of_dataset(dataset: Any) -> bytes:
 
 def _png_of_pil(image: Any) -> bytes:
     if image.mode not in _PIL_MODES:
-        raise ValueError(f'a PIL image of the mode {image.mode} is not taken; convert it to "L"')
+        raise ValueError(_refusal(image.mode))
     options = {}
+    with _decoding:  # its pixels are read from the file now, perhaps for two calls at once
+        image.load()
+        exif = image.getexif()
     # Only the orientation is sent on: EXIF may hold more than the pixels say.
-    if orientation := image.getexif().get(_ORIENTATION):
-        options["exif"] = type(image.getexif())()
+    if orientation := exif.get(_ORIENTATION):
+        options["exif"] = type(exif)()
         options["exif"][_ORIENTATION] = orientation
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1, icc_profile=None, **options)
     return file.getvalue()
+
+
+def _refusal(mode: str) -> str:
+    told = f"a PIL image of the mode {mode} is not taken"
+    if mode[0] in "IF":
+        return (
+            f"{told}: its range is unknown, and convert() would clip it; pass an array of it, "
+            "scaled to uint8 or uint16"
+        )
+    return f'{told}; convert it to "L"'
 
 
 def _png_of_array(pixels_hw: Any) -> bytes:

@@ -137,7 +137,8 @@ async def answer_many(
         except (CallCancelledError, UnavailableError, UnauthenticatedError):
             raise
         except (CxrError, OSError) as error:
-            return error
+            # A traceback keeps the variables of its frames: here, the image.
+            return error.with_traceback(None)
 
     async with aclosing(as_done(each_of(images), outcome_of, limiter)) as outcomes:
         async for image, outcome in outcomes:

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,26 @@ def test_pixels_that_png_cannot_carry_are_refused_and_never_sent_raw(
     with pytest.raises((TypeError, ValueError), match=part):
         ask(fake.address, "explain", buffers()[part])
     assert not fake.calls
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_advice_for_images_of_more_than_16_bits_loses_nothing(mode: str) -> None:
+    image = Image.fromarray(chest_like()).convert(mode)
+    with pytest.raises(ValueError, match=r"would clip it; pass an array of it, scaled"):
+        read_image(image, LIMIT)
+    scaled = np.asarray(image).astype(np.uint8)
+    np.testing.assert_array_equal(pixels_of(read_image(scaled, LIMIT)), chest_like())
+
+
+@pytest.mark.parametrize("encode", [png, jpeg])
+def test_one_opened_pil_image_may_be_sent_by_many_threads_at_once(encode: Any) -> None:
+    file = encode(chest_like(1500, 1500))
+    expected = np.asarray(Image.open(io.BytesIO(file)))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            opened = Image.open(io.BytesIO(file))  # reads no pixels yet
+            for sent in pool.map(lambda each: read_image(each, LIMIT), [opened] * 4):
+                np.testing.assert_array_equal(pixels_of(sent), expected)
 
 
 def test_a_library_that_converts_to_an_array_is_taken() -> None:

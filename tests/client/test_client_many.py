@@ -196,13 +196,23 @@ async def test_errors_do_not_keep_the_images_of_their_calls(
             client.predict(path)
         except RequestTooLargeError as error:
             errors.append(error)
+    fake.script(*[failure("INVALID_ARGUMENT", "IMAGE_UNREADABLE")] * 3)
+    async with AsyncClient(fake.address) as client:
+        errors += [error async for _, error in client.predict_many([path])]
+        errors += await asyncio.gather(client.predict(bytes(MIB)), return_exceptions=True)
+    with Client(fake.address) as client:
+        try:
+            client.predict(bytes(MIB))
+        except ImageError as error:
+            errors.append(error)
     assert [type(error) for error in errors] == [
         ImageError,
         UnavailableError,
         RequestTooLargeError,
         RequestTooLargeError,
+        *[ImageError] * 3,
     ]
-    assert [held_bytes(error) for error in errors] == [0] * 4
+    assert [held_bytes(error) for error in errors] == [0] * 7
     assert all(error.__context__ is error.__cause__ is None for error in errors)
 
 
