@@ -61,7 +61,7 @@ class ServingModel:
         self.limits = resources.limits
         self.drawing_budget = resources.drawing_budget
         self.scheduler = Scheduler(
-            engine, decode_threads=resources.decode_threads, interactive=resources.interactive
+            engine, decoders=resources.decoders, interactive=resources.interactive
         )
         self.source = EvidenceSource(
             bundle, preprocessing, self.scheduler, resources, settings.cache_entries, image_key

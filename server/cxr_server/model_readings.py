@@ -73,7 +73,7 @@ def _shared(models: Mapping[str, ServingModel], memory: Memory) -> Iterator[Metr
     yield gauge(
         "cxr_answer_bytes_limit", "The most bytes held to draw and send answers.", held.limit_bytes
     )
-    decoding = sum(scheduler.decoding for scheduler in schedulers)
+    decoding = first.resources.decoders.busy
     yield gauge("cxr_decode_workers_busy", "Images that are being decoded.", decoding)
     yield gauge(
         "cxr_decode_workers_limit", "The most images decoded at once.", memory.decode_threads

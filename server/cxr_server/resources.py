@@ -8,6 +8,7 @@ from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference import threads
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
+from cxr_server.inference.decode_threads import DecodeThreads
 from cxr_server.inference.engines import Engine
 from cxr_server.inference.engines.cores import usable_cores
 from cxr_server.inference.worker_pool import WorkerPool
@@ -26,7 +27,7 @@ log = structlog.get_logger("cxr_server")
 
 
 class Resources:
-    """Limits, budgets of memory, and the threads and processes that read and draw.
+    """Limits, budgets of memory, and the threads and processes that read, decode and draw.
 
     `side_px` is the largest input of a model; no process is started yet.
     """
@@ -45,6 +46,7 @@ class Resources:
             settings.min_side_px, settings.max_side_px, memory.max_pixel_count
         )
         self.decode_threads, self.in_processes = memory.decode_threads, memory.in_processes
+        self.decoders = DecodeThreads(self.decode_threads, interactive)
         self.decode_budget = ThreadBudget(memory.decode_bytes)
         self.drawing_budget = ByteBudget(memory.drawing_bytes)
         self.processes = decode_processes(memory, side_px, metrics)
@@ -73,6 +75,7 @@ class Resources:
         """End all threads and processes, without waiting for maps that are being made."""
         for pool in (self.files, self.drawing, self.slow_maps):
             pool.close()
+        self.decoders.close()
         await threads.run("closing", self.processes.close)
 
 

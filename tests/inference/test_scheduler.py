@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from cxr_server.errors import DeadlineExpired, Draining, ImageUnreadable, ModelLoading
 from cxr_server.inference import bulk_turns, engine_calls
+from cxr_server.inference.decode_threads import DecodeThreads
 from cxr_server.inference.engine_calls import NotFinite
 from cxr_server.inference.engines import DeviceLost, Inferred, Interrupted, Output
 from cxr_server.inference.fair_queue import FairQueue
@@ -75,12 +76,33 @@ class EchoEngine:
     def close(self) -> None: ...
 
 
+class Alone(Scheduler):
+    """The scheduler of the only model: the decode threads end with it."""
+
+    def __init__(
+        self,
+        engine: EchoEngine,
+        *,
+        decode_threads: int,
+        interactive: InteractiveCalls,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.decoders = DecodeThreads(decode_threads, interactive)
+        super().__init__(
+            engine, decoders=self.decoders, interactive=interactive, on_failure=on_failure
+        )
+
+    async def close(self) -> None:
+        await super().close()
+        self.decoders.close()
+
+
 def scheduler(engine: EchoEngine, **options: object) -> Scheduler:
     """A scheduler that goes on with the same engine after a failure, unless told otherwise."""
     options.setdefault("decode_threads", 2)
     options.setdefault("interactive", InteractiveCalls())
     options.setdefault("on_failure", lambda error: made.resume(engine))
-    made = Scheduler(engine, **options)  # type: ignore[arg-type]
+    made = Alone(engine, **options)  # type: ignore[arg-type]
     return made
 
 
@@ -785,7 +807,7 @@ async def test_closing_answers_what_waits_and_finishes_what_runs() -> None:
 
 async def test_without_anyone_to_rebuild_it_a_failed_engine_answers_unavailable() -> None:
     engine = EchoEngine(faults=lambda: True)
-    run = Scheduler(engine, interactive=InteractiveCalls(), decode_threads=1)
+    run = Alone(engine, interactive=InteractiveCalls(), decode_threads=1)
     engine.gate.clear()
     tasks = [asyncio.ensure_future(answer(run, number)) for number in range(4)]
     await until(lambda: run.busy == 1 and run.queue_depth == 3)
@@ -823,9 +845,20 @@ async def test_stages_are_recorded_in_order_and_without_gaps() -> None:
     await run.close()
 
 
+@pytest.mark.parametrize(
+    "starting",
+    [
+        lambda decoders: DecodeThreads(3, InteractiveCalls()),
+        lambda decoders: Scheduler(
+            EchoEngine(max_in_flight=3), decoders=decoders, interactive=InteractiveCalls()
+        ),
+    ],
+    ids=["decode", "engine"],
+)
 async def test_where_a_thread_cannot_start_those_that_did_are_ended(
-    monkeypatch: pytest.MonkeyPatch,
+    starting: Callable[[DecodeThreads], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    decoders = DecodeThreads(1, InteractiveCalls())
     start = threading.Thread.start
     started: list[threading.Thread] = []
 
@@ -837,7 +870,8 @@ async def test_where_a_thread_cannot_start_those_that_did_are_ended(
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     with pytest.raises(RuntimeError, match="can't start"):
-        Scheduler(EchoEngine(), interactive=InteractiveCalls(), decode_threads=2)
+        starting(decoders)
+    decoders.close()
     await until(lambda: not any(thread.is_alive() for thread in started))
 
 

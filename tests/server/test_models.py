@@ -89,6 +89,29 @@ async def test_a_bulk_image_does_not_begin_while_an_interactive_call_of_another_
         assert (await bulk).model.version == "second"
 
 
+async def test_images_of_all_models_beyond_the_decode_threads_wait_and_are_counted_so(
+    second: Path,
+) -> None:
+    flags = ("--model", "phantom", "--model", f"canary={second}", "--decode-processes", "1")
+    metrics = ("--metrics-listen", f"127.0.0.1:{free_port()}")
+    async with serving(*flags, *metrics) as (stub, _, app), asyncio.timeout(60):
+        read = app.metrics.registry.get_sample_value
+        model = app.service.models.get("")
+        assert model
+        budget = model.resources.decode_budget
+        with budget.hold(budget.limit_bytes, lambda: None):  # no image gets on
+            calls = [
+                stub.Predict(pb.PredictRequest(image=IMAGE, model=name))
+                for name in ("phantom", "canary")
+            ]
+            while not app.service.health().queue_depth:
+                await asyncio.sleep(0.01)
+            assert read("cxr_decode_workers_busy") == read("cxr_decode_workers_limit") == 1
+            assert read("cxr_queue_depth", {"queue": "decode"}) == 1
+        await asyncio.gather(*calls)
+        assert read("cxr_decode_workers_busy") == 0
+
+
 async def test_each_model_answers_by_its_name_with_a_cache_of_its_own(
     second: Path,
 ) -> None:

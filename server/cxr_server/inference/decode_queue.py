@@ -1,83 +1,74 @@
-"""Decode queue: requests that wait for a decode thread or are with one. Part of the scheduler."""
+"""Decode queue: a model's requests that wait for a decode thread. Part of the scheduler."""
 
 import threading
+from collections.abc import Callable
 
-from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.fair_queue import FairQueue
-from cxr_server.inference.pending import PendingRequest
+from cxr_server.inference.pending import Decoded, PendingRequest
 from cxr_server.inference.ready_queue import ReadyQueue
-from cxr_server.interactive_calls import InteractiveCalls
 
 
 class DecodeQueue:
-    """Callers take turns; bulk requests have theirs. All but `__init__` needs the lock.
+    """Callers take turns. All but `__init__` needs the lock of `changed`, which is notified.
 
     At most `max_ahead` images are decoded or `ready` at once: the rest waits as compressed bytes,
-    where dropping it costs nothing and callers still take turns. Bulk keeps no other back.
+    where dropping it costs nothing and callers still take turns. Bulk keeps no other back. What is
+    decoded is given to `decoded`, which returns the outcome of a request that ends there.
     """
 
     def __init__(
         self,
-        lock: threading.Lock,
+        changed: threading.Condition,
         ready: ReadyQueue,
+        decoded: Callable[[PendingRequest, Decoded], Decoded],
         *,
-        thread_count: int,
         max_ahead: int,
-        interactive: InteractiveCalls,
     ) -> None:
         self.decoding = 0
-        self.changed = threading.Condition(lock)
+        self._changed = changed
         self._waiting: FairQueue[PendingRequest] = FairQueue()
         self._ready = ready
+        self._decoded = decoded
         self._max_ahead = max_ahead
-        self._turns = BulkTurns(interactive, self.changed, thread_count)
-        self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def has_bulk(self) -> bool:
+        """Whether a bulk request waits."""
+        return self._waiting.has_bulk
+
     def push(self, caller: str, request: PendingRequest) -> None:
         """Append a request to the caller's queue."""
         self._waiting.push(caller, request, bulk=request.bulk)
-        self.changed.notify()
+        self._changed.notify()
 
     def discard(self, caller: str, request: PendingRequest) -> bool:
         """Remove a request if it waits. Returns whether it did."""
         return self._waiting.discard(caller, request, bulk=request.bulk)
 
-    def begin(self) -> tuple[PendingRequest, float] | None:
-        """Wait for a request that may be decoded now; None once closed.
+    def may_begin(self, *, bulk: bool) -> bool:
+        """Return whether a request of this priority is the next one and has room ahead."""
+        if not self._waiting or self._waiting.only_bulk is not bulk:
+            return False
+        ready = len(self._ready) if bulk else self._ready.interactive_count
+        return self.decoding + ready < self._max_ahead
 
-        Return it and the time, for `end`.
-        """
-        self._turns.wait_for(self._may_begin, lambda: self._waiting.has_bulk)
-        if self._closed:
-            return None
-        request = self._waiting.pop()
+    def begin(self) -> PendingRequest:
+        """Remove and return the next request, which is decoded now."""
         self.decoding += 1
-        return request, self._turns.begin() if request.bulk else 0.0
+        return self._waiting.pop()
 
-    def end(self, request: PendingRequest, begun_s: float) -> None:
-        """Note that a request was decoded, or that this has failed."""
+    def end(self, request: PendingRequest, outcome: Decoded) -> Decoded:
+        """Note what decoding a request has led to. Return what completes it, if anything does."""
         self.decoding -= 1
-        if request.bulk:
-            self._turns.end(begun_s)
+        return self._decoded(request, outcome)
+
+    def has_room(self) -> None:
+        """Let a thread look again: an image that was ready has gone."""
+        self._changed.notify()
 
     def clear(self) -> list[PendingRequest]:
         """Remove and return all that wait."""
         return [self._waiting.pop() for _ in range(len(self._waiting))]
-
-    def close(self) -> None:
-        """Let no request begin any more."""
-        self._closed = True
-        self.changed.notify_all()
-
-    def _may_begin(self) -> bool:
-        """Return whether the next request may begin, or nothing comes any more."""
-        if self._closed or not self._waiting:
-            return self._closed
-        if not self._waiting.only_bulk:
-            return self.decoding + self._ready.interactive_count < self._max_ahead
-        if self.decoding + len(self._ready) >= self._max_ahead:
-            return False
-        return self._turns.may_begin()

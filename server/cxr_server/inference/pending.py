@@ -3,12 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from cxr_server.errors import DeadlineExpired, RequestError
 from cxr_server.inference.engines import Output
 from cxr_server.observability.stages import NO_FACTS, Facts, Stage, Stages
+
+Decoded = tuple[Any, None] | BaseException | None
+"""The result or error that completes a request after decoding, or None if the engine is next."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +36,8 @@ class PendingRequest:
             return DeadlineExpired("the deadline passed in the queue")
         return None
 
-    def decode(self) -> tuple[Any, None] | BaseException | None:
-        """Run `prepare`, unless nobody wants the result.
-
-        Return the result or error that completes the request, or None if the engine is next.
-        """
+    def decode(self) -> Decoded:
+        """Run `prepare`, unless nobody wants the result."""
         if refusal := self.refusal():
             return refusal
         start_s = time.monotonic()
@@ -65,6 +66,11 @@ class PendingRequest:
         self.stages.add(Stage.QUEUE, self.waiting_since_s, start_s)
         self.stages.add(stage, start_s, end_s, facts)
         self.waiting_since_s = end_s
+
+    def complete_soon(self, outcome: object) -> None:
+        """Give the caller its result or error, from any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self.answer.get_loop().call_soon_threadsafe(complete, self.answer, outcome)
 
 
 def complete(answer: asyncio.Future[Any], outcome: object) -> None:

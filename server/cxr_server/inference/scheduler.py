@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import TypeVar
 
 from cxr_server.errors import Draining, ModelLoading, RequestError
 from cxr_server.inference import threads
 from cxr_server.inference.bulk_turns import BulkTurns
 from cxr_server.inference.decode_queue import DecodeQueue
+from cxr_server.inference.decode_threads import DecodeThreads
 from cxr_server.inference.engine_calls import EngineCall, EngineCalls
 from cxr_server.inference.engines import (
     DeviceLost,
@@ -29,7 +29,7 @@ from cxr_server.inference.engines import (
     InterruptibleEngine,
     Output,
 )
-from cxr_server.inference.pending import PendingRequest, complete, complete_all
+from cxr_server.inference.pending import Decoded, PendingRequest, complete, complete_all
 from cxr_server.inference.ready_queue import ReadyQueue
 from cxr_server.interactive_calls import InteractiveCalls
 from cxr_server.observability.stages import Facts, Stage, Stages
@@ -47,16 +47,17 @@ class EngineFailure(Exception):
 class Scheduler:
     """Shares decode threads and the engine between callers. Create it on its event loop.
 
-    It does not bound what waits: admission does. When the engine has failed, `on_failure` is
-    called on the event loop with the error, and the scheduler pauses until `resume`; without
-    `on_failure`, every request fails from then on.
+    The decode threads serve the schedulers of other models as well. It does not bound what waits:
+    admission does. When the engine has failed, `on_failure` is called on the event loop with the
+    error, and the scheduler pauses until `resume`; without `on_failure`, every request fails from
+    then on.
     """
 
     def __init__(
         self,
         engine: Engine,
         *,
-        decode_threads: int,
+        decoders: DecodeThreads,
         interactive: InteractiveCalls,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
@@ -65,13 +66,13 @@ class Scheduler:
         self._max_batch = engine.max_batch
         self._ready = ReadyQueue()
         self._closed = False
-        self._lock = threading.Lock()  # guards all of the above, and the following
+        self._lock = decoders.lock  # guards all of the above, and the following
+        self._decoders = decoders
         self._to_decode = DecodeQueue(
-            self._lock,
+            decoders.changed,
             self._ready,
-            thread_count=decode_threads,
-            max_ahead=max(decode_threads, self._max_batch * engine.max_in_flight),  # one round
-            interactive=interactive,
+            self._decoded,
+            max_ahead=max(decoders.count, self._max_batch * engine.max_in_flight),  # one round
         )
         self._can_infer = threading.Condition(self._lock)
         self._bulk_inference = BulkTurns(interactive, self._can_infer, engine.max_in_flight)
@@ -79,10 +80,11 @@ class Scheduler:
         self._interactive = interactive
         interactive.interrupts.add(self._interrupt)
         self._loop = asyncio.get_running_loop()
-        steps = [("decode", self._decode_next)] * decode_threads
-        steps += [("engine", self._infer_next)] * engine.max_in_flight
+        decoders.serve(self._to_decode)
         try:
-            self._threads = [threads.start(name, partial(self._run, step)) for name, step in steps]
+            self._threads = [
+                threads.start("engine", self._run) for _ in range(engine.max_in_flight)
+            ]
         except RuntimeError:  # a limit on threads: end those that have started
             self._end_threads()
             raise
@@ -159,7 +161,7 @@ class Scheduler:
             with self._lock:
                 if not self._to_decode.discard(caller, request):
                     self._ready.discard(request)
-                    self._to_decode.changed.notify()
+                    self._to_decode.has_room()
             raise
 
     def resume(self, engine: Engine) -> None:
@@ -183,36 +185,26 @@ class Scheduler:
             complete(request.answer, error)
 
     async def close(self) -> None:
-        """Fail what waits, finish what runs, and end the threads. Does not close the engine.
+        """Fail what waits, finish what runs, and end its threads. Does not close the engine.
 
         A stuck engine call is left alone: its thread ends with the process.
         """
         self._end_threads()
         self._fail_all(Draining("the server is shutting down", retry_after_ms=RETRY_AFTER_MS))
-        while any(thread.is_alive() for thread in self._threads) and not self.stuck:
+        while self._is_working and not self.stuck:
             await asyncio.sleep(_POLL_INTERVAL_S)
 
-    def _run(self, step: Callable[[], bool]) -> None:
-        while step():  # its locals end with it: an idle thread holds no image
+    def _run(self) -> None:
+        while self._infer_next():  # its locals end with it: an idle thread holds no image
             pass
 
-    def _decode_next(self) -> bool:
-        """Wait for a request and decode it. Returns False once closed."""
-        with self._lock:
-            begun = self._to_decode.begin()
-        if begun is None:
-            return False
-        request, begun_s = begun
-        outcome = request.decode()
-        with self._lock:
-            self._to_decode.end(request, begun_s)
-            outcome = outcome or self._refusal() or request.refusal()
-            if outcome is None:
-                self._ready.push(request)
-                self._can_infer.notify()
-        if outcome is not None:
-            self._on_loop(complete, request.answer, outcome)
-        return True
+    def _decoded(self, request: PendingRequest, outcome: Decoded) -> Decoded:
+        """Let the engine have an image. Return the outcome of a request that ends instead."""
+        outcome = outcome or self._refusal() or request.refusal()
+        if outcome is None:
+            self._ready.push(request)
+            self._can_infer.notify()
+        return outcome
 
     def _may_infer(self) -> bool:
         """Return whether the engine may run on what is ready, or nothing comes any more."""
@@ -260,9 +252,9 @@ class Scheduler:
         is_alone = self._bulk_inference.gives_way and not self._ready.interactive_count
         batch: list[PendingRequest] = []
         while request := self._ready.next_of(batch, 1 if is_alone else self._max_batch):
-            self._to_decode.changed.notify()
+            self._to_decode.has_room()
             if refusal := request.refusal():
-                self._on_loop(complete, request.answer, refusal)
+                request.complete_soon(refusal)
             else:
                 batch.append(request)
         return batch
@@ -282,7 +274,7 @@ class Scheduler:
             for request in reversed(call.batch):
                 request.gave_way = True
                 if refusal:
-                    self._on_loop(complete, request.answer, refusal)
+                    request.complete_soon(refusal)
                 elif not request.answer.done():
                     self._ready.push(request, first=True)
 
@@ -300,7 +292,7 @@ class Scheduler:
             refusal = self._refusal()
             for request in reversed(call.batch):
                 if request.failed_once or refusal:
-                    self._on_loop(complete, request.answer, refusal or given_up)
+                    request.complete_soon(refusal or given_up)
                 elif not request.answer.done():  # its caller still waits
                     request.failed_once = True
                     self._ready.push(request, first=True)
@@ -328,9 +320,13 @@ class Scheduler:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(callback, *arguments)
 
+    @property
+    def _is_working(self) -> bool:
+        return self.decoding > 0 or any(thread.is_alive() for thread in self._threads)
+
     def _end_threads(self) -> None:
         self._interactive.interrupts.discard(self._interrupt)
+        self._decoders.leave(self._to_decode)
         with self._lock:
             self._closed = True
-            self._to_decode.close()
             self._can_infer.notify_all()
