@@ -5,6 +5,7 @@ It is registered as any codec is, and the processes that decode import this modu
 
 import ctypes
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable
@@ -55,6 +56,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
     "exit": lambda: os._exit(0),
+    "end by a signal without a name": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 2),
     "sleep": lambda: time.sleep(3600),
     "nap": lambda: time.sleep(0.2),
     "long nap": lambda: time.sleep(2),

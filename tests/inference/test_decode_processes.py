@@ -29,7 +29,7 @@ from cxr_server.imaging.radiograph import DecodeLimits
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable
 from cxr_server.inference.decode_processes.messages import Task
 from cxr_server.inference.decode_processes.pool import DecodeProcesses
-from cxr_server.inference.decode_processes.process import RaisedInProcess
+from cxr_server.inference.decode_processes.process import DecodeProcess, RaisedInProcess
 from cxr_server.inference.decode_processes.sizes import SMALL_BYTES
 from cxr_server.inference.model_input import ModelInput
 from cxr_server.inference.preprocess import XRV, Hold, Job, XRVPreprocessing, preprocess
@@ -147,6 +147,37 @@ def test_a_decoder_that_crashes_costs_its_call_and_one_process(
     assert processes.decode(GOOD).facts.height_px == 256
     (gone,) = before - set(processes.pids)
     assert not is_running(gone)
+
+
+def test_a_signal_without_a_name_that_ends_a_decoder_costs_no_place() -> None:
+    with decoders(limit=1) as processes:
+        with pytest.raises(ImageDecoderFailed, match="crashed"):
+            processes.decode(hostile("end by a signal without a name"))
+        assert processes.ended("crashed") == 1
+        assert _is_decoded(processes)
+
+
+def test_a_process_that_cannot_be_cleared_up_costs_no_place() -> None:
+    def clear_up(process: DecodeProcess) -> None:
+        close(process)
+        raise OSError("it cannot be released")
+
+    close = DecodeProcess.close
+    with decoders(limit=1) as processes:
+        with patch.object(DecodeProcess, "close", clear_up), pytest.raises(OSError, match="rele"):
+            processes.decode(hostile("abort"))
+        assert _is_decoded(processes)
+
+
+def _is_decoded(processes: Decoders) -> bool:
+    """Whether an image is decoded, without waiting for a place for ever."""
+
+    def check() -> None:
+        if time.monotonic() > until_s:
+            raise DeadlineExpired("no place")
+
+    until_s = time.monotonic() + 30
+    return processes.decode(GOOD, check=check).facts.height_px == 256
 
 
 @pytest.mark.parametrize("deed", ["sleep", "spin"])

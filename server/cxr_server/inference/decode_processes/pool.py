@@ -162,8 +162,7 @@ class DecodeProcesses:
                     process = self._next_idle()
             return process or self._fork(check)
         except BaseException:
-            with self._lock:
-                self._free_place()
+            self._free_place()
             raise
 
     def _next_idle(self) -> DecodeProcess | None:
@@ -192,15 +191,16 @@ class DecodeProcesses:
             if is_usable:
                 self._working.discard(process)
                 self._idle.append(process)
-                self._free_place()
-        if not is_usable:
-            self._end(process)
-            with self._lock:
-                self._free_place()
+        try:
+            if not is_usable:
+                self._end(process)
+        finally:  # a place that is lost is lost for good
+            self._free_place()
 
     def _free_place(self) -> None:
-        self._taken -= 1
-        self._freed.notify()
+        with self._lock:
+            self._taken -= 1
+            self._freed.notify()
 
     def _end(self, process: DecodeProcess) -> None:
         """Close a process. Log and count it if it has ended, unless this has ended it."""
@@ -212,5 +212,13 @@ class DecodeProcesses:
             return
         self._metrics.decode_processes_ended.labels(cause.value).inc()
         code = process.exit_code
-        by = signal.Signals(-code).name if code is not None and code < 0 else None
+        by = _signal_name(-code) if code is not None and code < 0 else None
         log.warning("decode process ended", cause=cause.value, exit_code=code, signal=by)
+
+
+def _signal_name(number: int) -> str:
+    """Return a signal's name, or its number: most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
