@@ -257,6 +257,35 @@ async def test_slow_maps_delay_nothing_else_and_are_bounded(toys: list[SaliencyT
     assert toys[0].maps == MAX_SLOW_EXPLANATIONS
 
 
+async def test_bulk_calls_for_slow_maps_leave_places_to_interactive_ones(
+    toys: list[SaliencyToy],
+) -> None:
+    bulk, slow = Call("m", "id", "caller", bulk=True), ExplainRequest(image=IMAGE, method=SLOW)
+    async with loaded("--engine", "toy") as service:
+        model = service.models.get("")
+        assert model
+        toys[0].gate.clear()
+        run = [
+            asyncio.ensure_future(service.explain(slow, bulk)) for _ in range(MAX_SLOW_EXPLANATIONS)
+        ]
+        await until(
+            lambda: (
+                toys[0].maps + model.waiting_to_draw + sum(each.done() for each in run)
+                == MAX_SLOW_EXPLANATIONS
+            )
+        )
+        with pytest.raises(QueueFull):  # at once: this is no image that could be decoded
+            await service.explain(ExplainRequest(image=b"?", method=SLOW), bulk)
+        interactive = asyncio.ensure_future(service.explain(slow, CALL))
+        await until(
+            lambda: interactive.done() or model.waiting_to_draw == MAX_SLOW_EXPLANATIONS // 2
+        )
+        toys[0].gate.set()
+        assert (await interactive).explanations
+        ends = await asyncio.gather(*run, return_exceptions=True)
+    assert sum(isinstance(end, QueueFull) for end in ends) == MAX_SLOW_EXPLANATIONS // 2
+
+
 async def test_a_slow_map_of_an_engine_that_was_replaced_may_be_repeated(
     toys: list[SaliencyToy],
 ) -> None:

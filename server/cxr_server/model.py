@@ -157,9 +157,9 @@ class ServingModel:
         """Number of calls that wait for a thread that draws."""
         return self.resources.drawing.waiting + self.resources.slow_maps.waiting
 
-    def check_room(self, *, slow: bool) -> None:
+    def check_room(self, *, slow: bool, bulk: bool) -> None:
         """Raise QueueFull if `draw` would refuse, before work is spent on the image."""
-        (self.resources.slow_maps if slow else self.resources.drawing).check()
+        (self.resources.slow_maps if slow else self.resources.drawing).check(bulk=bulk)
 
     async def draw(
         self, maps: Callable[[Engine], Iterable[R]], call: Call, stages: Stages, *, slow: bool

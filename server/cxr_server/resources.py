@@ -21,7 +21,8 @@ MAX_IMAGES_AT_ONCE = 16
 """Images of one call that are worked on at once: enough for a batch of every engine."""
 LEAST_CALLS = 64
 """Calls in flight that a server takes where no number is given and the engine needs no more."""
-MAX_SLOW_EXPLANATIONS = 8  # number of calls that may run or wait for a method that needs the engine
+MAX_SLOW_EXPLANATIONS = 8
+"""Calls that may run or wait for a method that needs the engine, half of them bulk calls."""
 MIN_DRAWING_BYTES = 64 * MIB  # enough for a picture of 1024 pixels a side
 log = structlog.get_logger("cxr_server")
 

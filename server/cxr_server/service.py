@@ -195,7 +195,7 @@ class InferenceService:
         method = METHODS[request.method]
         if reason := method.why_not(model.engine):
             raise MethodUnavailable(reason)
-        model.check_room(slow=method.needs_engine)
+        model.check_room(slow=method.needs_engine, bulk=call.bulk)
         pictures = len(set(request.heatmap_labels)) or len(request.labels) or 1
         share = await room_to_draw(model, pictures, request.render, request.image, call)
         evidence, made = await model.source.evidence(

@@ -126,6 +126,25 @@ async def test_a_full_pool_refuses_at_once_and_says_when_to_come_back(slow: Slow
     pool.close()
 
 
+@pytest.mark.parametrize(("max_jobs", "most_bulk"), [(1, 1), (3, 1), (8, 4)])
+async def test_bulk_jobs_take_half_of_the_places_and_leave_the_others_to_interactive_ones(
+    slow: Slow, max_jobs: int, most_bulk: int
+) -> None:
+    pool = WorkerPool("test", 1, max_jobs, InteractiveCalls())
+    held = [asyncio.ensure_future(pool.run(slow.steps(1), bulk=True)) for _ in range(most_bulk)]
+    await until(lambda: slow.begun == 1)
+    with pytest.raises(QueueFull):
+        await pool.run(slow.steps(1), bulk=True)
+    others = max_jobs - most_bulk
+    held += [asyncio.ensure_future(pool.run(slow.steps(1))) for _ in range(others)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await pool.run(slow.steps(1))
+    slow.gate.set()
+    assert await asyncio.gather(*held) == [[0]] * max_jobs
+    pool.close()
+
+
 async def test_a_deadline_is_checked_before_each_step(slow: Slow) -> None:
     pool = WorkerPool("test", 1, 2, InteractiveCalls())
     deadline = time.monotonic() + 0.05

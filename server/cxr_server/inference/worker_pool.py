@@ -20,14 +20,15 @@ R = TypeVar("R")
 class WorkerPool:
     """Runs jobs in `thread_count` threads; `max_jobs`, which may be changed, may run or wait.
 
-    First in, first out, but bulk jobs in their turns.
+    First in, first out, but bulk jobs in their turns. These take half of the places at most: while
+    they give way to interactive calls, the others are free for those.
     """
 
     def __init__(
         self, name: str, thread_count: int, max_jobs: int, interactive: InteractiveCalls
     ) -> None:
         self.max_jobs = max_jobs
-        self._taken = 0
+        self._taken = [0, 0]  # jobs of callers who wait: interactive, bulk
         self._changed = threading.Condition()  # guards all that follows
         self._closed = False
         self._turns = BulkTurns(interactive, self._changed, thread_count)
@@ -49,7 +50,7 @@ class WorkerPool:
         clock of `time.monotonic`, has passed. Raises QueueFull, DeadlineExpired, Draining, and
         whatever a step raises.
         """
-        self.check()
+        self.check(bulk=bulk)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[R]] = loop.create_future()
         work = [iter(steps)]  # emptied for a caller that has gone: a queued job holds no image
@@ -72,7 +73,7 @@ class WorkerPool:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(complete, answer, outcome)
 
-        self._taken += 1
+        self._taken[bulk] += 1
         with self._changed:
             self._jobs[bulk].append(job)
             self._changed.notify()
@@ -80,13 +81,14 @@ class WorkerPool:
             return await answer
         finally:
             work.clear()
-            self._taken -= 1
+            self._taken[bulk] -= 1
 
-    def check(self) -> None:
-        """Raise Draining or QueueFull if no job is taken now."""
+    def check(self, *, bulk: bool = False) -> None:
+        """Raise Draining or QueueFull if no job of this priority is taken now."""
         if self._closed:
             raise Draining("the server is shutting down")
-        if self._taken >= self.max_jobs:
+        is_full = sum(self._taken) >= self.max_jobs
+        if is_full or (bulk and self._taken[bulk] >= max(1, self.max_jobs // 2)):
             raise QueueFull("too many explanations are waiting", retry_after_ms=5000)
 
     def close(self) -> None:
