@@ -176,6 +176,22 @@ async def test_cancelled_work_is_skipped_and_frees_its_place(slow: Slow) -> None
     pool.close()
 
 
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_job_of_a_caller_that_has_gone_waits_no_longer(slow: Slow, bulk: bool) -> None:
+    pool = WorkerPool("test", 1, 4, InteractiveCalls())
+    running = asyncio.ensure_future(pool.run(slow.steps(1)))
+    await until(lambda: slow.begun == 1)
+    waiting, gone = (asyncio.ensure_future(pool.run("a", bulk=bulk)) for _ in range(2))
+    await asyncio.sleep(0)
+    assert pool.waiting == 2
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    assert pool.waiting == 1
+    slow.gate.set()
+    assert await asyncio.gather(running, waiting) == [[0], ["a"]]
+    pool.close()
+
+
 async def test_queued_work_of_a_caller_that_has_gone_is_freed_at_once(slow: Slow) -> None:
     class Image:
         """Stands for the pixels that a map is drawn on."""

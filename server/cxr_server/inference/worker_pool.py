@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from cxr_server.errors import DeadlineExpired, Draining, QueueFull
 from cxr_server.inference import threads
@@ -15,6 +15,7 @@ from cxr_server.inference.pending import complete
 from cxr_server.interactive_calls import InteractiveCalls
 
 R = TypeVar("R")
+_Jobs: TypeAlias = OrderedDict[Callable[[], None], None]  # in order, and each can be removed
 
 
 class WorkerPool:
@@ -32,13 +33,13 @@ class WorkerPool:
         self._changed = threading.Condition()  # guards all that follows
         self._closed = False
         self._turns = BulkTurns(interactive, self._changed, thread_count)
-        self._jobs: tuple[deque[Callable[[], None]], ...] = deque(), deque()  # the second: bulk
+        self._jobs: tuple[_Jobs, _Jobs] = OrderedDict(), OrderedDict()  # the second: bulk
         for _ in range(thread_count):
             threads.start(name, self._work)
 
     @property
     def waiting(self) -> int:
-        """Number of jobs that wait for a thread, those of callers who have gone included."""
+        """Number of jobs that wait for a thread."""
         return sum(map(len, self._jobs))
 
     async def run(
@@ -53,7 +54,7 @@ class WorkerPool:
         self.check(bulk=bulk)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[R]] = loop.create_future()
-        work = [iter(steps)]  # emptied for a caller that has gone: a queued job holds no image
+        work = [iter(steps)]  # emptied for a caller that has gone: its job then holds no image
         del steps
 
         def job() -> None:
@@ -75,12 +76,14 @@ class WorkerPool:
 
         self._taken[bulk] += 1
         with self._changed:
-            self._jobs[bulk].append(job)
+            self._jobs[bulk][job] = None
             self._changed.notify()
         try:
             return await answer
         finally:
             work.clear()
+            with self._changed:
+                self._jobs[bulk].pop(job, None)  # of a caller that has gone, if it still waits
             self._taken[bulk] -= 1
 
     def check(self, *, bulk: bool = False) -> None:
@@ -110,7 +113,7 @@ class WorkerPool:
                 self._changed.notify_all()  # the others may end as well
                 return False
             is_bulk = not interactive
-            job = self._jobs[is_bulk].popleft()
+            job, _ = self._jobs[is_bulk].popitem(last=False)
             begun_s = self._turns.begin() if is_bulk else None
         job()
         if begun_s is not None:
