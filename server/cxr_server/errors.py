@@ -8,7 +8,7 @@
                     ExplanationTooLarge
     image bytes
      | imaging      ImageEmpty, ImageFormatUnsupported, ImageUnreadable, ImageDecoderFailed,
-     v              ImageTooSmall, ImageTooManyPixels, ImageIsHeatmap
+     v              ImageTooSmall, ImageTooManyPixels, ImageIsHeatmap, DecoderUnavailable
     Radiograph
      v inference    ImageRefused, DeadlineExpired (in the queue), ModelLoading (engine lost)
     Evidence
@@ -153,6 +153,10 @@ class Unavailable(RequestError, status="UNAVAILABLE"):
 
 class ModelLoading(Unavailable, reason="MODEL_LOADING"):
     """The model is being loaded, warmed up or rebuilt."""
+
+
+class DecoderUnavailable(Unavailable, reason="DECODER_UNAVAILABLE"):
+    """No decode process could be started, for want of memory, processes or descriptors."""
 
 
 class Draining(Unavailable, reason="DRAINING"):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from cxr_server.admission import most_bulk_calls
 from cxr_server.drawing import most_drawn_px, room_to_draw
 from cxr_server.errors import (
+    DecoderUnavailable,
     ImageDecoderFailed,
     MethodUnavailable,
     ModelLoading,
@@ -91,7 +92,7 @@ class InferenceService:
         )
         try:
             await self._explain(model, request, call)
-        except (DecodeProcessesUnavailable, ImageDecoderFailed) as error:
+        except (DecoderUnavailable, ImageDecoderFailed) as error:
             raise DecodeProcessesUnavailable(f"cannot decode while warming up: {error}") from error
         except EngineFailure as error:
             raise EngineUnavailable("the engine failed while warming up") from error

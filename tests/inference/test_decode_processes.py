@@ -1,9 +1,14 @@
 """Decode processes: the same results as threads, and limits that hold whatever a decoder does."""
 
+import errno
+import gc
+import mmap
 import os
 import re
 import resource
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import numpy as np
@@ -19,6 +25,7 @@ from pydicom import uid
 
 from cxr_server.errors import (
     DeadlineExpired,
+    DecoderUnavailable,
     Draining,
     ImageDecoderFailed,
     ImageError,
@@ -360,6 +367,50 @@ def test_a_server_with_more_than_1024_descriptors_starts_processes() -> None:
         for descriptor in taken:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(socket, "socketpair"), (os, "pipe2"), (os, "memfd_create"), (mmap, "mmap")],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_process_that_cannot_be_started_leaves_no_descriptors_and_the_call_may_be_repeated(
+    processes: Decoders, module: ModuleType, name: str
+) -> None:
+    processes.decode(GOOD)
+    for _ in processes.pids:
+        with pytest.raises(ImageDecoderFailed):
+            processes.decode(hostile("abort"))
+    before = _descriptors()
+    with (
+        patch.object(module, name, side_effect=OSError(errno.EMFILE, "too many open files")),
+        pytest.raises(DecoderUnavailable, match="too many open files") as refusal,
+    ):
+        processes.decode(GOOD)
+    assert refusal.value.retry_after_ms
+    assert _descriptors() == before
+    assert processes.decode(GOOD).facts.height_px == 256
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(socket, "socketpair"), (subprocess, "Popen")], ids=["socket", "process"]
+)
+def test_a_fork_server_that_cannot_be_started_leaves_no_descriptors(
+    module: ModuleType, name: str
+) -> None:
+    processes, before = Decoders(), _descriptors()
+    with (
+        patch.object(module, name, side_effect=OSError(errno.EMFILE, "too many open files")),
+        pytest.raises(DecodeProcessesUnavailable, match="too many open files"),
+    ):
+        processes.start()
+    assert _descriptors() == before
+
+
+def _descriptors() -> set[str]:
+    """The open descriptors of this process."""
+    gc.collect()  # closes what earlier tests have left
+    return set(os.listdir("/proc/self/fd"))
 
 
 def test_memory_of_a_large_image_is_given_back_also_if_nobody_waits_for_it(

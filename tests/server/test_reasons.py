@@ -1,7 +1,10 @@
 """Every reason of the error table can be provoked over the wire, with its status."""
 
 import asyncio
+import errno
+import os
 import re
+import signal
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -118,6 +121,16 @@ async def decoder_failed(app: App, channel: grpc.aio.Channel) -> None:
     await stub.Predict(pb.PredictRequest(image=hostile("abort")))
 
 
+async def decoder_unavailable(app: App, channel: grpc.aio.Channel) -> None:
+    await app.load()
+    model = app.service.models.get("")
+    assert model
+    for pid in model.resources.processes.pids:
+        os.kill(pid, signal.SIGKILL)
+    with patch.object(os, "memfd_create", side_effect=OSError(errno.EMFILE, "no descriptors")):
+        await predict(channel)
+
+
 async def swap_failed(app: App, channel: grpc.aio.Channel) -> None:
     await app.load()
     async with grpc.aio.insecure_channel("unix:admin.sock") as admin:
@@ -149,6 +162,7 @@ STATES: dict[str, tuple[Provocation, tuple[str, ...]]] = {
     "MEMORY_FULL": (memory_full, ("--max-in-flight-mib", "1")),
     "EXPLANATION_TOO_LARGE": (explanation_too_large, ("--memory-budget-mib", "768")),
     "IMAGE_DECODER_FAILED": (decoder_failed, ("--decode-processes", "1")),
+    "DECODER_UNAVAILABLE": (decoder_unavailable, ("--decode-processes", "1")),
     "SWAP_FAILED": (swap_failed, ("--admin-listen", "unix:admin.sock")),
     "MODEL_LOADING": (model_loading, ()),
     "DRAINING": (draining, ()),

@@ -54,6 +54,7 @@ _HINTS = {
     "UNAUTHENTICATED": "Start cxr view with --token-file FILE, or with CXR_TOKEN set.",
     "MODEL_LOADING": "Wait until the model is loaded, then try again.",
     "DRAINING": "The server is shutting down; try again once it has started again.",
+    "DECODER_UNAVAILABLE": _AGAIN,
     "QUEUE_FULL": _AGAIN,
     "MEMORY_FULL": _AGAIN,
     "OVERLOADED": _AGAIN,

@@ -31,13 +31,21 @@ const TITLES = {
   MEMORY_FULL: "The server is busy",
   OVERLOADED: "The server is busy",
   MODEL_LOADING: "The server is loading its model",
+  DECODER_UNAVAILABLE: "The server is short of resources",
   DRAINING: "The server is shutting down",
   UNREACHABLE: "The server does not answer",
   UNAUTHENTICATED: "The server wants a token",
   VIEWER_UNREACHABLE: "This page has lost its web server",
 };
 /** Reasons that may pass by themselves: the page asks again. */
-const PASSING = new Set(["QUEUE_FULL", "MEMORY_FULL", "OVERLOADED", "MODEL_LOADING", "DRAINING"]);
+const PASSING = new Set([
+  "QUEUE_FULL",
+  "MEMORY_FULL",
+  "OVERLOADED",
+  "MODEL_LOADING",
+  "DECODER_UNAVAILABLE",
+  "DRAINING",
+]);
 /** Reasons that end when a server answers. */
 const OUTAGES = new Set([
   "UNREACHABLE",

@@ -33,12 +33,14 @@ def create(size_bytes: int) -> int:
 
 
 class Arena:
-    """One side's view of the memory of a file descriptor, which it closes."""
+    """One side's view of the memory of a file descriptor, which the caller closes.
+
+    Raises OSError.
+    """
 
     def __init__(self, fd: int) -> None:
         self.size_bytes = os.fstat(fd).st_size
         self._map = mmap.mmap(fd, self.size_bytes)
-        os.close(fd)
 
     def put_file(self, image: ImageBytes) -> None:
         """Write an image file."""

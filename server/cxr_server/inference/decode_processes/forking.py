@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from cxr_server.errors import OperatorError
 from cxr_server.imaging.codecs import CODECS
@@ -40,23 +40,17 @@ class ForkServer:
                 f"what is registered cannot be imported: {error}"
             ) from error
         self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            program = _PROGRAM.format(path=sys.path, fd=theirs.fileno())
+        with ExitStack() as opened:
             try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", program],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    # Requests share the cores already, so numpy needs no threads of its own.
-                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # a terminal's Ctrl-C is for the server alone
-                )
+                self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                opened.enter_context(self._control)
+                with theirs:
+                    self._process = _start(theirs.fileno())
             except OSError as error:
-                self._control.close()
                 raise DecodeProcessesUnavailable(f"cannot start a process: {error}") from error
-        self._control.send(registries)
+            opened.pop_all()
+        with suppress(OSError):  # it has ended: the first fork tells
+            self._control.send(registries)
 
     @property
     def pid(self) -> int:
@@ -87,3 +81,16 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _start(socket_fd: int) -> subprocess.Popen[bytes]:
+    program = _PROGRAM.format(path=sys.path, fd=socket_fd)
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        # Requests share the cores already, so numpy needs no threads of its own.
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        pass_fds=[socket_fd],
+        start_new_session=True,  # a terminal's Ctrl-C is for the server alone
+    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from cxr_server.errors import Draining, ImageDecoderFailed
+from cxr_server.errors import DecoderUnavailable, Draining, ImageDecoderFailed
 from cxr_server.imaging.radiograph import ImageBytes
 from cxr_server.inference.decode_processes.forking import DecodeProcessesUnavailable, ForkServer
 from cxr_server.inference.decode_processes.process import (
@@ -26,6 +26,7 @@ GRACE_S = 0.5
 """Time for a process to end its work by itself once nobody waits for it."""
 
 _TRIES = 2
+_RETRY_AFTER_MS = 1000
 _MESSAGES = {
     Cause.TIME: "The decoder took longer than {limit_s:g} s on this file, and was ended.",
     Cause.MEMORY: "The decoder took more memory than the file's header states, and was ended.",
@@ -99,15 +100,16 @@ class DecodeProcesses:
     ) -> ModelInput:
         """Do the work of `preprocess.preprocess` in a process, and `meanwhile` in this thread.
 
-        Raises ImageDecoderFailed, RaisedInProcess, DecodeProcessesUnavailable, and as that does.
+        Raises ImageDecoderFailed, RaisedInProcess, DecoderUnavailable, and as that does.
         """
         cause: Cause | None = None
         for attempt in range(1, _TRIES + 1):
             try:
                 process = self._take(check)
-            except DecodeProcessesUnavailable:  # perhaps just the fork server was killed
+            except DecodeProcessesUnavailable as error:  # perhaps just the fork server was killed
                 if attempt == _TRIES:
-                    raise
+                    log.error("no decode process", error=str(error))
+                    raise DecoderUnavailable(str(error), retry_after_ms=_RETRY_AFTER_MS) from None
                 continue
             try:
                 return process.run(image, job, hold, check, meanwhile)

@@ -80,24 +80,18 @@ class DecodeProcess:
         self._is_closing = False
         self._fork_server = fork_server
         self._time_limit_s, self._grace_s = time_limit_s, grace_s
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.settimeout(CHECK_INTERVAL_S)
-        self._state_fd, state_fd = os.pipe2(os.O_CLOEXEC)
-        arena_fd = arena.create(arena_bytes)
-        fork_server.fork(theirs.fileno(), state_fd, arena_fd)
-        theirs.close()
-        os.close(state_fd)
-        self._arena = Arena(arena_fd)
-        try:
+        with ExitStack() as ours:
+            try:
+                self._open(arena_bytes, ours)
+            except OSError as error:  # too few descriptors, or too little memory
+                raise _not_started(error.strerror or str(error)) from error
             pid = self._state(START_TIMEOUT_S, check)
-            if pid is None or pid < 0:
-                reason = os.strerror(-pid) if pid else "the fork server has ended"
-                if pid is None:
-                    fork_server.close()
-                raise DecodeProcessesUnavailable(f"no process that decodes was started: {reason}")
-        except BaseException:
-            self._release()
-            raise
+            if pid is None:
+                fork_server.close()
+                raise _not_started("the fork server has ended")
+            if pid < 0:
+                raise _not_started(os.strerror(-pid))
+            self._opened = ours.pop_all()  # closed by `close` from here on
         self.pid = pid
 
     @property
@@ -145,7 +139,23 @@ class DecodeProcess:
             self._end(Cause.CLOSED)
         with suppress(ChildProcessError):  # in a container, if the fork server has ended before
             os.waitpid(self.pid, os.WNOHANG)
-        self._release()
+        self._opened.close()
+
+    def _open(self, arena_bytes: int, ours: ExitStack) -> None:
+        """Open what server and worker share, and have the worker forked. Raises OSError."""
+        with ExitStack() as theirs:
+            self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.enter_context(self._channel)
+            theirs.enter_context(channel)
+            self._channel.settimeout(CHECK_INTERVAL_S)
+            self._state_fd, state_fd = os.pipe2(os.O_CLOEXEC)
+            ours.callback(os.close, self._state_fd)
+            theirs.callback(os.close, state_fd)
+            arena_fd = arena.create(arena_bytes)
+            theirs.callback(os.close, arena_fd)
+            self._arena = Arena(arena_fd)
+            ours.callback(self._arena.close)
+            self._fork_server.fork(channel.fileno(), state_fd, arena_fd)
 
     def _send(self, message: bytes) -> None:
         try:
@@ -239,10 +249,9 @@ class DecodeProcess:
         data = os.read(self._state_fd, STATE.size)
         return int(STATE.unpack(data)[0]) if data else None
 
-    def _release(self) -> None:
-        self._channel.close()
-        os.close(self._state_fd)
-        self._arena.close()
+
+def _not_started(reason: str) -> DecodeProcessesUnavailable:
+    return DecodeProcessesUnavailable(f"no process that decodes was started: {reason}")
 
 
 def _readable(fd: int, timeout_s: float) -> bool:

@@ -54,6 +54,7 @@ def run(channel: socket.socket, arena_fd: int, fork_server_pid: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
     allocator.keep_freed_memory(trim_mib=24)
     arena = Arena(arena_fd)
+    os.close(arena_fd)
     limit = MemoryLimit()
     while data := channel.recv(MAX_MESSAGE_BYTES):
         task = Task.unpacked(data)
