@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cxr_server import budget as budget_module
 from cxr_server.budget import ByteBudget, ThreadBudget
 from cxr_server.errors import DeadlineExpired
 
@@ -77,6 +78,49 @@ async def test_bulk_holds_half_of_the_bytes_and_waits_behind_the_others() -> Non
     bulk.release()
     assert (await second).held_bytes == 2
     assert budget.held_bytes == 2
+
+
+async def test_a_bulk_call_that_has_waited_for_its_turn_is_next_but_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget_module, "TURN_S", 0.0)
+    budget, order = ByteBudget(10), []
+
+    async def take(name: str) -> None:
+        share = await budget.take(5, bulk=name.startswith("bulk"))
+        order.append(name)
+        await gates[name].wait()
+        share.release()
+
+    names = ("a", "b", "c", "bulk", "d", "bulk too")
+    gates = {name: asyncio.Event() for name in names}
+    calls = [asyncio.ensure_future(take(name)) for name in names]
+    await settled(lambda: order == ["a", "b"])
+    for name, next_one in (("a", "bulk"), ("b", "c"), ("c", "d"), ("bulk", "bulk too")):
+        gates[name].set()
+        await settled(lambda: order[-1:] == [next_one])  # noqa: B023 -- called here
+    assert order == ["a", "b", "bulk", "c", "d", "bulk too"]
+    for gate in gates.values():
+        gate.set()
+    await asyncio.gather(*calls)
+    assert budget.held_bytes == 0
+
+
+async def test_a_bulk_call_whose_turn_it_is_holds_up_nobody_while_it_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget_module, "TURN_S", 0.0)
+    budget = ByteBudget(10)
+    slow, fast = await budget.take(5), await budget.take(5)
+    bulk = asyncio.ensure_future(budget.take(6, bulk=True))
+    other = asyncio.ensure_future(budget.take(5))
+    await asyncio.sleep(0)
+    fast.release()
+    share = await asyncio.wait_for(other, 60)
+    assert not bulk.done()
+    share.release()
+    slow.release()
+    assert (await asyncio.wait_for(bulk, 60)).held_bytes == 6
 
 
 async def test_one_bulk_share_may_be_of_any_size() -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cxr_server.errors import DeadlineExpired
+from cxr_server.interactive_calls import TURN_S
 
 
 class ByteBudget:
     """Bytes that calls take, first come, first served. For the event loop.
 
     A call takes all that it may need at once, so calls cannot deadlock. Bulk calls wait behind the
-    others and hold at most half of the bytes together; a single one may hold more.
+    others and hold at most half of the bytes together; a single one may hold more. So that they go
+    on at all, one that has waited for `TURN_S` is next, once it fits and no other bulk call holds
+    bytes.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -22,6 +25,7 @@ class ByteBudget:
         self.held_bytes = 0
         self._held_by_bulk_bytes = 0
         self._waiting: tuple[dict[asyncio.Future[None], int], ...] = {}, {}  # interactive, bulk
+        self._bulk_waits_since_s = math.inf  # or since the last one was granted its bytes
 
     async def take(
         self, wanted_bytes: int, *, deadline: float = math.inf, bulk: bool = False
@@ -31,6 +35,8 @@ class ByteBudget:
         The deadline is on the clock of `time.monotonic`.
         """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if bulk and not self._waiting[bulk]:
+            self._bulk_waits_since_s = time.monotonic()
         self._waiting[bulk][turn] = wanted_bytes
         self._grant()
         if turn.done():
@@ -59,15 +65,28 @@ class ByteBudget:
         self._held_by_bulk_bytes += more_bytes if bulk else 0
 
     def _grant(self) -> None:
+        if not self._held_by_bulk_bytes and time.monotonic() - self._bulk_waits_since_s >= TURN_S:
+            self._grant_first(bulk=True)
         for bulk, waiting in enumerate(self._waiting):
             while waiting:
-                turn, wanted_bytes = next(iter(waiting.items()))
-                if not self._fits(wanted_bytes, bool(bulk)):
+                if not self._grant_first(bulk=bool(bulk)):
                     return
-                del waiting[turn]
-                self._hold(wanted_bytes, bool(bulk))
-                if not turn.done():
-                    turn.set_result(None)
+
+    def _grant_first(self, *, bulk: bool) -> bool:
+        """Give the first that waits its bytes. Returns False if none waits or they do not fit."""
+        waiting = self._waiting[bulk]
+        if not waiting:
+            return False
+        turn, wanted_bytes = next(iter(waiting.items()))
+        if not self._fits(wanted_bytes, bulk):
+            return False
+        del waiting[turn]
+        self._hold(wanted_bytes, bulk)
+        if bulk:
+            self._bulk_waits_since_s = time.monotonic()
+        if not turn.done():
+            turn.set_result(None)
+        return True
 
     def _fits(self, wanted_bytes: int, bulk: bool) -> bool:
         # The limit may have fallen below what a call already waits for.

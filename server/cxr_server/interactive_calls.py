@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 GRACE_S = 0.1
 """After an interactive call, time in which its caller may send the next one."""
+TURN_S = 1.0
+"""Time without a pause of interactive calls after which bulk items begin all the same, and the most
+time between such items."""
 
 
 class InteractiveCalls:

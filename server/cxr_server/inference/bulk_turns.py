@@ -5,13 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from cxr_server.interactive_calls import GRACE_S, InteractiveCalls
+from cxr_server.interactive_calls import GRACE_S, TURN_S, InteractiveCalls
 
 EXPECTED_S = 1.0
 """After an interactive call, time in which a thread is kept free for the next one."""
-TURN_S = 1.0
-"""Time without a pause of interactive calls after which bulk items begin all the same, and the most
-time between such items."""
 SHARE = 0.1
 """Share of a thread's time that such items take, unless `TURN_S` gives them more."""
 POLL_S = 0.02
