@@ -95,7 +95,9 @@ class App:
         await self.service.load()
         if self.settings.metrics_listen:
             begin_at_zero(self.metrics, self.settings, dict(self.service.models))
-        self._giving_back = asyncio.create_task(give_back_memory(self.admission))
+        self._giving_back = asyncio.create_task(
+            give_back_memory(self.admission, self.service.models.settle)
+        )
 
     async def drain(self) -> None:
         """Shut down: lame duck, refuse new calls, finish those in flight, release."""

@@ -52,11 +52,11 @@ class EvidenceSource:
         self._resources = resources
 
     @property
-    def full_cache_bytes(self) -> int:
-        """What the cache takes when it is full."""
+    def free_cache_bytes(self) -> int:
+        """What the cache takes beyond its entries now when it is full."""
         manifest = self._manifest
         finding_bytes = 4 * manifest.evidence_side**2 + FINDING_BYTES
-        return self.cache.capacity * (
+        return (self.cache.capacity - len(self.cache)) * (
             manifest.input_side_px**2 + len(manifest.labels) * finding_bytes
         )
 

@@ -146,11 +146,11 @@ def decoding(memory: Memory) -> str:
     return f"in {memory.decode_threads} threads, JPEG 2000 in a process"
 
 
-def beyond_process_share(cache_bytes: int, share_bytes: int) -> int:
+def beyond_process_share(to_cache_bytes: int, share_bytes: int) -> int:
     """Return the bytes by which this process, warm and its caches full, will exceed its share."""
     found = re.search(r"^Pss:\s+(\d+) kB", _read("/proc/self/smaps_rollup"), re.MULTILINE)
     process_bytes = int(found[1]) * 1024 if found else 0
-    return max(0, process_bytes + WORKING_BYTES + cache_bytes - share_bytes)
+    return max(0, process_bytes + WORKING_BYTES + to_cache_bytes - share_bytes)
 
 
 def _budget(settings: Settings) -> tuple[int, str]:

@@ -62,6 +62,7 @@ class Models:
         self.max_calls = settings.max_in_flight or LEAST_CALLS
         """The most calls for all models in flight: unless it is given, what keeps them busy."""
         self._swaps: set[asyncio.Task[Swapped]] = set()
+        self._is_settled = True  # what the models take was measured while no call held memory
         self.load_seconds: dict[str, float] = {}
         """How long loading took, warming up included, by name."""
 
@@ -132,6 +133,15 @@ class Models:
         finally:
             gone.set()
 
+    def settle(self) -> None:
+        """In a pause without calls, measure again what the models take, if one was swapped.
+
+        What was measured at the swap has in it what calls in flight held.
+        """
+        if not self._is_settled and not self._swapping.locked():
+            self._settle(self._models)
+            self._is_settled = True
+
     async def close(self) -> None:
         """Fail what waits, finish what runs but maps, and release the engines."""
         if swaps := [*self._swaps]:
@@ -174,6 +184,7 @@ class Models:
             finally:
                 await before.close()
             self._settle(self._models)
+            self._is_settled = False
             return Swapped(model.identity, before.identity, load_s)
 
     def _refuse(self, gone: asyncio.Event) -> None:
@@ -209,8 +220,8 @@ class Models:
             if not self._settings.max_in_flight:
                 engines = [model.engine for model in models.values()]
                 self.max_calls = busy_calls(engines, self._resources.decode_threads)
-            cached_bytes = sum(model.source.full_cache_bytes for model in models.values())
-            self._resources.settle(cached_bytes, self.max_calls)
+            to_cache_bytes = sum(model.source.free_cache_bytes for model in models.values())
+            self._resources.settle(to_cache_bytes, self.max_calls)
 
     async def _close(self, models: dict[str, ServingModel]) -> None:
         for model in models.values():

@@ -57,15 +57,16 @@ class Resources:
         self.slow_maps = WorkerPool("saliency", 1, MAX_SLOW_EXPLANATIONS, interactive)
         self._memory = memory
 
-    def settle(self, cached_bytes: int, max_calls: int) -> None:
+    def settle(self, to_cache_bytes: int, max_calls: int) -> None:
         """Take from drawing what warm models, with full caches, take beyond their share.
 
+        `to_cache_bytes` is what the caches have room for beside what they hold.
         From then on, `max_calls` may wait for the threads that read files and draw, beside a model
         that is warmed up.
         """
         self.files.max_jobs = max_calls * MAX_IMAGES_AT_ONCE
         self.drawing.max_jobs = max_calls + 1
-        beyond_bytes = beyond_process_share(cached_bytes, self._memory.process_bytes)
+        beyond_bytes = beyond_process_share(to_cache_bytes, self._memory.process_bytes)
         most_bytes = self._memory.drawing_bytes
         self.drawing_budget.limit_bytes = max(MIN_DRAWING_BYTES, most_bytes - beyond_bytes)
         if beyond_bytes:

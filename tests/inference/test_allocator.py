@@ -76,7 +76,10 @@ async def test_memory_is_given_back_once_in_each_pause_and_never_during_a_call(
     admission = Admission(
         most_calls=lambda: 1, max_bytes=100, max_request_bytes=100, retry_after_ms=lambda: 1
     )
-    idle = asyncio.create_task(give_back_memory(admission, idle_s=0.001))
+    pauses: list[int] = []
+    idle = asyncio.create_task(
+        give_back_memory(admission, lambda: pauses.append(admission.calls), idle_s=0.001)
+    )
     for _ in range(2):
         await asyncio.wait_for(given_back.acquire(), 60)
         slot = admission.enter("10")
@@ -86,4 +89,6 @@ async def test_memory_is_given_back_once_in_each_pause_and_never_during_a_call(
     await asyncio.wait_for(given_back.acquire(), 60)
     await asyncio.sleep(0.05)
     assert given_back.locked()
+    assert 1 <= len(pauses) <= 3  # none where a call has come meanwhile
+    assert not any(pauses)
     idle.cancel()

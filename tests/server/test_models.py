@@ -19,6 +19,7 @@ from cxr.v1 import chest_xray_pb2 as pb
 from cxr.v1.admin_pb2_grpc import AdminServiceStub
 from cxr.v1.chest_xray_pb2_grpc import ChestXrayServiceStub
 from cxr_client import AsyncClient, UnknownModelError
+from cxr_server import resources
 from cxr_server.__main__ import main
 from cxr_server.access import new_token
 from cxr_server.app import App
@@ -225,6 +226,35 @@ async def test_a_model_is_swapped_while_all_calls_are_drawing(
             await asyncio.sleep(0.01)
         go_on.set()
         await asyncio.gather(*calls, swapped)
+
+
+async def test_what_a_swap_under_load_takes_from_drawing_is_given_back_in_a_pause(
+    second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beyond_mib, cacheable_bytes = 0, []
+
+    def beyond_process_share(to_cache_bytes: int, share_bytes: int) -> int:
+        cacheable_bytes.append(to_cache_bytes)
+        return beyond_mib * 2**20
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resources, "beyond_process_share", beyond_process_share)
+    flags = ("--memory-budget-mib", "1024", "--decode-processes", "0", "--cache-entries", "8")
+    async with serving(*flags, admin="unix:admin.sock") as (stub, admin, app):
+        model = app.service.models.get("")
+        assert model
+        whole_bytes = model.drawing_budget.limit_bytes
+        beyond_mib = 20  # of calls in flight
+        await admin.SwapModel(admin_pb2.SwapModelRequest(name="phantom", bundle=str(second)))
+        assert model.drawing_budget.limit_bytes == whole_bytes - 20 * 2**20
+        await stub.Predict(pb.PredictRequest(image=IMAGE))
+        beyond_mib = 0
+        app.service.models.settle()
+        assert model.drawing_budget.limit_bytes == whole_bytes
+        assert cacheable_bytes[-1] == cacheable_bytes[0] * 7 // 8  # one entry is in the process
+        beyond_mib = 20
+        app.service.models.settle()  # once is enough
+        assert model.drawing_budget.limit_bytes == whole_bytes
 
 
 async def test_a_swap_that_fails_changes_nothing(
