@@ -120,7 +120,7 @@ def test_a_worker_that_is_killed_costs_no_call(server: ServerProcess) -> None:
 
 
 def test_the_log_says_where_images_are_decoded(server: ServerProcess) -> None:
-    assert '"decoding": "in 2 processes"' in server.log
+    wait_until(lambda: '"decoding": "in 2 processes"' in server.log)
 
 
 @pytest.mark.slow
