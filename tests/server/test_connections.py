@@ -28,12 +28,14 @@ def sockets() -> Iterator[ExitStack]:
         yield stack
 
 
-def connected(stack: ExitStack, host: str, client_host: str) -> Pair:
-    """A server's and a client's end of a connection."""
+def listening(stack: ExitStack, host: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::"
-    listener = socket.create_server((host, 0), family=family, dualstack_ipv6=both)
-    stack.enter_context(listener)
+    listener = socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::")
+    return stack.enter_context(listener)
+
+
+def connected(stack: ExitStack, listener: socket.socket, client_host: str = "127.0.0.1") -> Pair:
+    """A server's and a client's end of a connection."""
     client = socket.create_connection((client_host, listener.getsockname()[1]), timeout=60)
     stack.enter_context(client)
     accepted, _ = listener.accept()
@@ -55,7 +57,9 @@ def has_ended(pair: Pair) -> bool:
 def test_the_connection_of_a_peer_is_closed_and_no_other(
     sockets: ExitStack, host: str, client_host: str, peer: str
 ) -> None:
-    slow, other = (connected(sockets, host, client_host) for _ in range(2))
+    # One listener: the port of another might be that of the slow client, whose peer it then has.
+    listener = listening(sockets, host)
+    slow, other = (connected(sockets, listener, client_host) for _ in range(2))
     connections.close(peer.format(port=slow[1].getsockname()[1]))
     assert has_ended(slow)
     assert not has_ended(other)
@@ -63,7 +67,7 @@ def test_the_connection_of_a_peer_is_closed_and_no_other(
 
 @pytest.mark.parametrize("peer", ["unix:", "unix:/run/cxr.sock", "gateway", ""])
 def test_a_peer_without_an_address_closes_nothing(sockets: ExitStack, peer: str) -> None:
-    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    pair = connected(sockets, listening(sockets, "127.0.0.1"))
     connections.close(peer)
     assert not has_ended(pair)
 
@@ -71,7 +75,7 @@ def test_a_peer_without_an_address_closes_nothing(sockets: ExitStack, peer: str)
 def test_no_descriptor_is_left_behind(sockets: ExitStack, tmp_path: Path) -> None:
     for number in range(20):  # files, as a server has them, beside sockets
         sockets.enter_context((tmp_path / str(number)).open("w"))
-    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    pair = connected(sockets, listening(sockets, "127.0.0.1"))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         connections.close("ipv4:127.0.0.1:1")
@@ -85,7 +89,7 @@ def test_without_a_descriptor_left_the_server_goes_on(
     def exhausted(_: str) -> list[str]:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    pair = connected(sockets, "127.0.0.1", "127.0.0.1")
+    pair = connected(sockets, listening(sockets, "127.0.0.1"))
     monkeypatch.setattr("cxr_server.rpc.connections.os.listdir", exhausted)
     connections.close(f"ipv4:127.0.0.1:{pair[1].getsockname()[1]}")
     assert not has_ended(pair)
