@@ -283,6 +283,13 @@ async def test_a_swap_that_fails_changes_nothing(
         assert (await stub.Predict(pb.PredictRequest(image=IMAGE))).model == before.model
 
 
+def write_token() -> None:
+    """Write an operator's token to the file token, and what accepts it to tokens."""
+    token, line = new_token("operator")
+    Path("tokens").write_text(line)
+    Path("token").write_text(f"{token}\n")
+
+
 @pytest.mark.slow
 async def test_from_elsewhere_the_command_swaps_by_tls_and_with_a_token_of_the_admin_port(
     monkeypatch: pytest.MonkeyPatch,
@@ -291,9 +298,7 @@ async def test_from_elsewhere_the_command_swaps_by_tls_and_with_a_token_of_the_a
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    token, line = new_token("operator")
-    Path("tokens").write_text(line)
-    Path("token").write_text(f"{token}\n")
+    write_token()
     authority = Authority(tmp_path, "test CA")
     certificate, key = authority.sign(tmp_path / "server", "server")
     port = free_port()
@@ -318,9 +323,7 @@ async def test_the_command_shows_a_certificate_to_a_server_that_asks_for_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    token, line = new_token("operator")
-    Path("tokens").write_text(line)
-    Path("token").write_text(f"{token}\n")
+    write_token()
     authority = Authority(tmp_path, "test CA")
     port, ca = free_port(), str(authority.certificate)
     certificate, key = map(str, authority.sign(tmp_path / "server", "server"))
